@@ -1,0 +1,90 @@
+"""JSON to models and back, within limits that are checked before parsing.
+
+The limits exist so that one hostile record costs a scan of its bytes and no more: size first, then nesting.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic_core import from_json, to_json
+
+from sagabus.contracts.envelope import MAX_PAYLOAD
+from sagabus.contracts.errors import MessageInvalid
+
+M = TypeVar("M", bound=BaseModel)
+
+MAX_DEPTH: Final = 100
+"""Nested arrays and objects. Ours never need ten; PostgreSQL's jsonb and most parsers give in at some thousand."""
+
+_EMPTY: Final = (b"", b"null", b"{}")
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"{}[]"))
+_CONSTANTS: Final = (b"NaN", b"Infinity")
+
+
+def encode(model: BaseModel) -> bytes:
+    return model.__pydantic_serializer__.to_json(model)
+
+
+def encode_value(value: Any) -> bytes:
+    """What JSON has no word for (NaN, infinities) becomes null, as in models."""
+    return to_json(value, inf_nan_mode="null")
+
+
+def checked(data: bytes) -> bytes:
+    """The same bytes. Raises MessageInvalid if they are more, or nested deeper, than we read."""
+    if len(data) > MAX_PAYLOAD:
+        raise MessageInvalid("payload.too_large", f"{len(data)} bytes; the limit is {MAX_PAYLOAD}")
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH and _depth(data) > MAX_DEPTH:
+        raise MessageInvalid("payload.too_deep", f"nested deeper than {MAX_DEPTH} levels")
+    return data
+
+
+def _depth(data: bytes) -> int:
+    """How deep arrays and objects are nested, brackets in strings left out. Of what is no JSON: some number."""
+    depth = deepest = 0
+    for bracket in _STRING.sub(b"", data).translate(None, _NO_BRACKETS):
+        if bracket in b"{[":
+            depth += 1
+            deepest = max(deepest, depth)
+        else:
+            depth -= 1
+    return deepest
+
+
+def decode(model: type[M], data: bytes | None, *, what: str) -> M:
+    """Raises MessageInvalid with the first fault in words. what: names the thing, for the sentence."""
+    if data and any(word in data for word in _CONSTANTS):
+        decode_value(data)  # pydantic reads these constants, and other languages do not
+    try:
+        made: M = model.__pydantic_validator__.validate_json(checked(data or b"null"))
+    except ValidationError as error:
+        raise MessageInvalid("payload.invalid", f"{what}: {first_fault(error)}") from error
+    except Exception as error:  # a validator of the model's author may raise anything
+        raise MessageInvalid("payload.invalid", f"{what}: its validator raised {type(error).__name__}") from error
+    return made
+
+
+def decode_value(data: bytes | None) -> JsonValue:
+    """Any JSON value. NaN, infinities and what is not UTF-8 are refused."""
+    try:
+        value: JsonValue = from_json(checked(data or b""), allow_inf_nan=False)
+    except ValueError as error:
+        raise MessageInvalid("payload.not_json", f"not JSON: {error}") from error
+    return value
+
+
+def is_void(data: bytes | None) -> bool:
+    """Void is written `null` and read as null, `{}` or nothing."""
+    return data is None or data.strip() in _EMPTY
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first fault in words, and how many more there are."""
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    path = ".".join(str(part) for part in faults[0]["loc"]) or "value"
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return f"{path}: {faults[0]['msg']}{more}"

@@ -1,0 +1,124 @@
+"""A command on the wire: from a coordinator to a participant, on `<service>.commands`.
+
+`ce_id` is the same on every attempt and copy. `ce_attempt` is raised by a retry alone and kept by a re-send.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sagabus.contracts import names
+from sagabus.contracts.envelope import Headers, Message, Record, cloud_event, rfc3339
+from sagabus.contracts.errors import MessageInvalid
+from sagabus.contracts.headers import HeaderReader
+from sagabus.contracts.names import CommandId, CommandKind, RunId, SagaId
+
+
+@dataclass(frozen=True, slots=True)
+class CommandHead:
+    """What the headers of a command say. issued: microseconds since 1970, of the first issue.
+
+    source: which coordinator asks; with `id` the inbox key. target: the step's own command id, for an undo or a settle.
+    """
+
+    id: CommandId
+    kind: CommandKind
+    activity: str
+    source: str
+    saga_id: SagaId
+    run: RunId
+    step: int
+    attempt: int
+    issued: int
+    reply_topic: str
+    reply_partition: int
+    target: CommandId | None = None
+    trace: Headers = ()
+
+    @property
+    def inbox_id(self) -> CommandId:
+        """A settle lives on the inbox key of the step that it settles (P4)."""
+        return self.target if self.kind is CommandKind.SETTLE and self.target else self.id
+
+
+def read_command(record: Record) -> CommandHead:
+    """Raises MessageInvalid."""
+    headers = HeaderReader(record.headers)
+    activity = headers.required("ce_type")
+    kind, target = _kind(headers, activity)
+    return CommandHead(
+        id=CommandId(headers.required("ce_id")),
+        kind=kind,
+        activity=activity,
+        source=headers.required("ce_source"),
+        saga_id=names.saga_id(headers.required("ce_subject")),
+        run=RunId(headers.required("ce_run")),
+        step=headers.number("ce_step"),
+        attempt=headers.number("ce_attempt"),
+        issued=headers.time("ce_issued"),
+        reply_topic=headers.required("ce_replyto"),
+        reply_partition=headers.number("ce_replypartition"),
+        target=target,
+        trace=headers.trace(),
+    )
+
+
+def _kind(headers: HeaderReader, activity: str) -> tuple[CommandKind, CommandId | None]:
+    if activity == names.SETTLE:
+        return CommandKind.SETTLE, CommandId(headers.required("ce_settles"))
+    compensates = headers.text("ce_compensates")
+    if compensates is None:
+        return CommandKind.DO, None
+    if not compensates:
+        raise MessageInvalid("headers.invalid", "ce_compensates is empty; it holds the ce_id of the step to undo")
+    return CommandKind.UNDO, CommandId(compensates)
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where one saga's commands go and where their replies come back; the same for its whole life."""
+
+    namespace: str
+    source: bytes
+    saga_id: SagaId
+    run: RunId
+    shard: int
+
+
+def command_message(
+    addresses: Addresses,
+    *,
+    service: str,
+    activity: str,
+    step: int,
+    kind: CommandKind,
+    attempt: int,
+    issued: int,
+    time: int,
+    cause: str,
+    body: bytes,
+    partition: int | None,
+    trace: Headers = (),
+) -> Message:
+    """One copy of a command. time: of the deciding turn; issued: of the step's first send; both in microseconds."""
+    a = addresses
+    id = names.command_id(a.saga_id, a.run, step, kind)
+    headers = (
+        *cloud_event(id=id, source=a.source, type=activity, time=time, subject=a.saga_id, cause=cause),
+        ("ce_step", b"%d" % step),
+        ("ce_attempt", b"%d" % attempt),
+        ("ce_issued", rfc3339(issued)),
+        ("ce_run", a.run.encode()),
+        ("ce_replyto", names.replies_topic(a.namespace, service).encode()),
+        ("ce_replypartition", b"%d" % a.shard),
+        *_target(a, step, kind),
+        *trace,
+    )
+    return Message(names.commands_topic(service), a.saga_id.encode(), body, headers, a.saga_id, partition)
+
+
+def _target(a: Addresses, step: int, kind: CommandKind) -> Headers:
+    if kind is CommandKind.DO:
+        return ()
+    target = names.command_id(a.saga_id, a.run, step).encode()
+    return (("ce_compensates" if kind is CommandKind.UNDO else "ce_settles", target),)

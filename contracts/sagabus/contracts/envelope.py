@@ -1,0 +1,123 @@
+"""What a Kafka record looks like to us, and how its headers are written.
+
+Headers follow the CloudEvents 1.0 Kafka protocol binding in binary mode (section 3.2: attributes as `ce_` headers,
+`content-type` for the media type of the value). Nothing here reads a clock or a socket.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Final, Protocol
+
+Headers = tuple[tuple[str, bytes], ...]
+
+MAX_PAYLOAD: Final = 900 * 1024
+"""Bytes of one value. Brokers take 1 MiB a batch by default; the rest is room for headers and framing."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LENGTH: Final = struct.Struct(">i")
+_NULL: Final = -1
+_FIXED: Final[Headers] = (("content-type", b"application/json"), ("ce_specversion", b"1.0"))
+
+
+class Record(Protocol):
+    """A record as it was read. `timestamp` is in milliseconds; `aiokafka.ConsumerRecord` fits as it is."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A record that is to be published. Without a partition the key's murmur2 hash chooses it."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    saga_id: str
+    partition: int | None = None
+
+
+def pack_headers(headers: Iterable[tuple[str, bytes | None]]) -> bytes:
+    """Headers as one byte string, for a bytea column. A null value stays null; order and repeats are kept."""
+    parts: list[bytes] = []
+    for name, value in headers:
+        key = name.encode()
+        parts += (_LENGTH.pack(len(key)), key)
+        parts += (_LENGTH.pack(_NULL),) if value is None else (_LENGTH.pack(len(value)), value)
+    return b"".join(parts)
+
+
+def unpack_headers(data: bytes) -> Headers:
+    """The reverse of `pack_headers`. Raises ValueError for bytes that it did not write."""
+    fields: list[bytes | None] = []
+    at = 0
+    while at < len(data):
+        if len(data) - at < _LENGTH.size:
+            raise ValueError(f"packed headers end in the middle of a length, at byte {at}")
+        (length,) = _LENGTH.unpack_from(data, at)
+        at += _LENGTH.size
+        if not _NULL <= length <= len(data) - at:
+            raise ValueError(f"packed headers are cut short: {length} bytes wanted at byte {at}")
+        fields.append(None if length == _NULL else data[at : at + length])
+        at += max(length, 0)
+    if len(fields) % 2:
+        raise ValueError("packed headers end with a name without a value")
+    return tuple((_name(fields[i]), fields[i + 1]) for i in range(0, len(fields), 2))  # type: ignore[misc]
+
+
+def _name(field: bytes | None) -> str:
+    return "" if field is None else field.decode()
+
+
+@lru_cache(maxsize=1024)
+def rfc3339(at: int) -> bytes:
+    """Microseconds since 1970 as RFC 3339 in UTC: the form of `ce_time` and `ce_issued`."""
+    return (_EPOCH + timedelta(microseconds=at)).isoformat(timespec="microseconds").replace("+00:00", "Z").encode()
+
+
+def microseconds(at: datetime) -> int:
+    """Microseconds since 1970. Exact, unlike `timestamp()`, which is a float."""
+    return (at - _EPOCH) // timedelta(microseconds=1)
+
+
+def moment(at: int) -> datetime:
+    """Microseconds since 1970 as an aware datetime in UTC."""
+    return _EPOCH + timedelta(microseconds=at)
+
+
+def cloud_event(*, id: str, source: bytes, type: str, time: int, subject: str, cause: str | None) -> Headers:
+    """The attributes that every message of ours bears. `cause` is the id of the message that led to this one."""
+    saga = subject.encode()
+    common = (
+        *_FIXED,
+        ("ce_id", id.encode()),
+        ("ce_source", source),
+        ("ce_type", type.encode()),
+        ("ce_time", rfc3339(time)),
+        ("ce_subject", saga),
+        ("ce_correlationid", saga),
+    )
+    return common if cause is None else (*common, ("ce_causationid", cause.encode()))
+
+
+def source_of(namespace: str, service: str | None = None) -> bytes:
+    """`ce_source`: who speaks."""
+    return (f"/sagabus/{namespace}" if service is None else f"/sagabus/{namespace}/{service}").encode()

@@ -1,0 +1,77 @@
+"""What can go wrong, as types.
+
+    SagabusError
+      DeclarationError      your mistake: a contract, saga or handler that cannot work; raised when it is declared
+      MessageInvalid        the other side's: bytes that cannot be understood; they become a dead letter
+      ActivityError         a step did not give its output
+        ActivityFailed      the participant said no, or the retries are used up
+        ActivityTimedOut    no answer in time; whether it happened is settled by the coordinator
+
+Errors of the world (Kafka or a database out of reach) are raised by `sagabus.messaging`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+
+class SagabusError(Exception):
+    """The base of every error of ours."""
+
+
+class DeclarationError(SagabusError):
+    """A declaration that cannot work. The sentence names the thing, the value and the cure."""
+
+
+class MessageInvalid(SagabusError):
+    """Bytes that cannot be understood. `reason` is a code for dead letters and metrics; the message is for people."""
+
+    def __init__(self, reason: str, message: str, /) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+class ActivityError(SagabusError):
+    """A step did not give its output. activity, step, attempts are always set."""
+
+    activity: str
+    step: int
+    attempts: int
+
+    def __init__(self, sentence: str, /, *, activity: str, step: int, attempts: int) -> None:
+        super().__init__(sentence)
+        self.activity = activity
+        self.step = step
+        self.attempts = attempts
+
+
+class ActivityFailed(ActivityError):
+    """The participant said no (`Refused`), or the retry policy is used up.
+
+    code is the participant's, `sagabus.handler_error` for an exception of a handler, or `sagabus.retries_exhausted`
+    (then details["last"] is the last failure).
+    """
+
+    code: str
+    message: str
+    details: Mapping[str, JsonValue]
+
+    def __init__(
+        self, *, activity: str, step: int, attempts: int, code: str, message: str, details: Mapping[str, JsonValue]
+    ) -> None:
+        sentence = f"{activity} (step {step}, attempt {attempts}): {code}: {message}"
+        super().__init__(sentence, activity=activity, step=step, attempts=attempts)
+        self.code = code
+        self.message = message
+        self.details = details
+
+
+class ActivityTimedOut(ActivityError):
+    """No answer within `timeout`. The outcome is unknown; the undo is on its way. Not a TimeoutError."""
+
+    def __init__(self, *, activity: str, step: int, attempts: int) -> None:
+        sentence = f"{activity} (step {step}): no answer within its timeout, {attempts} attempt(s) made"
+        super().__init__(sentence, activity=activity, step=step, attempts=attempts)

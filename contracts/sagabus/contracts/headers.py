@@ -1,0 +1,58 @@
+"""Reading headers: bytes that anybody may have written, so every fault has a name and a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+from sagabus.contracts.envelope import Headers, microseconds
+from sagabus.contracts.errors import MessageInvalid
+
+TRACE: Final = ("traceparent", "tracestate")
+
+
+class HeaderReader:
+    """The headers of one record. Of a repeated name the last one counts."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, headers: Iterable[tuple[str, bytes | None]]) -> None:
+        self._values = dict(headers)
+
+    def raw(self, name: str) -> bytes | None:
+        return self._values.get(name)
+
+    def text(self, name: str) -> str | None:
+        value = self._values.get(name)
+        if value is None:
+            return None
+        try:
+            return value.decode()
+        except UnicodeDecodeError as error:
+            raise MessageInvalid("headers.not_utf8", f"header {name} is not UTF-8: {value[:40]!r}") from error
+
+    def required(self, name: str) -> str:
+        value = self.text(name)
+        if not value:
+            raise MessageInvalid("headers.missing", f"header {name} is missing")
+        return value
+
+    def number(self, name: str) -> int:
+        text = self.required(name)
+        if not (text.isascii() and text.isdigit() and len(text) <= 18):
+            raise MessageInvalid("headers.invalid", f"header {name} is {text[:40]!r}, not a whole number")
+        return int(text)
+
+    def time(self, name: str) -> int:
+        """RFC 3339, as microseconds since 1970."""
+        text = self.required(name)
+        try:
+            at = datetime.fromisoformat(text)
+            return microseconds(at)
+        except (ValueError, TypeError) as error:  # TypeError: without a zone
+            raise MessageInvalid("headers.invalid", f"header {name} is {text[:40]!r}, not an RFC 3339 time") from error
+
+    def trace(self) -> Headers:
+        """W3C trace context, handed on as it came."""
+        return tuple((name, value) for name in TRACE if (value := self._values.get(name)) is not None)

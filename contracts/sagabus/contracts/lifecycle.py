@@ -1,0 +1,78 @@
+"""Lifecycle events: what became of a saga, for the world, on `<namespace>.events`.
+
+Numbered from 1 without gaps by `ce_sequence`: twelve digits, zero-padded, since the CloudEvents sequence extension
+sorts as text.
+De-duplicate by saga id, run and sequence.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import BaseModel
+
+from sagabus.contracts import names
+from sagabus.contracts.commands import Addresses
+from sagabus.contracts.envelope import Headers, Message, cloud_event
+from sagabus.contracts.event import Event
+
+
+class LifecycleType(StrEnum):
+    STARTED = "sagabus.saga.started"
+    COMPLETED = "sagabus.saga.completed"
+    COMPENSATED = "sagabus.saga.compensated"
+    CANCELLED = "sagabus.saga.cancelled"
+    TERMINATED = "sagabus.saga.terminated"
+    ATTENTION = "sagabus.saga.attention"
+    ATTENTION_CLEARED = "sagabus.saga.attention_cleared"
+    PAUSED = "sagabus.saga.paused"
+    RESUMED = "sagabus.saga.resumed"
+    STEP_COMPLETED = "sagabus.step.completed"
+    STEP_FAILED = "sagabus.step.failed"
+    COMPENSATION_COMPLETED = "sagabus.compensation.completed"
+    COMPENSATION_FAILED = "sagabus.compensation.failed"
+    COMPENSATION_SKIPPED = "sagabus.compensation.skipped"
+    START_REJECTED = "sagabus.start.rejected"
+    CANCEL_REJECTED = "sagabus.cancel.rejected"
+
+
+def lifecycle_message(
+    addresses: Addresses,
+    type: LifecycleType,
+    body: bytes,
+    *,
+    sequence: int,
+    time: int,
+    cause: str | None,
+    trace: Headers = (),
+) -> Message:
+    """One numbered lifecycle event of a saga."""
+    a = addresses
+    id = f"{a.saga_id}:{a.run}:event:{sequence}"
+    headers = (
+        *cloud_event(id=id, source=a.source, type=type, time=time, subject=a.saga_id, cause=cause),
+        ("ce_sequence", b"%012d" % sequence),
+        ("ce_run", a.run.encode()),
+        *trace,
+    )
+    return Message(names.events_topic(a.namespace), a.saga_id.encode(), body, headers, a.saga_id, a.shard)
+
+
+def rejection_message(
+    *, namespace: str, source: bytes, type: LifecycleType, saga_id: str, body: bytes, time: int, cause: str, shard: int
+) -> Message:
+    """A request that had no effect. Without `ce_sequence`: match it by `ce_causationid`."""
+    headers = cloud_event(
+        id=f"{cause}:rejected", source=source, type=type, time=time, subject=saga_id, cause=cause
+    )
+    return Message(names.events_topic(namespace), saga_id.encode(), body, headers, saga_id, shard)
+
+
+def domain_event_message(
+    event: Event[BaseModel], body: bytes, *, id: str, topic: str, source: bytes, saga_id: str, cause: str | None,
+    time: int, key: str | None = None, trace: Headers = (),
+) -> Message:  # fmt: skip
+    """A domain event. Its key is the one given, else the declared field's value, else the saga id."""
+    chosen = key or event.key() or saga_id
+    headers = cloud_event(id=id, source=source, type=event.type.name, time=time, subject=saga_id, cause=cause)
+    return Message(topic, chosen.encode(), body, (*headers, *trace), saga_id)

@@ -1,0 +1,136 @@
+"""Names on the wire: services, sagas, ids and topics. One place makes them, one place reads them."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Final, NamedTuple, NewType
+
+from sagabus.contracts.errors import DeclarationError, MessageInvalid
+
+SagaId = NewType("SagaId", str)
+RunId = NewType("RunId", str)
+CommandId = NewType("CommandId", str)
+
+OWN_SERVICE: Final = "sagabus"
+"""Speaks for the coordinator itself: settle commands, child sagas, reasons such as `sagabus.retries_exhausted`."""
+
+SETTLE: Final = "sagabus.settle"
+
+_SAGA_ID: Final = re.compile(r"[A-Za-z0-9._~@:-]{1,200}")
+_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,99}")
+_EVENT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,199}")
+
+
+class CommandKind(StrEnum):
+    """What a command asks of a participant: do the step, undo it, or say once and for all whether it happened."""
+
+    DO = "do"
+    UNDO = "undo"
+    SETTLE = "settle"
+
+
+class CommandKey(NamedTuple):
+    """The parts of a command's `ce_id`. Opaque to everybody but the coordinator that made it."""
+
+    saga_id: SagaId
+    run: RunId
+    step: int
+    kind: CommandKind
+
+
+def saga_id(text: str) -> SagaId:
+    """Raises MessageInvalid unless it has 1 to 200 characters of `[A-Za-z0-9._~@:-]`."""
+    if not _SAGA_ID.fullmatch(text):
+        shown = text if len(text) <= 60 else f"{text[:60]}… ({len(text)} characters)"
+        cure = "give 1 to 200 characters of A-Z a-z 0-9 . _ ~ @ : -"
+        raise MessageInvalid("saga_id.invalid", f"saga id {shown!r}: {cure}")
+    return SagaId(text)
+
+
+def service_name(text: str) -> str:
+    """Raises DeclarationError for a name that cannot be a topic's first part, and for our own name."""
+    if text == OWN_SERVICE:
+        raise DeclarationError(f"a service may not be called {text!r}, the coordinator's own name; choose another")
+    return _checked(text, "service")
+
+
+def local_name(text: str, what: str) -> str:
+    """The name of an activity, compensation, event or saga within its service."""
+    return _checked(text, what)
+
+
+def event_name(text: str) -> str:
+    """The whole name of an event that belongs to no service of ours: `payment.confirmed`."""
+    if not _EVENT.fullmatch(text):
+        raise DeclarationError(f"event name {text!r}: give a letter, then up to 199 of letters, digits, _ . -")
+    return text
+
+
+def _checked(text: str, what: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise DeclarationError(f"{what} name {text!r}: give a small letter, then up to 99 of a-z 0-9 _ -")
+    return text
+
+
+def command_id(saga: str, run: str, step: int, kind: CommandKind = CommandKind.DO) -> CommandId:
+    """The same on every attempt and copy of the command."""
+    base = f"{saga}:{run}:{step}"
+    return CommandId(base if kind is CommandKind.DO else f"{base}:{kind.value}")
+
+
+def parse_command_id(text: str) -> CommandKey:
+    """Raises MessageInvalid for an id that no coordinator wrote. A saga id may hold colons, a run id none."""
+    head, _, tail = text.rpartition(":")
+    kind = CommandKind.DO
+    if tail in (CommandKind.UNDO, CommandKind.SETTLE):
+        kind = CommandKind(tail)
+        head, _, tail = head.rpartition(":")
+    saga, _, run = head.rpartition(":")
+    if not saga or not run or not (tail.isascii() and tail.isdigit() and len(tail) <= 9):
+        raise MessageInvalid("reply.causation", f"ce_causationid {text[:80]!r} is not the id of a command of ours")
+    return CommandKey(SagaId(saga), RunId(run), int(tail), kind)
+
+
+def reply_id(command: str, attempt: int) -> str:
+    return f"{command}:{attempt}:reply"
+
+
+def requests_topic(namespace: str) -> str:
+    return f"{namespace}.requests"
+
+
+def replies_topic(namespace: str, service: str) -> str:
+    return f"{namespace}.replies.{service}"
+
+
+def coordinator_pattern(namespace: str) -> str:
+    """What a coordinator reads: the requests, and the replies of all services."""
+    return rf"^{re.escape(namespace)}\.(requests|replies\.[A-Za-z0-9_-]+)$"
+
+
+def replying_service(namespace: str, topic: str) -> str | None:
+    """The service that answers on this topic; None if it is no reply topic of the namespace."""
+    prefix = f"{namespace}.replies."
+    return topic[len(prefix) :] if topic.startswith(prefix) else None
+
+
+def events_topic(namespace: str) -> str:
+    return f"{namespace}.events"
+
+
+def dead_letters_topic(namespace: str) -> str:
+    return f"{namespace}.dead-letters"
+
+
+def commands_topic(service: str) -> str:
+    return f"{service}.commands"
+
+
+def service_events_topic(service: str) -> str:
+    return f"{service}.events"
+
+
+def service_schema(service: str) -> str:
+    """The PostgreSQL schema of a participant's own tables, and its Kafka consumer group."""
+    return f"sagabus_{service}"

@@ -1,0 +1,103 @@
+"""A reply on the wire: from a participant to the topic and partition that its command named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from pydantic import BaseModel, Field, JsonValue
+
+from sagabus.contracts import codec, names
+from sagabus.contracts.commands import CommandHead
+from sagabus.contracts.envelope import Message, Record, cloud_event
+from sagabus.contracts.errors import MessageInvalid
+from sagabus.contracts.headers import HeaderReader
+from sagabus.contracts.names import CommandKey
+
+HANDLER_ERROR: Final = "sagabus.handler_error"
+RETRIES_EXHAUSTED: Final = "sagabus.retries_exhausted"
+INBOX_EXPIRED: Final = "sagabus.inbox_expired"
+ID_REUSED: Final = "sagabus.id_reused"
+INPUT_INVALID: Final = "sagabus.input_invalid"
+NO_HANDLER: Final = "sagabus.no_handler"
+TOMBSTONE: Final = "sagabus.settled_as_never"
+
+_PREFIX: Final = "sagabus.reply."
+
+
+class ReplyKind(StrEnum):
+    """completed: the output follows. refused: a business no, final. failed: an attempt failed. never: settled."""
+
+    COMPLETED = "completed"
+    REFUSED = "refused"
+    FAILED = "failed"
+    NEVER = "never"
+
+
+class Failure(BaseModel):
+    """Why not. again_after: seconds; set where one more is asked for and this one is not counted as a failure."""
+
+    code: str
+    message: str = ""
+    details: Mapping[str, JsonValue] = Field(default_factory=dict)
+    again_after: float | None = Field(default=None, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyHead:
+    """service: who answers, by the topic on which it came."""
+
+    command: CommandKey
+    message_id: str
+    kind: ReplyKind
+    attempt: int
+    service: str
+
+
+def read_reply(record: Record, service: str) -> ReplyHead:
+    """Raises MessageInvalid."""
+    headers = HeaderReader(record.headers)
+    cause = headers.required("ce_causationid")
+    return ReplyHead(
+        command=names.parse_command_id(cause),
+        message_id=headers.text("ce_id") or f"{record.topic}:{record.partition}:{record.offset}",
+        kind=_kind(headers.required("ce_type")),
+        attempt=headers.number("ce_attempt"),
+        service=service,
+    )
+
+
+def read_failure(body: bytes | None) -> Failure:
+    """Raises MessageInvalid."""
+    return codec.decode(Failure, body, what="failure")
+
+
+def _kind(type: str) -> ReplyKind:
+    name = type.removeprefix(_PREFIX)
+    if name == type or name not in frozenset(ReplyKind):
+        kinds = ", ".join(_PREFIX + kind for kind in ReplyKind)
+        raise MessageInvalid("reply.type", f"ce_type {type[:60]!r} is no reply; replies are {kinds}")
+    return ReplyKind(name)
+
+
+def reply_message(
+    command: CommandHead, kind: ReplyKind, body: bytes, *, attempt: int, source: bytes, time: int
+) -> Message:
+    """Copies what the coordinator needs to find the saga again. attempt: that of the stored outcome."""
+    headers = (
+        *cloud_event(
+            id=names.reply_id(command.id, attempt),
+            source=source,
+            type=_PREFIX + kind,
+            time=time,
+            subject=command.saga_id,
+            cause=command.id,
+        ),
+        ("ce_attempt", b"%d" % attempt),
+        ("ce_run", command.run.encode()),
+        *command.trace,
+    )
+    key = command.saga_id.encode()
+    return Message(command.reply_topic, key, body, headers, command.saga_id, command.reply_partition)

@@ -1,0 +1,177 @@
+"""Requests: what anybody may ask of a saga, as a bare JSON value with the saga id as the record's key.
+
+    {"type": "start",  "saga": "order_processing", "input": {...}}
+    {"type": "event",  "name": "payment.confirmed", "data": {...}, "event_id"?: "..."}
+    {"type": "cancel", "reason": "..."}
+    {"type": "retry" | "skip" | "resume" | "pause" | "terminate", "step"?, "output"?, "reason", "actor", "request_id"}
+
+All headers are optional. Unknown fields are ignored: that is the rule by which old and new understand each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from pydantic import BaseModel, JsonValue
+
+from sagabus.contracts import codec, names
+from sagabus.contracts.envelope import Headers, Message, Record, cloud_event
+from sagabus.contracts.errors import MessageInvalid
+from sagabus.contracts.event import Event
+from sagabus.contracts.headers import HeaderReader
+from sagabus.contracts.names import SagaId
+from sagabus.contracts.saga import Start
+
+
+class RequestType(StrEnum):
+    START = "start"
+    EVENT = "event"
+    CANCEL = "cancel"
+    RETRY = "retry"
+    SKIP = "skip"
+    RESUME = "resume"
+    PAUSE = "pause"
+    TERMINATE = "terminate"
+
+
+_KNOWN: Final = frozenset(RequestType)
+_PREFIX: Final = "sagabus."
+
+
+class _Head(BaseModel):
+    """The fields that decide what a request is; its input or data is read by the definition that knows its model."""
+
+    type: str
+    saga_id: str | None = None
+    saga: str | None = None
+    name: str | None = None
+    event_id: str | None = None
+    reason: str = ""
+    step: int | None = None
+    actor: str | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """body: the whole value as it came. message_id: its `ce_id`, else `<topic>:<partition>:<offset>`.
+
+    name: the definition of a start, the event's name of an event. dedupe: what makes two events the same one.
+    """
+
+    type: RequestType
+    saga_id: SagaId
+    message_id: str
+    body: bytes
+    name: str = ""
+    reason: str = ""
+    dedupe: str = ""
+    step: int | None = None
+    actor: str | None = None
+    trace: Headers = ()
+
+
+def read_request(record: Record) -> Request:
+    """Raises MessageInvalid."""
+    headers = HeaderReader(record.headers)
+    body = record.value or b""
+    head = codec.decode(_Head, body, what="request")
+    kind = _type(head.type, headers.text("ce_type"))
+    message_id = headers.text("ce_id") or f"{record.topic}:{record.partition}:{record.offset}"
+    return Request(
+        type=kind,
+        saga_id=_saga_id(record.key, head.saga_id),
+        message_id=message_id,
+        body=body,
+        name=_name(kind, head),
+        reason=head.reason,
+        dedupe=headers.text("ce_id") or head.event_id or message_id,
+        step=head.step,
+        actor=head.actor,
+        trace=headers.trace(),
+    )
+
+
+def saga_id_of(record: Record) -> SagaId | None:
+    """Whose request it is, as far as the key tells; None if only the body can."""
+    return None if record.key is None else _saga_id(record.key, None)
+
+
+def _type(body: str, header: str | None) -> RequestType:
+    if body not in _KNOWN:
+        raise MessageInvalid("request.type", f"type {body[:40]!r}: give one of {', '.join(sorted(_KNOWN))}")
+    if header is not None and header not in (body, _PREFIX + body):
+        raise MessageInvalid("request.type", f"ce_type {header[:60]!r} says another thing than type {body!r}")
+    return RequestType(body)
+
+
+def _saga_id(key: bytes | None, in_body: str | None) -> SagaId:
+    try:
+        in_key = None if key is None else key.decode()
+    except UnicodeDecodeError as error:
+        raise MessageInvalid("saga_id.invalid", f"the key {key!r} is not UTF-8") from error
+    if in_key and in_body and in_key != in_body:
+        raise MessageInvalid("saga_id.differs", f"the key says {in_key[:60]!r}, the body {in_body[:60]!r}")
+    found = in_key or in_body
+    if not found:
+        raise MessageInvalid("saga_id.missing", "no saga id: set the record's key, or saga_id in the body")
+    return names.saga_id(found)
+
+
+def _name(kind: RequestType, head: _Head) -> str:
+    if kind is RequestType.START:
+        field, value = "saga", head.saga
+    elif kind is RequestType.EVENT:
+        field, value = "name", head.name
+    else:
+        return ""
+    if not value:
+        raise MessageInvalid("request.incomplete", f"a request of type {kind.value!r} needs {field!r}")
+    return value
+
+
+def start_message(start: Start[Any], *, id: str, namespace: str, message_id: str, source: bytes, time: int) -> Message:
+    """A start request as a message. Equal starts with one id are one saga."""
+    return _message(
+        {"type": "start", "saga": start.saga.name, "input": start.input.model_dump(mode="json")},
+        RequestType.START, saga_id=id, namespace=namespace, message_id=message_id, source=source, time=time,
+    )  # fmt: skip
+
+
+def event_message(
+    event: Event[Any], *, saga_id: str, namespace: str, message_id: str, source: bytes, time: int
+) -> Message:
+    """An event for one saga. Sent twice with one message_id it counts once."""
+    return _message(
+        {"type": "event", "name": event.type.name, "data": event.data.model_dump(mode="json")},
+        RequestType.EVENT, saga_id=saga_id, namespace=namespace, message_id=message_id, source=source, time=time,
+    )  # fmt: skip
+
+
+def raw_message(
+    body: Mapping[str, JsonValue], *, saga_id: str, namespace: str, message_id: str, source: bytes, time: int
+) -> Message:
+    """Any request from its JSON form. Raises MessageInvalid for an unknown type."""
+    kind = _type(str(body.get("type")), None)
+    return _message(
+        body, kind, saga_id=saga_id, namespace=namespace, message_id=message_id, source=source, time=time
+    )
+
+
+def _message(
+    body: Mapping[str, Any],
+    kind: RequestType,
+    *,
+    saga_id: str,
+    namespace: str,
+    message_id: str,
+    source: bytes,
+    time: int,
+) -> Message:
+    key = names.saga_id(saga_id)
+    value = codec.checked(codec.encode_value(body))
+    headers = cloud_event(id=message_id, source=source, type=_PREFIX + kind, time=time, subject=key, cause=None)
+    return Message(names.requests_topic(namespace), key.encode(), value, headers, key)

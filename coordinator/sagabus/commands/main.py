@@ -1,0 +1,139 @@
+"""`sagabus …`: reads the command line, runs one subcommand, and tells people what went wrong in one message.
+
+Only the module of the subcommand in question is imported: what others need takes seconds to import. Exit codes are in
+`subcommand.Exit`. A traceback is shown for what nobody foresaw, and for nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import textwrap
+import traceback
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+from typing import Final
+
+from sagabus.commands.subcommand import Exit, Failed, Subcommand, complain
+from sagabus.contracts.errors import SagabusError
+
+SUBCOMMANDS: Final = {
+    "demo": ("demo", "show on a sample shop what sagabus promises"),
+    "dev": ("dev", "run sagas and participants in one process, with bus and database"),
+    "coordinator": ("services", "run the sagas of these modules"),
+    "participant": ("services", "run the participants of these modules"),
+    "start": ("sagas", "start a saga"),
+    "list": ("sagas", "list sagas"),
+    "show": ("sagas", "show one saga"),
+    "event": ("sagas", "send an event to a saga"),
+    "cancel": ("sagas", "cancel a saga: what it has done is undone"),
+    "migrate": ("setup", "make the tables, or bring them up to date"),
+    "topics": ("setup", "make the topics"),
+}
+"""Name, module of this package, and the line in the list."""
+
+EXITS: Final = {
+    "SettingsError": Exit.USAGE,
+    "DeclarationError": Exit.USAGE,
+    "MessageInvalid": Exit.USAGE,
+    "NotReady": Exit.USAGE,
+    "CannotListen": Exit.USAGE,
+    "KafkaUnreachable": Exit.UNREACHABLE,
+    "DatabaseUnreachable": Exit.UNREACHABLE,
+    "CoordinatorUnreachable": Exit.UNREACHABLE,
+    "EmbeddedKafkaFailed": Exit.UNREACHABLE,
+    "EmbeddedPostgresFailed": Exit.UNREACHABLE,
+    "NoSuchSaga": Exit.NOT_FOUND,
+    "SagabusError": Exit.REFUSED,
+}
+"""By the nearest class, named so that it need not be imported. Who else of ours speaks has understood, and declines."""
+
+ABOUT: Final = "Sagas as plain Python code, over Kafka, with everything that must not be lost in PostgreSQL."
+
+EXAMPLES: Final = {
+    "sagabus demo": "see it work: a shop, an order that is undone, two crashes",
+    "sagabus dev shop.order_processing shop.inventory shop.payment shop.shipping": "a shop of your own, in one process",
+    "sagabus start order_processing --id ORD-1 --input order.json --wait": "an order, from another terminal",
+}
+
+EXIT_CODES: Final = """exit codes:
+  0 done   1 the saga ended otherwise   2 usage or settings   3 out of reach   4 not found   5 refused
+  124 the wait ran out   130 interrupted"""
+
+WIDTH: Final = 100
+"""Characters of a line of help."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code; argparse exits by itself with 0 for --help and 2 for what it does not understand."""
+    given = sys.argv[1:] if arguments is None else [*arguments]
+    options = parser(given).parse_args(given)
+    chosen: Subcommand = options.subcommand
+    try:
+        return asyncio.run(_run(chosen, options))
+    except KeyboardInterrupt:
+        return Exit.DONE if chosen.serves else Exit.INTERRUPTED
+    except Failed as error:
+        complain(str(error))
+        return error.exit
+    except SagabusError as error:
+        complain(str(error))
+        return next(EXITS[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in EXITS)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has left; nothing more can be told
+        return Exit.DONE
+    except Exception:
+        traceback.print_exc()
+        complain("this was not foreseen: please report it with the lines above")
+        return Exit.OUR_FAULT
+
+
+async def _run(chosen: Subcommand, options: Namespace) -> Exit:
+    """SIGTERM ends it as Ctrl-C does: by cancelling, so that every block it is in is left in order."""
+    task = asyncio.ensure_future(chosen.run(options))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return Exit.DONE if chosen.serves else Exit.INTERRUPTED
+
+
+def parser(given: Sequence[str]) -> ArgumentParser:
+    """For this command line: of the subcommands that it does not name, it knows the names alone."""
+    whole = ArgumentParser(
+        prog="sagabus",
+        description=ABOUT,
+        epilog=f"{_examples(EXAMPLES)}\n\n{EXIT_CODES}",
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    whole.add_argument("--version", action="version", version=f"sagabus {version('sagabus')}")
+    places = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    named = next((word for word in given if not word.startswith("-")), None)
+    for name, (module, help) in SUBCOMMANDS.items():
+        place = places.add_parser(name, help=help, formatter_class=RawDescriptionHelpFormatter)
+        if name == named:
+            _describe(place, _subcommand(name, module))
+    return whole
+
+
+def _subcommand(name: str, module: str) -> Subcommand:
+    subcommands: Sequence[Subcommand] = import_module(f"sagabus.commands.{module}").SUBCOMMANDS
+    return next(one for one in subcommands if one.name == name)
+
+
+def _describe(place: ArgumentParser, one: Subcommand) -> None:
+    place.description = textwrap.fill(one.about, WIDTH)
+    place.epilog = _examples(one.examples)
+    place.set_defaults(subcommand=one)
+    one.arguments(place)
+
+
+def _examples(examples: dict[str, str]) -> str:
+    return "\n".join(["examples:", *(f"  {line}\n      {what}" for line, what in examples.items())])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

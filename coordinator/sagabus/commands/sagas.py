@@ -1,0 +1,248 @@
+"""`start`, `list`, `show`, `event`, `cancel`: sagas for people and scripts, over the coordinator's API.
+
+Without settings they find the coordinator of `sagabus dev` in the current directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any, Final
+
+from sagabus.commands import sheets
+from sagabus.commands.subcommand import Exit, Failed, Subcommand, complain, say, say_json
+from sagabus.contracts import codec
+from sagabus.contracts.errors import MessageInvalid
+from sagabus.messaging.backing import url_of
+from sagabus.messaging.coordinator_api import CoordinatorApi, NoSuchSaga
+from sagabus.messaging.settings import load_settings
+
+WAIT: Final = 60.0
+"""Seconds that --wait waits, unless told otherwise."""
+
+STATUSES: Final = ("running", "compensating", "completed", "compensated", "cancelled", "terminated", "continued")
+
+
+async def run_start(options: Namespace) -> Exit:
+    value = given(options.input)
+    async with _api() as api:
+        accepted = await api.start(options.saga, id=options.id, input=value)
+        if options.wait:
+            return await _wait(api, options, value)
+        _tell(options, accepted, f"{options.id}: accepted")
+        return Exit.DONE
+
+
+async def run_list(options: Namespace) -> Exit:
+    async with _api() as api:
+        page = await api.sagas(
+            status=options.status, saga=options.saga, attention=options.attention or None, limit=options.limit
+        )
+    if options.json:
+        say_json(page["sagas"])
+    else:
+        for line in sheets.listed(page["sagas"]):
+            say(line)
+        if page["next"]:
+            complain(f"there are more than {options.limit}: narrow it down, or raise --limit")
+    return Exit.DONE
+
+
+async def run_show(options: Namespace) -> Exit:
+    async with _api() as api:
+        try:
+            saga = await api.saga(options.id)
+            rows = await _history(api, options.id) if options.history else []
+        except NoSuchSaga as error:
+            raise Failed(Exit.NOT_FOUND, f"no saga {options.id} has started, or it was forgotten") from error
+    if options.json:
+        say_json({**saga, "history": rows} if options.history else saga)
+    else:
+        for line in (*sheets.shown(saga), *sheets.told(rows)):
+            say(line)
+    return Exit.DONE
+
+
+async def run_event(options: Namespace) -> Exit:
+    async with _api() as api:
+        accepted = await api.event(options.id, name=options.name, data=given(options.data), event_id=options.event_id)
+    _tell(options, accepted, f"{options.id}: event {options.name} accepted")
+    return Exit.DONE
+
+
+async def run_cancel(options: Namespace) -> Exit:
+    async with _api() as api:
+        accepted = await api.cancel(options.id, reason=options.reason)
+        if options.wait:
+            return await _wait(api, options, None)
+    _tell(options, accepted, f"{options.id}: cancellation accepted")
+    return Exit.DONE
+
+
+def given(text: str) -> Any:
+    """JSON from standard input (`-`), from a file, or as it stands. Raises Failed."""
+    try:
+        if text == "-":
+            return codec.decode_value(sys.stdin.buffer.read())
+        if not text.lstrip().startswith(("{", "[", '"')) and Path(text).is_file():
+            return codec.decode_value(Path(text).read_bytes())
+        return codec.decode_value(text.encode())
+    except (MessageInvalid, OSError, ValueError) as error:
+        raise Failed(Exit.USAGE, f"{text[:60]!r} is no file and no JSON: {error}") from error
+
+
+def _api() -> CoordinatorApi:
+    settings = load_settings(require=())
+    return CoordinatorApi(url_of(settings), token=settings.token.get_secret_value())
+
+
+def _tell(options: Namespace, value: Any, sentence: str) -> None:
+    if options.json:
+        say_json(value)
+    else:
+        say(sentence)
+
+
+async def _wait(api: CoordinatorApi, options: Namespace, input: Any) -> Exit:
+    """The end of the saga, told. 0 if it is what was asked for."""
+    try:
+        async with asyncio.timeout(options.timeout):
+            saga = await api.closed(options.id, started=True)
+    except TimeoutError:
+        complain(await _unfinished(api, options))
+        return Exit.WAITED
+    if input is not None and saga["input"] != input:
+        complain(f"{options.id} was started before, with another input: {json.dumps(saga['input'])}")
+        return Exit.REFUSED
+    _tell(options, saga, sheets.ended(saga))
+    wanted = "completed" if options.subcommand.name == "start" else "cancelled"
+    return Exit.DONE if saga["status"] == wanted else Exit.ENDED_OTHERWISE
+
+
+async def _unfinished(api: CoordinatorApi, options: Namespace) -> str:
+    try:
+        saga = await api.saga(options.id)
+    except NoSuchSaga:
+        return (
+            f"{options.id} has not begun within {options.timeout:g} s: the start was rejected (then it is among the "
+            "dead letters), or no coordinator has taken it yet"
+        )
+    attention = f", it waits for a person: {saga['attention']}" if saga["attention"] else ""
+    return f"{options.id} is {saga['status']} after {options.timeout:g} s{attention}; it goes on"
+
+
+async def _history(api: CoordinatorApi, id: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    after: int | None = 0
+    while after is not None:
+        page = await api.history(id, after=after)
+        rows += page["rows"]
+        after = page["next"]
+    return rows
+
+
+def _start_arguments(place: ArgumentParser) -> None:
+    place.add_argument("saga", metavar="NAME", help="the saga's name")
+    place.add_argument(
+        "--id", required=True, help="of the new saga; asked again with an equal input, it is the same saga"
+    )
+    place.add_argument(
+        "--input", required=True, metavar="FILE|-|JSON", help="its input: a file, standard input, or JSON"
+    )
+    _wait_arguments(place)
+    _json_argument(place)
+
+
+def _list_arguments(place: ArgumentParser) -> None:
+    place.add_argument("--status", action="append", choices=STATUSES, help="only these; may be repeated")
+    place.add_argument("--saga", metavar="NAME", help="only those of this name")
+    place.add_argument("--attention", action="store_true", help="only those that wait for a person")
+    place.add_argument("--limit", type=int, default=50, help="at most so many, the latest first (%(default)s)")
+    _json_argument(place)
+
+
+def _show_arguments(place: ArgumentParser) -> None:
+    place.add_argument("id", metavar="ID")
+    place.add_argument("--history", action="store_true", help="with every row of its history")
+    _json_argument(place)
+
+
+def _event_arguments(place: ArgumentParser) -> None:
+    place.add_argument("id", metavar="ID")
+    place.add_argument("name", metavar="NAME", help="the event's whole name, service first")
+    place.add_argument(
+        "--data", default="null", metavar="FILE|-|JSON", help="a file, standard input, or JSON (%(default)s)"
+    )
+    place.add_argument("--event-id", metavar="TEXT", help="sent twice with the same one, the event counts once")
+    _json_argument(place)
+
+
+def _cancel_arguments(place: ArgumentParser) -> None:
+    place.add_argument("id", metavar="ID")
+    place.add_argument("--reason", default="cancelled on request", help="goes into its history (%(default)s)")
+    _wait_arguments(place)
+    _json_argument(place)
+
+
+def _wait_arguments(place: ArgumentParser) -> None:
+    place.add_argument("--wait", action="store_true", help="wait for the saga's end")
+    place.add_argument("--timeout", type=float, default=WAIT, metavar="SECONDS", help="of --wait (%(default)g)")
+
+
+def _json_argument(place: ArgumentParser) -> None:
+    place.add_argument("--json", action="store_true", help="one JSON value instead of text")
+
+
+SUBCOMMANDS: Final = (
+    Subcommand(
+        name="start",
+        about="Starts a saga, and with --wait ends as it does: 0 completed, 1 ended otherwise, 124 not yet ended.",
+        examples={
+            "sagabus start order_processing --id ORD-1 --input order.json": "from a file",
+            "sagabus start order_processing --id ORD-1 --input order.json --wait --timeout 10": "and wait for its end",
+            """sagabus start expense_approval --id EXP-1 --input '{"expense_id": "EXP-1", "approver": "ann", """
+            """"manager": "max"}'""": "from the command line",
+        },
+        arguments=_start_arguments,
+        run=run_start,
+    ),
+    Subcommand(
+        name="list",
+        about="Lists sagas, the latest first.",
+        examples={
+            "sagabus list": "the latest 50",
+            "sagabus list --status compensating --attention --json": "those that are stuck in their undo, as JSON",
+        },
+        arguments=_list_arguments,
+        run=run_list,
+    ),
+    Subcommand(
+        name="show",
+        about="Shows a saga with its steps and how far their undoing is.",
+        examples={
+            "sagabus show ORD-1": "how far it is",
+            "sagabus show ORD-1 --history": "with all that has happened to it",
+        },
+        arguments=_show_arguments,
+        run=run_show,
+    ),
+    Subcommand(
+        name="event",
+        about="Sends an event to a saga. It need not wait for it yet: an early event is kept.",
+        examples={
+            """sagabus event EXP-1 approvals.decided --data '{"approved": true, "by": "ann"}'""": "a decision",
+        },
+        arguments=_event_arguments,
+        run=run_event,
+    ),
+    Subcommand(
+        name="cancel",
+        about="Asks for the undo of all that a saga has done. One that ends first is not cancelled; --wait tells.",
+        examples={"sagabus cancel ORD-1 --reason 'the customer called' --wait": "and wait until all is undone"},
+        arguments=_cancel_arguments,
+        run=run_cancel,
+    ),
+)

@@ -1,0 +1,94 @@
+"""`coordinator` and `participant`: the services, for real deployments. SIGTERM and Ctrl-C drain them."""
+
+from __future__ import annotations
+
+import asyncio
+from argparse import ArgumentParser, Namespace
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Final, NoReturn
+
+from sagabus.commands import modules
+from sagabus.commands.logs import start_logging
+from sagabus.commands.subcommand import Exit, Failed, Subcommand
+from sagabus.coordinator.service import Coordinator
+from sagabus.messaging.backing import Backing, find_backing
+from sagabus.messaging.settings import load_settings
+
+HOST_WATCH: Final = 1.0
+"""Seconds between two looks at the host, where bus and database are a host's."""
+
+
+async def run_coordinator(options: Namespace) -> Exit:
+    settings = load_settings()
+    start_logging(settings.log)
+    definitions = modules.definitions(options.modules)
+    backing = find_backing(settings)
+    coordinator = Coordinator(definitions, settings=backing.settings, kafka=backing.kafka)
+    return await serve(backing, coordinator.running())
+
+
+async def run_participant(options: Namespace) -> Exit:
+    settings = load_settings()
+    start_logging(settings.log)
+    participants = modules.participants(options.modules)
+    backing = find_backing(settings)
+    return await serve(backing, *(one.running() for one in participants))
+
+
+async def serve(backing: Backing, *services: AbstractAsyncContextManager[None]) -> Exit:
+    """Until it is cancelled; then every service drains, the last first."""
+    async with AsyncExitStack() as stack:
+        for service in services:
+            await stack.enter_async_context(service)
+        await _until_host_is_gone(backing)
+
+
+async def _until_host_is_gone(backing: Backing) -> NoReturn:
+    """For ever, where there is no host. What is left of the work is in the host's database."""
+    while not backing.gone:  # noqa: ASYNC110    # the end of another process is no event of ours
+        await asyncio.sleep(HOST_WATCH)
+    raise Failed(Exit.UNREACHABLE, "the host has ended, and with it the bus and the database")
+
+
+def _coordinator_arguments(place: ArgumentParser) -> None:
+    place.add_argument("modules", nargs="+", metavar="MODULE[:OBJECT]", help="where sagas are defined with @saga")
+
+
+def _participant_arguments(place: ArgumentParser) -> None:
+    place.add_argument("modules", nargs="+", metavar="MODULE[:OBJECT]", help="where participants are made")
+
+
+SUBCOMMANDS: Final = (
+    Subcommand(
+        name="coordinator",
+        about=(
+            "Runs sagas. Several processes share the work: each owns some shards, and takes over those of one that "
+            "ends. Needs SAGABUS_KAFKA and SAGABUS_DATABASE, and what `sagabus migrate` and `sagabus topics` make; "
+            "serves its API at SAGABUS_HTTP. Modules are found in the current directory too. SIGTERM drains it."
+        ),
+        examples={
+            "sagabus coordinator shop.order_processing": "all sagas that the module defines",
+            "SAGABUS_INSTANCE=coordinator-0 sagabus coordinator shop.order_processing":
+                "with static group membership: after a restart its shards are back at once",
+            "SAGABUS_HTTP=off sagabus coordinator shop.order_processing": "without its API",
+        },
+        arguments=_coordinator_arguments,
+        run=run_coordinator,
+        serves=True,
+    ),
+    Subcommand(
+        name="participant",
+        about=(
+            "Runs participants: carries out the commands of their services, each once, and replies. "
+            "Needs SAGABUS_KAFKA and SAGABUS_DATABASE, and what `sagabus migrate` and `sagabus topics` make. "
+            "Modules are found in the current directory too. SIGTERM and Ctrl-C drain it."
+        ),
+        examples={
+            "sagabus participant shop.inventory": "all participants that the module makes",
+            "sagabus participant shop.inventory:service shop.payment:service": "two of them, by name, in one process",
+        },
+        arguments=_participant_arguments,
+        run=run_participant,
+        serves=True,
+    ),
+)  # fmt: skip

@@ -1,0 +1,79 @@
+"""Sagas as text for people. What the API gives goes in, lines come out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+Json = Mapping[str, Any]
+
+
+def listed(sagas: Sequence[Json]) -> Iterator[str]:
+    rows = [("ID", "SAGA", "STATUS", "STARTED", "")]
+    rows += [(one["id"], one["saga"], one["status"], moment(one["started_at"]), _marks(one)) for one in sagas]
+    yield from _columns(rows)
+
+
+def shown(saga: Json) -> Iterator[str]:
+    yield f"{saga['id']}: {saga['saga']} version {saga['version']} is {saga['status']}"
+    closed = f", closed {moment(saga['closed_at'])}" if saga["closed_at"] else ""
+    yield f"  started {moment(saga['started_at'])}{closed}, shard {saga['shard']}, run {saga['run']}"
+    if marks := _marks(saga):
+        yield f"  {marks}"
+    for name in ("input", "result", "error"):
+        if saga[name] is not None:
+            yield f"  {name}: {compact(saga[name])}"
+    if saga["steps"]:
+        head = ("  STEP", "ACTIVITY", "STATUS", "ATTEMPTS", "UNDO", "")
+        yield from _columns([head, *map(_step, saga["steps"])])
+    for timer in saga["timers"]:
+        yield f"  timer {timer['kind']} {timer['number']}: due {moment(timer['due'])}"
+
+
+def told(history: Iterable[Json]) -> Iterator[str]:
+    """Rows of history."""
+    rows = [("  SEQ", "AT", "KIND", "STEP", "NAME", "PAYLOAD")]
+    for row in history:
+        payload = "" if row["payload"] is None else compact(row["payload"])[:120]
+        number = str(row["step"] or "")
+        rows.append((f"  {row['seq']}", moment(row["at"]), row["kind"], number, row["name"], payload))
+    yield from _columns(rows) if len(rows) > 1 else ()
+
+
+def ended(saga: Json) -> str:
+    """The end in one line."""
+    if saga["status"] == "completed":
+        return f"{saga['id']} is completed: {compact(saga['result'])}"
+    error = saga["error"]
+    words = f"{error.get('code')}: {error.get('message')}" if isinstance(error, dict) else compact(error)
+    return f"{saga['id']} is {saga['status']}: {words}"
+
+
+def moment(text: str) -> str:
+    """RFC 3339 in UTC, to the millisecond, as people read it."""
+    return f"{text[:23].rstrip('Z').replace('T', ' ')} UTC"
+
+
+def compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _step(step: Json) -> tuple[str, ...]:
+    undo = "" if step["undo"] == "none" else f"{step['undo']} {step['compensation'] or ''}".rstrip()
+    trouble = step["undo_error"] or step["error"]
+    words = f"{trouble['code']}: {trouble['message']}" if isinstance(trouble, dict) and "code" in trouble else ""
+    return f"  {step['number']}", step["activity"], step["status"], str(step["attempts"]), undo, words
+
+
+def _marks(saga: Json) -> str:
+    marks = ["paused"] if saga["paused"] else []
+    return ", ".join([*marks, *([f"waits for a person: {saga['attention']}"] if saga["attention"] else [])])
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The last column has no width."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False))
+        yield "  ".join([*cells, row[-1]]).rstrip()

@@ -1,0 +1,67 @@
+"""What a subcommand is to the command line: its words, its arguments, its work, and the ways in which it can end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from sagabus.contracts.errors import SagabusError
+
+
+class Exit(IntEnum):
+    """Exit codes, for scripts."""
+
+    DONE = 0
+    ENDED_OTHERWISE = 1
+    """The saga ended, but not completed; the demonstration did not end as it should."""
+    USAGE = 2
+    """Wrong arguments or settings."""
+    UNREACHABLE = 3
+    """Kafka, the database or the coordinator."""
+    NOT_FOUND = 4
+    REFUSED = 5
+    OUR_FAULT = 70
+    """What nobody foresaw (EX_SOFTWARE of sysexits.h)."""
+    WAITED = 124
+    """The wait ran out, as with timeout(1)."""
+    INTERRUPTED = 130
+    """Ctrl-C or SIGTERM, as with a shell."""
+
+
+class Failed(SagabusError):
+    """A subcommand that cannot do its work: the sentence for people, the exit code for scripts."""
+
+    def __init__(self, exit: Exit, sentence: str) -> None:
+        super().__init__(sentence)
+        self.exit = exit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subcommand:
+    """examples: whole command lines and what they do, shown by --help. serves: runs until it is told to stop."""
+
+    name: str
+    about: str
+    examples: dict[str, str]
+    arguments: Callable[[ArgumentParser], None]
+    run: Callable[[Namespace], Coroutine[Any, Any, Exit]]
+    serves: bool = False
+
+
+def say(sentence: str) -> None:
+    """A line for people and pipes, at once: somebody may be waiting for it."""
+    print(sentence, flush=True)
+
+
+def say_json(value: Any) -> None:
+    """One JSON value in one line."""
+    say(json.dumps(value, ensure_ascii=False))
+
+
+def complain(sentence: str) -> None:
+    print(f"sagabus: {sentence}", file=sys.stderr, flush=True)

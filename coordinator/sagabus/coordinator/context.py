@@ -1,0 +1,95 @@
+"""What a saga's author holds while the saga runs. Every method is for the code of this saga alone, while it is running."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Coroutine, MutableMapping
+from datetime import datetime
+from random import Random
+from typing import Any, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel
+from sagabus.contracts import Command, Event, EventType, RetryPolicy, Seconds
+from sagabus.contracts.envelope import moment
+from sagabus.contracts.errors import DeclarationError
+
+from sagabus.coordinator.core.call import Call
+from sagabus.coordinator.core.program import Program
+
+E = TypeVar("E", bound=BaseModel)
+O = TypeVar("O", bound=BaseModel | None)
+
+_LOG = logging.getLogger("sagabus.saga")
+
+
+class SagaLog(logging.LoggerAdapter[logging.Logger]):
+    """Names the saga in each line. Silent while replaying: what is said was said then."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(_LOG, {"saga_id": program.id})
+        self._program = program
+
+    def isEnabledFor(self, level: int) -> bool:
+        return not self._program.quiet and super().isEnabledFor(level)
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        return f"{self._program.id}: {msg}", kwargs
+
+
+class SagaContext:
+    """A saga's only door to the outside. Time, randomness and ids come from history, so a replay has the same."""
+
+    __slots__ = ("_program", "log")
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self.log = SagaLog(program)
+
+    @property
+    def id(self) -> str:
+        return self._program.id
+
+    def call(
+        self,
+        command: Command[O],
+        /,
+        *,
+        timeout: Seconds | None = None,
+        resend_after: Seconds | None = None,
+        retry: RetryPolicy | None = None,
+        abandon: Literal["undo", "keep"] = "undo",
+    ) -> Call[O]:
+        """Make a step: number it, send the command, and hand back what to await.
+
+        timeout: seconds from the first send until the step is given up with ActivityTimedOut; whether it happened is
+        settled, and undone, by the coordinator. resend_after: seconds until an unanswered command is sent again.
+        abandon: "keep" leaves a step that was given up as it is. Awaiting raises ActivityFailed, ActivityTimedOut.
+        """
+        if not isinstance(command, Command):
+            raise TypeError(f"ctx.call() takes a filled-in command such as {command!r}(...), not {type(command).__name__}")
+        return self._program.call(command, timeout=timeout, resend_after=resend_after, retry=retry, abandon=abandon)
+
+    def event(self, event: EventType[..., E], /) -> Coroutine[Any, Any, E]:
+        """The next event of this type, in order of arrival; one that came before the wait counts."""
+        return self._program.event(event)
+
+    def publish(self, event: Event[BaseModel], /, *, key: str | None = None) -> None:
+        """Tell the world, in the transaction of this turn. key: the record's, instead of the declared field or saga id."""
+        if event.type.topic is None:
+            raise DeclarationError(f"event {event.type.name} has no topic; declare it with Service.event, or give a topic")
+        self._program.publish(event.type, event.data, key)
+
+    def now(self) -> datetime:
+        """The wall clock of whoever decided this turn, in UTC; never runs backwards within a saga (H3)."""
+        self._program.loop.check()
+        return moment(self._program.now)
+
+    def random(self) -> Random:
+        """Seeded by the saga's id and run."""
+        self._program.loop.check()
+        return self._program.random()
+
+    def uuid(self) -> UUID:
+        """A version 4 UUID from the saga's own randomness."""
+        return UUID(int=self.random().getrandbits(128), version=4)

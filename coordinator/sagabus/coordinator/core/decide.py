@@ -1,0 +1,330 @@
+"""The core's one entrance: an input is offered to a saga, and what follows from it is decided.
+
+    arrival -> objection? -> history row -> state and code -> intents -> decisions, messages, timers
+
+`Saga.take` is all that a turn calls, and `replay` calls the same code with what is written. No clock, no randomness, no
+I/O: time and ids come in with the input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, assert_never
+
+from sagabus.contracts import codec
+from sagabus.contracts.errors import ActivityFailed, MessageInvalid
+from sagabus.contracts.event import Event
+from sagabus.contracts.lifecycle import LifecycleType, domain_event_message
+from sagabus.contracts.retry import as_microseconds
+from sagabus.coordinator.core import forward, undo
+from sagabus.coordinator.core.effects import Effects, TimerKind
+from sagabus.coordinator.core.history import Arrival, Divergence, Kind, Row
+from sagabus.coordinator.core.objection import BLOCKED, answers_nothing, objection
+from sagabus.coordinator.core.program import (
+    Blocked,
+    Called,
+    Code,
+    Ended,
+    GaveUp,
+    Intent,
+    Program,
+    Published,
+    Unreadable,
+)
+from sagabus.coordinator.core.state import SagaState, plain, reason_json, words_of
+from sagabus.coordinator.core.status import SagaStatus
+
+MAX_EVENTS: Final = 1_000
+MAX_EVENT_BYTES: Final = 1024 * 1024
+"""Unconsumed events of an open saga; beyond that somebody should look (H5)."""
+
+
+class Saga:
+    """One saga in memory: its state, and its code as far as it has come."""
+
+    __slots__ = ("_code", "program", "state")
+
+    def __init__(self, state: SagaState, code: Code | None) -> None:
+        self.state = state
+        self.program: Program | None = None
+        self._code = code
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the code that runs it; empty without code."""
+        return "" if self._code is None else self._code.fingerprint
+
+    def take(self, arrival: Arrival, *, now: int, cause: str) -> str | None:
+        """None when it took effect, else why it changed nothing: a word to count it by.
+
+        now: microseconds since 1970; never runs backwards for a saga (H3). cause: id of the message that brought it.
+        """
+        state = self.state
+        state.now = max(now, state.now)
+        state.cause = cause
+        if state.blocked:
+            if arrival.kind is Kind.TIMER:
+                return BLOCKED
+            state.journal.taken(arrival, state.now)
+            return None
+        reason = objection(state, arrival)
+        if reason is not None:
+            return reason
+        if arrival.kind is Kind.TIMER and arrival.name == TimerKind.RESEND:
+            self._resend(arrival.step)
+            return None
+        row = state.journal.taken(arrival, state.now)
+        self.advance_or_block(row)
+        return None
+
+    def advance_or_block(self, row: Row) -> None:
+        """What follows from an input; or, if the code cannot go on, the input alone is kept (H1)."""
+        mark = self.state.mark()
+        try:
+            self.advance(row)
+        except Exception as stop:
+            self.state.back_to(mark)
+            self.block(why_stopped(stop), since=row.seq)
+
+    def block(self, reason: str, *, since: int) -> None:
+        """Stop deciding, visibly. since: the first input that is kept undecided."""
+        state, reason = self.state, plain(reason)
+        state.blocked = since
+        state.journal.taken(Arrival(Kind.BLOCKED, step=since, payload=reason.encode()), state.now)
+        state.attend(reason)
+        self.evict()
+
+    def advance(self, row: Row) -> None:
+        """Everything that follows from one input. Raises Blocked, Divergence, and whatever is wrong with the core."""
+        self._apply(row)
+        self._run_code()
+        self._go_on()
+
+    def _apply(self, row: Row) -> None:
+        state = self.state
+        match row.kind:
+            case Kind.STARTED:
+                self._start(row)
+            case Kind.EVENT:
+                self._event(row)
+            case Kind.CANCEL:
+                self._cancel(row)
+            case Kind.TIMER:
+                self._fire(row)
+            case Kind.BLOCKED | Kind.NOTICE:
+                state.attend((row.payload or b"").decode())
+            case Kind.RESUMED:
+                state.attend_no_more()
+            case Kind.OPERATOR:
+                raise Blocked(f"the operator's verb {row.name} is not known to this version")
+            case _:
+                self._reply(row)
+
+    def _start(self, row: Row) -> None:
+        state = self.state
+        state.started_at = row.at
+        if self._code is None:
+            raise Blocked(
+                f"no definition {state.definition!r} (version {state.version}) here; deploy a coordinator that has it"
+            )
+        try:
+            self.program = Program(self._code, row.payload or b"", id=state.id, run=state.run, started_at=row.at)
+        except MessageInvalid as error:
+            raise Blocked(f"{error.message}; deploy a definition that reads it") from error
+        self.program.quiet = state.journal.replaying
+        if self._code.timeout is not None:
+            state.set_timer(TimerKind.SAGA, 0, row.at + as_microseconds(self._code.timeout))
+        state.tell(LifecycleType.STARTED)
+
+    def _event(self, row: Row) -> None:
+        self.state.seen_events.add(row.ref)
+        program = self.program
+        if program is None:
+            return  # it is being undone: nobody waits any more
+        program.deliver(row.name, row.payload or b"")
+        count, size = program.unconsumed()
+        if count > MAX_EVENTS or size > MAX_EVENT_BYTES:
+            self.state.attend(f"more than {MAX_EVENTS} events, or {MAX_EVENT_BYTES} bytes, came that nobody waits for")
+
+    def _stop_code(self, ending: SagaStatus, error: bytes) -> None:
+        """CancelledError is thrown once (U7): the end is decided from here on, no timeout of the saga changes it."""
+        self.state.ending, self.state.error = ending, error
+        self.state.effects.saga_changed = True
+        self.state.clear_timer(TimerKind.SAGA, 0)
+        self._alive().cancel()
+
+    def _cancel(self, row: Row) -> None:
+        reason = (row.payload or b"").decode() or "cancelled on request"
+        self._stop_code(SagaStatus.CANCELLED, reason_json("sagabus.cancelled", reason))
+
+    def _fire(self, row: Row) -> None:
+        state, kind = self.state, TimerKind(row.name)
+        state.clear_timer(kind, row.step)
+        step = state.steps.get(row.step)
+        if kind is TimerKind.SLEEP:
+            self._alive().fire(row.step)
+        elif kind is TimerKind.SAGA:
+            error = reason_json("sagabus.saga_timeout", "the saga's own timeout has passed")
+            self._stop_code(SagaStatus.COMPENSATED, error)
+        elif step is not None and kind is TimerKind.RETRY:
+            forward.retried(state, step)
+        elif step is not None and kind is TimerKind.TIMEOUT:
+            forward.timed_out(state, self._alive(), step)
+        elif step is not None and kind is TimerKind.UNDO_RETRY:
+            undo.retried(state, step)
+
+    def _reply(self, row: Row) -> None:
+        state = self.state
+        step = state.steps.get(row.step)
+        if step is None or answers_nothing(state, row):
+            state.attend(f"{row.kind} of step {row.step} answers what this history never sent: history was lost")
+            return
+        match row.kind:
+            case Kind.STEP_COMPLETED if step.is_open:
+                forward.completed(state, self._alive(), step, row)
+            case Kind.STEP_COMPLETED:
+                undo.late_success(state, step, row)
+            case Kind.STEP_REFUSED:
+                forward.refused(state, self._alive(), step, row)
+            case Kind.STEP_FAILED:
+                forward.failed(state, self._alive(), step, row)
+            case Kind.UNDO_COMPLETED:
+                undo.undone(state, step)
+            case Kind.UNDO_FAILED | Kind.UNDO_REFUSED:
+                undo.not_undone(state, step, row)
+            case Kind.SETTLE_COMPLETED | Kind.SETTLE_NEVER:
+                undo.settled(state, step, row)
+            case _:
+                undo.unsettled(state, step, row)
+
+    def _alive(self) -> Program:
+        if self.program is None:
+            raise Blocked("the saga's code is not in memory")
+        return self.program
+
+    def _run_code(self) -> None:
+        if self.program is None or self.state.is_closed:
+            return
+        for intent in self.program.pump(self.state.now):
+            self._decide(intent)
+        if self.program.loop.timers_changed:
+            self._note_timers(self.program)
+
+    def _decide(self, intent: Intent) -> None:
+        match intent:
+            case Called():
+                forward.called(self.state, intent)
+            case GaveUp():
+                forward.give_up(self.state, self.state.steps[intent.number])
+            case Published():
+                self._publish(intent)
+            case Unreadable():
+                self.state.attend(f"an event was set aside: {intent.fault}")
+            case Ended():
+                self._end(intent)
+            case _:
+                assert_never(intent)
+
+    def _publish(self, intent: Published) -> None:
+        state = self.state
+        state.decide(Kind.PUBLISH, step=intent.number, name=intent.type.name, payload=intent.body)
+        a = state.addresses
+        message = domain_event_message(
+            Event(intent.type, intent.data), intent.body, id=f"{a.saga_id}:{a.run}:publish:{intent.number}",
+            topic=intent.type.topic or "", source=a.source, saga_id=a.saga_id, cause=state.cause, time=state.now,
+            key=intent.key, trace=state.trace,
+        )  # fmt: skip
+        state.send(message)
+
+    def _note_timers(self, program: Program) -> None:
+        """Timers are written only if still pending when the pump has run dry (H3)."""
+        program.loop.timers_changed = False
+        state, pending = self.state, program.timers()
+        known = {key.number for key in state.timers if key.kind is TimerKind.SLEEP}
+        for number in sorted(known - pending.keys()):
+            state.clear_timer(TimerKind.SLEEP, number)
+        for number in sorted(pending.keys() - known):
+            state.set_timer(TimerKind.SLEEP, number, pending[number])
+
+    def _end(self, intent: Ended) -> None:
+        """The code is through. Swallowing a cancellation changes nothing (U7)."""
+        state, error, payload = self.state, intent.error, self.state.error
+        state.clear_timer(TimerKind.SAGA, 0)
+        if state.ending is None and error is None:
+            try:
+                assert self._code is not None
+                payload = codec.checked(self._code.encode_result(intent.result))
+                state.ending = SagaStatus.COMPLETED
+            except Exception as wrong:  # another type than declared, too large, or a serializer of the author's fails
+                error = wrong
+        if state.ending is None:
+            state.ending, payload = SagaStatus.COMPENSATED, error_json(error)
+        written = state.decide(Kind.ENDED, name=state.ending.value, payload=payload)
+        if state.ending is SagaStatus.COMPLETED:
+            state.result = written.payload
+        else:
+            state.error = written.payload
+        state.effects.saga_changed = True
+
+    def _go_on(self) -> None:
+        """After the code has come to rest: give-ups are settled, an end begins or closes the saga."""
+        state = self.state
+        ended = self.program is not None and self.program.ended
+        if state.status is SagaStatus.RUNNING:
+            if ended and state.ending is not None and state.ending is not SagaStatus.COMPLETED:
+                undo.begin(state, state.ending)
+            else:
+                undo.settle_given_up(state)
+                if ended:
+                    undo.close_if_done(state)
+        if state.status is not SagaStatus.RUNNING:
+            self.evict()
+
+    def _resend(self, number: int) -> None:
+        """Another copy of whatever of this step is unanswered. No attempt, and nothing for history."""
+        self.state.clear_timer(TimerKind.RESEND, number)
+        undo.resend(self.state, self.state.steps[number])
+
+    def resend_outstanding(self, *, now: int) -> None:
+        """Copies of all that is unanswered: the bus may have lost what was sent (S6)."""
+        self.state.now = max(now, self.state.now)
+        if self.state.blocked:
+            return
+        for number in self.state.steps:
+            self._resend(number)
+
+    def drain(self) -> Effects:
+        """Rows, messages and timers since the last drain, for one transaction."""
+        return self.state.drain()
+
+    def evict(self) -> None:
+        """Let the code go; the state stays. Idempotent."""
+        program, self.program = self.program, None
+        if program is not None:
+            program.evict()
+
+
+def error_json(error: BaseException | None) -> bytes:
+    """An error of the saga's code as it stands in its row. Of a group the first leaf speaks."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, ActivityFailed):
+        return reason_json(
+            error.code, error.message, type="ActivityFailed", activity=error.activity, step=error.step,
+            details=dict(error.details),
+        )  # fmt: skip
+    if isinstance(error, asyncio.CancelledError):
+        return reason_json("sagabus.saga_raised", "the saga's code cancelled itself", type="CancelledError")
+    message = "" if error is None else words_of(error)
+    return reason_json("sagabus.saga_raised", message, type=type(error).__name__)
+
+
+def why_stopped(stop: Exception) -> str:
+    """For a person. Anything but Blocked and Divergence is a fault of ours; it stops this saga and no other (H1)."""
+    if isinstance(stop, Blocked | Divergence):
+        return str(stop)
+    at = stop.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    place = "" if at is None else f" in {at.tb_frame.f_code.co_qualname}, line {at.tb_lineno}"
+    return f"sagabus itself failed, please report it: {type(stop).__name__}: {words_of(stop)}{place}"

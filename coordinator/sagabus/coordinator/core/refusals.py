@@ -1,0 +1,113 @@
+"""What a saga's loop refuses, and what its author should do instead (rule L11).
+
+A saga's code runs again from the start whenever its history is replayed, so it may only wait for what is in history:
+steps, events, timers, other tasks of the saga. Sockets, threads, processes and signals are not. This module holds the
+table of refused methods; it must never do anything but refuse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+__all__ = ["EAGER", "FOREIGN", "NOT_YOURS", "UNPUMPED", "LoopRefused", "RefusingLoop"]
+
+
+class LoopRefused(RuntimeError):
+    """A saga asked its loop for something that cannot be replayed. The sentence says what to do instead."""
+
+
+UNPUMPED = (
+    "this saga's loop is not running now, so nothing can be put on it: sagas, threads and the coordinator cannot share "
+    "asyncio events, queues or futures; send the saga an event (the loop's owner calls resolve, reject, cancel)"
+)
+NOT_YOURS = "a saga's context can only be used by the code of that saga, and only while it runs"
+EAGER = "tasks that start eagerly are not for sagas: leave eager_start out"
+FOREIGN = "asyncio.Task() is not for sagas: use `asyncio.create_task`, which numbers the task"
+
+_NETWORK = "do network work in an activity: a participant's handler may use any client"
+_PROCESS = "start processes and open pipes in an activity"
+_SIGNAL = "signals belong to the coordinator's process; to reach a saga send it an event, or cancel it"
+_THREAD = "do work for threads and executors in an activity; a saga that only computes can simply compute"
+_OUTSIDE = "nothing outside may put work on a saga's loop; send the saga an event instead"
+_DRIVEN = "the coordinator drives this loop; in a saga just `await`"
+_ENDING = "the coordinator ends this loop when the saga is over; there is nothing to shut down"
+_FACTORY = "tasks of a saga are numbered, so that they behave alike on every replay; use `asyncio.create_task`"
+_ERRORS = "catch the exception where it is raised; what escapes is reported by the coordinator"
+_DEBUG = "asyncio's debug mode measures time, which a saga cannot; test the saga with the test kit"
+
+
+class Refusal:
+    """A method of the loop that raises `LoopRefused` with the cure; `fails`: the saga is marked failed as well."""
+
+    __slots__ = ("_cure", "_fails", "_name")
+
+    def __init__(self, cure: str, *, fails: bool = False) -> None:
+        self._cure, self._fails, self._name = cure, fails, ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, loop: RefusingLoop | None, owner: type) -> Callable[..., NoReturn]:
+        def refuse(*_args: object, **_options: object) -> NoReturn:
+            assert loop is not None
+            loop._refuse(f"{self._name}() is not for sagas: {self._cure}", fails=self._fails)
+
+        return refuse
+
+
+class RefusingLoop(asyncio.AbstractEventLoop):
+    """Every method that a saga may not use, by name, with its cure."""
+
+    __slots__ = ()
+
+    run_forever: Any = Refusal(_DRIVEN)
+    run_until_complete: Any = Refusal(_DRIVEN)
+    stop: Any = Refusal(_DRIVEN)
+    close: Any = Refusal(_ENDING)
+    shutdown_asyncgens: Any = Refusal(_ENDING)
+    shutdown_default_executor: Any = Refusal(_ENDING)
+
+    # Marked failed, not only refused: the call comes from a thread that nobody listens to, or an `except` may hide it.
+    run_in_executor: Any = Refusal(_THREAD, fails=True)
+    call_soon_threadsafe: Any = Refusal(_OUTSIDE, fails=True)
+    set_default_executor: Any = Refusal(_THREAD)
+
+    set_task_factory: Any = Refusal(_FACTORY)
+    set_exception_handler: Any = Refusal(_ERRORS)
+    set_debug: Any = Refusal(_DEBUG)
+    add_signal_handler: Any = Refusal(_SIGNAL)
+    remove_signal_handler: Any = Refusal(_SIGNAL)
+
+    getaddrinfo: Any = Refusal(_NETWORK)
+    getnameinfo: Any = Refusal(_NETWORK)
+    create_connection: Any = Refusal(_NETWORK)
+    create_server: Any = Refusal(_NETWORK)
+    create_unix_connection: Any = Refusal(_NETWORK)
+    create_unix_server: Any = Refusal(_NETWORK)
+    create_datagram_endpoint: Any = Refusal(_NETWORK)
+    connect_accepted_socket: Any = Refusal(_NETWORK)
+    start_tls: Any = Refusal(_NETWORK)
+    sendfile: Any = Refusal(_NETWORK)
+    add_reader: Any = Refusal(_NETWORK)
+    remove_reader: Any = Refusal(_NETWORK)
+    add_writer: Any = Refusal(_NETWORK)
+    remove_writer: Any = Refusal(_NETWORK)
+    sock_recv: Any = Refusal(_NETWORK)
+    sock_recv_into: Any = Refusal(_NETWORK)
+    sock_recvfrom: Any = Refusal(_NETWORK)
+    sock_recvfrom_into: Any = Refusal(_NETWORK)
+    sock_sendall: Any = Refusal(_NETWORK)
+    sock_sendto: Any = Refusal(_NETWORK)
+    sock_sendfile: Any = Refusal(_NETWORK)
+    sock_connect: Any = Refusal(_NETWORK)
+    sock_accept: Any = Refusal(_NETWORK)
+
+    connect_read_pipe: Any = Refusal(_PROCESS)
+    connect_write_pipe: Any = Refusal(_PROCESS)
+    subprocess_exec: Any = Refusal(_PROCESS)
+    subprocess_shell: Any = Refusal(_PROCESS)
+
+    def _refuse(self, sentence: str, *, fails: bool = False) -> NoReturn:
+        raise LoopRefused(sentence)

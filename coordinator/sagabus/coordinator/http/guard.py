@@ -1,0 +1,71 @@
+"""Who may use the API: whoever has the token; without a token, whoever is on this machine, and no page in a browser.
+
+Without a token the API listens on loopback alone. That keeps other machines out, but not web pages, which a browser on
+this machine opens: so requests must name this machine as their host (a page that rebinds its name in DNS does not), and
+what changes something must be sent as `application/json` (which a page of another origin may not send unasked).
+"""
+
+from __future__ import annotations
+
+import hmac
+from http import HTTPStatus
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sagabus.coordinator.http.refusals import refusal
+from sagabus.messaging.settings import Settings, SettingsError, variable
+
+API = "/api/"
+
+
+def refuse_open(settings: Settings) -> None:
+    """Raises SettingsError for an API that other machines could use without a token."""
+    address = settings.http_address
+    if address is not None and not settings.token.get_secret_value() and not is_loopback(address[0]):
+        raise SettingsError(
+            [f"{variable('http')}={settings.http}: other machines reach this address; set {variable('token')}"]
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """A name counts as this machine only if it is `localhost`: any other may come to mean something else."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+class Guard:
+    """ASGI middleware. /livez and /readyz are open to everybody: they say nothing else than yes or no."""
+
+    def __init__(self, app: ASGIApp, *, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode() if token else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(API):
+            headers = Headers(scope=scope)
+            answer = self._without_token(headers) if self._expected is None else self._with_token(headers)
+            if answer is not None:
+                status, code, message = answer
+                await refusal(status, code, message, {"www-authenticate": "Bearer"})(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _with_token(self, headers: Headers) -> tuple[HTTPStatus, str, str] | None:
+        assert self._expected is not None
+        given = headers.get("authorization", "").encode()
+        if hmac.compare_digest(given, self._expected):
+            return None
+        return HTTPStatus.UNAUTHORIZED, "token.wrong", f"send `authorization: Bearer …` with the {variable('token')}"
+
+    @staticmethod
+    def _without_token(headers: Headers) -> tuple[HTTPStatus, str, str] | None:
+        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        if is_loopback(host):
+            return None
+        cure = f"set {variable('token')} to serve other names than localhost"
+        return HTTPStatus.FORBIDDEN, "host.foreign", f"the host {host[:100]!r} is not this machine; {cure}"

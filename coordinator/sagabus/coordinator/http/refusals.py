@@ -1,0 +1,88 @@
+"""What a caller hears when it does not work: `{"error": {"code", "message"}}`, the message with the cure.
+
+Errors of ours and of the world become answers here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ExceptionHandler
+
+from sagabus.contracts.errors import MessageInvalid
+from sagabus.coordinator.http.views import ErrorDetail, ErrorView
+from sagabus.messaging.database import DatabaseUnreachable
+from sagabus.messaging.producer import PublishFailed, PublishRefused, Reason
+
+_SOON: Final = {"retry-after": "1"}
+
+
+class ApiError(Exception):
+    """The caller can do something about it, or there is no such thing."""
+
+    def __init__(self, status: HTTPStatus, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+
+def refusal(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    body = ErrorView(error=ErrorDetail(code=code, message=message)).model_dump_json()
+    return Response(body, status, headers, media_type="application/json")
+
+
+async def _api(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return refusal(error.status, error.code, error.message)
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, MessageInvalid)
+    too_large = error.reason == "payload.too_large"
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if too_large else HTTPStatus.BAD_REQUEST
+    return refusal(status, error.reason, error.message)
+
+
+async def _no_database(_: Request, error: Exception) -> Response:
+    message = f"{error}; sagas go on when it is back, ask again then"
+    return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "database.unreachable", message, _SOON)
+
+
+async def _maybe_published(_: Request, error: Exception) -> Response:
+    message = f"{error}; send it again: an equal start, and an event with the same event_id, count once"
+    return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "publish.unknown", message, _SOON)
+
+
+async def _not_published(_: Request, error: Exception) -> Response:
+    assert isinstance(error, PublishRefused)
+    too_large = error.reason is Reason.TOO_LARGE
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if too_large else HTTPStatus.SERVICE_UNAVAILABLE
+    return refusal(status, f"publish.{error.reason}", f"{error}; nothing was changed")
+
+
+async def _http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+    cure = "the addresses are under /api/v1/sagas" if error.status_code == HTTPStatus.NOT_FOUND else error.detail
+    return refusal(error.status_code, f"http.{code}", cure, error.headers)
+
+
+async def _ours(_: Request, __: Exception) -> Response:
+    """Starlette raises the error again after this, so that it stands in the log."""
+    message = "a fault of the coordinator's own; its log has the details"
+    return refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", message)
+
+
+HANDLERS: Final[Mapping[type[Exception], ExceptionHandler]] = {
+    ApiError: _api,
+    MessageInvalid: _invalid,
+    DatabaseUnreachable: _no_database,
+    PublishFailed: _maybe_published,
+    PublishRefused: _not_published,
+    HTTPException: _http,
+    Exception: _ours,
+}

@@ -1,0 +1,77 @@
+"""Serving the API with uvicorn, inside a process that has other work: no signal handlers, no logging set up, no exit.
+
+An address that cannot be had is an error of ours, raised before anything is served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+import uvicorn
+from starlette.applications import Starlette
+
+from sagabus.contracts.errors import SagabusError
+from sagabus.messaging.settings import variable
+
+GRACE: Final = 1
+"""Seconds for answers that are under way when the server stops."""
+
+
+class CannotListen(SagabusError):
+    """The address is in use, or is not one of this machine."""
+
+
+@asynccontextmanager
+async def serving(app: Starlette, address: tuple[str, int]) -> AsyncIterator[str]:
+    """Serve while inside; gives the address that is listened on, `host:port`, for port 0 the one that was found.
+
+    Raises CannotListen. On leaving, who waits in a long poll is answered at once.
+    """
+    listening = _listen(address)
+    server = _Server(
+        uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="off", ws="none", proxy_headers=False,
+            server_header=False, timeout_graceful_shutdown=GRACE,
+        )
+    )  # fmt: skip
+    task = asyncio.create_task(server.serve(sockets=[listening]), name="http server")
+    try:
+        yield _name(listening)
+    finally:
+        app.state.drain()
+        server.should_exit = True
+        await asyncio.wait([task], timeout=GRACE * 3)
+        task.cancel()
+        listening.close()
+
+
+async def serve(app: Starlette, address: tuple[str, int]) -> None:
+    """Serve until cancelled. Raises CannotListen; whoever must know that at once enters `serving`."""
+    async with serving(app, address):
+        await asyncio.Event().wait()
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals belong to the process, which drains in an order of its own."""
+        yield
+
+
+def _listen(address: tuple[str, int]) -> socket.socket:
+    host, port = address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        cure = f"choose another address with {variable('http')}"
+        raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror or error}; {cure}") from error
+
+
+def _name(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,210 @@
+"""The JSON of the API, as models. Times are RFC 3339 in UTC. Fields may be added; none is renamed or left out.
+
+Payloads are JSON and shown as such. What is not JSON, from a participant that went astray, is shown as
+`{"base64": "…"}`: people must be able to see it.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+from pydantic import BaseModel, JsonValue
+
+from sagabus.contracts import codec
+from sagabus.contracts.envelope import moment
+from sagabus.contracts.errors import MessageInvalid
+from sagabus.coordinator.core.effects import TimerKind
+from sagabus.coordinator.core.history import Kind, Row
+from sagabus.coordinator.core.status import Outcome, SagaStatus, Undoing
+from sagabus.coordinator.http.steps import StepProgress, steps_of
+from sagabus.coordinator.store.operators import Shown
+from sagabus.coordinator.store.rows import SagaRow, TimerRow
+
+_WORDS: Final = frozenset((Kind.CANCEL, Kind.BLOCKED, Kind.NOTICE))
+"""Rows whose payload is a sentence, not JSON."""
+
+
+class SagaSummary(BaseModel):
+    """One line of a list. `saga` is the definition's name."""
+
+    id: str
+    run: str
+    saga: str
+    version: int
+    status: SagaStatus
+    attention: str | None
+    paused: bool
+    shard: int
+    started_at: datetime
+    closed_at: datetime | None
+
+    @classmethod
+    def of(cls, row: SagaRow) -> SagaSummary:
+        return cls.model_validate(_summary(row))
+
+
+class SagaPage(BaseModel):
+    """next: give it as `cursor` to go on; null at the end."""
+
+    sagas: list[SagaSummary]
+    next: str | None
+
+
+class StepView(BaseModel):
+    """status: how its command fares. undo: how its undo does, `none` before it has begun."""
+
+    number: int
+    activity: str
+    status: Outcome
+    attempts: int
+    output: JsonValue
+    error: JsonValue
+    undo: Undoing
+    compensation: str | None
+    undo_error: JsonValue
+
+    @classmethod
+    def of(cls, step: StepProgress) -> StepView:
+        return cls(
+            number=step.number, activity=step.activity, status=step.status, attempts=step.attempts,
+            output=shown(step.output), error=shown(step.error), undo=step.undo, compensation=step.compensation,
+            undo_error=shown(step.undo_error),
+        )  # fmt: skip
+
+
+class TimerView(BaseModel):
+    """number: the step that it belongs to, or which of the saga's own timers it is."""
+
+    kind: str
+    number: int
+    due: datetime
+
+    @classmethod
+    def of(cls, timer: TimerRow) -> TimerView:
+        return cls(kind=timer.kind, number=timer.number, due=moment(timer.due))
+
+
+class ParentView(BaseModel):
+    """Whose step this saga is."""
+
+    id: str
+    run: str | None
+    step: int | None
+
+
+class SagaView(SagaSummary):
+    """One saga with all that is known of it, but for its history, which has an address of its own."""
+
+    input: JsonValue
+    result: JsonValue
+    error: JsonValue
+    attributes: JsonValue
+    parent: ParentView | None
+    steps: list[StepView]
+    timers: list[TimerView]
+
+    @classmethod
+    def whole(cls, saga: Shown) -> SagaView:
+        row = saga.saga
+        parent = None
+        if row.parent_id is not None:
+            parent = ParentView(id=row.parent_id, run=row.parent_run, step=row.parent_step)
+        return cls.model_validate(
+            {
+                **_summary(row),
+                "input": _input(saga.history),
+                "result": shown(row.result),
+                "error": shown(row.error),
+                "attributes": shown(row.attributes),
+                "parent": parent,
+                "steps": [StepView.of(step) for step in _steps(saga)],
+                "timers": [TimerView.of(timer) for timer in saga.timers],
+            }
+        )
+
+
+class HistoryRowView(BaseModel):
+    """One row as it stands in the table."""
+
+    seq: int
+    at: datetime
+    kind: str
+    step: int
+    attempt: int
+    name: str
+    ref: str
+    payload: JsonValue
+
+    @classmethod
+    def of(cls, row: Row) -> HistoryRowView:
+        words = row.kind in _WORDS and row.payload is not None
+        payload = (row.payload or b"").decode(errors="replace") if words else shown(row.payload)
+        return cls(
+            seq=row.seq, at=moment(row.at), kind=row.kind, step=row.step, attempt=row.attempt, name=row.name,
+            ref=row.ref, payload=payload,
+        )  # fmt: skip
+
+
+class HistoryView(BaseModel):
+    """next: give it as `after` to go on; null at the end."""
+
+    id: str
+    run: str
+    rows: list[HistoryRowView]
+    next: int | None
+
+
+class Accepted(BaseModel):
+    """The request is published. message_id: its `ce_id`, by which its effects can be recognised as caused by it."""
+
+    id: str
+    message_id: str
+
+
+class ErrorDetail(BaseModel):
+    """code: stable. message: for people, with the cure."""
+
+    code: str
+    message: str
+
+
+class ErrorView(BaseModel):
+    error: ErrorDetail
+
+
+def shown(payload: bytes | None) -> JsonValue:
+    if not payload:
+        return None
+    try:
+        return codec.decode_value(payload)
+    except MessageInvalid:
+        return {"base64": b64encode(payload).decode()}
+
+
+def _summary(row: SagaRow) -> dict[str, object]:
+    return {
+        "id": row.id,
+        "run": row.run,
+        "saga": row.definition,
+        "version": row.version,
+        "status": row.status,
+        "attention": row.attention,
+        "paused": row.paused,
+        "shard": row.shard,
+        "started_at": moment(row.started_at),
+        "closed_at": None if row.closed_at is None else moment(row.closed_at),
+    }
+
+
+def _steps(saga: Shown) -> Iterable[StepProgress]:
+    retries = (timer.number for timer in saga.timers if timer.kind == TimerKind.RETRY)
+    return steps_of(saga.history, retries=retries)
+
+
+def _input(history: list[Row]) -> JsonValue:
+    """Of the start request that is the first row; a row that is no request shows as it is."""
+    request = shown(history[0].payload) if history else None
+    return request["input"] if isinstance(request, dict) and "input" in request else request

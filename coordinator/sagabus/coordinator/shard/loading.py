@@ -1,0 +1,87 @@
+"""Sagas back into memory: rows and histories in one query each for all that a turn needs, then their replays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sagabus.contracts.commands import Addresses
+from sagabus.contracts.envelope import source_of, unpack_headers
+from sagabus.contracts.names import RunId, SagaId
+from sagabus.messaging.database import Connection
+
+from sagabus.coordinator.core.decide import Saga
+from sagabus.coordinator.core.history import Row
+from sagabus.coordinator.core.replay import restore
+from sagabus.coordinator.core.state import SagaState
+from sagabus.coordinator.core.status import SagaStatus
+from sagabus.coordinator.definition import SagaDefinition
+from sagabus.coordinator.store.read import Reads
+from sagabus.coordinator.store.rows import SagaKey, SagaRow
+
+
+class Definitions:
+    """The definitions that this coordinator has. Of a name the highest version serves new sagas."""
+
+    def __init__(self, definitions: Iterable[SagaDefinition[Any, Any]]) -> None:
+        self._all: dict[tuple[str, int], SagaDefinition[Any, Any]] = {}
+        self._newest: dict[str, SagaDefinition[Any, Any]] = {}
+        for definition in sorted(definitions, key=lambda each: each.version):
+            self._all[definition.name, definition.version] = self._newest[definition.name] = definition
+
+    def newest(self, name: str) -> SagaDefinition[Any, Any] | None:
+        return self._newest.get(name)
+
+    def of(self, name: str, version: int) -> SagaDefinition[Any, Any] | None:
+        """The version under which a saga was started; one that waits for its definition (version 0) takes the newest."""
+        return self._newest.get(name) if version == 0 else self._all.get((name, version))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """Reads sagas of any shard; `now` in microseconds since 1970."""
+
+    namespace: str
+    reads: Reads
+    definitions: Definitions
+
+    async def by_id(self, connection: Connection, ids: Sequence[SagaId], *, now: int) -> dict[SagaId, Saga]:
+        """The open saga of each id, else the one that was last; ids that never were are left out."""
+        rows = await self.reads.sagas(connection, ids)
+        return {saga.state.id: saga for saga in await self._restored(connection, list(rows.values()), now)}
+
+    async def by_key(self, connection: Connection, keys: Sequence[SagaKey], *, now: int) -> dict[SagaKey, Saga]:
+        """Certain runs."""
+        rows = await self.reads.runs(connection, keys)
+        sagas = await self._restored(connection, list(rows.values()), now)
+        return {SagaKey(saga.state.id, saga.state.run): saga for saga in sagas}
+
+    async def open_ids(self, connection: Connection, shard: int) -> set[SagaId]:
+        """Of every open saga of a shard."""
+        found: set[SagaId] = set()
+        while page := await self.reads.open_sagas(connection, shard, after=max(found, default=SagaId(""))):
+            found.update(row.id for row in page)
+        return found
+
+    async def _restored(self, connection: Connection, rows: Sequence[SagaRow], now: int) -> list[Saga]:
+        if not rows:
+            return []
+        histories: Mapping[SagaKey, list[Row]] = await self.reads.histories(connection, [row.key for row in rows])
+        return [self._restore(row, histories[row.key], now) for row in rows]
+
+    def _restore(self, row: SagaRow, history: Sequence[Row], now: int) -> Saga:
+        code = self.definitions.of(row.definition, row.version)
+        state = self.state(
+            row.id, row.run, row.shard, definition=row.definition, version=code.version if code else row.version,
+            trace=row.trace,
+        )  # fmt: skip
+        state.input_hash, state.attention, state.closed_at = row.input_hash, row.attention, row.closed_at
+        state.result, state.error = row.result, row.error
+        return restore(state, code, history, status=SagaStatus(row.status), now=now)
+
+    def state(
+        self, id: SagaId, run: RunId, shard: int, *, definition: str, version: int, trace: bytes = b""
+    ) -> SagaState:
+        addresses = Addresses(self.namespace, source_of(self.namespace), id, run, shard)
+        return SagaState(addresses, definition=definition, version=version, trace=unpack_headers(trace))

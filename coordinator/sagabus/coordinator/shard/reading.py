@@ -1,0 +1,68 @@
+"""From a record to what it means: a start, or an input for a saga. Bytes that mean nothing raise MessageInvalid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from sagabus.contracts.envelope import Record
+from sagabus.contracts.errors import MessageInvalid
+from sagabus.contracts.names import CommandKind, RunId, SagaId, replying_service
+from sagabus.contracts.replies import ReplyKind, read_reply
+from sagabus.contracts.requests import Request, RequestType, read_request
+
+from sagabus.coordinator.core.history import Arrival, Kind
+
+_DO, _UNDO, _SETTLE = CommandKind.DO, CommandKind.UNDO, CommandKind.SETTLE
+
+_ANSWERS: Final = {
+    (_DO, ReplyKind.COMPLETED): Kind.STEP_COMPLETED,
+    (_DO, ReplyKind.REFUSED): Kind.STEP_REFUSED,
+    (_DO, ReplyKind.FAILED): Kind.STEP_FAILED,
+    (_UNDO, ReplyKind.COMPLETED): Kind.UNDO_COMPLETED,
+    (_UNDO, ReplyKind.REFUSED): Kind.UNDO_REFUSED,
+    (_UNDO, ReplyKind.FAILED): Kind.UNDO_FAILED,
+    (_SETTLE, ReplyKind.COMPLETED): Kind.SETTLE_COMPLETED,
+    (_SETTLE, ReplyKind.NEVER): Kind.SETTLE_NEVER,
+    (_SETTLE, ReplyKind.REFUSED): Kind.SETTLE_FAILED,
+    (_SETTLE, ReplyKind.FAILED): Kind.SETTLE_FAILED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """For one saga. run: None means whichever is open, or was last. cause: the message's id."""
+
+    saga_id: SagaId
+    run: RunId | None
+    arrival: Arrival
+    cause: str
+
+
+def read(record: Record, namespace: str) -> Request | Input:
+    """A start request, or an input. Raises MessageInvalid."""
+    service = replying_service(namespace, record.topic)
+    return _request(record) if service is None else _reply(record, service)
+
+
+def _request(record: Record) -> Request | Input:
+    request = read_request(record)
+    if request.type is RequestType.START:
+        return request
+    if request.type is RequestType.EVENT:
+        arrival = Arrival(Kind.EVENT, name=request.name, ref=request.dedupe, payload=request.body)
+    elif request.type is RequestType.CANCEL:
+        arrival = Arrival(Kind.CANCEL, ref=request.message_id, payload=request.reason.encode())
+    else:
+        raise MessageInvalid("request.unsupported", f"requests of type {request.type.value!r} are not carried out yet")
+    return Input(request.saga_id, None, arrival, request.message_id)
+
+
+def _reply(record: Record, service: str) -> Input:
+    reply = read_reply(record, service)
+    key = reply.command
+    kind = _ANSWERS.get((key.kind, reply.kind))
+    if kind is None:
+        raise MessageInvalid("reply.kind", f"{reply.kind.value!r} is no answer to {key.kind.value!r}")
+    arrival = Arrival(kind, key.step, reply.attempt, service, reply.message_id, record.value)
+    return Input(key.saga_id, key.run, arrival, reply.message_id)

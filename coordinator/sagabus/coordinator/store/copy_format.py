@@ -1,0 +1,66 @@
+"""History rows in PostgreSQL's binary COPY format, made before the transaction begins (S4).
+
+The format is PostgreSQL's documentation of COPY, "Binary Format": a signature, then for each row the number of columns,
+and each value as length and bytes, all in network order. It is made here and not by asyncpg for two reasons. A process
+that is stopped within COPY holds its shards' rows, so nothing should be left to compute there. And a `timestamptz` is a
+plain int64 on this wire, microseconds since 2000: 1.5 µs a row in all, against 3.2 µs with a datetime for each, and 0.9
+with a bigint column that nobody can read.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from sagabus.coordinator.core.history import Kind, Row
+from sagabus.coordinator.store.rows import SagaKey
+from sagabus.coordinator.store.wire import storable
+
+HISTORY_COLUMNS: Final = ("id", "run", "seq", "at", "kind", "step", "attempt", "name", "ref", "payload", "sequence")
+"""id and run first: they are the same for all rows of a saga, and encoded once. sequence last, for the same reason."""
+
+NewRows = tuple[SagaKey, Sequence[Row], int]
+"""(whose rows, in order, the saga's last lifecycle event)."""
+
+_EPOCH_2000: Final = 946_684_800_000_000
+_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
+_TRAILER: Final = struct.pack(">h", -1)
+_COUNT: Final = struct.pack(">h", len(HISTORY_COLUMNS))
+_NULL: Final = struct.pack(">i", -1)
+
+_LENGTH: Final = struct.Struct(">i")
+_INTEGER: Final = struct.Struct(">ii")
+_SEQ_AT_KIND: Final = struct.Struct(">iiiqi")
+_STEP_ATTEMPT_NAME: Final = struct.Struct(">iiiqi")
+_KINDS: Final = {kind: kind.value.encode() for kind in Kind}
+
+
+def history(groups: Iterable[NewRows]) -> memoryview:
+    """For `copy_to_table(source=…, format="binary")`. A view, because bytes would be taken for the name of a file."""
+    parts = [_HEADER]
+    for key, rows, sequence in groups:
+        head = _COUNT + _text(key.id) + _text(key.run)
+        tail = _INTEGER.pack(4, sequence)
+        for row in rows:
+            parts += _row(head, row, tail)
+    parts.append(_TRAILER)
+    return memoryview(b"".join(parts))
+
+
+def _row(head: bytes, row: Row, tail: bytes) -> tuple[bytes, ...]:
+    kind, payload = _KINDS[row.kind], row.payload
+    name, ref = storable(row.name).encode(), storable(row.ref).encode()
+    return (
+        head,
+        _SEQ_AT_KIND.pack(4, row.seq, 8, row.at - _EPOCH_2000, len(kind)), kind,
+        _STEP_ATTEMPT_NAME.pack(4, row.step, 8, row.attempt, len(name)), name,
+        _LENGTH.pack(len(ref)), ref,
+        _NULL if payload is None else _LENGTH.pack(len(payload)), payload or b"",
+        tail,
+    )  # fmt: skip
+
+
+def _text(text: str) -> bytes:
+    data = text.encode()
+    return _LENGTH.pack(len(data)) + data

@@ -1,0 +1,153 @@
+"""What people ask: which sagas are there, how far is this one. Reads only, each call in a short transaction of its own.
+
+Lists go newest first and page by key, so that a page costs the same wherever it lies. One index serves them: the
+statuses that are asked for are walked one beside the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import starmap
+from typing import Final, NamedTuple
+
+from sagabus.contracts.names import RunId, SagaId
+from sagabus.coordinator.core.history import Row
+from sagabus.coordinator.core.status import SagaStatus
+from sagabus.coordinator.store.columns import HISTORY, SAGA, TIMER
+from sagabus.coordinator.store.read import history_row, saga_row
+from sagabus.coordinator.store.rows import SagaKey, SagaRow, TimerRow
+from sagabus.coordinator.store.tables import IS_OPEN
+from sagabus.coordinator.store.wire import TIME, read
+from sagabus.messaging.database import Connection, Database
+from sagabus.messaging.tables import qualified
+
+MAX_PAGE: Final = 500
+"""Sagas, or rows of history, in one answer: some hundred kilobytes."""
+
+READERS: Final = 2
+"""Reads at a time. The others wait here, and not for the connection that the next turn needs."""
+
+
+class Place(NamedTuple):
+    """Where a list of sagas goes on: after the last one of the page before. started_at in microseconds."""
+
+    started_at: int
+    id: str
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which sagas. Left out, a filter lets everything through. attention: True for those that wait for a person."""
+
+    statuses: Collection[SagaStatus] = ()
+    definition: str | None = None
+    attention: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """next: the place to go on from; None at the end."""
+
+    sagas: list[SagaRow]
+    next: Place | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One saga with all that is known of it."""
+
+    saga: SagaRow
+    history: list[Row]
+    timers: list[TimerRow]
+
+
+class OperatorReads:
+    """The reading side of one schema, for people. Every call raises DatabaseUnreachable when there is no database."""
+
+    def __init__(self, database: Database, schema: str) -> None:
+        self._database = database
+        self._places = asyncio.Semaphore(READERS)
+        self._sql = _statements(schema)
+
+    async def page(self, wanted: Filter, *, limit: int = 50, after: Place | None = None) -> Page:
+        """The newest sagas first, after that place. limit: 1 to MAX_PAGE."""
+        limit = max(1, min(limit, MAX_PAGE))
+        statuses = [status.value for status in wanted.statuses or SagaStatus]
+        sql = self._sql["attention" if wanted.attention else "page"]
+        place = after or (None, "", "")
+        async with self._connection() as connection:
+            found = await connection.fetch(sql, statuses, wanted.definition, *place, limit + 1)
+        sagas = [saga_row(row) for row in found[:limit]]
+        last = sagas[-1] if len(found) > limit else None
+        return Page(sagas, None if last is None else Place(last.started_at, last.id, last.run))
+
+    async def saga(self, id: str, run: str | None = None) -> SagaRow | None:
+        """The open run of this id, else its newest; or this very run."""
+        async with self._connection() as connection:
+            return await self._saga(connection, id, run)
+
+    async def show(self, id: str, run: str | None = None) -> Shown | None:
+        """The same with its whole history and its timers."""
+        async with self._connection() as connection:
+            saga = await self._saga(connection, id, run)
+            if saga is None:
+                return None
+            rows = await connection.fetch(self._sql["history"], saga.id, saga.run, 0, None)
+            timers = await connection.fetch(self._sql["timers"], saga.shard, saga.id, saga.run)
+            return Shown(saga, [history_row(list(row)) for row in rows], list(starmap(TimerRow, timers)))
+
+    async def history(self, key: SagaKey, *, after: int = 0, limit: int = MAX_PAGE) -> list[Row]:
+        """Rows of one run, in order, after the row of that number. limit: 1 to MAX_PAGE."""
+        limit = max(1, min(limit, MAX_PAGE))
+        async with self._connection() as connection:
+            rows = await connection.fetch(self._sql["history"], key.id, key.run, after, limit)
+        return [history_row(list(row)) for row in rows]
+
+    async def runs(self, id: str) -> list[SagaKey]:
+        """All runs of this id, the newest first."""
+        async with self._connection() as connection:
+            found = await connection.fetch(self._sql["runs"], id)
+        return [SagaKey(SagaId(row["id"]), RunId(row["run"])) for row in found]
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        async with self._places, self._database.transaction() as connection:
+            yield connection
+
+    async def _saga(self, connection: Connection, id: str, run: str | None) -> SagaRow | None:
+        found = await connection.fetchrow(self._sql["saga"], id, run)
+        return None if found is None else saga_row(found)
+
+
+_NEWEST: Final = "row.started_at DESC, row.id DESC, row.run DESC"
+_NEWEST_RUN: Final = f"row.{IS_OPEN} DESC, row.started_at DESC, row.status = '{SagaStatus.CONTINUED}'"
+
+
+def _statements(schema: str) -> dict[str, str]:
+    saga, history, timer = (qualified(schema, name) for name in ("saga", "history", "timer"))
+    place = f"coalesce({TIME.write.format('$3::bigint')}, 'infinity')"
+    wanted = f"""($2::text IS NULL OR row.definition = $2)
+            AND (row.started_at, row.id, row.run) < ({place}, $4::text, $5::text) ORDER BY {_NEWEST} LIMIT $6"""
+    return {
+        "page": f"""
+            SELECT {read(SAGA, "row")} FROM unnest($1::text[]) AS wanted (status) CROSS JOIN LATERAL (
+                SELECT row.* FROM {saga} AS row WHERE row.status = wanted.status AND {wanted}
+            ) AS row ORDER BY {_NEWEST} LIMIT $6""",
+        "attention": f"""
+            SELECT {read(SAGA, "row")} FROM {saga} AS row
+            WHERE row.attention IS NOT NULL AND row.status = ANY ($1::text[]) AND {wanted}""",
+        "saga": f"""
+            SELECT {read(SAGA, "row")} FROM {saga} AS row
+            WHERE row.id = $1 AND ($2::text IS NULL OR row.run = $2) ORDER BY {_NEWEST_RUN} LIMIT 1""",
+        "runs": f"SELECT row.id, row.run FROM {saga} AS row WHERE row.id = $1 ORDER BY {_NEWEST_RUN}",
+        "history": f"""
+            SELECT {read(HISTORY, "row")} FROM {history} AS row
+            WHERE row.id = $1 AND row.run = $2 AND row.seq > $3 ORDER BY row.seq LIMIT $4""",
+        "timers": f"""
+            SELECT {read(TIMER, "row")} FROM {timer} AS row
+            WHERE row.shard = $1 AND row.id = $2 AND row.run = $3 ORDER BY row.due, row.number""",
+    }

@@ -1,0 +1,140 @@
+"""The rows of the coordinator's tables as values. What the shell decides upon, and what comes back after a restart.
+
+Times are microseconds since 1970, payloads are bytes as they came. Nothing here knows SQL.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sagabus.contracts.envelope import Headers, Record, pack_headers, unpack_headers
+from sagabus.contracts.names import RunId, SagaId
+from sagabus.coordinator.core.status import CLOSED, SagaStatus
+
+
+class SagaKey(NamedTuple):
+    """One run of one saga."""
+
+    id: SagaId
+    run: RunId
+
+
+class TimerRef(NamedTuple):
+    """Which timer. kind and number are the core's: a timer of that kind exists once for each number."""
+
+    shard: int
+    id: SagaId
+    run: RunId
+    kind: str
+    number: int
+
+
+class EarlyRef(NamedTuple):
+    """Which early request."""
+
+    shard: int
+    saga_id: SagaId
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class SagaRow:
+    """A saga as it stands. Its input is the payload of the first row of its history.
+
+    sequence: of its last lifecycle event. last_now: never runs backwards (H3). attributes: a JSON object. decided:
+    history rows after this one are inputs that were taken but not decided upon; None where there are none.
+    trace: packed headers.
+    """
+
+    id: SagaId
+    run: RunId
+    definition: str
+    version: int
+    fingerprint: str
+    status: SagaStatus
+    shard: int
+    sequence: int
+    last_now: int
+    input_hash: bytes
+    started_at: int
+    result: bytes | None = None
+    error: bytes | None = None
+    attributes: bytes | None = None
+    parent_id: SagaId | None = None
+    parent_run: RunId | None = None
+    parent_step: int | None = None
+    parent_shard: int | None = None
+    attention: str | None = None
+    decided: int | None = None
+    paused: bool = False
+    trace: bytes = b""
+    closed_at: int | None = None
+
+    @property
+    def key(self) -> SagaKey:
+        return SagaKey(self.id, self.run)
+
+    @property
+    def is_closed(self) -> bool:
+        return self.status in CLOSED
+
+
+@dataclass(frozen=True, slots=True)
+class TimerRow:
+    """A timer that fires at `due`."""
+
+    shard: int
+    id: SagaId
+    run: RunId
+    kind: str
+    number: int
+    due: int
+
+    @property
+    def ref(self) -> TimerRef:
+        return TimerRef(self.shard, self.id, self.run, self.kind, self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyRequest:
+    """A request that came before its saga, kept as it was read: it can be taken in as the record that it was.
+
+    number: gives the order, and with the saga id the identity. at: when it was taken.
+    """
+
+    shard: int
+    saga_id: SagaId
+    number: int
+    at: int
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    packed_headers: bytes
+    value: bytes | None
+
+    @classmethod
+    def of(cls, record: Record, *, shard: int, saga_id: SagaId, number: int, at: int) -> EarlyRequest:
+        r = record
+        headers = pack_headers(r.headers)
+        return cls(shard, saga_id, number, at, r.topic, r.partition, r.offset, r.timestamp, r.key, headers, r.value)
+
+    @property
+    def headers(self) -> Headers:
+        return unpack_headers(self.packed_headers)
+
+    @property
+    def ref(self) -> EarlyRef:
+        return EarlyRef(self.shard, self.saga_id, self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class StartedId:
+    """A saga id that has been used, and for which input: remembered beyond the saga's row, until `until` (H2)."""
+
+    id: SagaId
+    run: RunId
+    input_hash: bytes
+    until: int

@@ -1,0 +1,139 @@
+"""The coordinator's tables: messaging's four, and saga, started_id, history, timer, early_request.
+
+They stand in the schema of the namespace. `migrations` makes them; a test holds the two together. Times are
+`timestamptz`, since people read these tables with psql. Payloads are `bytea`: jsonb costs two to three times as much
+and refuses what other languages write. Ids compare as bytes (collation C): no index breaks with another libc's order.
+
+Indexes beyond the keys are those that a read needs, because each one is paid for by every saga:
+
+- `saga_open`: at most one open run an id (S12), and the open sagas of a shard that has lost its log;
+- `saga_listed`: sagas of a status by time of start, for lists, and for retention, which looks for old closed ones;
+- `saga_attention`: the few that wait for a person, among them those that could not go on and are tried again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Index, Integer, LargeBinary, MetaData, Table, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine
+
+from sagabus.coordinator.core.status import CLOSED, SagaStatus
+from sagabus.messaging.tables import messaging_tables
+
+OPEN: Final = tuple(status for status in SagaStatus if status not in CLOSED)
+"""In SQL and in the index's predicate alike: PostgreSQL uses the index only for the words that it was made with."""
+
+IS_OPEN: Final = f"status IN ({', '.join(repr(status.value) for status in OPEN)})"
+
+_ID: Final = Text(collation="C")
+_TIME: Final = DateTime(timezone=True)
+
+
+def coordinator_tables(schema: str) -> MetaData:
+    """A new MetaData with all of the coordinator's tables in this schema, which is the namespace."""
+    metadata = messaging_tables(schema)
+    _saga(metadata)
+    _history(metadata)
+    _started_id(metadata)
+    _timer(metadata)
+    _early_request(metadata)
+    return metadata
+
+
+def _saga(metadata: MetaData) -> None:
+    table = Table(
+        "saga",
+        metadata,
+        Column("id", _ID, primary_key=True),
+        Column("run", _ID, primary_key=True, comment="born with the saga: a reused id never meets old messages"),
+        _must("definition", Text()),
+        _must("version", Integer()),
+        _must("fingerprint", Text(), comment="of the code that ran it last"),
+        _must("status", Text()),
+        _must("shard", Integer(), comment="murmur2(id) mod the partitions at its start"),
+        _must("sequence", Integer(), comment="of its last lifecycle event, as of the last change of this row"),
+        _must("last_now", _TIME),
+        _must("input_hash", LargeBinary()),
+        _must("started_at", _TIME),
+        Column("result", LargeBinary),
+        Column("error", LargeBinary),
+        Column("attributes", JSONB),
+        Column("parent_id", _ID),
+        Column("parent_run", _ID),
+        Column("parent_step", Integer),
+        Column("parent_shard", Integer),
+        Column("attention", Text, comment="why a person should look"),
+        Column("decided", Integer, comment="history rows after this one were taken, but not decided upon"),
+        _must("paused", Boolean()),
+        _must("trace", LargeBinary()),
+        Column("closed_at", _TIME),
+    )
+    Index("saga_open", table.c.id, unique=True, postgresql_where=text(IS_OPEN))
+    Index("saga_listed", table.c.status, table.c.started_at)
+    Index("saga_attention", table.c.started_at, postgresql_where=text("attention IS NOT NULL"))
+
+
+def _history(metadata: MetaData) -> None:
+    Table(
+        "history",
+        metadata,
+        Column("id", _ID, primary_key=True),
+        Column("run", _ID, primary_key=True),
+        Column("seq", Integer, primary_key=True, autoincrement=False),
+        _must("at", _TIME),
+        _must("kind", Text()),
+        _must("step", Integer(), comment="the step, the publication's number or the timer's"),
+        _must("attempt", BigInteger(), comment="as a reply says: anybody's number"),
+        _must("name", Text(), comment="activity, event, kind of timer or of end"),
+        _must("ref", Text(), comment="id of the message that brought an input"),
+        Column("payload", LargeBinary, comment="the bytes as they came, or as they were sent"),
+        _must("sequence", Integer(), comment="the saga's last lifecycle event when this row was written"),
+    )
+
+
+def _started_id(metadata: MetaData) -> None:
+    Table(
+        "started_id",
+        metadata,
+        Column("id", _ID, primary_key=True),
+        _must("run", _ID),
+        _must("input_hash", LargeBinary()),
+        _must("until", _TIME),
+    )
+
+
+def _timer(metadata: MetaData) -> None:
+    Table(
+        "timer",
+        metadata,
+        Column("shard", Integer, primary_key=True, autoincrement=False),
+        Column("id", _ID, primary_key=True),
+        Column("run", _ID, primary_key=True),
+        Column("kind", Text, primary_key=True),
+        Column("number", Integer, primary_key=True, autoincrement=False),
+        _must("due", _TIME),
+    )
+
+
+def _early_request(metadata: MetaData) -> None:
+    Table(
+        "early_request",
+        metadata,
+        Column("shard", Integer, primary_key=True, autoincrement=False),
+        Column("saga_id", _ID, primary_key=True),
+        Column("number", BigInteger, primary_key=True, autoincrement=False),
+        _must("at", _TIME),
+        _must("topic", Text()),
+        _must("partition", Integer()),
+        _must("offset", BigInteger()),
+        _must("timestamp", BigInteger(), comment="of the record, in milliseconds"),
+        Column("key", LargeBinary),
+        _must("headers", LargeBinary()),
+        Column("value", LargeBinary),
+    )
+
+
+def _must(name: str, type_: TypeEngine[Any], *, comment: str | None = None) -> Column[Any]:
+    return Column(name, type_, nullable=False, comment=comment)

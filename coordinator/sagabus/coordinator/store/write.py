@@ -1,0 +1,166 @@
+"""What a turn writes of sagas, in its transaction: each table at most once, and only where there is something to write.
+
+The statements are those of whole batches, COPY and `unnest`, made once for a schema. Nothing here begins or ends a
+transaction, and nothing retries: the fence comes before (S1), the commit after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from typing import Any
+
+from sagabus.contracts.errors import SagabusError
+from sagabus.coordinator.store import copy_format
+from sagabus.coordinator.store.columns import CHANGED, EARLY, EARLY_KEY, SAGA, STARTED, TIMER, TIMER_KEY
+from sagabus.coordinator.store.copy_format import HISTORY_COLUMNS, NewRows
+from sagabus.coordinator.store.rows import EarlyRef, EarlyRequest, SagaKey, SagaRow, StartedId, TimerRef
+from sagabus.coordinator.store.wire import LATEST, Arguments, Columns, arguments, assigned, quoted, unnest, written
+from sagabus.messaging.database import Connection
+from sagabus.messaging.tables import qualified
+
+
+class SagaExists(SagabusError):
+    """A saga that was to be made is there, or its id has another open run. Roll back, and read again."""
+
+    def __init__(self, keys: Sequence[SagaKey]) -> None:
+        super().__init__(f"there is already a saga {', '.join(f'{key.id} (run {key.run})' for key in keys[:5])}")
+        self.keys = tuple(keys)
+
+
+class SagaMissing(SagabusError):
+    """A saga that was to be changed is not there: its row was deleted, or the database was set back. Roll back."""
+
+
+@dataclass(slots=True)
+class Writes:
+    """What a turn of any number of shards has decided. Of two rows for the same saga the later one counts.
+
+    history: (whose, its new rows, its last lifecycle event). timers: due in microseconds since 1970, None for one that
+    is to go. changed_sagas: all columns but those in `FIXED`. A saga made in this turn stands in new_sagas alone. An
+    early request may be both added and removed; its number must not be given again in the same turn.
+    """
+
+    history: list[NewRows] = field(default_factory=list)
+    new_sagas: list[SagaRow] = field(default_factory=list)
+    changed_sagas: list[SagaRow] = field(default_factory=list)
+    timers: dict[TimerRef, int | None] = field(default_factory=dict)
+    early_added: list[EarlyRequest] = field(default_factory=list)
+    early_removed: list[EarlyRef] = field(default_factory=list)
+    started_ids: list[StartedId] = field(default_factory=list)
+
+    def encoded(self) -> Encoded:
+        """All that is to be computed, done. To be called before the transaction begins (S4)."""
+        timers = self.timers.items()
+        return Encoded(
+            changed=_columns(CHANGED, map(_changed, _latest(self.changed_sagas))),
+            created=_columns(SAGA, map(_created, _latest(self.new_sagas))),
+            history=copy_format.history(self.history) if self.history else None,
+            timers_set=_columns(TIMER, [(*ref, min(due, LATEST)) for ref, due in timers if due is not None]),
+            timers_cleared=_columns(TIMER_KEY, [ref for ref, due in timers if due is None]),
+            early_added=_columns(EARLY, map(_early, self.early_added)),
+            early_removed=_columns(EARLY_KEY, self.early_removed),
+            started_ids=_columns(STARTED, map(_started, {one.id: one for one in self.started_ids}.values())),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Writes as they go to PostgreSQL. None: nothing to do there."""
+
+    changed: Arguments | None
+    created: Arguments | None
+    history: memoryview | None
+    timers_set: Arguments | None
+    timers_cleared: Arguments | None
+    early_added: Arguments | None
+    early_removed: Arguments | None
+    started_ids: Arguments | None
+
+
+class Store:
+    """The writing side of one schema."""
+
+    def __init__(self, schema: str) -> None:
+        self.schema = schema
+        self._sql = _statements(schema)
+
+    async def write(self, connection: Connection, writes: Writes | Encoded) -> None:
+        """All of it, in the transaction that the connection is in. At most one round trip a table and verb.
+
+        Raises SagaExists or SagaMissing; the transaction is then to be given up.
+        """
+        encoded = writes.encoded() if isinstance(writes, Writes) else writes
+        await self._write_sagas(connection, encoded)
+        if encoded.history is not None:
+            await connection.copy_to_table(
+                "history",
+                schema_name=self.schema,
+                columns=HISTORY_COLUMNS,
+                source=encoded.history,  # type: ignore[arg-type]  # documented, unknown to asyncpg-stubs
+                format="binary",
+            )
+        for name in ("timers_cleared", "timers_set", "early_added", "early_removed", "started_ids"):
+            given: Arguments | None = getattr(encoded, name)
+            if given is not None:
+                await connection.execute(self._sql[name], *given)
+
+    async def _write_sagas(self, connection: Connection, encoded: Encoded) -> None:
+        """Changed ones first: a run that ends makes room for the next run of its id."""
+        if encoded.changed is not None:
+            wanted = len(encoded.changed[0])
+            done = await connection.execute(self._sql["changed"], *encoded.changed)
+            if done != f"UPDATE {wanted}":
+                raise SagaMissing(f"{done} instead of {wanted}: a saga is not there any more; read it again")
+        if encoded.created is not None:
+            made = await connection.fetch(self._sql["created"], *encoded.created)
+            if len(made) != len(encoded.created[0]):
+                there = {(row["id"], row["run"]) for row in made}
+                wanted_keys = zip(encoded.created[0], encoded.created[1], strict=True)
+                raise SagaExists([SagaKey(*key) for key in wanted_keys if key not in there])
+
+
+_created = attrgetter(*(one.name for one in fields(SagaRow)))
+_changed = attrgetter(*CHANGED)
+_early = attrgetter(*(one.name for one in fields(EarlyRequest)))
+_started = attrgetter(*STARTED)
+
+
+def _latest(rows: Iterable[SagaRow]) -> Iterable[SagaRow]:
+    return {(row.id, row.run): row for row in rows}.values()
+
+
+def _columns(columns: Columns, rows: Iterable[Sequence[Any]]) -> Arguments | None:
+    listed = list(rows)
+    return arguments(columns, listed) if listed else None
+
+
+def _statements(schema: str) -> dict[str, str]:
+    saga, timer, early, started = (
+        qualified(schema, name) for name in ("saga", "timer", "early_request", "started_id")
+    )
+    changes: Columns = {name: wire for name, wire in CHANGED.items() if name not in ("id", "run")}
+    return {
+        "created": f"""
+            INSERT INTO {saga} ({quoted(SAGA)}) SELECT {written(SAGA)} FROM {unnest(SAGA)}
+            ON CONFLICT DO NOTHING RETURNING id, run""",
+        "changed": f"""
+            UPDATE {saga} AS row SET {assigned(changes)} FROM {unnest(CHANGED)}
+            WHERE row.id = new.id AND row.run = new.run""",
+        "timers_set": f"""
+            INSERT INTO {timer} ({quoted(TIMER)}) SELECT {written(TIMER)} FROM {unnest(TIMER)}
+            ON CONFLICT ({quoted(TIMER_KEY)}) DO UPDATE SET due = excluded.due""",
+        "timers_cleared": _deletion(timer, TIMER_KEY),
+        "early_added": f"INSERT INTO {early} ({quoted(EARLY)}) SELECT {written(EARLY)} FROM {unnest(EARLY)}",
+        "early_removed": _deletion(early, EARLY_KEY),
+        "started_ids": f"""
+            INSERT INTO {started} ({quoted(STARTED)}) SELECT {written(STARTED)} FROM {unnest(STARTED)}
+            ON CONFLICT (id)
+            DO UPDATE SET run = excluded.run, input_hash = excluded.input_hash, until = excluded.until""",
+    }
+
+
+def _deletion(table: str, key: Columns) -> str:
+    same = " AND ".join(f'row."{name}" = new."{name}"' for name in key)
+    return f"DELETE FROM {table} AS row USING {unnest(key)} WHERE {same}"

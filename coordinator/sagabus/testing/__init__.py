@@ -1,0 +1,1 @@
+"""Test a saga without a broker or a database."""

@@ -1,0 +1,16 @@
+"""Start sagas and talk to them from any Python program. It needs Kafka, and for results the coordinator's address."""
+
+from sagabus.client.client import SagaClient
+from sagabus.client.failures import SagaFailed, StartRejected
+from sagabus.client.handle import SagaHandle
+from sagabus.messaging.coordinator_api import CoordinatorRefused, CoordinatorUnreachable, NoSuchSaga
+
+__all__ = [
+    "CoordinatorRefused",
+    "CoordinatorUnreachable",
+    "NoSuchSaga",
+    "SagaClient",
+    "SagaFailed",
+    "SagaHandle",
+    "StartRejected",
+]

@@ -1,0 +1,160 @@
+"""The coordinator's HTTP API as seen by the client and the commands. JSON in, JSON out; errors are ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Final, Self, cast
+
+import httpx
+from pydantic import JsonValue
+
+from sagabus.contracts.errors import SagabusError
+from sagabus.contracts.names import saga_id
+from sagabus.messaging.settings import SettingsError
+
+Json = dict[str, Any]
+
+CONNECT_TIMEOUT: Final = 5.0
+ANSWER_TIMEOUT: Final = 15.0
+"""Seconds, beyond those that were asked for with `wait`."""
+
+POLL: Final = 30.0
+"""Seconds of one long poll: proxies cut idle connections after a minute."""
+
+PATIENCE: Final = 30.0
+"""Seconds without an answer after which nobody waits any longer for a coordinator that restarts."""
+
+PAUSE: Final = 0.25
+"""Seconds between two tries in that time."""
+
+AWAY: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
+
+CLOSED: Final = frozenset({"completed", "compensated", "cancelled", "terminated"})
+"""A saga that continued as new goes on under the same id."""
+
+
+class CoordinatorUnreachable(SagabusError):
+    """The coordinator's API does not answer, or cannot at the moment. Sagas go on without it."""
+
+
+class CoordinatorRefused(SagabusError):
+    """The coordinator's API understood, and declines. status: of HTTP. code: stable."""
+
+    def __init__(self, sentence: str, *, status: int, code: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.code = code
+
+
+class NoSuchSaga(CoordinatorRefused):
+    """No saga with this id has been started, or it ended so long ago that it was forgotten."""
+
+
+class CoordinatorApi:
+    """Use it with `async with`. url: as SAGABUS_URL says. Methods raise CoordinatorUnreachable, CoordinatorRefused, MessageInvalid."""
+
+    def __init__(self, url: str, *, token: str = "") -> None:
+        """Raises SettingsError without a url."""
+        if not url:
+            raise SettingsError(
+                ["SAGABUS_URL is not set: give the coordinator's address, http://host:8080, or run `sagabus dev` here"]
+            )
+        self.url = url
+        self._client = httpx.AsyncClient(
+            base_url=f"{url}/api/v1", headers={"authorization": f"Bearer {token}"} if token else {}
+        )
+
+    async def sagas(self, **query: str | int | bool | list[str] | None) -> Json:
+        """One page: `sagas`, and `next`, which is to be given as `cursor`."""
+        given = {name: value for name, value in query.items() if value is not None}
+        return await self._ask("GET", "/sagas", params=given)
+
+    async def saga(self, id: str, *, wait: float = 0) -> Json:
+        """As it stands; with `wait`, once it has closed or the seconds have passed. Raises NoSuchSaga."""
+        return await self._ask("GET", _path(id), params={"wait": wait} if wait else {}, wait=wait)
+
+    async def history(self, id: str, *, after: int = 0) -> Json:
+        """One page: `rows`, and `next`, which is to be given as `after`."""
+        return await self._ask("GET", _path(id) + "/history", params={"after": after})
+
+    async def start(self, saga: str, *, id: str, input: JsonValue) -> Json:
+        """Accepted is not started: an input that does not fit is rejected later, as a dead letter."""
+        return await self._ask("POST", "/sagas", body={"saga": saga, "id": saga_id(id), "input": input})
+
+    async def event(self, id: str, *, name: str, data: JsonValue, event_id: str | None = None) -> Json:
+        """Sent twice with one event_id, it counts once."""
+        return await self._ask("POST", _path(id) + "/events", body={"name": name, "data": data, "event_id": event_id})
+
+    async def cancel(self, id: str, *, reason: str) -> Json:
+        return await self._ask("POST", _path(id) + "/cancel", body={"reason": reason})
+
+    async def closed(self, id: str, *, started: bool = False) -> Json:
+        """Wait until the saga has closed, over restarts of the coordinator. started: the id may still be on its way."""
+        loop = asyncio.get_running_loop()
+        heard = loop.time()
+        while True:
+            try:
+                saga = await self.saga(id, wait=POLL)
+                if saga["status"] in CLOSED:
+                    return saga
+                heard = loop.time()
+            except NoSuchSaga:
+                if not started:
+                    raise
+                heard = loop.time()
+            except CoordinatorUnreachable:
+                if loop.time() - heard > PATIENCE:
+                    raise
+                await asyncio.sleep(PAUSE)
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Json | None = None,
+        wait: float = 0,
+    ) -> Json:
+        timeout = httpx.Timeout(ANSWER_TIMEOUT + wait, connect=CONNECT_TIMEOUT)
+        try:
+            answer = await self._client.request(method, path, params=params, json=body, timeout=timeout)
+        except httpx.HTTPError as error:
+            sentence = f"the coordinator at {self.url} is out of reach: {str(error) or type(error).__name__}"
+            raise CoordinatorUnreachable(sentence) from error
+        if answer.is_success:
+            return cast("Json", answer.json())
+        raise _refusal(answer, self.url)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.aclose()
+
+
+def _path(id: str) -> str:
+    """Raises MessageInvalid. The dots of `..` are written as codes: a URL would lose them."""
+    return "/sagas/" + (saga_id(id) if id.strip(".") else "%2E" * len(id))
+
+
+def _refusal(answer: httpx.Response, url: str) -> Exception:
+    code, message = _words(answer)
+    if answer.status_code in AWAY:
+        return CoordinatorUnreachable(f"the coordinator at {url} cannot answer now: {message}")
+    kind = NoSuchSaga if code == "saga.not_found" else CoordinatorRefused
+    return kind(message, status=answer.status_code, code=code)
+
+
+def _words(answer: httpx.Response) -> tuple[str, str]:
+    """Of an error of the coordinator's, or of whatever stands before it."""
+    try:
+        error = answer.json()["error"]
+        return str(error["code"]), str(error["message"])
+    except (ValueError, KeyError, TypeError):
+        return "http", f"HTTP {answer.status_code} {answer.reason_phrase}, not from a coordinator"

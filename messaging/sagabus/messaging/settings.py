@@ -1,0 +1,255 @@
+"""What the environment says: SAGABUS_*, read in this one place.
+
+`load_settings` gives settings that can work, or one error that names every fault at once: the variable, its value and
+the cure. It connects to nothing, and no password is ever part of a message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+
+from sagabus.contracts.errors import SagabusError
+from sagabus.contracts.names import local_name
+from sagabus.messaging import database_url
+
+PREFIX: Final = "SAGABUS_"
+EMBEDDED: Final = "embedded"
+OFF: Final = "off"
+
+SERVICES: Final = ("kafka", "database")
+"""What a coordinator or participant cannot be without."""
+
+MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+
+_HOST_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
+_INSTANCE: Final = re.compile(r"[A-Za-z0-9._-]{0,200}")
+_SECRET: Final = ("kafka_password", "token")
+_SASL: Final = ("kafka_sasl_mechanism", "kafka_username", "kafka_password")
+_FILES: Final = ("kafka_ca_file", "kafka_cert_file", "kafka_key_file")
+
+
+class SettingsError(SagabusError):
+    """Settings that cannot work. The message names all faults; `faults` has them one by one."""
+
+    def __init__(self, faults: Collection[str]) -> None:
+        super().__init__("\n".join(["wrong or missing settings:", *(f"  {fault}" for fault in faults)]))
+        self.faults = tuple(faults)
+
+
+class Log(StrEnum):
+    """How log lines look."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class Security(StrEnum):
+    """How Kafka is spoken to."""
+
+    PLAINTEXT = "plaintext"
+    TLS = "tls"
+    SASL_TLS = "sasl_tls"
+
+
+def _kafka(text: str) -> str:
+    """Bootstrap servers, each with its port, or `embedded`."""
+    if text in ("", EMBEDDED):
+        return text
+    try:
+        return ",".join(_host_port(server.strip(), default=9092) for server in text.split(","))
+    except ValueError as error:
+        raise ValueError("give host:9092,host:9092 with no protocol before it, or embedded") from error
+
+
+def _database(text: str) -> str:
+    return database_url.normalised(text) if text else text
+
+
+def _namespace(text: str) -> str:
+    if text.startswith("sagabus_") or len(text.encode()) > 63:
+        raise ValueError("give at most 63 characters, not beginning with sagabus_: such schemas are the participants'")
+    try:
+        return local_name(text, "namespace")
+    except SagabusError as error:
+        raise ValueError(str(error)) from error
+
+
+def _http(text: str) -> str:
+    try:
+        return text if text == OFF else _host_port(text)
+    except ValueError as error:
+        raise ValueError("give the address to listen on, 127.0.0.1:8080, or off") from error
+
+
+def _instance(text: str) -> str:
+    if not _INSTANCE.fullmatch(text):
+        raise ValueError("give up to 200 characters of A-Z a-z 0-9 . _ -, unique for each process")
+    return text
+
+
+def _url(text: str) -> str:
+    if text and not re.match(r"https?://[^/]", text):
+        raise ValueError("give the coordinator's address: http://host:8080")
+    return text.rstrip("/")
+
+
+def _host_port(text: str, default: int | None = None) -> str:
+    match = _HOST_PORT.fullmatch(text)
+    port = int(match[2] or default or 0) if match else 0
+    if match is None or not 0 < port < 65536:
+        raise ValueError("give host:port")
+    return f"{match[1]}:{port}"
+
+
+class Settings(BaseSettings):
+    """Made by `load_settings`, which also looks at what does not fit together."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True)
+
+    kafka: Annotated[str, AfterValidator(_kafka)] = ""
+    """Bootstrap servers `host:port,host:port`, or `embedded`."""
+    database: Annotated[str, AfterValidator(_database), Field(repr=False)] = ""
+    """`postgresql://…` as asyncpg takes it (see `sqlalchemy_url`), or `embedded:DIR`."""
+    namespace: Annotated[str, AfterValidator(_namespace)] = "sagabus"
+    """First part of the coordinator's topics, its schema and its consumer group."""
+    http: Annotated[str, AfterValidator(_http)] = "127.0.0.1:8080"
+    """Where the coordinator's API listens, or `off`."""
+    log: Log = Log.TEXT
+    instance: Annotated[str, AfterValidator(_instance)] = ""
+    """Static group membership (KIP-345), another one for each process; empty: dynamic."""
+    partitions: Annotated[int, Field(ge=1, le=10_000)] = 12
+    """Of each topic that `sagabus topics` makes."""
+    replication: Annotated[int, Field(ge=1, le=32)] = 1
+    kafka_security: Security = Security.PLAINTEXT
+    kafka_ca_file: str = ""
+    """PEM; empty: the certificate authorities of this system."""
+    kafka_cert_file: str = ""
+    kafka_key_file: str = ""
+    kafka_sasl_mechanism: str = ""
+    kafka_username: str = ""
+    kafka_password: SecretStr = SecretStr("")
+    url: Annotated[str, AfterValidator(_url)] = ""
+    """The coordinator's API, for the commands and the client."""
+    token: SecretStr = SecretStr("")
+    """Bearer token for that API."""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the bus is the embedded one."""
+        return self.kafka == EMBEDDED
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The database for `create_async_engine`."""
+        return database_url.sqlalchemy_url(self.database)
+
+    @property
+    def http_address(self) -> tuple[str, int] | None:
+        """Host and port to listen on; None where the API is off."""
+        host, _, port = self.http.rpartition(":")
+        return None if self.http == OFF else (host.strip("[]"), int(port))
+
+
+_CURES: Final = {
+    "log": "give text or json",
+    "partitions": "give a whole number from 1 to 10000",
+    "replication": "give a whole number from 1 to 32",
+    "kafka_security": "give plaintext, tls or sasl_tls",
+}
+_MISSING: Final = {
+    "kafka": "give Kafka's bootstrap servers, host:9092, or embedded",
+    "database": database_url.FORM,
+    "url": "give the coordinator's address: http://host:8080",
+}
+
+
+def load_settings(*, require: Collection[str] = SERVICES, **overrides: Any) -> Settings:
+    """The environment's settings, with overrides by field name (None: not overridden). Raises SettingsError.
+
+    `require` names the fields that may not be empty: those of a service unless told otherwise.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    settings, faults = None, {}
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        faults = dict(map(_fault, error.errors()))
+    texts = _texts({**EnvSettingsSource(Settings)(), **given}, without=faults)
+    sentences = [*faults.values(), *_missing(texts, require, faults), *_misfits(texts)]
+    if sentences or settings is None:
+        raise SettingsError(sentences)
+    return settings
+
+
+def variable(field: str) -> str:
+    """The name in the environment."""
+    return PREFIX + field.upper()
+
+
+def _fault(error: Mapping[str, Any]) -> tuple[str, str]:
+    field = str(error["loc"][0])
+    said = str(error.get("ctx", {}).get("error", error["msg"]))
+    return field, f"{variable(field)}={_shown(field, str(error['input']))}: {_CURES.get(field, said)}"
+
+
+def _shown(field: str, value: str) -> str:
+    if field in _SECRET:
+        return "(hidden)"
+    text = database_url.masked(value) if field == "database" else value
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+def _texts(values: Mapping[str, Any], without: Collection[str]) -> dict[str, str]:
+    """What was given, as text, so that faults of combination show beside faults of single values."""
+    secret = {name: v.get_secret_value() if isinstance(v, SecretStr) else v for name, v in values.items()}
+    return {name: str(value) for name, value in secret.items() if name not in without}
+
+
+def _missing(texts: Mapping[str, str], require: Collection[str], faults: Collection[str]) -> Iterator[str]:
+    for field in require:
+        if not texts.get(field) and field not in faults:
+            yield f"{variable(field)} is not set: {_MISSING.get(field, 'it is needed here')}"
+
+
+def _misfits(texts: Mapping[str, str]) -> Iterator[str]:
+    """What does not fit together."""
+    security = texts.get("kafka_security", Security.PLAINTEXT)
+    if security == Security.PLAINTEXT:
+        yield from _unused(texts, (*_FILES, *_SASL), "nothing is encrypted with SAGABUS_KAFKA_SECURITY=plaintext")
+    elif texts.get("kafka") == EMBEDDED:
+        yield f"SAGABUS_KAFKA_SECURITY={security}: the embedded bus speaks plaintext only; leave it out"
+    if security == Security.TLS:
+        yield from _unused(texts, _SASL, "SAGABUS_KAFKA_SECURITY=tls logs in by certificate; use sasl_tls")
+    if security == Security.SASL_TLS:
+        yield from _sasl(texts)
+    yield from _files(texts)
+
+
+def _unused(texts: Mapping[str, str], fields: Collection[str], reason: str) -> Iterator[str]:
+    for field in fields:
+        if texts.get(field):
+            yield f"{variable(field)} is set without use: {reason}"
+
+
+def _sasl(texts: Mapping[str, str]) -> Iterator[str]:
+    for field in _SASL:
+        if not texts.get(field):
+            yield f"{variable(field)} is not set: SAGABUS_KAFKA_SECURITY=sasl_tls needs it"
+    mechanism = texts.get("kafka_sasl_mechanism")
+    if mechanism and mechanism not in MECHANISMS:
+        yield f"SAGABUS_KAFKA_SASL_MECHANISM={mechanism}: give one of {', '.join(MECHANISMS)}"
+
+
+def _files(texts: Mapping[str, str]) -> Iterator[str]:
+    for field in _FILES:
+        if (path := texts.get(field)) and not Path(path).is_file():
+            yield f"{variable(field)}={_shown(field, path)}: there is no such file"
+    if bool(texts.get("kafka_cert_file")) != bool(texts.get("kafka_key_file")):
+        yield "SAGABUS_KAFKA_CERT_FILE and SAGABUS_KAFKA_KEY_FILE go together: one of them is missing"

@@ -1,0 +1,89 @@
+"""The tables that both sides have: shard, outbox, outbox_parked, dead_letter. One definition for two schemas.
+
+The coordinator has them in the schema of its namespace, a participant in `sagabus_<service>`. Payloads are kept as the
+bytes that came: no SQL ever asks about them, and jsonb would refuse what other languages write.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, DateTime, Identity, Integer, LargeBinary, MetaData, Table, Text, Uuid, func
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine
+
+
+def messaging_tables(schema: str) -> MetaData:
+    """A new MetaData of this schema that holds the four tables; a side adds its own to it."""
+    metadata = MetaData(schema=schema)
+    _shard(metadata)
+    Table("outbox", metadata, *_message())
+    Table("outbox_parked", metadata, *_message(), _must("reason", Text()), _at("parked_at"))
+    _dead_letter(metadata)
+    return metadata
+
+
+def qualified(schema: str, table: str) -> str:
+    """The table's name for SQL that is written by hand."""
+    quoted = schema.replace('"', '""')
+    return f'"{quoted}".{table}'
+
+
+def _shard(metadata: MetaData) -> None:
+    Table(
+        "shard",
+        metadata,
+        Column("shard", Integer, primary_key=True, autoincrement=False),
+        _must("token", Uuid()),
+        _must("turn", BigInteger()),
+        _must("cluster", Text(), comment="id of the Kafka cluster that the generation counts in"),
+        _must("generation", BigInteger(), comment="of the consumer group, as of the take"),
+        Column("backend_pid", Integer, comment="of the take; a pool may use another one later"),
+        Column("backend_start", DateTime(timezone=True)),
+        _must("partitions", Integer(), comment="of the topic that numbers the shards, at first use"),
+        _must("topics", JSONB(), comment='{topic: {"id": topic id, "next": offset of the first record not taken in}}'),
+        _must("next_position", BigInteger()),
+        _must("relay_position", BigInteger(), comment="every outbox row up to here has been published"),
+        Column("pruned_before", DateTime(timezone=True)),
+        _at("beat_at"),
+    )
+
+
+def _dead_letter(metadata: MetaData) -> None:
+    Table(
+        "dead_letter",
+        metadata,
+        Column("id", BigInteger, Identity(always=True), primary_key=True),
+        _must("shard", Integer()),
+        _must("reason", Text(), comment="stable code"),
+        _must("message", Text(), comment="for people"),
+        _must("topic", Text()),
+        _must("partition", Integer()),
+        _must("offset", BigInteger()),
+        _must("timestamp", BigInteger(), comment="of the record, in milliseconds"),
+        Column("key", LargeBinary),
+        _must("headers", LargeBinary()),
+        Column("value", LargeBinary),
+        _at("at"),
+    )
+
+
+def _message() -> tuple[Column[Any], ...]:
+    return (
+        Column("shard", Integer, primary_key=True, autoincrement=False),
+        Column("position", BigInteger, primary_key=True, autoincrement=False),
+        _must("saga_id", Text()),
+        _must("topic", Text()),
+        Column("partition", Integer, comment="null: from the key"),
+        Column("key", LargeBinary),
+        _must("headers", LargeBinary()),
+        Column("value", LargeBinary),
+    )
+
+
+def _must(name: str, type_: TypeEngine[Any], *, comment: str | None = None) -> Column[Any]:
+    return Column(name, type_, nullable=False, comment=comment)
+
+
+def _at(name: str) -> Column[Any]:
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp())

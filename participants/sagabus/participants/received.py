@@ -1,0 +1,68 @@
+"""A record of the command topic, read as far as it can be understood."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+from sagabus.contracts.commands import CommandHead, read_command
+from sagabus.contracts.envelope import Headers, Record
+from sagabus.contracts.errors import MessageInvalid
+from sagabus.messaging.tenure import Tenure
+from sagabus.participants.verdict import Key
+
+LONGEST: Final = 300
+"""Characters of a command's id, and of its source. One has up to four bytes, and PostgreSQL refuses an index entry
+of more than 2,700 bytes for the two together."""
+
+HIGHEST_PARTITION: Final = 2**31 - 1
+
+
+class Command(NamedTuple):
+    """key: of its inbox row. body: as it came; b"" for a record without a value. digest: of the body, for P6."""
+
+    head: CommandHead
+    key: Key
+    body: bytes
+    digest: bytes
+
+
+class Received(NamedTuple):
+    """A record with its command, or with what is wrong with it."""
+
+    tenure: Tenure
+    record: Record
+    command: Command | MessageInvalid
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRecord:
+    """A command as its inbox row keeps it; where it stood in Kafka is not known any more."""
+
+    value: bytes
+    headers: Headers
+    topic: str = ""
+    partition: int = 0
+    offset: int = 0
+    timestamp: int = 0
+    key: bytes | None = None
+
+
+def received(tenure: Tenure, record: Record) -> Received:
+    try:
+        return Received(tenure, record, command(record))
+    except MessageInvalid as fault:
+        return Received(tenure, record, fault)
+
+
+def command(record: Record) -> Command:
+    """Raises MessageInvalid, also for what PostgreSQL could not store: it would stop the whole partition."""
+    head = read_command(record)
+    for text in (head.id, head.inbox_id, head.source, head.activity, head.reply_topic):
+        if "\0" in text or len(text) > LONGEST:
+            raise MessageInvalid("headers.invalid", f"{text[:40]!r}… holds a NUL, or more than {LONGEST} characters")
+    if head.reply_partition > HIGHEST_PARTITION:
+        raise MessageInvalid("headers.invalid", f"ce_replypartition is {head.reply_partition}; that is no partition")
+    body = record.value or b""
+    return Command(head, (head.source, head.inbox_id), body, blake2b(body, digest_size=16).digest())

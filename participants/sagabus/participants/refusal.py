@@ -1,0 +1,36 @@
+"""What a handler raises to say no, or not now. Any other exception is a failed attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from sagabus.contracts.errors import SagabusError
+from sagabus.contracts.retry import Seconds, seconds
+
+
+class Refused(SagabusError):
+    """A business refusal: never retried, the saga sees `ActivityFailed` with this code. What was written is undone."""
+
+    def __init__(self, code: str, message: str, /, **details: JsonValue) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.details: Mapping[str, JsonValue] = details
+
+
+class TryAgain(SagabusError):
+    """Not now: the coordinator asks again, and does not count this as a failure. What was written is undone.
+
+    after: seconds until the next attempt, at least; the coordinator's own pause where it is longer.
+    """
+
+    def __init__(
+        self, message: str, /, *, code: str = "try_again", after: Seconds | None = None, **details: JsonValue
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.after = 0.0 if after is None else max(0.0, seconds(after))
+        self.details: Mapping[str, JsonValue] = details

@@ -1,0 +1,170 @@
+"""Transactions of a turn, and the sessions that handlers get in them.
+
+The transaction is the driver's: SQLAlchemy is told that its connection commits by itself, so nothing that a session
+does, a failing flush included, can end the transaction that the handlers of a batch share. It also makes a savepoint a
+plain statement of the driver's, a fifth of what SQLAlchemy's costs. The level is READ COMMITTED whatever the engine's
+default is: the fence and the inbox rest on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, cast
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Session
+
+from sagabus.contracts.errors import DeclarationError, SagabusError
+from sagabus.messaging.database import UNREACHABLE, Connection, DatabaseUnreachable
+
+
+class SessionMisuse(SagabusError):
+    """A handler tried to end the transaction that it shares with its inbox row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One transaction, as SQLAlchemy and as the driver see it."""
+
+    connection: AsyncConnection
+    driver: Connection
+
+
+class Sessions:
+    """A participant's database. The engine is its owner's: nothing here disposes of it."""
+
+    def __init__(self, maker: async_sessionmaker[AsyncSession]) -> None:
+        engine = maker.kw.get("bind")
+        if not isinstance(engine, AsyncEngine):
+            raise DeclarationError("database=: bind the async_sessionmaker to one AsyncEngine")
+        if engine.dialect.driver != "asyncpg":
+            raise DeclarationError(
+                f"database=: this engine uses the driver {engine.dialect.driver!r}; make it with postgresql+asyncpg://…"
+            )
+        self.engine = engine
+        self._maker = maker
+        sync_class = maker.kw.get("sync_session_class") or maker.class_.sync_session_class
+        self._class = _guarded_class(maker.class_)
+        self._options = {
+            **maker.kw,
+            "sync_session_class": _guarded_class(sync_class),
+            "join_transaction_mode": "rollback_only",
+            "autobegin": True,
+            "close_resets_only": False,  # kept by somebody beyond its handler, it says so instead of writing elsewhere
+        }
+
+    @classmethod
+    def of(cls, database: AsyncEngine | async_sessionmaker[AsyncSession]) -> Sessions:
+        """Raises DeclarationError for an engine that is not asyncpg's, and for a sessionmaker without one engine."""
+        given = database
+        return cls(async_sessionmaker(given, expire_on_commit=False) if isinstance(given, AsyncEngine) else given)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Committed on leaving, rolled back by an exception.
+
+        Raises DatabaseUnreachable if it could not begin. Any other error of the commit: outcome unknown.
+        """
+        connection, driver, block = await self._begun()
+        try:
+            try:
+                yield Transaction(connection, driver)
+            except BaseException:
+                with suppress(Exception):  # nothing is committed either way; a connection that cannot is closed below
+                    await block.rollback()
+                raise
+            await block.commit()
+        finally:
+            if driver.is_closed() or driver.is_in_transaction():
+                await connection.invalidate()
+            await connection.close()
+
+    def shared(self, connection: AsyncConnection) -> AsyncSession:
+        """A session within the transaction of a turn, which it cannot end. `finish` it."""
+        session: AsyncSession = self._class(**{**self._options, "bind": connection})
+        return session
+
+    def own(self) -> AsyncSession:
+        """A session with connection and transaction of its own, as the participant's author has configured it."""
+        return self._maker()
+
+    async def _begun(self) -> _Begun:
+        try:
+            try:
+                return await _begin(await self.engine.connect())
+            except UNREACHABLE:  # perhaps only this connection: a pool keeps what the server has closed
+                return await _begin(await self.engine.connect())
+        except UNREACHABLE as error:
+            raise DatabaseUnreachable(f"PostgreSQL is out of reach: {str(error) or type(error).__name__}") from error
+
+
+_Begun = tuple[AsyncConnection, Connection, Any]
+
+
+async def _begin(connection: AsyncConnection) -> _Begun:
+    try:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        raw: Any = await connection.get_raw_connection()
+        driver = cast("Connection", raw.driver_connection)
+        block = driver.transaction(isolation="read_committed")
+        await block.start()
+    except BaseException:
+        await connection.invalidate()
+        await connection.close()
+        raise
+    return connection, driver, block
+
+
+async def finish(session: AsyncSession) -> None:
+    """Flush what is pending, and close the session for good. The transaction goes on."""
+    await session.run_sync(_flush_and_close)
+
+
+async def abandon(session: AsyncSession) -> None:
+    """Close it after a failure, without a flush."""
+    with suppress(Exception):  # whatever it says, the transaction is rolled back to before this session
+        await session.run_sync(_close)
+
+
+def _flush_and_close(session: Session) -> None:
+    session.flush()
+    _close(session)
+
+
+def _close(session: Session) -> None:
+    """Past the guard."""
+    super(_Guard, cast("_Guard", session)).close()  # type: ignore[misc]
+
+
+class _Guard:
+    """Before an AsyncSession or a Session in the bases of a handler's session."""
+
+    def commit(self) -> NoReturn:
+        raise SessionMisuse(f"commit(): {_SHARED}")
+
+    def rollback(self) -> NoReturn:
+        raise SessionMisuse(f"rollback(): {_SHARED}")
+
+    def close(self) -> NoReturn:
+        raise SessionMisuse(f"close(): {_SHARED}")
+
+    def reset(self) -> NoReturn:
+        raise SessionMisuse(f"reset(): {_SHARED}")
+
+    def invalidate(self) -> NoReturn:
+        raise SessionMisuse(f"invalidate(): {_SHARED}")
+
+    def begin(self) -> NoReturn:
+        raise SessionMisuse(f"begin(): {_SHARED}")
+
+
+_SHARED: Final = (
+    "ctx.session shares the transaction of the inbox row, the reply and the events, which commits after the handler "
+    "has returned. To undo a part of your own, use `async with ctx.session.begin_nested()`; to undo all, raise"
+)
+
+
+def _guarded_class(base: type[Any]) -> type[Any]:
+    return type(f"Handler{base.__name__}", (_Guard, base), {})

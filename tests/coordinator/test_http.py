@@ -1,0 +1,484 @@
+"""The API on the real store: what people see, what they may ask for, and who may ask."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from base64 import urlsafe_b64encode
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from sagabus.contracts.envelope import MAX_PAYLOAD, Message
+from sagabus.contracts.headers import HeaderReader
+from sagabus.contracts.names import RunId, SagaId
+from sagabus.coordinator.core.history import Kind, Row
+from sagabus.coordinator.core.status import SagaStatus
+from sagabus.coordinator.http import CannotListen, Closings, application, serve, serving
+from sagabus.coordinator.http import query as http_query
+from sagabus.coordinator.store import SagaRow, Store, TimerRef, Writes
+from sagabus.coordinator.store.migrations import migrate
+from sagabus.messaging.database import Database
+from sagabus.messaging.producer import PublishFailed, PublishRefused, Reason
+from sagabus.messaging.settings import Settings, SettingsError
+from tests.support.conditions import until
+
+AT = 1_790_000_000_123_457
+SAGAS = "/api/v1/sagas"
+BASE = "http://127.0.0.1:8080"
+
+
+@dataclass
+class Api:
+    """The application under test, a client of it, and what it published."""
+
+    app: Starlette
+    client: httpx.AsyncClient
+    database: Database
+    closings: Closings
+    published: list[Message] = field(default_factory=list)
+    failure: Exception | None = None
+    ready: bool = True
+    owned: bool = False
+
+    async def write(self, writes: Writes) -> None:
+        async with self.database.transaction() as connection:
+            await Store("sagabus").write(connection, writes)
+
+    async def get(self, path: str, **parameters: Any) -> Any:
+        answer = await self.client.get(path, params=parameters)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+@pytest.fixture
+async def api(database: str) -> AsyncIterator[Api]:
+    await migrate(database, "sagabus")
+    pool = Database(database)
+    async with _api(pool) as made:
+        yield made
+    await pool.stop()
+
+
+@pytest.fixture
+async def offline() -> AsyncIterator[Api]:
+    """For what is answered without the database."""
+    async with _api(Database("postgresql://postgres@127.0.0.1:1/none")) as made:
+        yield made
+
+
+@asynccontextmanager
+async def _api(database: Database, **settings: Any) -> AsyncIterator[Api]:
+    closings = Closings()
+
+    async def publish(message: Message) -> None:
+        if made.failure is not None:
+            raise made.failure
+        made.published.append(message)
+
+    app = application(
+        database=database, settings=Settings(**settings), publish=publish, closings=closings,
+        ready=lambda: made.ready, owns=lambda _: made.owned,
+    )  # fmt: skip
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
+        made = Api(app, client, database, closings)
+        yield made
+
+
+def saga(id: str = "ORD-1", run: str = "r1", **changes: Any) -> SagaRow:
+    row = SagaRow(
+        id=SagaId(id), run=RunId(run), definition="order_processing", version=1, fingerprint="3.11:abc",
+        status=SagaStatus.RUNNING, shard=3, sequence=1, last_now=AT, input_hash=b"\0hash", started_at=AT,
+    )  # fmt: skip
+    return replace(row, **changes)
+
+
+CLOSED: dict[str, Any] = {
+    "status": SagaStatus.COMPLETED, "result": b'{"order_id": "ORD-1"}', "closed_at": AT + 1_000_000,
+}  # fmt: skip
+
+
+def history(*rows: tuple[Any, ...]) -> list[Row]:
+    """(kind, step, attempt, name, payload)"""
+    return [
+        Row(seq, AT + seq, kind, step, attempt, name, f"ref-{seq}", payload)
+        for seq, (kind, step, attempt, name, payload) in enumerate(rows, 1)
+    ]
+
+
+REQUEST = b'{"type": "start", "saga": "order_processing", "input": {"order_id": "ORD-1"}}'
+
+
+# What people see
+
+
+async def test_an_open_saga_is_shown(api: Api) -> None:
+    parent: dict[str, Any] = {"parent_id": SagaId("P"), "parent_run": RunId("p"), "parent_step": 2}
+    row = saga(attention="look", attributes=b'{"city": "Bern"}', **parent)
+    rows = history((Kind.STARTED, 0, 0, "order_processing", REQUEST), (Kind.COMMAND, 1, 0, "inventory.reserve", b"{}"))
+    timer = TimerRef(3, row.id, row.run, "timeout", 1)
+    await api.write(Writes(new_sagas=[row], history=[(row.key, rows, 1)], timers={timer: AT + 60_000_000}))
+    assert await api.get(f"{SAGAS}/ORD-1") == {
+        "id": "ORD-1", "run": "r1", "saga": "order_processing", "version": 1, "status": "running",
+        "attention": "look", "paused": False, "shard": 3,
+        "started_at": "2026-09-21T14:13:20.123457Z", "closed_at": None,
+        "input": {"order_id": "ORD-1"}, "result": None, "error": None, "attributes": {"city": "Bern"},
+        "parent": {"id": "P", "run": "p", "step": 2},
+        "steps": [{
+            "number": 1, "activity": "inventory.reserve", "status": "sent", "attempts": 1,
+            "output": None, "error": None, "undo": "none", "compensation": None, "undo_error": None,
+        }],
+        "timers": [{"kind": "timeout", "number": 1, "due": "2026-09-21T14:14:20.123457Z"}],
+    }  # fmt: skip
+
+
+async def test_a_run_can_be_asked_for(api: Api) -> None:
+    await api.write(Writes(new_sagas=[saga(run="old", **CLOSED), saga(run="new", started_at=AT + 5)]))
+    assert (await api.get(f"{SAGAS}/ORD-1"))["run"] == "new"
+    assert (await api.get(f"{SAGAS}/ORD-1", run="old"))["run"] == "old"
+    assert (await api.client.get(f"{SAGAS}/ORD-1", params={"run": "none"})).status_code == 404
+
+
+async def test_steps_are_told_from_history(api: Api) -> None:
+    failure, output = b'{"code": "x"}', b'{"id": 7}'
+    rows = history(
+        (Kind.STARTED, 0, 0, "order_processing", REQUEST),
+        *((Kind.COMMAND, number, 0, f"a.step_{number}", b"{}") for number in range(1, 8)),
+        (Kind.STEP_COMPLETED, 1, 1, "a", output),
+        (Kind.STEP_FAILED, 2, 1, "a", failure),
+        (Kind.TIMER, 2, 0, "retry", None),
+        (Kind.STEP_COMPLETED, 2, 2, "a", output),
+        (Kind.STEP_FAILED, 3, 1, "a", failure),
+        (Kind.STEP_FAILED, 4, 1, "a", failure),
+        (Kind.STEP_REFUSED, 5, 1, "a", failure),
+        (Kind.TIMER, 6, 0, "timeout", None),
+        (Kind.SETTLE, 6, 0, "a.step_6", None),
+        (Kind.SETTLE_NEVER, 6, 0, "a", None),
+        (Kind.TIMER, 7, 0, "sleep", None),
+        (Kind.UNDO, 2, 0, "a.undo_2", b"{}"),
+        (Kind.UNDO_FAILED, 2, 1, "a", failure),
+        (Kind.TIMER, 2, 0, "undo_retry", None),
+        (Kind.UNDO_COMPLETED, 2, 2, "a", None),
+        (Kind.UNDO, 1, 0, "a.undo_1", b"{}"),
+        (Kind.UNDO_REFUSED, 1, 1, "a", failure),
+    )
+    row = saga()
+    await api.write(
+        Writes(
+            new_sagas=[row], history=[(row.key, rows, 1)], timers={TimerRef(3, row.id, row.run, "retry", 3): AT + 10}
+        )
+    )
+    steps = {step["number"]: step for step in (await api.get(f"{SAGAS}/ORD-1"))["steps"]}
+    told = {n: (s["status"], s["attempts"], s["undo"], s["compensation"]) for n, s in steps.items()}
+    assert told == {
+        1: ("completed", 1, "paused", "a.undo_1"),
+        2: ("completed", 2, "done", "a.undo_2"),
+        3: ("paused", 1, "none", None),
+        4: ("unknown", 1, "none", None),
+        5: ("failed", 1, "none", None),
+        6: ("never", 1, "done", None),
+        7: ("sent", 1, "none", None),
+    }
+    assert (steps[2]["output"], steps[2]["error"], steps[2]["undo_error"]) == ({"id": 7}, None, None)
+    assert (steps[5]["error"], steps[1]["undo_error"]) == ({"code": "x"}, {"code": "x"})
+
+
+async def test_history_is_shown_page_by_page_whatever_it_holds(api: Api) -> None:
+    rows = history(
+        (Kind.STARTED, 0, 0, "order_processing", REQUEST),
+        (Kind.STEP_COMPLETED, 1, 1, "a", b"\xff\0"),
+        (Kind.CANCEL, 0, 0, "", b"changed my mind"),
+        (Kind.TIMER, 0, 0, "saga", None),
+    )
+    await api.write(Writes(new_sagas=[saga()], history=[(saga().key, rows, 1)]))
+    first = await api.get(f"{SAGAS}/ORD-1/history", limit=3)
+    rest = await api.get(f"{SAGAS}/ORD-1/history", limit=3, after=first["next"])
+    assert [row["seq"] for row in first["rows"] + rest["rows"]] == [1, 2, 3, 4]
+    assert rest["next"] is None
+    assert [row["payload"] for row in first["rows"]] == [json.loads(REQUEST), {"base64": "/wA="}, "changed my mind"]
+    assert first["rows"][1] | {"payload": None} == {
+        "seq": 2, "at": "2026-09-21T14:13:20.123459Z", "kind": "step.completed", "step": 1, "attempt": 1, "name": "a",
+        "ref": "ref-2", "payload": None,
+    }  # fmt: skip
+
+
+async def test_lists_are_filtered_and_paged(api: Api) -> None:
+    rows = [saga(f"S-{n}", started_at=AT + n, attention="look" if n == 3 else None) for n in range(5)]
+    rows[1] = saga("S-1", started_at=AT + 1, **CLOSED)
+    await api.write(Writes(new_sagas=[*rows, saga("S-9", definition="other", started_at=AT - 1)]))
+
+    async def ids(**parameters: Any) -> list[str]:
+        return [one["id"] for one in (await api.get(SAGAS, **parameters))["sagas"]]
+
+    assert await ids() == ["S-4", "S-3", "S-2", "S-1", "S-0", "S-9"]
+    assert await ids(status="completed") == ["S-1"]
+    assert await ids(status=["completed", "running"], saga="order_processing") == ["S-4", "S-3", "S-2", "S-1", "S-0"]
+    assert await ids(attention="true") == ["S-3"]
+    page = await api.get(SAGAS, limit=4)
+    assert await ids(limit=4, cursor=page["next"]) == ["S-0", "S-9"]
+    assert (await api.get(SAGAS, limit=6))["next"] is None
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        (f"{SAGAS}?status=done", "query.status"),
+        (f"{SAGAS}?limit=0", "query.limit"),
+        (f"{SAGAS}?limit=x", "query.limit"),
+        (f"{SAGAS}?attention=maybe", "query.attention"),
+        (f"{SAGAS}?cursor=nonsense", "query.cursor"),
+        (f"{SAGAS}?cursor=" + urlsafe_b64encode(b'["1", "a", "b"]').decode(), "query.cursor"),
+        (f"{SAGAS}/ORD-1?wait=nan", "query.wait"),
+        (f"{SAGAS}/ORD-1?wait=-1", "query.wait"),
+        (f"{SAGAS}/ORD-1/history?after=x", "query.after"),
+        (f"{SAGAS}/ORD%201", "saga_id.invalid"),
+    ],
+)
+async def test_a_wrong_address_is_answered_with_the_cure(offline: Api, path: str, code: str) -> None:
+    answer = await offline.client.get(path)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
+    assert "give" in answer.json()["error"]["message"]
+
+
+async def test_what_is_not_there_is_said_so(api: Api) -> None:
+    for path in (f"{SAGAS}/ORD-1", f"{SAGAS}/ORD-1/history"):
+        answer = await api.client.get(path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "saga.not_found")
+    assert (await api.client.get("/api/v2")).json()["error"]["code"] == "http.not_found"
+    assert (await api.client.delete(SAGAS)).json()["error"]["code"] == "http.method_not_allowed"
+
+
+# Waiting
+
+
+async def test_a_saga_of_this_process_is_heard_of_at_once(api: Api) -> None:
+    api.owned = True
+    await api.write(Writes(new_sagas=[saga()]))
+    waiting = asyncio.create_task(api.get(f"{SAGAS}/ORD-1", wait=50))
+    await until(lambda: api.closings._waiting)
+    await api.write(Writes(changed_sagas=[saga(**CLOSED)]))
+    api.closings.closed(iter([SagaId("ORD-1")]))
+    async with asyncio.timeout(4):  # the next look would be later
+        assert (await waiting)["status"] == "completed"
+    assert not api.closings._waiting
+
+
+async def test_a_saga_of_another_process_and_a_start_on_its_way_are_found_by_looking(api: Api) -> None:
+    waiting = asyncio.create_task(api.get(f"{SAGAS}/ORD-1", wait=50))
+    await until(lambda: api.closings._waiting)
+    await api.write(Writes(new_sagas=[saga()]))
+    await api.write(Writes(changed_sagas=[saga(**CLOSED)]))
+    assert (await waiting)["result"] == {"order_id": "ORD-1"}
+
+
+async def test_waiting_ends_with_what_is_known(api: Api) -> None:
+    await api.write(Writes(new_sagas=[saga()]))
+    assert (await api.get(f"{SAGAS}/ORD-1", wait=0.1))["status"] == "running"
+    assert (await api.client.get(f"{SAGAS}/ORD-2?wait=0.1")).status_code == 404
+
+
+async def test_nobody_waits_longer_than_a_minute(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_query, "MAX_WAIT", 0.1)
+    await api.write(Writes(new_sagas=[saga()]))
+    assert (await api.get(f"{SAGAS}/ORD-1", wait=1e6))["status"] == "running"
+
+
+async def test_what_closed_between_looking_and_listening_is_not_missed() -> None:
+    """The signal is there before the first look."""
+    closings, looks = Closings(), 0
+
+    async def look() -> SagaRow:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            closings.closed(["ORD-1"])
+            return saga()
+        return saga(**CLOSED)
+
+    async def never() -> bool:
+        return False
+
+    async with asyncio.timeout(4):
+        row = await closings.wait("ORD-1", look, seconds=50, owned=lambda: True, given_up=never)
+    assert row is not None
+    assert row.is_closed
+
+
+# Asking for something
+
+
+async def test_a_start_is_published_as_a_request(offline: Api) -> None:
+    body = {"saga": "order_processing", "id": "ORD-1", "input": {"n": 1, "text": "ä"}}
+    answer = await offline.client.post(SAGAS, json=body)
+    (message,) = offline.published
+    headers = HeaderReader(message.headers)
+    assert answer.status_code == 202
+    assert answer.json() == {"id": "ORD-1", "message_id": headers.text("ce_id")}
+    assert answer.headers["location"] == f"{SAGAS}/ORD-1"
+    assert (message.topic, message.key) == ("sagabus.requests", b"ORD-1")
+    assert json.loads(message.value or b"") == {"type": "start", "saga": "order_processing", "input": body["input"]}
+    assert (headers.text("ce_type"), headers.text("ce_subject")) == ("sagabus.start", "ORD-1")
+
+
+async def test_events_and_cancels_are_published_as_requests(offline: Api) -> None:
+    event = {"name": "payment.confirmed", "data": {"n": 1}}
+    await offline.client.post(f"{SAGAS}/ORD-1/events", json={**event, "event_id": "mine"})
+    await offline.client.post(f"{SAGAS}/ORD-1/events", json=event)
+    await offline.client.post(f"{SAGAS}/ORD-1/cancel", json={"reason": "changed my mind"})
+    bodies = [json.loads(message.value or b"") for message in offline.published]
+    asked = {"type": "event", **event}
+    assert bodies == [asked, asked, {"type": "cancel", "reason": "changed my mind"}]
+    ids = [HeaderReader(message.headers).text("ce_id") for message in offline.published]
+    assert ids[0] == "mine"
+    assert len(set(ids)) == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 400, "payload.invalid"),
+        (b"nonsense", 400, "payload.invalid"),
+        (b'{"saga": "x", "input": {}}', 400, "payload.invalid"),
+        (b'{"saga": "x", "id": "a b", "input": {}}', 400, "saga_id.invalid"),
+        (b'{"saga": "x", "id": "a", "input": 1e999}', 400, "payload.not_json"),
+        (b'{"saga": "x", "id": "a", "input": NaN}', 400, "payload.not_json"),
+        (b'{"saga": "x", "id": "a", "input": ' + b"[" * 200 + b"]" * 200 + b"}", 400, "payload.too_deep"),
+        (b'{"saga": "x", "id": "a", "input": "' + b"x" * MAX_PAYLOAD + b'"}', 413, "payload.too_large"),
+        (b" " * (MAX_PAYLOAD + 1), 413, "payload.too_large"),
+    ],
+)
+async def test_a_bad_body_is_refused_and_not_published(offline: Api, body: bytes, status: int, code: str) -> None:
+    answer = await offline.client.post(SAGAS, content=body, headers={"content-type": "application/json; charset=utf-8"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), answer.text[:300]
+    assert offline.published == []
+
+
+async def test_no_more_is_read_of_a_body_than_the_bound(offline: Api) -> None:
+    given = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal given
+        while given < 100 * MAX_PAYLOAD:
+            given += 65536
+            yield b" " * 65536
+
+    answer = await offline.client.post(SAGAS, content=endless(), headers={"content-type": "application/json"})
+    assert answer.status_code == 413
+    assert given < 2 * MAX_PAYLOAD
+
+
+async def test_what_a_page_may_send_unasked_is_refused(api: Api) -> None:
+    """Without a token: a form or text/plain from any web page, a page that rebound its name to this machine."""
+    for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+        answer = await api.client.post(SAGAS, content=b'{"saga": "x", "id": "a"}', headers={"content-type": kind})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (415, "body.not_json")
+    answer = await api.client.get(SAGAS, headers={"host": "evil.example:8080"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "host.foreign")
+    for host in ("localhost", "[::1]:8080", "127.0.0.9"):
+        assert (await api.client.get(SAGAS, headers={"host": host})).status_code == 200
+    assert api.published == []
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "code"),
+    [
+        (PublishFailed("timed out"), 503, "publish.unknown"),
+        (PublishRefused(Message("t", None, None, (), "a"), Reason.TOO_LARGE, "no"), 413, "publish.too_large"),
+        (PublishRefused(Message("t", None, None, (), "a"), Reason.UNKNOWN_TOPIC, "no"), 503, "publish.unknown_topic"),
+        (RuntimeError("secret detail"), 500, "internal"),
+    ],
+)
+async def test_a_request_that_is_not_published_is_not_accepted(
+    offline: Api, failure: Exception, status: int, code: str
+) -> None:
+    offline.failure = failure
+    answer = await offline.client.post(SAGAS, json={"saga": "x", "id": "a"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert "secret" not in answer.text
+
+
+async def test_without_a_database_reads_say_so_and_requests_are_taken(offline: Api) -> None:
+    answer = await offline.client.get(f"{SAGAS}/ORD-1")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "database.unreachable")
+    assert (await offline.client.post(f"{SAGAS}/ORD-1/cancel", json={})).status_code == 202
+
+
+# Who may
+
+
+async def test_with_a_token_nobody_else_is_let_in() -> None:
+    gone = Database("postgresql://postgres@127.0.0.1:1/none")
+    async with _api(gone, token="right", http="0.0.0.0:8080") as api:
+        for wrong in ({}, {"authorization": "Bearer wrong"}, {"authorization": "right"}, {"authorization": "Bearer ä"}):
+            headers = httpx.Headers(wrong, encoding="utf-8")
+            answer = await api.client.post(f"{SAGAS}/a/cancel", json={}, headers=headers)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (401, "token.wrong")
+        right = {"authorization": "Bearer right", "host": "coordinator.example"}
+        assert (await api.client.post(f"{SAGAS}/a/cancel", json={}, headers=right)).status_code == 202
+        assert (await api.client.get("/livez", headers={"host": "10.0.0.7"})).status_code == 200
+    assert len(api.published) == 1
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:8080", "192.168.1.5:80", "[::]:80", "coordinator.example:80"])
+def test_an_api_that_others_reach_needs_a_token(address: str) -> None:
+    with pytest.raises(SettingsError, match="set SAGABUS_TOKEN"), _made(http=address):
+        pass
+    with _made(http=address, token="t"), _made(http="127.0.0.1:80"), _made(http="[::1]:80"), _made(http="off"):
+        pass
+
+
+@contextmanager
+def _made(**settings: Any) -> Iterator[Starlette]:
+    async def publish(_: Message) -> None: ...
+
+    yield application(
+        database=Database(""), settings=Settings(**settings), publish=publish, closings=Closings(), ready=lambda: True
+    )
+
+
+async def test_ready_and_alive_are_two_things(offline: Api) -> None:
+    assert (await offline.client.get("/readyz")).status_code == 200
+    offline.ready = False
+    assert (await offline.client.get("/readyz")).status_code == 503
+    assert (await offline.client.get("/livez")).status_code == 200
+
+
+# Serving
+
+
+async def test_served_on_a_real_socket_and_stopped_promptly(api: Api) -> None:
+    await api.write(Writes(new_sagas=[saga()]))
+    loop = asyncio.get_running_loop()
+    async with httpx.AsyncClient() as client:
+        async with serving(api.app, ("127.0.0.1", 0)) as address:
+            answer = await client.get(f"http://{address}{SAGAS}")
+            assert [one["id"] for one in answer.json()["sagas"]] == ["ORD-1"]
+            waiting = asyncio.create_task(client.get(f"http://{address}{SAGAS}/ORD-1?wait=50", timeout=60))
+            await until(lambda: api.closings._waiting)
+            begun = loop.time()
+        assert loop.time() - begun < 3
+        assert (await waiting).json()["status"] == "running"
+        with pytest.raises(httpx.ConnectError):
+            await client.get(f"http://{address}/livez")
+
+
+async def test_an_address_in_use_is_an_error_of_ours(offline: Api) -> None:
+    async with serving(offline.app, ("127.0.0.1", 0)) as address:
+        port = int(address.rpartition(":")[2])
+        with pytest.raises(CannotListen, match="SAGABUS_HTTP"):
+            await serve(offline.app, ("127.0.0.1", port))
+
+
+async def test_serve_ends_when_it_is_cancelled(offline: Api) -> None:
+    task = asyncio.create_task(serve(offline.app, ("127.0.0.1", 0)))
+    await asyncio.sleep(0)
+    task.cancel()
+    async with asyncio.timeout(5):
+        with pytest.raises(asyncio.CancelledError):
+            await task

@@ -1,0 +1,395 @@
+"""What is written comes back as it was, all of it or nothing; a read costs the same however many sagas there are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import asyncpg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sagabus.contracts.names import RunId, SagaId
+from sagabus.coordinator.core.history import Kind, Row
+from sagabus.coordinator.core.status import SagaStatus
+from sagabus.coordinator.store import (
+    EarlyRef,
+    EarlyRequest,
+    Reads,
+    SagaExists,
+    SagaKey,
+    SagaMissing,
+    SagaRow,
+    StartedId,
+    Store,
+    TimerRef,
+    TimerRow,
+    Writes,
+)
+from sagabus.coordinator.store import columns as store_columns
+from sagabus.coordinator.store.migrations import migrate
+from sagabus.coordinator.store.operators import Filter, OperatorReads
+from sagabus.coordinator.store.wire import LATEST, storable
+from sagabus.messaging.database import SESSION, Connection, Database
+from tests.support.conditions import until
+
+AT = 1_790_000_000_123_457
+"""Microseconds since 1970, some day in 2026."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    connection: Connection
+    store: Store
+    reads: Reads
+    operators: OperatorReads
+
+    async def write(self, writes: Writes) -> None:
+        async with self.connection.transaction():
+            await self.store.write(self.connection, writes.encoded())
+
+    async def saga(self, id: str) -> SagaRow:
+        return (await self.reads.sagas(self.connection, [SagaId(id)]))[SagaId(id)]
+
+
+@pytest.fixture
+async def parts(database: str) -> AsyncIterator[Parts]:
+    await migrate(database, "sagabus")
+    pool = Database(database)
+    async with pool.transaction() as connection:
+        pass
+    connection = await asyncpg.connect(database, server_settings=SESSION)
+    yield Parts(connection, Store("sagabus"), Reads("sagabus"), OperatorReads(pool, "sagabus"))
+    await connection.close()
+    await pool.stop()
+
+
+def saga(id: str = "ORD-1", run: str = "r1", **changes: Any) -> SagaRow:
+    row = SagaRow(
+        id=SagaId(id), run=RunId(run), definition="order_processing", version=1, fingerprint="3.11:abc",
+        status=SagaStatus.RUNNING, shard=3, sequence=1, last_now=AT, input_hash=b"\0hash", started_at=AT,
+    )  # fmt: skip
+    return replace(row, **changes)
+
+
+FULL: dict[str, Any] = {
+    "status": SagaStatus.COMPENSATED, "result": b"null", "error": b'{"code": "x"}',
+    "attributes": b'{"city": "B\xc3\xa4rn"}',
+    "parent_id": SagaId("PARENT"), "parent_run": RunId("p1"), "parent_step": 2, "parent_shard": 7,
+    "attention": "look here", "decided": 12, "paused": True, "trace": b"\0\1packed", "closed_at": AT + 1,
+}  # fmt: skip
+
+
+async def test_a_saga_comes_back_as_it_was_written(parts: Parts) -> None:
+    written = [saga("plain"), saga("full", **FULL)]
+    await parts.write(Writes(new_sagas=written))
+    found = await parts.reads.sagas(parts.connection, [SagaId("plain"), SagaId("full"), SagaId("unknown")])
+    assert found == {row.id: row for row in written}
+    assert await parts.reads.runs(parts.connection, [written[1].key, SagaKey(SagaId("full"), RunId("other"))]) == {
+        written[1].key: written[1]
+    }
+
+
+async def test_a_changed_saga_has_all_its_changes_and_keeps_the_rest(parts: Parts) -> None:
+    await parts.write(Writes(new_sagas=[saga("one", shard=5), saga("two")]))
+    changes = {name: value for name, value in FULL.items() if name not in store_columns.FIXED}
+    changed = saga("one", shard=5, version=2, fingerprint="new", sequence=9, last_now=AT + 5, **changes)
+    await parts.write(Writes(changed_sagas=[replace(changed, sequence=8), changed]))
+    assert await parts.saga("one") == changed
+    assert await parts.saga("two") == saga("two")
+
+
+def test_columns_stand_in_the_order_of_the_fields() -> None:
+    def names(row: type[Any]) -> list[str]:
+        return [one.name.removeprefix("packed_") for one in fields(row)]
+
+    assert list(store_columns.SAGA) == names(SagaRow)
+    assert list(store_columns.TIMER) == names(TimerRow) == [*TimerRef._fields, "due"]
+    assert list(store_columns.EARLY) == names(EarlyRequest)
+    assert list(store_columns.EARLY_KEY) == list(EarlyRef._fields)
+    assert list(store_columns.STARTED) == names(StartedId)
+    assert list(store_columns.HISTORY) == names(Row)
+
+
+ROWS = [
+    Row(1, AT, Kind.STARTED, name="order_processing", ref="requests:0:17", payload=b'{"order_id": "\\u0000"}'),
+    Row(2, AT, Kind.COMMAND, step=1, name="inventory.reserve_inventory", payload=b"\xff not JSON"),
+    Row(3, AT + 1, Kind.STEP_FAILED, step=1, attempt=10**18, name="", ref="ä€𝄞", payload=b""),
+    Row(4, AT + 10**12, Kind.TIMER, step=2**31 - 1, name="sleep", payload=None),
+]
+
+
+async def test_history_comes_back_in_order_each_saga_its_own(parts: Parts) -> None:
+    one, two, none = (SagaKey(SagaId(id), RunId("r")) for id in ("one", "two", "none"))
+    await parts.write(Writes(history=[(one, ROWS[:2], 2), (two, ROWS[:1], 1)]))
+    await parts.write(Writes(history=[(one, ROWS[2:], 5)]))
+    found = await parts.reads.histories(parts.connection, [two, one, none])
+    assert found == {
+        one: [replace(row, sequence=2) for row in ROWS[:2]] + [replace(row, sequence=5) for row in ROWS[2:]],
+        two: [replace(ROWS[0], sequence=1)],
+        none: [],
+    }
+
+
+async def test_people_read_times_as_times(parts: Parts) -> None:
+    await parts.write(Writes(history=[(SagaKey(SagaId("one"), RunId("r")), ROWS[:1], 1)], new_sagas=[saga("one")]))
+    await parts.connection.execute("SET timezone = 'UTC'")
+    sql = "SELECT at::text, started_at::text FROM sagabus.history JOIN sagabus.saga USING (id)"
+    assert tuple(await parts.connection.fetchrow(sql) or ()) == ("2026-09-21 14:13:20.123457+00",) * 2
+
+
+async def test_times_are_exact_to_the_microsecond(parts: Parts) -> None:
+    times = [0, 1, 999_999, AT, AT + 1, 2**53 - 1]
+    one = SagaId("one"), RunId("r")
+    await parts.write(Writes(timers={TimerRef(0, *one, "sleep", n): due for n, due in enumerate(times)}))
+    assert [timer.due for timer in await parts.reads.timers(parts.connection, 0)] == times
+
+
+async def test_a_row_written_twice_is_refused(parts: Parts) -> None:
+    """Two turns that both believe to own a saga cannot both append."""
+    writes = Writes(history=[(SagaKey(SagaId("one"), RunId("r")), ROWS[:1], 1)])
+    await parts.write(writes)
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await parts.write(writes)
+
+
+async def test_what_postgres_cannot_store_stops_nobody(parts: Parts) -> None:
+    """NUL and lone surrogates come from other people's ids and errors; a refused row would stop its shard for good."""
+    hostile = "a\0b\ud800"
+    row = Row(1, AT, Kind.EVENT, name=hostile, ref=hostile)
+    await parts.write(
+        Writes(
+            new_sagas=[saga("one", definition=hostile, attention=hostile, attributes=b'{"a": "\\u0000"}')],
+            history=[(SagaKey(SagaId("one"), RunId("r1")), [row], 1)],
+            timers={TimerRef(1, SagaId("one"), RunId("r1"), "sleep", 1): 10**30},
+        )
+    )
+    found = await parts.saga("one")
+    assert (found.definition, found.attention) == ("a\ufffdb?",) * 2
+    assert found.attributes == '{"a": "\ufffd"}'.encode()
+    assert (await parts.reads.histories(parts.connection, [found.key]))[found.key][0].ref == "a\ufffdb?"
+    assert (await parts.reads.timers(parts.connection, 1))[0].due // 10**9 == LATEST // 10**9
+
+
+@given(st.text(st.characters(codec=None)))
+def test_storable_text_is_left_as_it_is(text: str) -> None:
+    stored = storable(text)
+    assert "\0" not in stored
+    assert stored.encode().decode() == stored
+    if "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text):
+        assert stored == text
+
+
+async def test_s12_a_saga_that_is_there_already_is_not_made_again(parts: Parts) -> None:
+    await parts.write(Writes(new_sagas=[saga("one")]))
+    for again in (saga("one", shard=9), saga("one", "r2")):
+        with pytest.raises(SagaExists) as caught:
+            await parts.write(Writes(new_sagas=[saga("two"), again], history=[(again.key, ROWS[:1], 1)]))
+        assert caught.value.keys == (again.key,)
+    assert set(await parts.reads.sagas(parts.connection, [SagaId("one"), SagaId("two")])) == {"one"}
+    assert await parts.saga("one") == saga("one")
+
+
+async def test_a_run_that_ends_makes_room_for_the_next_in_one_transaction(parts: Parts) -> None:
+    await parts.write(Writes(new_sagas=[saga("one", "r1")]))
+    ended = saga("one", "r1", status=SagaStatus.CONTINUED, closed_at=AT)
+    await parts.write(Writes(changed_sagas=[ended], new_sagas=[saga("one", "r0")]))
+    assert await parts.saga("one") == saga("one", "r0")
+
+
+async def test_the_open_run_comes_before_the_newest(parts: Parts) -> None:
+    closed = {"status": SagaStatus.COMPLETED, "closed_at": AT + 9}
+    rows = [saga("one", "a", started_at=AT + 1, **closed), saga("one", "b"), saga("two", "a", **closed)]
+    rows += [saga("two", "b", started_at=AT + 1, **closed), saga("two", "c", started_at=AT - 1, **closed)]
+    at_once = (("b", SagaStatus.COMPLETED), ("c", SagaStatus.CONTINUED))
+    rows += [saga("three", run, status=status, closed_at=AT) for run, status in at_once]
+    await parts.write(Writes(new_sagas=rows))
+    found = await parts.reads.sagas(parts.connection, [SagaId("one"), SagaId("two"), SagaId("three")])
+    assert {id: row.run for id, row in found.items()} == {"one": "b", "two": "b", "three": "b"}
+    for id, run in (("one", "b"), ("two", "b"), ("three", "b")):
+        shown = await parts.operators.saga(id)
+        assert shown is not None
+        assert shown.run == run
+
+
+async def test_a_change_of_a_saga_that_is_gone_is_refused(parts: Parts) -> None:
+    await parts.write(Writes(new_sagas=[saga("one")]))
+    with pytest.raises(SagaMissing):
+        await parts.write(Writes(changed_sagas=[saga("one", sequence=2), saga("gone")]))
+    assert await parts.saga("one") == saga("one")
+
+
+async def test_timers_are_set_moved_and_cleared(parts: Parts) -> None:
+    def ref(number: int, kind: str = "sleep", shard: int = 3) -> TimerRef:
+        return TimerRef(shard, SagaId("one"), RunId("r"), kind, number)
+
+    await parts.write(Writes(timers={ref(1): AT + 5, ref(2): AT + 5, ref(1, "retry"): AT, ref(1, shard=4): AT}))
+    await parts.write(Writes(timers={ref(2): AT + 7, ref(1, "retry"): None, ref(9): None}))
+    assert await parts.reads.timers(parts.connection, 3) == [TimerRow(*ref(1), AT + 5), TimerRow(*ref(2), AT + 7)]
+    assert await parts.reads.timers(parts.connection, 4) == [TimerRow(*ref(1, shard=4), AT)]
+
+
+async def test_h3_timers_come_in_the_order_of_due_and_number(parts: Parts) -> None:
+    due = {(2, "b"): AT, (1, "c"): AT, (3, "a"): AT - 1}
+    await parts.write(
+        Writes(timers={TimerRef(0, SagaId(id), RunId("r"), "sleep", number): at for (number, id), at in due.items()})
+    )
+    assert [timer.number for timer in await parts.reads.timers(parts.connection, 0)] == [3, 1, 2]
+
+
+async def test_an_early_request_comes_back_as_the_record_that_it_was(parts: Parts) -> None:
+    @dataclass(frozen=True)
+    class Read:
+        topic: str = "sagabus.requests"
+        partition: int = 3
+        offset: int = 2**40
+        timestamp: int = AT // 1000
+        key: bytes | None = None
+        value: bytes | None = b"\xff\0"
+        headers: tuple[tuple[str, bytes], ...] = (("ce_id", b"1"), ("ce_id", b"\0"), ("", b""))
+
+    first, second, other = (
+        EarlyRequest.of(Read(), shard=shard, saga_id=SagaId(id), number=number, at=AT)
+        for shard, id, number in ((3, "one", 2), (3, "two", 1), (4, "one", 3))
+    )
+    await parts.write(Writes(early_added=[first, second, other]))
+    assert await parts.reads.early(parts.connection, 3) == [second, first]
+    assert all(getattr(first, one.name) == getattr(Read(), one.name) for one in fields(Read))
+    passing = EarlyRequest.of(Read(), shard=3, saga_id=SagaId("one"), number=9, at=AT)
+    await parts.write(Writes(early_added=[passing], early_removed=[first.ref, passing.ref]))
+    assert await parts.reads.early(parts.connection, 3) == [second]
+    assert await parts.reads.early(parts.connection, 4) == [other]
+
+
+async def test_h2_an_id_is_known_beyond_its_saga(parts: Parts) -> None:
+    old, new = (StartedId(SagaId("one"), RunId(run), run.encode(), AT) for run in ("r1", "r2"))
+    await parts.write(Writes(started_ids=[old]))
+    await parts.write(Writes(started_ids=[old, new]))
+    assert await parts.reads.started_ids(parts.connection, [SagaId("one"), SagaId("two")]) == {SagaId("one"): new}
+
+
+async def test_s6_the_open_sagas_of_a_shard_are_found_page_by_page(parts: Parts) -> None:
+    rows = [saga(f"o{n}", shard=n % 2) for n in range(6)]
+    rows.append(saga("o9", status=SagaStatus.COMPLETED, closed_at=AT))
+    await parts.write(Writes(new_sagas=rows))
+    first = await parts.reads.open_sagas(parts.connection, 1, limit=2)
+    rest = await parts.reads.open_sagas(parts.connection, 1, after=first[-1].id)
+    assert [row.id for row in first + rest] == ["o1", "o3", "o5"]
+
+
+async def test_h1_the_blocked_sagas_of_a_shard_are_found(parts: Parts) -> None:
+    rows = [saga("blocked", decided=4, attention="no code"), saga("going on", attention="else")]
+    rows.append(saga("elsewhere", shard=4, decided=4, attention="no code"))
+    await parts.write(Writes(new_sagas=rows))
+    assert await parts.reads.blocked_ids(parts.connection, 3) == ["blocked"]
+    await parts.write(Writes(changed_sagas=[saga("blocked")]))
+    assert await parts.reads.blocked_ids(parts.connection, 3) == []
+
+
+async def test_nothing_to_write_is_no_statement(parts: Parts) -> None:
+    seen: list[str] = []
+    await parts.write(Writes(new_sagas=[saga("one")]))  # asyncpg has asked for the types that it needs
+    parts.connection.add_query_logger(lambda query: seen.append(query.query))
+    await parts.store.write(parts.connection, Writes())
+    await asyncio.sleep(0)  # asyncpg tells its loggers in the loop's next round
+    assert seen == []
+    await parts.store.write(parts.connection, Writes(new_sagas=[saga("two")]))
+    await asyncio.sleep(0)
+    assert len(seen) == 1
+
+
+async def test_s4_all_is_computed_before_the_transaction_begins(parts: Parts) -> None:
+    """What is encoded no longer follows its source."""
+    writes = Writes(new_sagas=[saga("one")], history=[(saga("one").key, ROWS[:1], 1)])
+    encoded = writes.encoded()
+    writes.new_sagas.clear()
+    writes.history.clear()
+    async with parts.connection.transaction():
+        await parts.store.write(parts.connection, encoded)
+    assert await parts.saga("one") == saga("one")
+
+
+async def test_a_list_is_filtered_and_paged_from_the_newest_on(parts: Parts) -> None:
+    rows = [
+        saga(
+            f"s{n:02}", started_at=AT + n // 3, definition="a" if n % 2 else "b",
+            status=SagaStatus.RUNNING if n % 3 else SagaStatus.COMPLETED, attention="look" if n % 5 == 0 else None,
+        )
+        for n in range(20)
+    ]  # fmt: skip
+    await parts.write(Writes(new_sagas=rows))
+    newest = sorted(rows, key=lambda row: (row.started_at, row.id, row.run), reverse=True)
+    cases: list[tuple[Filter, Any]] = [
+        (Filter(), lambda row: True),
+        (Filter(statuses=[SagaStatus.COMPLETED]), lambda row: row.is_closed),
+        (Filter(definition="a"), lambda row: row.definition == "a"),
+        (Filter(attention=True), lambda row: row.attention),
+        (Filter(attention=True, statuses=[SagaStatus.RUNNING], definition="b"),
+         lambda row: row.attention and not row.is_closed and row.definition == "b"),
+        (Filter(definition="unknown"), lambda row: False),
+    ]  # fmt: skip
+    for wanted, right in cases:
+        assert await _all_pages(parts.operators, wanted, 4) == [row for row in newest if right(row)], wanted
+
+
+async def test_a_saga_is_shown_with_history_and_timers(parts: Parts) -> None:
+    one = saga("one")
+    timer = TimerRef(one.shard, one.id, one.run, "sleep", 1)
+    other = TimerRef(one.shard, SagaId("other"), one.run, "sleep", 1)
+    await parts.write(Writes(new_sagas=[one], history=[(one.key, ROWS, 1)], timers={timer: AT, other: AT}))
+    shown = await parts.operators.show("one")
+    assert shown is not None
+    assert (shown.saga, shown.timers) == (one, [TimerRow(*timer, AT)])
+    assert [row.seq for row in shown.history] == [1, 2, 3, 4]
+    assert [row.seq for row in await parts.operators.history(one.key, after=1, limit=2)] == [2, 3]
+    assert await parts.operators.runs("one") == [one.key]
+    assert await parts.operators.show("one", "another run") is None
+
+
+async def test_readers_leave_a_connection_for_the_turn(parts: Parts, database: str) -> None:
+    pool = Database(database, connections=3)
+    operators = OperatorReads(pool, "sagabus")
+    async with parts.connection.transaction():
+        await parts.connection.execute("LOCK TABLE sagabus.saga IN ACCESS EXCLUSIVE MODE")
+        readers = [asyncio.create_task(operators.saga("one")) for _ in range(20)]
+        waiting = "SELECT count(*) = 2 FROM pg_locks WHERE NOT granted AND relation = 'sagabus.saga'::regclass"
+        await until(lambda: parts.connection.fetchval(waiting), what="two readers stand at the lock")
+        async with asyncio.timeout(4), pool.transaction() as connection:
+            assert await connection.fetchval("SELECT 1") == 1
+    assert await asyncio.gather(*readers) == [None] * 20
+    await pool.stop()
+
+
+async def test_reads_use_their_indexes_whatever_the_planner_believes(database: str) -> None:
+    """A plan that was made while the tables were small is kept until they are analyzed again: a minute or more.
+
+    With sequential scans discouraged for the session, the plan for a small table is the one for a large table.
+    """
+    await migrate(database, "sagabus")
+    connection = await asyncpg.connect(database, server_settings={**SESSION, "enable_seqscan": "off"})
+    await connection.execute("ANALYZE; SET plan_cache_mode = force_generic_plan")
+    statements = {**Store("sagabus")._sql, **Reads("sagabus")._sql, **OperatorReads(Database(""), "sagabus")._sql}
+    plans = {name: await _plan(connection, name, sql) for name, sql in statements.items()}
+    await connection.close()
+    assert {name for name, plan in plans.items() if "Seq Scan" in plan} == set(), plans
+
+
+async def _plan(connection: Connection, name: str, sql: str) -> str:
+    """The generic plan: the one that is kept."""
+    count = len((await connection.prepare(sql)).get_parameters())
+    await connection.execute(f"PREPARE {name} AS {sql}")
+    rows = await connection.fetch(f"EXPLAIN EXECUTE {name} ({', '.join(['NULL'] * count)})")
+    return "\n".join(row[0] for row in rows)
+
+
+async def _all_pages(operators: OperatorReads, wanted: Filter, limit: int) -> list[SagaRow]:
+    rows: list[SagaRow] = []
+    page = await operators.page(wanted, limit=limit)
+    while page.next is not None:
+        assert len(page.sagas) == limit
+        rows += page.sagas
+        page = await operators.page(wanted, limit=limit, after=page.next)
+    return rows + page.sagas

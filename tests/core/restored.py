@@ -1,0 +1,205 @@
+"""A saga that is restored from its rows after every turn, and has to be the same each time.
+
+This is the property "any prefix of a history replays to the same commands": the rows after a turn are a prefix that
+ends before an input, so every history that a test makes is tried at all its places. The saga's row and its timers are
+kept as tables would keep them, from the effects alone. What must hold for every saga at any time is watched as well:
+rows and lifecycle events without a gap, no close and no new command to a service before the undos there are done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from sagabus.contracts import Activity
+from sagabus.contracts.commands import Addresses
+from sagabus.contracts.envelope import Message, source_of
+from sagabus.contracts.names import CommandKind, RunId, SagaId
+from sagabus.coordinator.core.decide import Saga
+from sagabus.coordinator.core.effects import IN_MEMORY, Effects, TimerKey, TimerKind
+from sagabus.coordinator.core.history import Arrival, Kind, Row
+from sagabus.coordinator.core.program import Code, Program
+from sagabus.coordinator.core.replay import _replayed, in_order, restore
+from sagabus.coordinator.core.state import SagaState
+from sagabus.coordinator.core.status import CLOSED, SagaStatus
+from sagabus.coordinator.definition import SagaDefinition
+from tests.core.wire import Lifecycle, Output, Sent
+
+T0 = 1_700_000_000_000_000
+MILLISECOND = 1_000
+SHARD = 3
+
+Definition = SagaDefinition[Any, Any]
+
+
+@dataclass(slots=True)
+class Stored:
+    """The saga's row."""
+
+    status: SagaStatus = SagaStatus.RUNNING
+    attention: str | None = None
+    result: bytes | None = None
+    error: bytes | None = None
+    closed_at: int | None = None
+
+    @classmethod
+    def of(cls, state: SagaState) -> Self:
+        return cls(state.status, state.attention, state.result, state.error, state.closed_at)
+
+
+class Restored:
+    """One saga and what is stored of it. Its clock moves a millisecond with each arrival."""
+
+    def __init__(self, code: Definition | None, *, id: str = "O-1") -> None:
+        self.code: Code | None = code
+        self.id = id
+        self.now = T0
+        self.rows: list[Row] = []
+        self.timers: dict[TimerKey, int] = {}
+        self.stored = Stored()
+        self.last = Output()
+        self.all = Output()
+        self.contracts: dict[int, Activity[..., Any, Any]] = {}
+        """Of the steps, as they were called; the state of a blocked saga may not have them."""
+        self._undoing: dict[int, str] = {}
+        self._sent: set[str] = set()
+        self.saga = Saga(self.fresh(), code)
+
+    @property
+    def state(self) -> SagaState:
+        return self.saga.state
+
+    def fresh(self) -> SagaState:
+        addresses = Addresses("sagabus", source_of("sagabus"), SagaId(self.id), RunId("r1"), SHARD)
+        return SagaState(addresses, definition="saga", version=1)
+
+    def take(self, arrival: Arrival) -> str | None:
+        """A turn with one input: offer it, commit what follows, check all that must hold."""
+        word = self.offer(arrival)
+        self.commit()
+        return word
+
+    def offer(self, arrival: Arrival) -> str | None:
+        """One of several inputs of a turn; `commit` ends the turn."""
+        self.now += MILLISECOND
+        if arrival.kind is Kind.TIMER and arrival.name in IN_MEMORY:
+            self.timers.pop(TimerKey(TimerKind(arrival.name), arrival.step), None)
+        word = self.saga.take(arrival, now=self.now, cause=arrival.ref or "cause")
+        if word is None and arrival.kind in (Kind.UNDO_COMPLETED, Kind.SETTLE_NEVER, Kind.SETTLE_COMPLETED):
+            self._undoing.pop(arrival.step, None)
+        return word
+
+    def commit(self) -> Output:
+        self._store(self.saga.drain())
+        self._check()
+        return self.last
+
+    def reload(self, code: Definition | None = None, *, keep_code: bool = True) -> Output:
+        """Another process goes on, with the same code, with the one given, or (keep_code=False) without any."""
+        self.code = code if code or not keep_code else self.code
+        self.saga.evict()
+        self.saga = self.restored()
+        return self.commit()
+
+    def restored(self) -> Saga:
+        state = self.fresh()
+        state.attention, state.closed_at = self.stored.attention, self.stored.closed_at
+        state.result, state.error = self.stored.result, self.stored.error
+        return restore(state, self.code, self.rows, status=self.stored.status, now=self.now)
+
+    def _store(self, effects: Effects) -> None:
+        if effects.saga_changed or not self.rows:
+            self.stored = Stored.of(self.state)
+        self.rows += [replace(row, sequence=effects.sequence) for row in effects.rows]
+        assert not effects.timers_cleared & effects.timers_set.keys()
+        for key in effects.timers_cleared:
+            self.timers.pop(key, None)
+        self.timers.update(effects.timers_set)
+        if not self.state.blocked:
+            self.contracts = {number: step.contract for number, step in self.state.steps.items()}
+        self.last = Output()
+        for message in effects.messages:
+            self._note(message)
+        self.all.add(self.last)
+
+    def _note(self, message: Message) -> None:
+        assert message.saga_id == self.id
+        if message.topic.endswith(".commands"):
+            self._note_command(message, Sent.of(message))
+        elif message.topic == "sagabus.events":
+            self._note_lifecycle(Lifecycle.of(message))
+        else:
+            self.last.events.append(message)
+
+    def _note_command(self, message: Message, sent: Sent) -> None:
+        head = sent.head
+        assert (head.saga_id, head.run, message.partition, head.reply_partition) == (self.id, "r1", SHARD, SHARD)
+        if head.kind is not CommandKind.DO:
+            self._undoing[head.step] = sent.service
+        elif head.id not in self._sent:
+            assert sent.service not in self._undoing.values(), f"U4: {sent.short} while {self._undoing} are undone"
+        self._sent.add(head.id)
+        self.last.commands.append(sent)
+
+    def _note_lifecycle(self, made: Lifecycle) -> None:
+        closes = made.type.removeprefix("sagabus.saga.") in CLOSED
+        assert not (closes and self._undoing), f"U3: {made.type} while {self._undoing} are undone"
+        self.last.lifecycle.append(made)
+
+    def _check(self) -> None:
+        assert [row.seq for row in self.rows] == list(range(1, len(self.rows) + 1))
+        assert [row.at for row in self.rows] == sorted(row.at for row in self.rows)
+        sequences = [event.sequence for event in self.all.lifecycle]
+        assert [*sequences, self.state.sequence] == [*range(1, len(sequences) + 1), len(sequences)]
+        assert not (self.state.attention or "").startswith("sagabus itself"), self.state.attention
+        assert self.stored == Stored.of(self.state)
+        if not self.state.blocked:
+            assert self.timers == self.state.timers
+        self._check_restored()
+
+    def _check_restored(self) -> None:
+        copy = self.restored()
+        effects = copy.drain()
+        try:
+            assert (effects.rows, effects.messages, effects.saga_changed) == ([], [], False)
+            assert picture(copy) == picture(self.saga)
+            if not copy.state.blocked:
+                assert effects.timers_set.keys() == {key for key in self.timers if key.kind in IN_MEMORY}
+                assert self._counted_anew() == self.state.sequence
+            assert not effects.timers_cleared
+        finally:
+            copy.evict()
+
+    def _counted_anew(self) -> int:
+        """Lifecycle events as a replay counts them by itself, instead of reading how many there were."""
+        saga = Saga(self.fresh(), self.code)
+        inputs, _, _ = in_order(saga.state.journal.replay(self.rows))
+        assert _replayed(saga, inputs) is None
+        saga.evict()
+        return saga.state.sequence
+
+
+def picture(saga: Saga) -> dict[str, Any]:
+    """All of a saga that its history decides. When a copy is due again is not among it."""
+    state = saga.state
+    seen = {"blocked": state.blocked, "sequence": state.sequence, "row": Stored.of(state), "seq": state.journal.seq}
+    if state.blocked:
+        return seen
+    return seen | {
+        "ending": state.ending,
+        "steps": state.steps,
+        "completions": state.completions,
+        "plan": state.plan,
+        "events": state.seen_events,
+        "timers": {key: None if key.kind in IN_MEMORY else due for key, due in state.timers.items()},
+        "program": None if saga.program is None else _inside(saga.program),
+    }
+
+
+def _inside(program: Program) -> tuple[object, ...]:
+    random = program._random
+    return (
+        program.ended, program.steps, program._publications, sorted(program._awaited), program.unconsumed(),
+        [waiter.type.name for waiter in program._waiters], program.timers(), program.loop.now,
+        [task.number for task in program.loop.tasks()], None if random is None else random.getstate(),
+    )  # fmt: skip

@@ -1,0 +1,101 @@
+"""Sagas of many shapes, for the tests of the core. Each does what an author might write; none is meant to be wrong."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sagabus.contracts import ActivityFailed, ActivityTimedOut
+from sagabus.coordinator import SagaContext, saga
+from tests.core.trade import Order, Result, book, charge, check, count, paid, reserve, ship
+
+
+@saga("saga")
+async def sequential(ctx: SagaContext, order: Order) -> Result:
+    reserved = await ctx.call(reserve(order=order.order))
+    charged = await ctx.call(charge(order=order.order))
+    shipped = await ctx.call(ship(order=order.order))
+    return Result(refs=[reserved.ref, charged.ref, shipped.ref])
+
+
+@saga("saga")
+async def gathered(ctx: SagaContext, order: Order) -> Result:
+    done = await asyncio.gather(*(ctx.call(one(order=order.order)) for one in (reserve, charge, ship)))
+    await ctx.call(book(order=order.order))
+    return Result(refs=[each.ref for each in done])
+
+
+@saga("saga")
+async def grouped(ctx: SagaContext, order: Order) -> Result:
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(ctx.call(reserve(order=order.order)))
+        second = group.create_task(ctx.call(charge(order=order.order)))
+        third = group.create_task(ctx.call(count(order=order.order)))
+    return Result(refs=[each.result().ref for each in (first, second, third)])
+
+
+@saga("saga")
+async def impatient(ctx: SagaContext, order: Order) -> Result:
+    """Gives a step up after a minute and goes on, at the same service."""
+    refs = []
+    try:
+        refs.append((await ctx.call(reserve(order=order.order), timeout=60)).ref)
+    except ActivityTimedOut:
+        refs.append("late")
+    refs.append((await ctx.call(reserve(order=order.order))).ref)
+    return Result(refs=refs)
+
+
+@saga("saga")
+async def in_a_hurry(ctx: SagaContext, order: Order) -> Result:
+    """The same with asyncio's own timeout around two steps."""
+    refs = []
+    try:
+        async with asyncio.timeout(60):
+            refs.append((await ctx.call(reserve(order=order.order))).ref)
+            refs.append((await ctx.call(charge(order=order.order))).ref)
+    except TimeoutError:
+        refs.append("late")
+    refs.append((await ctx.call(charge(order=order.order))).ref)
+    return Result(refs=refs)
+
+
+@saga("saga")
+async def forgiving(ctx: SagaContext, order: Order) -> Result:
+    refs = [(await ctx.call(reserve(order=order.order))).ref]
+    try:
+        refs.append((await ctx.call(charge(order=order.order))).ref)
+    except ActivityFailed as error:
+        refs.append(error.code)
+    await ctx.call(check(order=order.order))
+    return Result(refs=[*refs, (await ctx.call(ship(order=order.order))).ref])
+
+
+@saga("saga")
+async def sleepy(ctx: SagaContext, order: Order) -> Result:
+    reserved = await ctx.call(reserve(order=order.order))
+    await asyncio.sleep(3600)
+    charged = await ctx.call(charge(order=order.order))
+    return Result(refs=[reserved.ref, charged.ref])
+
+
+@saga("saga", timeout=86_400)
+async def awaiting(ctx: SagaContext, order: Order) -> Result:
+    """Waits for an event, while a step is under way, within a day."""
+    call = asyncio.create_task(ctx.call(reserve(order=order.order)))
+    amount = (await ctx.event(paid)).amount
+    charged = await ctx.call(charge(order=order.order))
+    return Result(refs=[(await call).ref, str(amount), charged.ref])
+
+
+@saga("saga")
+async def tidy(ctx: SagaContext, order: Order) -> Result:
+    """Has something to do on its way out."""
+    try:
+        reserved = await ctx.call(reserve(order=order.order))
+        charged = await ctx.call(charge(order=order.order))
+    finally:
+        await ctx.call(check(order=order.order))
+    return Result(refs=[reserved.ref, charged.ref])
+
+
+ALL = (sequential, gathered, grouped, impatient, in_a_hurry, forgiving, sleepy, awaiting, tidy)

@@ -1,0 +1,72 @@
+"""The page of states in the reference, made from the tables that the core obeys.
+
+    python -m tests.core.states_page        writes docs/reference/states.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar
+
+from sagabus.coordinator.core.status import BUSY_UNDOING, CLOSED, OUTCOME, SAGA, UNDOING, Outcome, SagaStatus, Undoing
+
+T = TypeVar("T", bound=StrEnum)
+
+PAGE = Path(__file__).parents[2] / "docs/reference/states.md"
+
+HEAD = """\
+# States
+
+Made from the tables in `sagabus.coordinator.core.status` by `python -m tests.core.states_page`; a test compares them.
+A change that is in no table is a fault of sagabus: it stops that saga, on attention.
+"""
+
+OF_A_SAGA = f"""\
+## Of a saga
+
+Open while it is `{SagaStatus.RUNNING}` or `{SagaStatus.COMPENSATING}`. Attention and a block are marks beside the
+status, in any state. A completed saga is reopened only as the child of a saga that is undone.
+"""
+
+OF_A_STEP = f"""\
+## Of a step
+
+`{Outcome.PAUSED}`: between two attempts. `{Outcome.FAILED}`: refused, so known not to have happened; should it have
+happened all the same, it is undone. `{Outcome.UNKNOWN}`: given up, timed out or out of attempts; its participant is
+asked once and for all, after which it is `{Outcome.COMPLETED}` or `{Outcome.NEVER}`.
+"""
+
+OF_AN_UNDO = f"""\
+## Of the undo of a step
+
+While it is {", ".join(f"`{each}`" for each in Undoing if each in BUSY_UNDOING)}, the saga sends nothing new to the
+service of the step and does not close. `{Undoing.BLOCKED}`: the input of the undo could not be made, so a person has to look.
+"""
+
+
+def page() -> str:
+    return "\n".join((
+        HEAD,
+        OF_A_SAGA, diagram(SAGA, SagaStatus.RUNNING, CLOSED),
+        OF_A_STEP, diagram(OUTCOME, Outcome.SENT, (Outcome.COMPLETED, Outcome.NEVER)),
+        OF_AN_UNDO, diagram(UNDOING, Undoing.NONE, (Undoing.DONE, Undoing.SKIPPED)),
+    ))  # fmt: skip
+
+
+def diagram(table: Mapping[T, frozenset[T]], first: T, last: Collection[T]) -> str:
+    return "\n".join(("```mermaid", "stateDiagram-v2", *_arrows(table, first, last), "```", ""))
+
+
+def _arrows(table: Mapping[T, frozenset[T]], first: T, last: Collection[T]) -> Iterator[str]:
+    yield f"    [*] --> {first}"
+    order = list(table)
+    for old, changes in table.items():
+        yield from (f"    {old} --> {new}" for new in sorted(changes, key=order.index))
+    yield from (f"    {each} --> [*]" for each in order if each in last)
+
+
+if __name__ == "__main__":
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(page())

@@ -1,0 +1,185 @@
+"""H5: events for a saga: kept until somebody waits, in order, once each."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sagabus.contracts import event
+from sagabus.coordinator import SagaContext, saga
+from sagabus.coordinator.core.decide import MAX_EVENT_BYTES, MAX_EVENTS
+from sagabus.coordinator.core.effects import TimerKind
+from sagabus.coordinator.core.objection import CLOSED, DUPLICATE
+from sagabus.coordinator.core.program import Program
+from sagabus.coordinator.core.status import SagaStatus
+from tests.core.kit import T0, Drive
+from tests.core.shapes import awaiting, sequential
+from tests.core.trade import Order, Paid, Result, check, paid, reserve
+
+
+@saga("saga")
+async def two_payments(ctx: SagaContext, order: Order) -> Result:
+    await ctx.call(reserve(order=order.order))
+    first = await ctx.event(paid)
+    second = await ctx.event(paid)
+    return Result(refs=[str(first.amount), str(second.amount)])
+
+
+@saga("saga")
+async def three_waits(ctx: SagaContext, order: Order) -> Result:
+    waits = [asyncio.create_task(ctx.event(paid)) for _ in range(3)]
+    await ctx.call(check(order=order.order))
+    waits[0].cancel()
+    done = [await wait for wait in waits[1:]]
+    return Result(refs=[str(each.amount) for each in done])
+
+
+def test_h5_an_event_before_the_wait_is_kept() -> None:
+    drive = Drive(two_payments).start()
+    drive.event(paid, Paid(amount=1))
+    drive.completed(1)
+    assert drive.status == SagaStatus.RUNNING
+    drive.event(paid, Paid(amount=2))
+    assert drive.result == {"refs": ["1", "2"]}
+
+
+def test_h5_the_oldest_unconsumed_match_comes_first() -> None:
+    drive = Drive(two_payments).start()
+    other = event("something.else", Paid)
+    drive.event(other, Paid(amount=9))
+    drive.event(paid, Paid(amount=1))
+    drive.event(paid, Paid(amount=2))
+    drive.event(paid, Paid(amount=3))
+    drive.completed(1)
+    assert drive.result == {"refs": ["1", "2"]}
+
+
+def test_h5_the_first_registered_waiter_comes_first() -> None:
+    drive = Drive(three_waits).start()
+    drive.completed(1)
+    drive.event(paid, Paid(amount=2))
+    drive.event(paid, Paid(amount=3))
+    assert drive.result == {"refs": ["2", "3"]}
+
+
+def _program() -> Program:
+    body = b'{"type":"start","saga":"saga","input":{}}'
+    return Program(three_waits, body, id="O-1", run="r1", started_at=T0)
+
+
+def test_h5_a_wait_cancelled_in_the_same_turn_gives_its_event_to_the_next_waiter() -> None:
+    """In a turn each input is pumped dry; this holds even if the event and the cancellation come before one pump."""
+    program = _program()
+    program.pump(T0)
+    program.deliver("payment.confirmed", b'{"data":{"amount":1}}')
+    program.loop.cancel(program.loop.tasks()[1])
+    program.pump(T0)
+    assert program.unconsumed() == (0, 0)
+    assert [waiter.type.name for waiter in program._waiters] == ["payment.confirmed"]
+    program.complete(1, None)
+    program.deliver("payment.confirmed", b'{"data":{"amount":2}}')
+    program.pump(T0)
+    assert program.main.result() == Result(refs=["1", "2"])
+
+
+def test_h5_without_another_waiter_it_is_the_oldest_again() -> None:
+    program = _program()
+    program.pump(T0)
+    for _ in range(2):
+        program.loop.cancel(program.loop.tasks()[-1])
+        program.pump(T0)
+    program.deliver("payment.confirmed", b'{"data":{"amount":1}}')
+    program.deliver("payment.confirmed", b'{"data":{"amount":2}}')
+    program.loop.cancel(program.loop.tasks()[1])
+    program.pump(T0)
+    assert [body for _, body in program._events] == [b'{"data":{"amount":1}}', b'{"data":{"amount":2}}']
+    program.evict()
+
+
+def test_h5_a_wait_that_ran_out_leaves_the_event_for_the_next() -> None:
+    @saga("saga")
+    async def again(ctx: SagaContext, order: Order) -> Result:
+        for attempt in range(3):
+            try:
+                async with asyncio.timeout(10):
+                    return Result(refs=[str(attempt), str((await ctx.event(paid)).amount)])
+            except TimeoutError:
+                continue
+        return Result(refs=[])
+
+    drive = Drive(again).start()
+    drive.fire(TimerKind.SLEEP, 1)
+    drive.event(paid, Paid(amount=5))
+    assert drive.result == {"refs": ["1", "5"]}
+
+
+def test_h5_an_event_counts_once() -> None:
+    drive = Drive(two_payments).start()
+    drive.completed(1)
+    drive.event(paid, Paid(amount=1), ref="same")
+    assert drive.event(paid, Paid(amount=1), ref="same") == DUPLICATE
+    drive.reload()
+    assert drive.event(paid, Paid(amount=1), ref="same") == DUPLICATE
+    drive.event(paid, Paid(amount=2), ref="other")
+    assert drive.result == {"refs": ["1", "2"]}
+    assert drive.event(paid, Paid(amount=2), ref="other") == DUPLICATE
+
+
+def test_h5_an_event_for_a_closed_saga_is_refused() -> None:
+    drive = Drive(two_payments).start()
+    drive.refused(1)
+    assert drive.event(paid, Paid(amount=1)) == CLOSED
+
+
+def test_an_event_for_a_saga_that_is_undone_is_taken_and_has_no_effect() -> None:
+    drive = Drive(sequential).start()
+    drive.completed(1)
+    drive.refused(2)
+    assert drive.event(paid, Paid(amount=1), ref="x") is None
+    assert drive.event(paid, Paid(amount=1), ref="x") == DUPLICATE
+    assert (drive.attention, drive.state.blocked) == ("", 0)
+    drive.undone(1)
+    assert drive.status == SagaStatus.COMPENSATED
+
+
+def test_an_event_that_the_wait_cannot_read_is_set_aside_and_the_wait_goes_on() -> None:
+    drive = Drive(awaiting).start()
+    drive.event(paid, {"amount": "much"})
+    assert drive.attention.startswith("an event was set aside: event payment.confirmed: data.amount: ")
+    drive.event(paid, Paid(amount=3))
+    drive.completed(1)
+    drive.completed(2)
+    assert drive.result == {"refs": ["ref-1", "3", "ref-2"]}
+
+
+def test_a_waiter_waits_for_a_name_and_each_reads_with_its_own_model() -> None:
+    strict = event("payment.confirmed", Order)
+
+    @saga("saga")
+    async def picky(ctx: SagaContext, order: Order) -> Result:
+        return Result(refs=[(await ctx.event(strict)).order, str((await ctx.event(paid)).amount)])
+
+    drive = Drive(picky).start()
+    drive.event(strict, {"order": "mine", "more": 1})
+    drive.event(paid, Paid(amount=4))
+    assert drive.result == {"refs": ["mine", "4"]}
+
+
+def test_h5_too_many_unconsumed_events_are_attention_and_all_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sagabus.coordinator.core.decide.MAX_EVENTS", 3)
+    drive = Drive(two_payments).start()
+    for amount in range(5):
+        drive.event(paid, Paid(amount=amount))
+        assert bool(drive.attention) == (amount >= 3)
+    assert drive.all.told.count("saga.attention") == 1
+    drive.completed(1)
+    assert drive.result == {"refs": ["0", "1"]}
+
+
+def test_h5_too_many_bytes_of_events_are_attention() -> None:
+    drive = Drive(two_payments).start()
+    drive.event(paid, {"amount": 1, "more": "x" * (MAX_EVENT_BYTES - 200)})
+    assert drive.attention == ""
+    drive.event(paid, {"amount": 1, "more": "x" * 200})
+    assert drive.attention == f"more than {MAX_EVENTS} events, or {MAX_EVENT_BYTES} bytes, came that nobody waits for"

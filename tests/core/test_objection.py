@@ -1,0 +1,168 @@
+"""Every input in every state of a step: what counts, what is counted by which word, and what proves lost history."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+from sagabus.coordinator.core.effects import TimerKey, TimerKind
+from sagabus.coordinator.core.history import Arrival, Kind
+from sagabus.coordinator.core.objection import (
+    CANCEL_REJECTED,
+    CLOSED,
+    DUPLICATE,
+    FOREIGN,
+    LATE,
+    OLD_ATTEMPT,
+    REPLIES,
+    SETTLE_REPLIES,
+    STALE,
+    STEP_REPLIES,
+    UNDO_REPLIES,
+    answers_nothing,
+    objection,
+)
+from sagabus.coordinator.core.state import SagaState
+from sagabus.coordinator.core.status import CLOSED as CLOSED_STATUSES
+from sagabus.coordinator.core.status import Outcome, SagaStatus, Undoing
+from tests.core.kit import Drive
+from tests.core.shapes import sequential
+
+O, U = Outcome, Undoing  # noqa: E741
+LOST: Final = "lost history"
+
+
+def state_with(
+    outcome: Outcome = Outcome.SENT, undoing: Undoing = Undoing.NONE, *, attempt: int = 2, settled: bool = False
+) -> SagaState:
+    """One step at `stock`, whose second attempt is under way."""
+    state = Drive(sequential).start().state
+    step = state.steps[1]
+    step.outcome, step.undoing, step.attempt, step.undo_attempt = outcome, undoing, attempt, attempt
+    step.settle_issued = int(settled or undoing is Undoing.SETTLING)
+    step.undo_issued = int(undoing in (Undoing.SENT, Undoing.PAUSED, Undoing.SKIPPED, Undoing.DONE))
+    return state
+
+
+def word(state: SagaState, kind: Kind, *, attempt: int = 2, service: str = "stock", step: int = 1) -> str | None:
+    arrival = Arrival(kind, step, attempt, service, "ref", b"null")
+    assert answers_nothing(state, arrival) <= (objection(state, arrival) is None), "what proves a loss is never dropped"
+    return LOST if answers_nothing(state, arrival) else objection(state, arrival)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "current", "older", "failure", "old_failure"),
+    [
+        (O.SENT, None, None, None, OLD_ATTEMPT),
+        (O.PAUSED, None, None, DUPLICATE, DUPLICATE),
+        (O.COMPLETED, DUPLICATE, DUPLICATE, LATE, LATE),
+        (O.FAILED, None, None, LATE, LATE),
+        (O.UNKNOWN, LATE, LATE, LATE, LATE),
+        (O.NEVER, DUPLICATE, DUPLICATE, LATE, LATE),
+    ],
+)
+def test_p2_replies_to_a_step(
+    outcome: Outcome, current: str | None, older: str | None, failure: str | None, old_failure: str | None
+) -> None:
+    state = state_with(outcome)
+    assert word(state, Kind.STEP_COMPLETED) == current
+    assert word(state, Kind.STEP_COMPLETED, attempt=1) == older
+    for kind in (Kind.STEP_FAILED, Kind.STEP_REFUSED):
+        assert word(state, kind) == failure
+        assert word(state, kind, attempt=1) == old_failure
+    for kind in STEP_REPLIES:
+        assert word(state, kind, attempt=3) == LOST
+
+
+@pytest.mark.parametrize(
+    ("undoing", "done", "failure", "old_failure"),
+    [
+        (U.NONE, LOST, LOST, LOST),
+        (U.SETTLING, LOST, LOST, LOST),
+        (U.BLOCKED, LOST, LOST, LOST),
+        (U.SENT, None, None, OLD_ATTEMPT),
+        (U.PAUSED, None, DUPLICATE, DUPLICATE),
+        (U.DONE, DUPLICATE, DUPLICATE, DUPLICATE),
+        (U.SKIPPED, DUPLICATE, DUPLICATE, DUPLICATE),
+    ],
+)
+def test_p2_replies_to_an_undo(
+    undoing: Undoing, done: str | None, failure: str | None, old_failure: str | None
+) -> None:
+    state = state_with(O.COMPLETED, undoing)
+    assert word(state, Kind.UNDO_COMPLETED) == done
+    assert word(state, Kind.UNDO_COMPLETED, attempt=1) == done
+    for kind in (Kind.UNDO_FAILED, Kind.UNDO_REFUSED):
+        assert word(state, kind) == failure
+        assert word(state, kind, attempt=1) == old_failure
+    for kind in UNDO_REPLIES:
+        assert word(state, kind, attempt=3) == LOST
+
+
+@pytest.mark.parametrize(
+    ("undoing", "settled", "expected"),
+    [
+        (U.NONE, False, LOST), (U.SENT, False, LOST), (U.DONE, False, LOST), (U.SETTLING, True, None),
+        (U.SENT, True, DUPLICATE), (U.PAUSED, True, DUPLICATE), (U.BLOCKED, True, DUPLICATE), (U.DONE, True, DUPLICATE),
+    ],
+)  # fmt: skip
+def test_u9_replies_to_a_settle(undoing: Undoing, settled: bool, expected: str | None) -> None:
+    state = state_with(O.UNKNOWN, undoing, settled=settled)
+    for kind in SETTLE_REPLIES:
+        assert word(state, kind) == expected
+
+
+def test_u9_a_step_that_was_never_called_or_never_sent() -> None:
+    state = state_with()
+    state.steps[1].issued = 0
+    for kind in REPLIES:
+        assert word(state, kind) == LOST
+        assert word(state, kind, step=2) == LOST
+
+
+def test_only_a_steps_own_service_answers_for_it() -> None:
+    state = state_with()
+    assert word(state, Kind.STEP_COMPLETED, service="bank") == FOREIGN
+    assert word(state, Kind.STEP_COMPLETED, service="") is None
+
+
+@pytest.mark.parametrize("status", list(SagaStatus))
+def test_u7_a_cancel(status: SagaStatus) -> None:
+    state = state_with()
+    state.status = status
+    assert objection(state, Arrival(Kind.CANCEL)) == (None if status is SagaStatus.RUNNING else CANCEL_REJECTED)
+    state.ending = SagaStatus.CANCELLED
+    assert objection(state, Arrival(Kind.CANCEL)) == (DUPLICATE if status is SagaStatus.RUNNING else CANCEL_REJECTED)
+    state.ending = SagaStatus.COMPLETED
+    assert objection(state, Arrival(Kind.CANCEL)) == CANCEL_REJECTED
+
+
+@pytest.mark.parametrize("status", list(SagaStatus))
+def test_h5_an_event(status: SagaStatus) -> None:
+    state = state_with()
+    state.status = status
+    assert objection(state, Arrival(Kind.EVENT, ref="1")) == (CLOSED if status in CLOSED_STATUSES else None)
+    state.seen_events.add("1")
+    assert objection(state, Arrival(Kind.EVENT, ref="1")) == DUPLICATE
+
+
+def test_h3_a_timer_counts_while_it_is_pending() -> None:
+    state = state_with()
+    assert objection(state, Arrival(Kind.TIMER, 1, name=TimerKind.TIMEOUT)) == STALE
+    state.timers[TimerKey(TimerKind.TIMEOUT, 1)] = 5
+    assert objection(state, Arrival(Kind.TIMER, 1, name=TimerKind.TIMEOUT)) is None
+    assert objection(state, Arrival(Kind.TIMER, 2, name=TimerKind.TIMEOUT)) == STALE
+
+
+@pytest.mark.parametrize("kind", [Kind.STARTED, Kind.NOTICE, Kind.BLOCKED, Kind.RESUMED, Kind.OPERATOR])
+def test_other_inputs_always_count(kind: Kind) -> None:
+    assert objection(state_with(), Arrival(kind)) is None
+
+
+def test_an_objection_leaves_no_row_and_no_effect() -> None:
+    drive = Drive(sequential).start()
+    drive.completed(1)
+    rows = list(drive.rows)
+    assert drive.completed(1) == DUPLICATE
+    assert (drive.rows, drive.last.short, drive.last.told) == (rows, [], [])

@@ -1,0 +1,88 @@
+"""What a saga says, read back from its messages as the world reads them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sagabus.contracts import codec
+from sagabus.contracts.commands import CommandHead, read_command
+from sagabus.contracts.envelope import Message
+from sagabus.contracts.replies import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A message as it would be read from Kafka."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+def as_read(message: Message, *, offset: int = 0) -> Read:
+    return Read(message.topic, message.partition or 0, offset, 0, message.key, message.value, message.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A copy of a command."""
+
+    head: CommandHead
+    service: str
+    body: bytes
+
+    @classmethod
+    def of(cls, message: Message) -> Sent:
+        return cls(read_command(as_read(message)), message.topic.removesuffix(".commands"), message.value or b"")
+
+    @property
+    def short(self) -> str:
+        """`do 1 stock.reserve`."""
+        return f"{self.head.kind} {self.head.step} {self.head.activity}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """A lifecycle event."""
+
+    type: str
+    sequence: int
+    body: dict[str, Any]
+
+    @classmethod
+    def of(cls, message: Message) -> Lifecycle:
+        headers = dict(message.headers)
+        return cls(headers["ce_type"].decode(), int(headers["ce_sequence"]), json.loads(message.value or b""))
+
+
+@dataclass(slots=True)
+class Output:
+    """What came out, of one turn or of all so far."""
+
+    commands: list[Sent] = field(default_factory=list)
+    lifecycle: list[Lifecycle] = field(default_factory=list)
+    events: list[Message] = field(default_factory=list)
+
+    @property
+    def short(self) -> list[str]:
+        return [sent.short for sent in self.commands]
+
+    @property
+    def told(self) -> list[str]:
+        return [event.type.removeprefix("sagabus.") for event in self.lifecycle]
+
+    def add(self, other: Output) -> None:
+        self.commands += other.commands
+        self.lifecycle += other.lifecycle
+        self.events += other.events
+
+
+def failure(code: str, *, again_after: float | None = None) -> bytes:
+    return codec.encode(Failure(code=code, message=f"{code} happened", again_after=again_after))

@@ -1,0 +1,120 @@
+"""The ground under the other tests: servers that come back, processes that end, waiting that gives up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import asyncpg
+import psutil
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from tests.support.conditions import NotSo, until
+from tests.support.kafka_broker import KafkaBroker
+from tests.support.kafka_installation import KafkaInstallation
+from tests.support.postgres import PostgresServer
+from tests.support.processes import ROOT, Child
+
+
+async def test_a_child_process_is_heard_and_ended(run_folder: Path) -> None:
+    child = Child.python("http.server", "0", "--bind", "127.0.0.1", folder=run_folder, name="server")
+    await child.says("Serving HTTP")
+    child.terminate()
+    assert await child.ended() == -signal.SIGTERM
+
+
+async def test_a_child_that_ends_is_not_waited_for(run_folder: Path) -> None:
+    child = Child.python("timeit", "-n1", "-r1", "pass", folder=run_folder)
+    with pytest.raises(NotSo, match="ended without saying"):
+        await child.says("never said")
+
+
+async def test_a_child_gets_no_settings_of_the_test_run(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGABUS_KAFKA", "of the test run")
+    script = "import os; print([(k, v) for k, v in os.environ.items() if k.startswith('SAGABUS_')])"
+    (run_folder / "shown.py").write_text(script)
+    child = Child.python("shown", folder=run_folder, settings={"SAGABUS_HTTP": "off"})
+    assert await child.ended() == 0
+    assert child.stdout == "[('SAGABUS_HTTP', 'off')]\n"
+
+
+async def test_until_gives_up_with_what_it_saw() -> None:
+    with pytest.raises(NotSo, match=r"two is three; last seen: ZeroDivisionError"):
+        await until(lambda: 1 / 0, within=0.05, what="two is three")
+
+
+async def test_nothing_outlives_a_killed_test_run(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; from tests.support.processes import Child\n"
+        f"child = Child.python('http.server', '0', folder=Path({str(tmp_path)!r}))\n"
+        "print(child.pid, flush=True); time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        pid = int(run.stdout.readline())
+        assert psutil.pid_exists(pid)
+        os.kill(run.pid, signal.SIGKILL)
+    await until(lambda: not _alive(pid), what="the child of the killed run has ended")
+
+
+def test_a_killed_broker_keeps_its_log_and_a_wiped_one_does_not(
+    kafka_installation: KafkaInstallation, tmp_path: Path
+) -> None:
+    with KafkaBroker(kafka_installation, tmp_path) as broker:
+        broker.create_topics("kept", partitions=2)
+        _produce(broker.address, "kept", 100)
+        address, cluster = broker.address, broker.cluster_id
+        broker.restart()
+        assert (broker.address, broker.cluster_id, _end(broker.address, "kept")) == (address, cluster, 100)
+        broker.wipe()
+        assert broker.address == address
+        assert broker.cluster_id != cluster
+        assert "kept" not in broker.topics()
+
+
+async def test_postgres_comes_back_with_what_was_committed() -> None:
+    with PostgresServer() as server, server.database() as url:
+        connection = await asyncpg.connect(url)
+        await connection.execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)")
+        server.restart()
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+            await connection.fetchval("SELECT n FROM kept")
+        again = await asyncpg.connect(url)
+        assert await again.fetchval("SELECT n FROM kept") == 1
+        await again.close()
+
+
+async def test_a_database_is_of_one_test_only(postgres: PostgresServer, database: str) -> None:
+    with postgres.database() as other:
+        assert other != database
+        connection = await asyncpg.connect(other)
+    assert other.rpartition("/")[2] not in postgres.psql("SELECT datname FROM pg_database").splitlines()
+    connection.terminate()
+
+
+def test_the_shared_broker_serves(kafka_broker: KafkaBroker, kafka: str, namespace: str) -> None:
+    kafka_broker.create_topics(namespace)
+    _produce(kafka, namespace, 3)
+    assert _end(kafka, namespace) == 3
+
+
+def _alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def _produce(address: str, topic: str, count: int) -> None:
+    producer = Producer({"bootstrap.servers": address, "acks": "all", "log_level": 0})
+    for number in range(count):
+        producer.produce(topic, str(number).encode(), partition=0)
+    assert producer.flush(30) == 0
+
+
+def _end(address: str, topic: str) -> int:
+    consumer = Consumer({"bootstrap.servers": address, "group.id": "unused", "log_level": 0})
+    _, end = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=30)
+    consumer.close()
+    return int(end)

@@ -1,0 +1,44 @@
+"""What the type checkers infer without a word from the user."""
+
+import asyncio
+from typing import assert_type
+
+from pydantic import BaseModel
+
+from sagabus.client import SagaClient, SagaHandle
+from sagabus.contracts import Command, Event, Start
+from sagabus.coordinator import SagaContext, SagaDefinition, saga
+
+from . import contracts
+from .approval import Decision, Expense, Outcome, decided, expense_approval
+from .contracts import Order, OrderResult, Reservation, Shipment, notify_customer, reserve_inventory, ship_order
+
+assert_type(expense_approval, SagaDefinition[Expense, Outcome])
+assert_type(reserve_inventory(order_id="1", items=[]), Command[Reservation])
+assert_type(notify_customer(order_id="1"), Command[None])
+assert_type(decided(approved=True, by="me"), Event[Decision])
+
+
+@saga("all", version=2)
+async def everything(ctx: SagaContext, order: Order) -> None:
+    assert_type(await ctx.call(reserve_inventory(order_id="1", items=[])), Reservation)
+    assert_type(await ctx.call(notify_customer(order_id="1")), None)
+    step, told = await asyncio.gather(ctx.call(reserve_inventory(order_id="", items=[])), ctx.event(decided))
+    assert_type(step, Reservation)
+    assert_type(told, Decision)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(ctx.call(ship_order(order_id="", address=order.address)))
+    assert_type(task.result(), Shipment)
+    assert_type(await asyncio.wait_for(ctx.event(decided), 5), Decision)
+    ctx.publish(contracts.stock_reserved(order_id="", reservation_id=""))
+
+
+assert_type(everything.of(Order.model_validate({})), Start[None])
+
+
+async def outside(client: SagaClient, order: Order) -> None:
+    handle = await client.start(contracts.order_processing.of(order), id="1")
+    assert_type(handle, SagaHandle[OrderResult])
+    assert_type(await handle.result(), OrderResult)
+    events: list[Event[BaseModel]] = [decided(approved=True, by="me")]
+    await client.send("1", events[0])

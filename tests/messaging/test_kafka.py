@@ -1,0 +1,192 @@
+"""The factory of clients, on a real broker and on the embedded bus."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from sagabus.contracts.envelope import Message
+from sagabus.messaging.embedded_kafka import EmbeddedKafka
+from sagabus.messaging.kafka import Bus, Kafka
+from sagabus.messaging.kafka_connection import KafkaConnection, KafkaRefused, KafkaUnreachable
+from sagabus.messaging.run_file import Run
+from sagabus.messaging.settings import Settings, SettingsError
+from sagabus.messaging.topic_admin import TopicSpec
+from tests.messaging.clusters import real_kafka
+from tests.support.conditions import until
+from tests.support.kafka_broker import KafkaBroker
+from tests.support.kafka_installation import KafkaInstallation
+from tests.support.ports import free_port
+
+
+@pytest.fixture
+def bus() -> Iterator[Bus]:
+    with EmbeddedKafka() as embedded:
+        yield Bus(embedded.address, embedded.id)
+
+
+async def test_topics_of_a_real_broker(kafka: str, namespace: str) -> None:
+    cluster = real_kafka(kafka)
+    wide, narrow = f"{namespace}.wide", f"{namespace}.narrow"
+    specs = {wide: TopicSpec(5, config={"retention.ms": "3600000"}), narrow: TopicSpec(1)}
+    made = await cluster.create_topics(specs)
+    assert {name: topic.partitions for name, topic in made.items()} == {wide: 5, narrow: 1}
+    assert await cluster.create_topics({wide: TopicSpec(9)}) == {wide: made[wide]}
+    everything = await cluster.topics()
+    assert everything[wide] == made[wide]
+    assert not [name for name in everything if name.startswith("__")]
+    assert await cluster.topics([narrow, f"{namespace}.missing"]) == {narrow: made[narrow]}
+    assert await cluster.topics([]) == {}
+
+
+async def test_s6_topic_made_again_has_another_id(kafka_broker: KafkaBroker, kafka: str, namespace: str) -> None:
+    cluster = real_kafka(kafka)
+    before = await cluster.create_topics({namespace: TopicSpec(2)})
+    kafka_broker.delete_topics(namespace)
+    after = await cluster.create_topics({namespace: TopicSpec(2)})
+    assert before[namespace].id != after[namespace].id
+
+
+async def test_cluster_id_of_a_real_broker(kafka_broker: KafkaBroker, kafka: str) -> None:
+    assert await real_kafka(kafka).cluster_id() == kafka_broker.cluster_id
+
+
+async def test_topic_that_cannot_be_made_is_refused_with_its_name(kafka: str, namespace: str) -> None:
+    with pytest.raises(KafkaRefused, match=f"topic {namespace} cannot be made"):
+        await real_kafka(kafka).create_topics({namespace: TopicSpec(1, replication=3)})
+
+
+async def test_log_range(kafka_broker: KafkaBroker, kafka: str, namespace: str) -> None:
+    kafka_broker.create_topics(namespace, partitions=2)
+    cluster = real_kafka(kafka)
+    producer = cluster.producer()
+    await producer.start()
+    await producer.publish([Message(namespace, b"k", b"v", (), "k", partition=1)] * 3)
+    await producer.stop()
+    first, second = TopicPartition(namespace, 0), TopicPartition(namespace, 1)
+    assert await cluster.log_range([first, second]) == {first: (0, 0), second: (0, 3)}
+    assert await cluster.log_range([]) == {}
+
+
+async def test_embedded_bus(bus: Bus) -> None:
+    cluster = Kafka(Settings(kafka="embedded"), bus=bus)
+    assert cluster.embedded
+    assert cluster.address == bus.address
+    assert await cluster.cluster_id() == bus.id
+    assert await cluster.topics() == {}
+    made = await cluster.create_topics({"one": TopicSpec(12), "two": TopicSpec(12)})
+    assert {topic.partitions for topic in made.values()} == {4}, "the mock cluster knows no other number"
+    assert len({topic.id for topic in made.values()}) == 2
+    assert set(await cluster.topics()) == {"one", "two"}
+    assert set(await cluster.topics(["two", "three"])) == {"two"}
+    assert await cluster.log_range([TopicPartition("one", 3)]) == {TopicPartition("one", 3): (0, 0)}
+
+
+async def test_embedded_bus_is_found_through_its_host(bus: Bus) -> None:
+    settings = Settings(kafka="embedded")
+    run = Run.of_this_process(kafka=bus.address, bus=bus.id, database="postgresql://localhost/x")
+    assert await Kafka.of_run(settings, run).cluster_id() == bus.id
+    with pytest.raises(SettingsError, match="no host runs here"):
+        Kafka.of_run(settings, None)
+    assert not Kafka.of_run(Settings(kafka="somewhere:1"), run).embedded
+
+
+async def test_kafka_that_is_away_is_named_with_its_address() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    cluster = real_kafka(address)
+    with pytest.raises(KafkaUnreachable, match=address):
+        await cluster.reach()
+    with pytest.raises(KafkaUnreachable, match=address):
+        await cluster.wait_until_reachable(patience=0)
+    with pytest.raises(KafkaUnreachable, match=address):
+        await cluster.log_range([TopicPartition("x", 0)])
+    with pytest.raises(KafkaUnreachable):
+        await cluster.producer().start()
+
+
+async def test_waiting_for_kafka_is_said_in_the_log_and_ends_when_it_comes(
+    kafka_installation: KafkaInstallation, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = KafkaBroker(kafka_installation, tmp_path)
+    caplog.set_level(logging.WARNING, logger="sagabus.messaging.kafka")
+    waiting = asyncio.create_task(real_kafka(broker.address).wait_until_reachable())
+    await until(lambda: f"Kafka is out of reach ({broker.address}" in caplog.text)
+    try:
+        await asyncio.to_thread(broker.start)
+        await waiting
+    finally:
+        broker.stop()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A self-signed certificate with its key, in PEM."""
+    folder = tmp_path_factory.mktemp("certificate")
+    files = {"kafka_cert_file": str(folder / "cert.pem"), "kafka_key_file": str(folder / "key.pem")}
+    made = ["-keyout", files["kafka_key_file"], "-out", files["kafka_cert_file"]]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    subprocess.run([*command, *made], check=True, capture_output=True)
+    return files | {"kafka_ca_file": files["kafka_cert_file"]}
+
+
+def connection(**settings: Any) -> KafkaConnection:
+    return KafkaConnection(Settings(**settings), "broker:9093")
+
+
+async def test_tls_is_the_same_in_every_client(certificate: dict[str, str]) -> None:
+    tls = connection(kafka_security="tls", **certificate)
+    assert tls.aiokafka["security_protocol"] == tls.librdkafka["security.protocol"] == "SSL"
+    context = tls.aiokafka["ssl_context"]
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert context.cert_store_stats()["x509_ca"] == 1
+    assert tls.librdkafka["ssl.ca.location"] == certificate["kafka_ca_file"]
+    assert tls.librdkafka["ssl.key.location"] == certificate["kafka_key_file"]
+    await accepted(tls)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+async def test_sasl_is_the_same_in_every_client(mechanism: str, certificate: dict[str, str]) -> None:
+    sasl = connection(
+        kafka_security="sasl_tls",
+        kafka_ca_file=certificate["kafka_ca_file"],
+        kafka_sasl_mechanism=mechanism,
+        kafka_username="me",
+        kafka_password="hunter2",
+    )
+    assert sasl.aiokafka["security_protocol"] == sasl.librdkafka["security.protocol"] == "SASL_SSL"
+    assert sasl.aiokafka["sasl_mechanism"] == sasl.librdkafka["sasl.mechanism"] == mechanism
+    assert sasl.aiokafka["sasl_plain_password"] == sasl.librdkafka["sasl.password"] == "hunter2"
+    assert "hunter2" not in repr(sasl)
+    await accepted(sasl)
+
+
+async def accepted(made: KafkaConnection) -> None:
+    """Both libraries check what they are given when a client is made."""
+    AdminClient(made.librdkafka)
+    producer = AIOKafkaProducer(**made.aiokafka)
+    await producer.stop()
+
+
+def test_plaintext_says_nothing_about_security() -> None:
+    plain = connection()
+    assert plain.aiokafka["ssl_context"] is None
+    assert set(plain.librdkafka) == {"bootstrap.servers", "client.id", "security.protocol", "log_level"}
+
+
+def test_file_that_holds_no_certificate_is_named(tmp_path: Path, certificate: dict[str, str]) -> None:
+    wrong = tmp_path / "wrong.pem"
+    wrong.write_text("no certificate")
+    with pytest.raises(SettingsError, match=r"SAGABUS_KAFKA_CA_FILE=.*wrong\.pem"):
+        _ = connection(kafka_security="tls", kafka_ca_file=str(wrong)).ssl_context
+    with pytest.raises(SettingsError, match=r"SAGABUS_KAFKA_CERT_FILE=.*cert\.pem"):
+        _ = connection(kafka_security="tls", **certificate | {"kafka_key_file": str(wrong)}).ssl_context

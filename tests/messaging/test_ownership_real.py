@@ -1,0 +1,122 @@
+"""Ownership on a real broker and a real PostgreSQL, by processes that are stopped and killed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from sagabus.contracts.envelope import Message
+from sagabus.messaging.kafka import Kafka
+from sagabus.messaging.producer import BatchProducer
+from sagabus.messaging.topic_admin import TopicSpec
+from tests.messaging.clusters import numbers, read, real_kafka
+from tests.messaging.counting_process import owner
+from tests.messaging.ground import Condition, Shards, opened
+from tests.messaging.toy_side import Counter
+from tests.support.conditions import until
+from tests.support.processes import Child
+
+PARTITIONS = 4
+CHUNK = 500
+
+
+class Place:
+    """The topics, the tables, and the processes of one test."""
+
+    def __init__(self, kafka: Kafka, url: str, shards: Shards, producer: BatchProducer, folder: Path) -> None:
+        self.kafka, self.url, self.shards, self.producer, self.folder = kafka, url, shards, producer, folder
+        self.namespace = shards.schema
+        self.given = 0
+
+    async def give(self, chunks: int) -> None:
+        """Publish the next numbers, spread over the partitions."""
+        for _ in range(chunks):
+            last = self.given + CHUNK
+            topic = f"{self.namespace}.in"
+            await self.producer.publish(
+                [Message(topic, b"k", str(n).encode(), (), "S", n % PARTITIONS) for n in range(self.given, last)]
+            )
+            self.given = last
+
+    async def counted(self) -> list[int]:
+        return [int(value) for _, value in await Counter(self.shards).rows()]
+
+    async def until_counted(self, number: int) -> None:
+        async def enough() -> bool:
+            return len(await self.counted()) >= number
+
+        condition: Condition = enough
+        await until(condition, within=120, what=f"{number} of {self.given} were counted")
+
+    async def all_counted_once(self) -> None:
+        await self.until_counted(self.given)
+        assert sorted(await self.counted()) == [*range(self.given)]
+
+    async def first_copies_in_order(self) -> None:
+        """Copies may follow, but the first ones have left in order."""
+
+        async def all_out() -> bool:
+            found = await read(self.kafka, f"{self.namespace}.out")
+            return len({n for records in found.values() for n in numbers(records)}) == self.given
+
+        condition: Condition = all_out
+        await until(condition, every=0.5, what="all have left")
+        for partition, records in (await read(self.kafka, f"{self.namespace}.out")).items():
+            assert [*dict.fromkeys(numbers(records))] == [*range(partition, self.given, PARTITIONS)]
+
+    async def start(self, name: str) -> Child:
+        arguments = (self.kafka.address, self.url, self.namespace)
+        child = Child.python("tests.messaging.counting_process", *arguments, folder=self.folder, name=name)
+        await child.says("started")
+        return child
+
+
+@pytest.fixture
+async def place(kafka: str, database: str, namespace: str, run_folder: Path) -> AsyncIterator[Place]:
+    cluster = real_kafka(kafka)
+    names = [f"{namespace}.in", f"{namespace}.out"]
+    await cluster.create_topics(dict.fromkeys(names, TopicSpec(PARTITIONS)))
+    producer = cluster.producer()
+    await producer.start()
+    async with opened(database, namespace) as shards:
+        await Counter(shards).create()
+        yield Place(cluster, database, shards, producer, run_folder)
+    await producer.stop()
+
+
+async def test_each_record_counts_once_and_stop_hands_over_at_once(place: Place) -> None:
+    for _ in range(2):
+        ownership = owner(place.kafka, place.shards)
+        await ownership.start()
+        await place.give(4)
+        await place.all_counted_once()
+        await ownership.stop()
+        assert await place.shards.rows("outbox") == []
+    positions = {row["relay_position"] for row in await place.shards.rows("shard")}
+    assert positions == {place.given // PARTITIONS}
+    await place.first_copies_in_order()
+
+
+@pytest.mark.slow
+async def test_s1_s2_s3_each_record_counts_once_with_a_zombie_and_a_killed_process(place: Place) -> None:
+    """One is stopped in the middle of its work, another takes over; the first wakes up as a zombie, and is killed."""
+    first = await place.start("first")
+    await place.give(2)
+    await place.until_counted(CHUNK)
+    await place.give(20)
+    first.pause()
+    second = await place.start("second")
+    await place.until_counted(place.given)
+    await place.give(4)
+    first.resume()
+    await place.give(20)
+    await place.all_counted_once()
+    await place.give(20)
+    first.kill()
+    await place.give(4)
+    await place.all_counted_once()
+    second.terminate()
+    assert await second.ended() == 0, second.report()
+    await place.first_copies_in_order()

@@ -1,0 +1,249 @@
+"""The producer on a real broker, and where it matters on the embedded bus: order, acknowledgement, refusal, failure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from sagabus.contracts.envelope import MAX_PAYLOAD, Message
+from sagabus.messaging.kafka import Kafka
+from sagabus.messaging.partition import partition_of
+from sagabus.messaging.producer import BatchProducer, PublishFailed, PublishRefused, Reason
+from sagabus.messaging.sender import BATCH_BYTES
+from sagabus.messaging.topic_admin import TopicSpec
+from tests.messaging.clusters import message, numbers, read, real_kafka
+from tests.support.conditions import until
+from tests.support.kafka_broker import KafkaBroker
+
+
+@pytest.fixture
+async def producer(real: Kafka) -> AsyncIterator[BatchProducer]:
+    made = real.producer()
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def test_order_within_a_partition_over_many_batches(cluster: Kafka, namespace: str) -> None:
+    await cluster.create_topics({namespace: TopicSpec(4)})
+    producer = cluster.producer()
+    await producer.start()
+    count, size = 2_000, 1_000
+    sent = [message(namespace, number, partition=number % 3, size=size) for number in range(count)]
+    await producer.publish(sent)
+    assert count * size / 3 > 2 * BATCH_BYTES, "several batches for each partition"
+    found = await read(cluster, namespace)
+    assert {place: numbers(records) for place, records in found.items()} == {
+        place: list(range(place, count, 3)) for place in range(3)
+    }
+    await producer.stop()
+
+
+async def test_record_is_written_as_it_was_given(cluster: Kafka, namespace: str) -> None:
+    await cluster.create_topics({namespace: TopicSpec(4)})
+    producer = cluster.producer()
+    await producer.start()
+    headers = (("a", b"1"), ("a", b"\xff\xfe"), ("empty", b""))
+    await producer.publish([Message(namespace, None, None, headers, "S", 1), Message(namespace, b"", b"", (), "S", 1)])
+    first, second = (await read(cluster, namespace))[1]
+    assert (first.key, first.value, first.headers) == (None, None, headers)
+    assert (second.key, second.value, second.headers) == (b"", b"", ())
+    await producer.stop()
+
+
+async def test_without_a_partition_the_key_decides(real: Kafka, producer: BatchProducer, namespace: str) -> None:
+    await real.create_topics({namespace: TopicSpec(12)})
+    keys = [f"ORD-{number}".encode() for number in range(50)]
+    await producer.publish([Message(namespace, key, b"0", (), "S") for key in keys])
+    await producer.publish([Message(namespace, None, b"1", (), "S")])
+    for place, records in (await read(real, namespace)).items():
+        assert {partition_of(record.key or b"S", 12) for record in records} == {place}
+
+
+async def test_several_tasks_publish_at_once(real: Kafka, producer: BatchProducer, namespace: str) -> None:
+    await real.create_topics({namespace: TopicSpec(2)})
+
+    async def publish(partition: int) -> None:
+        for start in range(0, 1000, 100):
+            await producer.publish([message(namespace, n, partition=partition) for n in range(start, start + 100)])
+
+    await asyncio.gather(publish(0), publish(1))
+    found = await read(real, namespace)
+    assert [numbers(found[place]) for place in (0, 1)] == [list(range(1000))] * 2
+
+
+async def test_payload_over_900_kib_is_refused_before_anything_is_sent(
+    real: Kafka, producer: BatchProducer, namespace: str
+) -> None:
+    await real.create_topics({namespace: TopicSpec(1)})
+    largest, larger = message(namespace, 1, size=MAX_PAYLOAD), message(namespace, 2, size=MAX_PAYLOAD + 1)
+    with pytest.raises(PublishRefused, match=r"921,601 bytes, 921,600 are allowed") as caught:
+        await producer.publish([message(namespace, 0), larger])
+    assert caught.value.message is larger
+    assert caught.value.reason is Reason.TOO_LARGE
+    await producer.publish([largest])
+    assert numbers((await read(real, namespace))[0]) == [1]
+
+
+async def test_topic_that_does_not_exist_is_refused(real: Kafka, producer: BatchProducer, namespace: str) -> None:
+    await real.create_topics({namespace: TopicSpec(1)})
+    lost = message(f"{namespace}.missing", 1)
+    with pytest.raises(PublishRefused) as caught:
+        await producer.publish([message(namespace, 0), lost])
+    assert (caught.value.message, caught.value.reason) == (lost, Reason.UNKNOWN_TOPIC)
+    with pytest.raises(PublishRefused) as caught:
+        await producer.publish([message(namespace, 0, partition=1)])
+    assert caught.value.reason is Reason.UNKNOWN_PARTITION
+    await producer.publish([message(namespace, 5)])
+    assert numbers((await read(real, namespace))[0]) == [5]
+    assert f"{namespace}.missing" not in await real.topics()
+
+
+async def test_topic_made_after_it_was_missed_is_found(real: Kafka, producer: BatchProducer, namespace: str) -> None:
+    with pytest.raises(PublishRefused):
+        await producer.publish([message(namespace, 1)])
+    await real.create_topics({namespace: TopicSpec(1)})
+    await producer.publish([message(namespace, 2)])
+
+
+async def test_s8_message_that_only_this_topic_refuses_is_found(
+    real: Kafka, producer: BatchProducer, namespace: str
+) -> None:
+    """Of a hundred in a batch one is larger than the topic allows: those before it go out once, those after it wait."""
+    small, other = f"{namespace}.small", f"{namespace}.other"
+    await real.create_topics({small: TopicSpec(1, config={"max.message.bytes": "5000"}), other: TopicSpec(1)})
+    sent = [message(small, number, size=6000 if number == 41 else 10) for number in range(100)]
+    with pytest.raises(PublishRefused) as caught:
+        await producer.publish([*sent, message(other, 7)])
+    assert caught.value.message is sent[41]
+    assert caught.value.reason is Reason.TOO_LARGE
+    assert numbers((await read(real, small))[0]) == list(range(41))
+    assert numbers((await read(real, other))[0]) == [7]
+    await producer.publish(sent[42:])
+    assert numbers((await read(real, small))[0]) == [n for n in range(100) if n != 41]
+
+
+async def test_batch_that_is_too_large_only_together_goes_out_in_parts(
+    real: Kafka, producer: BatchProducer, namespace: str
+) -> None:
+    await real.create_topics({namespace: TopicSpec(1, config={"max.message.bytes": "5000"})})
+    await producer.publish([message(namespace, number, size=1000) for number in range(100)])
+    assert numbers((await read(real, namespace))[0]) == list(range(100))
+
+
+async def test_s8_record_that_a_compacted_topic_refuses(real: Kafka, producer: BatchProducer, namespace: str) -> None:
+    await real.create_topics({namespace: TopicSpec(1, config={"cleanup.policy": "compact"})})
+    keyless = message(namespace, 1, key=None)
+    with pytest.raises(PublishRefused) as caught:
+        await producer.publish([message(namespace, 0), keyless, message(namespace, 2)])
+    assert caught.value.message is keyless
+    assert caught.value.reason is Reason.INVALID
+
+
+async def test_message_that_cannot_be_encoded_is_refused(real: Kafka, producer: BatchProducer, namespace: str) -> None:
+    await real.create_topics({namespace: TopicSpec(1)})
+    broken = Message(namespace, b"k", "text", (), "S", 0)  # type: ignore[arg-type]
+    with pytest.raises(PublishRefused) as caught:
+        await producer.publish([message(namespace, 0), broken])
+    assert caught.value.message is broken
+    assert await read(real, namespace) == {}
+
+
+async def test_refusal_of_one_task_does_not_disturb_another(
+    real: Kafka, producer: BatchProducer, namespace: str
+) -> None:
+    good, small = f"{namespace}.good", f"{namespace}.small"
+    await real.create_topics({good: TopicSpec(1), small: TopicSpec(1, config={"max.message.bytes": "1000"})})
+
+    async def refused() -> None:
+        for number in range(5):
+            with pytest.raises(PublishRefused):
+                await producer.publish([message(small, number), message(small, number, size=2000)])
+
+    async def published() -> None:
+        for start in range(0, 500, 10):
+            await producer.publish([message(good, number) for number in range(start, start + 10)])
+
+    await asyncio.gather(refused(), published())
+    assert numbers((await read(real, good))[0]) == list(range(500))
+
+
+async def test_nothing_overtakes_a_refused_batch(real: Kafka, producer: BatchProducer, namespace: str) -> None:
+    """A broker that does not know a producer yet takes any sequence number: a second batch must not be sent already."""
+    await real.create_topics({namespace: TopicSpec(1, config={"max.message.bytes": "300000"})})
+    large = message(namespace, 0, size=BATCH_BYTES * 2)
+    with pytest.raises(PublishRefused) as caught:
+        await producer.publish([large, *(message(namespace, number) for number in range(1, 9))])
+    assert caught.value.message is large
+    assert await read(real, namespace) == {}
+
+
+async def test_kafka_that_goes_away_fails_the_producer_and_a_new_one_goes_on(
+    own_broker: KafkaBroker, namespace: str
+) -> None:
+    cluster = real_kafka(own_broker.address)
+    await cluster.create_topics({namespace: TopicSpec(1)})
+    producer = BatchProducer(cluster.connection, timeout=1)
+    await producer.start()
+    await producer.publish([message(namespace, 0)])
+    own_broker.kill()
+    with pytest.raises(PublishFailed):
+        await producer.publish([message(namespace, 1)])
+    with pytest.raises(PublishFailed, match="make another one"):
+        await producer.publish([message(namespace, 2)])
+    own_broker.start()
+    await producer.stop()
+    successor = cluster.producer()
+    await successor.start()
+    await successor.publish([message(namespace, 3)])
+    await successor.stop()
+    assert numbers((await read(cluster, namespace))[0]) == [0, 3], "the one given up sent nothing later"
+
+
+async def test_short_absence_of_kafka_is_outlived(own_broker: KafkaBroker, namespace: str) -> None:
+    cluster = real_kafka(own_broker.address)
+    await cluster.create_topics({namespace: TopicSpec(1)})
+    producer = BatchProducer(cluster.connection, timeout=60)
+    await producer.start()
+    own_broker.kill()
+    publishing = asyncio.create_task(producer.publish([message(namespace, number) for number in range(10)]))
+    await asyncio.to_thread(own_broker.start)
+    await publishing
+    await producer.stop()
+    assert numbers((await read(cluster, namespace))[0]) == list(range(10))
+
+
+async def test_s2_cancelled_publishing_begins_no_further_batch(own_broker: KafkaBroker, namespace: str) -> None:
+    """What is under way may arrive; what waits behind it in the same call does not."""
+    cluster = real_kafka(own_broker.address)
+    await cluster.create_topics({namespace: TopicSpec(1)})
+    producer = cluster.producer()
+    await producer.start()
+    await producer.publish([message(namespace, 0)])
+    own_broker.process.pause()
+    large = [message(namespace, number, size=BATCH_BYTES) for number in range(1, 4)]
+    publishing = asyncio.create_task(producer.publish(large))
+    await until(lambda: under_way(producer), what="the first batch is under way")
+    publishing.cancel()
+    await asyncio.wait([publishing])
+    own_broker.process.resume()
+    await producer.publish([message(namespace, 9)])
+    await producer.stop()
+    assert numbers((await read(cluster, namespace))[0]) == [0, 1, 9]
+
+
+def under_way(producer: BatchProducer) -> bool:
+    assert producer._sender is not None
+    return bool(producer._sender._producer._message_accumulator._pending_batches)
+
+
+async def test_stop_does_not_wait_for_a_kafka_that_is_away(own_broker: KafkaBroker) -> None:
+    producer = real_kafka(own_broker.address).producer()
+    await producer.start()
+    own_broker.kill()
+    async with asyncio.timeout(20):
+        await producer.stop()
+        await producer.stop()
+    await until(lambda: len(asyncio.all_tasks()) == 1, within=5, what="no task of the producer is left")

@@ -1,0 +1,193 @@
+"""Settings: what is wrong is said at once, in one message, without passwords."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from sagabus.messaging.database_url import masked, normalised, sqlalchemy_url
+from sagabus.messaging.settings import Security, SettingsError, load_settings, variable
+
+GOOD = {"kafka": "localhost:9092", "database": "postgresql://me:secret@localhost/shop"}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("kafka", "database", "namespace", "http", "partitions", "kafka_security", "instance"):
+        monkeypatch.delenv(variable(name), raising=False)
+
+
+def faults(**overrides: Any) -> tuple[str, ...]:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(**{**GOOD, **overrides})
+    for fault in caught.value.faults:
+        assert fault in str(caught.value)
+    return caught.value.faults
+
+
+def test_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGABUS_KAFKA", "one, two:9093,[::1]")
+    monkeypatch.setenv("SAGABUS_DATABASE", "postgres://me@localhost/shop")
+    monkeypatch.setenv("SAGABUS_NAMESPACE", "shop")
+    monkeypatch.setenv("SAGABUS_PARTITIONS", "24")
+    monkeypatch.setenv("SAGABUS_INSTANCE", "")
+    settings = load_settings(http="off")
+    assert settings.kafka == "one:9092,two:9093,[::1]:9092"
+    assert settings.database == "postgresql://me@localhost/shop"
+    assert (settings.namespace, settings.partitions, settings.instance) == ("shop", 24, "")
+    assert settings.http_address is None
+    assert not settings.embedded
+
+
+def test_defaults() -> None:
+    settings = load_settings(**GOOD)
+    assert settings.namespace == "sagabus"
+    assert settings.http_address == ("127.0.0.1", 8080)
+    assert (settings.partitions, settings.replication) == (12, 1)
+    assert settings.kafka_security is Security.PLAINTEXT
+
+
+def test_all_faults_come_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SAGABUS_PARTITIONS", "many")
+    found = faults(
+        kafka="kafka://broker",
+        database="mysql://me:secret@localhost/shop",
+        http="8080",
+        log="xml",
+        namespace="Shop",
+        replication=0,
+        kafka_security="sasl_tls",
+        kafka_username="me",
+        kafka_sasl_mechanism="GSSAPI",
+        kafka_cert_file=str(tmp_path / "missing.pem"),
+    )
+    named = " ".join(found)
+    wrong = ("kafka", "database", "http", "log", "namespace", "partitions", "replication", "kafka_sasl_mechanism")
+    for field in (*wrong, "kafka_password", "kafka_cert_file", "kafka_key_file"):
+        assert variable(field) in named
+    assert len(found) == 11
+    assert "secret" not in named
+
+
+def test_what_a_service_needs_is_missing() -> None:
+    found = faults(kafka="", database="")
+    assert [fault.split()[0] for fault in found] == ["SAGABUS_KAFKA", "SAGABUS_DATABASE"]
+    assert load_settings(require=()).kafka == ""
+    with pytest.raises(SettingsError, match="SAGABUS_URL is not set"):
+        load_settings(require=("url",))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("kafka", "PLAINTEXT://broker:9092"),
+        ("kafka", "broker:99999"),
+        ("kafka", "broker,,other"),
+        ("database", "embedded:"),
+        ("database", "postgresql://localhost"),
+        ("database", "postgresql://localhost:port/shop"),
+        ("database", "postgresql://one,two/shop"),
+        ("database", "postgresql://localhost/shop?sslrootcert=/ca.pem"),
+        ("database", "postgresql://localhost/shop?sslmode=maybe"),
+        ("database", "postgresql+psycopg://localhost/shop"),
+        ("namespace", "sagabus_inventory"),
+        ("namespace", "n" * 64),
+        ("http", "127.0.0.1"),
+        ("instance", "node 1"),
+        ("partitions", 0),
+        ("url", "coordinator:8080"),
+        ("nonsense", "1"),
+    ],
+)
+def test_wrong_value_is_named_with_its_variable(field: str, value: object) -> None:
+    (fault,) = faults(**{field: value})
+    assert fault.startswith(f"{variable(field)}={value}"[:60])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"kafka_username": "me"},
+        {"kafka_ca_file": __file__},
+        {"kafka_security": "tls", "kafka_password": "hunter2"},
+        {"kafka": "embedded", "kafka_security": "tls"},
+        {"kafka_security": "tls", "kafka_key_file": __file__},
+    ],
+)
+def test_what_does_not_fit_together_is_a_fault(overrides: dict[str, str]) -> None:
+    (fault,) = faults(**overrides)
+    assert "hunter2" not in fault
+
+
+def test_secrets_stay_out_of_sight() -> None:
+    settings = load_settings(
+        **GOOD,
+        kafka_security="sasl_tls",
+        kafka_sasl_mechanism="PLAIN",
+        kafka_username="me",
+        kafka_password="hunter2",
+        token="sesame",
+    )
+    for secret in ("hunter2", "sesame", "secret"):
+        assert secret not in repr(settings)
+    assert settings.kafka_password.get_secret_value() == "hunter2"
+
+
+@pytest.mark.parametrize(
+    ("written", "asyncpg_form", "sqlalchemy_form"),
+    [
+        ("postgres://u:p@h:5/d", "postgresql://u:p@h:5/d", "postgresql+asyncpg://u:p@h:5/d"),
+        (
+            "postgresql+asyncpg://h/d?ssl=true",
+            "postgresql://h/d?sslmode=require",
+            "postgresql+asyncpg://h/d?ssl=require",
+        ),
+        (
+            "postgresql://h/d?sslmode=disable",
+            "postgresql://h/d?sslmode=disable",
+            "postgresql+asyncpg://h/d?ssl=disable",
+        ),
+        ("postgresql://u@/d?host=/a/b", "postgresql://u@/d?host=/a/b", "postgresql+asyncpg://u@/d?host=/a/b"),
+        ("postgresql:///d?host=/a%20b", "postgresql:///d?host=/a%20b", "postgresql+asyncpg:///d?host=/a%20b"),
+    ],
+)
+def test_forms_of_a_database_address(written: str, asyncpg_form: str, sqlalchemy_form: str) -> None:
+    assert normalised(written) == asyncpg_form
+    assert normalised(asyncpg_form) == asyncpg_form
+    assert sqlalchemy_url(asyncpg_form) == sqlalchemy_form
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:secret@host/d",
+        "postgresql://me:sec:ret/s@cret@host/d",
+        "me:secret@host/d",
+        "postgresql://host/d?user=me&password=secret&sslmode=x",
+    ],
+)
+def test_password_of_a_database_address_is_masked(url: str) -> None:
+    for part in ("secret", "ret", "cret"):
+        assert part not in masked(url)
+    assert "host/d" in masked(url)
+
+
+async def test_both_drivers_take_what_was_normalised(database: str) -> None:
+    settings = load_settings(
+        kafka="embedded", database=database.replace("postgresql://", "postgres://") + "?ssl=prefer"
+    )
+    connection = await asyncpg.connect(settings.database)
+    try:
+        assert await connection.fetchval("SELECT 1") == 1
+    finally:
+        await connection.close()
+    engine = create_async_engine(settings.sqlalchemy_url)
+    try:
+        async with engine.connect() as other:
+            assert (await other.exec_driver_sql("SELECT 1")).scalar() == 1
+    finally:
+        await engine.dispose()

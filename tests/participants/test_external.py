@@ -1,0 +1,408 @@
+"""Handlers with transaction=False: begun on record, run outside, answered by a later turn."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from sagabus.contracts.envelope import Message
+from sagabus.contracts.replies import ReplyKind
+from sagabus.messaging.fence import Fenced
+from sagabus.messaging.tenure import Tenure
+from sagabus.participants import ActivityContext, ExternalContext, Refused, TryAgain
+from sagabus.participants import external as external_module
+from sagabus.participants.context import HandlerEnded, NotOurs
+from tests.participants.desk import BOOK, Desk, Effect, Reply, Saga, Stock, Take, Taken, charge, header, noted, opened
+from tests.support.conditions import until
+
+
+class Gateway:
+    """Somebody outside: remembers who called, and answers when the test says so."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.calls: list[str] = []
+        self.cancelled = 0
+        self.errors: list[Exception] = []
+        self.contexts: list[ExternalContext[Any]] = []
+        self.open = asyncio.Event()
+        desk.handles(charge, transaction=False)(self.charge)
+
+    async def charge(self, command: Take, ctx: ExternalContext[Any]) -> Taken:
+        self.calls.append(f"{ctx.idempotency_key}/{ctx.attempt}")
+        self.contexts.append(ctx)
+        ctx.publish(noted(item=command.item, text="charged"))
+        try:
+            await self.open.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.errors:
+            raise self.errors.pop(0)
+        return Taken(item=command.item, left=command.count)
+
+    async def called(self, times: int = 1) -> None:
+        await until(lambda: len(self.calls) >= times, what=f"{times} calls of the gateway")
+
+
+@pytest.fixture
+def gateway(desk: Desk) -> Gateway:
+    return Gateway(desk)
+
+
+def command(saga: str = "A", **options: Any) -> Message:
+    return Saga(saga).command(charge, BOOK, **options)
+
+
+async def ended(desk: Desk, tenure: Tenure) -> list[Reply]:
+    """Wait for handlers to end, and have a turn write it."""
+    await until(lambda: desk.side.next_due() == 0.0, what="a handler has ended")
+    return await desk.turn(tenure)
+
+
+async def test_it_is_on_record_before_it_runs(desk: Desk) -> None:
+    seen: list[Any] = []
+
+    @desk.handles(charge, transaction=False)
+    async def handler(command: Take, ctx: ExternalContext[Any]) -> Taken:
+        seen.append(await desk.inbox())
+        return Taken(item=command.item, left=0)
+
+    tenure = await desk.take()
+    assert await desk.turn(tenure, command()) == []
+    assert tenure.offsets == {"shop.commands": 1}
+    await ended(desk, tenure)
+    assert seen == [[("A:r1:1", "started", 1)]]
+
+
+async def test_its_outcome_is_written_by_a_later_turn(desk: Desk, gateway: Gateway) -> None:
+    tenure = await desk.take()
+    await desk.turn(tenure, command())
+    await gateway.called()
+    assert desk.side.next_due() is None
+    gateway.open.set()
+    [reply] = await ended(desk, tenure)
+    assert (reply.kind, reply.attempt, reply.body) == (ReplyKind.COMPLETED, 1, b'{"item":"book","left":1}')
+    assert await desk.inbox() == [("A:r1:1", "completed", 1)]
+    assert desk.side.next_due() is None
+    [row] = await desk.rows("SELECT command, headers, reply_kind FROM sagabus_shop.inbox")
+    assert tuple(row) == (None, None, "completed")
+
+
+async def test_its_events_leave_before_its_reply(desk: Desk, gateway: Gateway) -> None:
+    tenure = await desk.take()
+    gateway.open.set()
+    await desk.turn(tenure, command())
+    await until(lambda: desk.side.next_due() == 0.0)
+    await desk.side.turn({tenure: ()})
+    assert [header(m, "ce_id") for m in await desk.left(tenure)] == ["A:r1:1:event:1", "A:r1:1:1:reply"]
+
+
+async def test_its_end_wakes_the_owner(desk: Desk, gateway: Gateway) -> None:
+    woken = asyncio.Event()
+    desk.side.externals.wake = woken.set
+    tenure = await desk.take()
+    await desk.turn(tenure, command())
+    gateway.open.set()
+    async with asyncio.timeout(30):
+        await woken.wait()
+    assert desk.side.next_due() == 0.0
+
+
+async def test_p1_a_copy_waits_for_the_handler(desk: Desk, gateway: Gateway) -> None:
+    tenure = await desk.take()
+    assert await desk.turn(tenure, command(), command()) == []
+    await gateway.called()
+    assert await desk.turn(tenure, command()) == []
+    gateway.open.set()
+    [reply] = await ended(desk, tenure)
+    [copy] = await desk.turn(tenure, command())
+    assert (reply.kind, copy.body) == (ReplyKind.COMPLETED, reply.body)
+    assert gateway.calls == ["A:r1:1/1"]
+
+
+async def test_p1_the_outcome_counts_for_the_attempt_that_came_meanwhile(desk: Desk, gateway: Gateway) -> None:
+    tenure = await desk.take()
+    await desk.turn(tenure, command())
+    await gateway.called()
+    await desk.turn(tenure, command(attempt=2))
+    assert await desk.inbox() == [("A:r1:1", "started", 2)]
+    gateway.errors.append(ValueError("broken"))
+    gateway.open.set()
+    [reply] = await ended(desk, tenure)
+    assert (reply.kind, reply.attempt) == (ReplyKind.FAILED, 2)
+    assert await desk.inbox() == [("A:r1:1", "failed", 2)]
+    await desk.turn(tenure, command(attempt=3))
+    [reply] = await ended(desk, tenure)
+    assert (reply.kind, reply.attempt) == (ReplyKind.COMPLETED, 3)
+    assert gateway.calls == ["A:r1:1/1", "A:r1:1/3"]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code"),
+    [
+        (Refused("card_declined", "no"), ReplyKind.REFUSED, "card_declined"),
+        (TryAgain("busy", after=3), ReplyKind.FAILED, "try_again"),
+        (OSError("connection refused"), ReplyKind.FAILED, "sagabus.handler_error"),
+        (TimeoutError("no answer"), ReplyKind.FAILED, "sagabus.handler_error"),
+        (asyncio.CancelledError(), ReplyKind.FAILED, "sagabus.handler_error"),
+    ],
+)
+async def test_what_it_raises_is_its_outcome(
+    desk: Desk, gateway: Gateway, error: Any, kind: ReplyKind, code: str
+) -> None:
+    tenure = await desk.take()
+    gateway.errors.append(error)
+    gateway.open.set()
+    await desk.turn(tenure, command())
+    [reply] = await ended(desk, tenure)
+    assert (reply.kind, reply.code) == (kind, code)
+    assert [m for m in await desk.left(tenure) if m.topic == "shop.events"] == []
+
+
+async def test_input_that_does_not_validate_is_refused(desk: Desk, gateway: Gateway) -> None:
+    tenure = await desk.take()
+    await desk.turn(tenure, Saga("A").command(charge, body=b"{}"))
+    [reply] = await ended(desk, tenure)
+    assert (reply.kind, reply.code, gateway.calls) == (ReplyKind.REFUSED, "sagabus.input_invalid", [])
+
+
+async def test_p1_a_settle_waits_and_brings_the_output(desk: Desk, gateway: Gateway) -> None:
+    tenure = await desk.take()
+    await desk.turn(tenure, command())
+    await gateway.called()
+    assert await desk.turn(tenure, Saga("A").settle(), Saga("A").settle()) == []
+    gateway.open.set()
+    step, settled = await ended(desk, tenure)
+    assert (step.head.command.kind, step.kind) == ("do", ReplyKind.COMPLETED)
+    assert (settled.head.command.kind, settled.kind, settled.body) == ("settle", ReplyKind.COMPLETED, step.body)
+
+
+async def test_p1_a_settle_that_waits_turns_a_failure_into_never(desk: Desk, gateway: Gateway) -> None:
+    tenure = await desk.take()
+    gateway.errors.append(ValueError("broken"))
+    assert await desk.turn(tenure, command(), Saga("A").settle()) == []
+    gateway.open.set()
+    [settled] = await ended(desk, tenure)
+    assert (settled.head.command.kind, settled.kind) == ("settle", ReplyKind.NEVER)
+    assert await desk.inbox() == [("A:r1:1", "tombstone", 1)]
+    [late] = await desk.turn(tenure, command(attempt=2))
+    assert (late.kind, late.code) == (ReplyKind.REFUSED, "sagabus.settled_as_never")
+    assert len(gateway.calls) == 1
+
+
+async def test_p1_after_a_crash_it_runs_once_more_with_the_same_key(desk: Desk, gateway: Gateway) -> None:
+    old = await desk.take()
+    await desk.turn(old, command(attempt=2))
+    await gateway.called()
+    async with opened(desk.url, fresh=False) as heir:
+        heir.logs = desk.logs
+        after = Gateway(heir)
+        after.open.set()
+        tenure = await heir.take()
+        [reply] = await ended(heir, tenure)
+        assert (reply.kind, reply.attempt) == (ReplyKind.COMPLETED, 2)
+        assert after.calls == gateway.calls == ["A:r1:1/2"]
+        assert await heir.inbox() == [("A:r1:1", "completed", 2)]
+    gateway.open.set()
+    await until(lambda: desk.side.next_due() == 0.0)
+    with pytest.raises(Fenced):
+        await desk.turn(old)
+    assert await desk.inbox() == [("A:r1:1", "completed", 2)]
+
+
+async def test_p1_a_settle_after_a_crash_answers_from_the_second_run(desk: Desk, gateway: Gateway) -> None:
+    await desk.turn(await desk.take(), command())
+    await gateway.called()
+    async with opened(desk.url, fresh=False) as heir:
+        heir.logs = desk.logs
+        after = Gateway(heir)
+        after.errors.append(ValueError("broken"))
+        tenure = await heir.take()
+        assert await heir.turn(tenure, Saga("A").settle()) == []
+        after.open.set()
+        [settled] = await ended(heir, tenure)
+        assert settled.kind == ReplyKind.NEVER
+
+
+async def test_a_lost_tenure_cancels_its_handlers_and_no_others(desk: Desk, gateway: Gateway) -> None:
+    one, two = await desk.take(0), await desk.take(1)
+    await desk.turn(one, command("A"))
+    await desk.turn(two, command("B"))
+    await gateway.called(2)
+    desk.side.lost(one)
+    await until(lambda: gateway.cancelled == 1)
+    gateway.open.set()
+    [reply] = await ended(desk, two)
+    assert header(reply.message, "ce_subject") == "B"
+    assert await desk.inbox() == [("A:r1:1", "started", 1), ("B:r1:1", "completed", 1)]
+    again = await desk.take(0)
+    [reply] = await ended(desk, again)
+    assert header(reply.message, "ce_subject") == "A"
+
+
+async def test_an_outcome_that_could_not_be_written_is_written_by_the_next_turn(desk: Desk, gateway: Gateway) -> None:
+    tenure = await desk.take()
+    await desk.turn(tenure, command())
+    gateway.open.set()
+    await until(lambda: desk.side.next_due() == 0.0)
+    await desk.rows("ALTER TABLE sagabus_shop.outbox RENAME TO away")
+    with pytest.raises(Exception, match="outbox"):
+        await desk.turn(tenure)
+    await desk.rows("ALTER TABLE sagabus_shop.away RENAME TO outbox")
+    assert await desk.inbox() == [("A:r1:1", "started", 1)]
+    [reply] = await ended(desk, tenure)
+    assert reply.kind == ReplyKind.COMPLETED
+
+
+async def test_so_many_run_at_once_and_no_more(desk: Desk, gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk.side.externals, "_slots", asyncio.Semaphore(3))
+    tenure = await desk.take()
+    await desk.turn(tenure, *[command(f"S{n}") for n in range(8)])
+    await gateway.called(3)
+    await desk.turn(tenure)
+    assert len(gateway.calls) == 3
+    gateway.open.set()
+    await gateway.called(8)
+
+
+# transactions of their own
+
+
+async def test_what_it_stores_is_committed_by_itself(desk: Desk) -> None:
+    @desk.handles(charge, transaction=False)
+    async def handler(command: Take, ctx: ExternalContext[Any]) -> Taken:
+        async with ctx.transaction() as session:
+            session.add(Effect(what="kept"))
+        try:
+            async with ctx.transaction() as session:
+                session.add(Effect(what="lost"))
+                raise KeyError
+        except KeyError:
+            raise Refused("no", "no") from None
+
+    tenure = await desk.take()
+    await desk.turn(tenure, command())
+    [reply] = await ended(desk, tenure)
+    assert (reply.code, await desk.effects()) == ("no", ["kept"])
+
+
+async def test_p4_what_was_taken_from_this_process_it_cannot_store(desk: Desk, gateway: Gateway) -> None:
+    """A process that was stopped and wakes up: its shard has another owner, and the step was settled there."""
+    old = await desk.take()
+    await desk.turn(old, command())
+    await gateway.called()
+    async with opened(desk.url, fresh=False) as heir:
+        heir.logs = desk.logs
+        other = Gateway(heir)
+        tenure = await heir.take()
+        with pytest.raises(NotOurs):
+            async with gateway.contexts[0].transaction() as session:
+                session.add(Effect(what="zombie"))
+        other.errors.append(ValueError("broken"))
+        other.open.set()
+        await heir.turn(tenure, Saga("A").settle())
+        [settled] = await ended(heir, tenure)
+        assert settled.kind == ReplyKind.NEVER
+        with pytest.raises(NotOurs):
+            async with other.contexts[0].transaction() as session:
+                session.add(Effect(what="too late"))
+    assert await desk.effects() == []
+
+
+async def test_p3_a_database_that_fails_it_is_no_reply(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(external_module, "FIRST_PAUSE", 0.01)
+    calls: list[str] = []
+
+    @desk.handles(charge, transaction=False)
+    async def handler(command: Take, ctx: ExternalContext[Any]) -> Taken:
+        calls.append(ctx.idempotency_key)
+        async with ctx.transaction() as session:
+            session.add(Effect(what=ctx.saga_id))
+            if len(calls) == 1:
+                await session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        return Taken(item=command.item, left=0)
+
+    tenure = await desk.take()
+    await desk.turn(tenure, command())
+    [reply] = await ended(desk, tenure)
+    assert (reply.kind, calls) == (ReplyKind.COMPLETED, ["A:r1:1", "A:r1:1"])
+    assert await desk.effects() == ["A"]
+
+
+async def test_p3_a_constraint_violation_is_an_answer(desk: Desk) -> None:
+    @desk.handles(charge, transaction=False)
+    async def handler(command: Take, ctx: ExternalContext[Any]) -> Taken:
+        async with ctx.transaction() as session:
+            session.add(Stock(item="book", left=1))
+        return Taken(item=command.item, left=0)
+
+    tenure = await desk.take()
+    await desk.turn(tenure, command())
+    [reply] = await ended(desk, tenure)
+    assert (reply.code, reply.failure.details) == ("sagabus.handler_error", {"type": "IntegrityError"})
+
+
+async def test_a_settle_is_not_held_up_by_a_transaction_of_the_handlers(desk: Desk) -> None:
+    inside, leave = asyncio.Event(), asyncio.Event()
+
+    @desk.handles(charge, transaction=False)
+    async def handler(command: Take, ctx: ExternalContext[Any]) -> Taken:
+        async with ctx.transaction():
+            inside.set()
+            await leave.wait()
+        return Taken(item=command.item, left=0)
+
+    tenure = await desk.take()
+    await desk.turn(tenure, command())
+    await inside.wait()
+    async with asyncio.timeout(4):
+        assert await desk.turn(tenure, Saga("A").settle(), command()) == []
+    leave.set()
+    assert [reply.kind for reply in await ended(desk, tenure)] == [ReplyKind.COMPLETED] * 2
+
+
+async def test_its_context_is_over_when_it_has_returned(desk: Desk, gateway: Gateway) -> None:
+    tenure = await desk.take()
+    gateway.open.set()
+    await desk.turn(tenure, command())
+    await ended(desk, tenure)
+    with pytest.raises(HandlerEnded):
+        gateway.contexts[0].publish(noted(item="x", text="y"))
+
+
+# another deployment
+
+
+async def test_what_an_older_deployment_had_begun_a_transactional_handler_carries_out(desk: Desk) -> None:
+    Gateway(desk)
+    await desk.turn(await desk.take(), command("A"), command("B"))
+    async with opened(desk.url, fresh=False) as heir:
+        heir.logs = desk.logs
+        tenure = await heir.take()
+        [reply] = await heir.turn(tenure, Saga("B").settle())
+        assert reply.code == "sagabus.no_handler"
+
+        @heir.handles(charge)
+        async def handler(command: Take, ctx: ActivityContext[Any]) -> Taken:
+            ctx.session.add(Effect(what=ctx.saga_id))
+            return Taken(item=command.item, left=0)
+
+        replies = await heir.turn(tenure, command("A"), Saga("B").settle())
+        assert [reply.kind for reply in replies] == [ReplyKind.COMPLETED] * 3
+        assert await heir.effects() == ["A", "B"]
+        assert {state for _, state, _ in await heir.inbox()} == {"completed"}
+
+
+async def test_draining_waits_for_what_runs(desk: Desk, gateway: Gateway) -> None:
+    tenure = await desk.take()
+    await desk.turn(tenure, command())
+    await gateway.called()
+    draining = asyncio.create_task(desk.side.externals.drain(30))
+    await desk.turn(tenure)
+    assert not draining.done()
+    gateway.open.set()
+    await draining
+    assert [reply.kind for reply in await desk.turn(tenure)] == [ReplyKind.COMPLETED]
