@@ -204,15 +204,14 @@ async def test_the_open_run_comes_before_the_newest(parts: Parts) -> None:
     closed = {"status": SagaStatus.COMPLETED, "closed_at": AT + 9}
     rows = [saga("one", "a", started_at=AT + 1, **closed), saga("one", "b"), saga("two", "a", **closed)]
     rows += [saga("two", "b", started_at=AT + 1, **closed), saga("two", "c", started_at=AT - 1, **closed)]
-    at_once = (("b", SagaStatus.COMPLETED), ("c", SagaStatus.CONTINUED))
-    rows += [saga("three", run, status=status, closed_at=AT) for run, status in at_once]
+    last, first = {"status": SagaStatus.COMPLETED, "closed_at": AT}, {"status": SagaStatus.CONTINUED, "closed_at": AT}
+    rows += [saga("three", "b", **last), saga("three", "c", **first)]
+    rows += [saga("four", "a", **first), saga("four", "b", **last)]
     await parts.write(Writes(new_sagas=rows))
-    found = await parts.reads.sagas(parts.connection, [SagaId("one"), SagaId("two"), SagaId("three")])
-    assert {id: row.run for id, row in found.items()} == {"one": "b", "two": "b", "three": "b"}
-    for id, run in (("one", "b"), ("two", "b"), ("three", "b")):
-        shown = await parts.operators.saga(id)
-        assert shown is not None
-        assert shown.run == run
+    found = await parts.reads.sagas(parts.connection, [SagaId(id) for id in ("one", "two", "three", "four")])
+    assert {id: row.run for id, row in found.items()} == {"one": "b", "two": "b", "three": "b", "four": "b"}
+    for id in found:
+        assert await parts.operators.saga(id) == found[id]
 
 
 async def test_a_change_of_a_saga_that_is_gone_is_refused(parts: Parts) -> None:

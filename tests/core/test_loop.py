@@ -404,6 +404,23 @@ def test_l10_cancelled_callbacks_count() -> None:
     narrow.evict()
 
 
+def test_l10_so_does_what_destructors_put_on_the_loop() -> None:
+    narrow = SagaLoop(handles_per_pump=100)
+
+    class Hydra:
+        def __del__(self) -> None:
+            if narrow.pumping:
+                narrow.call_soon(id, Hydra())
+
+    async def saga() -> None:
+        narrow.call_soon(id, Hydra())
+
+    narrow.start(saga())
+    with pytest.raises(LoopOverrun):
+        narrow.pump(0)
+    narrow.evict()
+
+
 # L11
 
 REFUSED = {

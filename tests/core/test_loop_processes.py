@@ -18,7 +18,7 @@ import pytest
 from tests.support.real import missing
 
 PROGRAM = Path(__file__).with_name("loop_program.py")
-PYTHONS = sorted({"3.11", "3.12", "3.13", "%d.%d" % sys.version_info[:2]})
+PYTHONS = sorted({"3.11", "3.12", "3.13", f"{sys.version_info.major}.{sys.version_info.minor}"})
 PROCESSES = 4
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import asyncpg
 from sqlalchemy import MetaData
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.schema import CreateTable
 
 from sagabus.contracts.envelope import Message, Record
@@ -76,9 +77,10 @@ class Recorder:
 
 
 @asynccontextmanager
-async def opened(url: str, schema: str, *, create: bool = True) -> AsyncIterator[Shards]:
+async def opened(url: str, schema: str, *, create: bool = True, over_engine: bool = False) -> AsyncIterator[Shards]:
     """The database of one process. The tables are made by the first."""
-    database = Database(url)
+    engine = create_async_engine(url.replace("://", "+asyncpg://"))
+    database = Database.of_engine(engine) if over_engine else Database(url)
     shards = Shards(database, schema)
     if create:
         await shards.create()
@@ -86,6 +88,7 @@ async def opened(url: str, schema: str, *, create: bool = True) -> AsyncIterator
         yield shards
     finally:
         await database.stop()
+        await engine.dispose()
 
 
 class Shards:

@@ -1,8 +1,8 @@
-"""Ownership on a real broker and a real PostgreSQL, by processes that are stopped and killed."""
+"""Ownership on a real PostgreSQL and both Kafkas; on the real one by processes that are stopped and killed."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from sagabus.contracts.envelope import Message
 from sagabus.messaging.kafka import Kafka
 from sagabus.messaging.producer import BatchProducer
 from sagabus.messaging.topic_admin import TopicSpec
-from tests.messaging.clusters import numbers, read, real_kafka
+from tests.messaging.clusters import embedded_kafka, numbers, read, real_kafka
 from tests.messaging.counting_process import owner
 from tests.messaging.ground import Condition, Shards, opened
 from tests.messaging.toy_side import Counter
@@ -74,8 +74,21 @@ class Place:
 
 
 @pytest.fixture
-async def place(kafka: str, database: str, namespace: str, run_folder: Path) -> AsyncIterator[Place]:
-    cluster = real_kafka(kafka)
+def real(kafka: str) -> Kafka:
+    return real_kafka(kafka)
+
+
+@pytest.fixture
+def embedded() -> Iterator[Kafka]:
+    with embedded_kafka() as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["real"])
+async def place(
+    request: pytest.FixtureRequest, database: str, namespace: str, run_folder: Path
+) -> AsyncIterator[Place]:
+    cluster: Kafka = request.getfixturevalue(request.param)
     names = [f"{namespace}.in", f"{namespace}.out"]
     await cluster.create_topics(dict.fromkeys(names, TopicSpec(PARTITIONS)))
     producer = cluster.producer()
@@ -86,6 +99,7 @@ async def place(kafka: str, database: str, namespace: str, run_folder: Path) -> 
     await producer.stop()
 
 
+@pytest.mark.parametrize("place", ["real", "embedded"], indirect=True)
 async def test_each_record_counts_once_and_stop_hands_over_at_once(place: Place) -> None:
     for _ in range(2):
         ownership = owner(place.kafka, place.shards)

@@ -57,10 +57,11 @@ def _depth(data: bytes) -> int:
 
 def decode(model: type[M], data: bytes | None, *, what: str) -> M:
     """Raises MessageInvalid with the first fault in words. what: names the thing, for the sentence."""
-    if data and any(word in data for word in _CONSTANTS):
-        decode_value(data)  # pydantic reads these constants, and other languages do not
+    text = checked(data or b"null")
+    if any(word in text for word in _CONSTANTS):
+        decode_value(text)  # pydantic reads these constants, and other languages do not
     try:
-        made: M = model.__pydantic_validator__.validate_json(checked(data or b"null"))
+        made: M = model.__pydantic_validator__.validate_json(text)
     except ValidationError as error:
         raise MessageInvalid("payload.invalid", f"{what}: {first_fault(error)}") from error
     except Exception as error:  # a validator of the model's author may raise anything

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sagabus.contracts import names
-from sagabus.contracts.envelope import Headers, Message, Record, cloud_event, rfc3339
+from sagabus.contracts.envelope import Headers, Message, Record, common_headers, own_headers, rfc3339
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.headers import HeaderReader
 from sagabus.contracts.names import CommandId, CommandKind, RunId, SagaId
@@ -76,13 +76,23 @@ def _kind(headers: HeaderReader, activity: str) -> tuple[CommandKind, CommandId 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where one saga's commands go and where their replies come back; the same for its whole life."""
+    """Where one saga's commands go and where their replies come back; the same for its whole life.
+
+    key: the saga id as a record's key. common: the headers that all of its messages bear, `ce_run` among them.
+    """
 
     namespace: str
     source: bytes
     saga_id: SagaId
     run: RunId
     shard: int
+    key: bytes = field(init=False, repr=False, compare=False)
+    common: Headers = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        common = (*common_headers(self.source, self.saga_id), ("ce_run", self.run.encode()))
+        object.__setattr__(self, "key", self.saga_id.encode())
+        object.__setattr__(self, "common", common)
 
 
 def command_message(
@@ -104,17 +114,16 @@ def command_message(
     a = addresses
     id = names.command_id(a.saga_id, a.run, step, kind)
     headers = (
-        *cloud_event(id=id, source=a.source, type=activity, time=time, subject=a.saga_id, cause=cause),
+        *own_headers(a.common, id=id, type=activity, time=time, cause=cause),
         ("ce_step", b"%d" % step),
         ("ce_attempt", b"%d" % attempt),
         ("ce_issued", rfc3339(issued)),
-        ("ce_run", a.run.encode()),
         ("ce_replyto", names.replies_topic(a.namespace, service).encode()),
         ("ce_replypartition", b"%d" % a.shard),
         *_target(a, step, kind),
         *trace,
     )
-    return Message(names.commands_topic(service), a.saga_id.encode(), body, headers, a.saga_id, partition)
+    return Message(names.commands_topic(service), a.key, body, headers, a.saga_id, partition)
 
 
 def _target(a: Addresses, step: int, kind: CommandKind) -> Headers:

@@ -103,19 +103,21 @@ def moment(at: int) -> datetime:
     return _EPOCH + timedelta(microseconds=at)
 
 
+def common_headers(source: bytes, subject: str) -> Headers:
+    """The attributes that all messages of one saga share: made once for each saga, since every message has them."""
+    saga = subject.encode()
+    return (*_FIXED, ("ce_source", source), ("ce_subject", saga), ("ce_correlationid", saga))
+
+
 def cloud_event(*, id: str, source: bytes, type: str, time: int, subject: str, cause: str | None) -> Headers:
     """The attributes that every message of ours bears. `cause` is the id of the message that led to this one."""
-    saga = subject.encode()
-    common = (
-        *_FIXED,
-        ("ce_id", id.encode()),
-        ("ce_source", source),
-        ("ce_type", type.encode()),
-        ("ce_time", rfc3339(time)),
-        ("ce_subject", saga),
-        ("ce_correlationid", saga),
-    )
-    return common if cause is None else (*common, ("ce_causationid", cause.encode()))
+    return own_headers(common_headers(source, subject), id=id, type=type, time=time, cause=cause)
+
+
+def own_headers(common: Headers, *, id: str, type: str, time: int, cause: str | None) -> Headers:
+    """One message's attributes behind those that it shares with others. time: microseconds since 1970."""
+    own = (*common, ("ce_id", id.encode()), ("ce_type", type.encode()), ("ce_time", rfc3339(time)))
+    return own if cause is None else (*own, ("ce_causationid", cause.encode()))
 
 
 def source_of(namespace: str, service: str | None = None) -> bytes:

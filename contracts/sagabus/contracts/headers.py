@@ -28,9 +28,12 @@ class HeaderReader:
         if value is None:
             return None
         try:
-            return value.decode()
+            text = value.decode()
         except UnicodeDecodeError as error:
             raise MessageInvalid("headers.not_utf8", f"header {name} is not UTF-8: {value[:40]!r}") from error
+        if "\0" in text:  # PostgreSQL's text has no room for it
+            raise MessageInvalid("headers.invalid", f"header {name} holds a NUL: {value[:40]!r}")
+        return text
 
     def required(self, name: str) -> str:
         value = self.text(name)

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from sagabus.contracts import names
 from sagabus.contracts.commands import Addresses
-from sagabus.contracts.envelope import Headers, Message, cloud_event
+from sagabus.contracts.envelope import Headers, Message, cloud_event, own_headers
 from sagabus.contracts.event import Event
 
 
@@ -50,12 +50,11 @@ def lifecycle_message(
     a = addresses
     id = f"{a.saga_id}:{a.run}:event:{sequence}"
     headers = (
-        *cloud_event(id=id, source=a.source, type=type, time=time, subject=a.saga_id, cause=cause),
+        *own_headers(a.common, id=id, type=type, time=time, cause=cause),
         ("ce_sequence", b"%012d" % sequence),
-        ("ce_run", a.run.encode()),
         *trace,
     )
-    return Message(names.events_topic(a.namespace), a.saga_id.encode(), body, headers, a.saga_id, a.shard)
+    return Message(names.events_topic(a.namespace), a.key, body, headers, a.saga_id, a.shard)
 
 
 def rejection_message(

@@ -39,6 +39,8 @@ class RequestType(StrEnum):
 
 _KNOWN: Final = frozenset(RequestType)
 _PREFIX: Final = "sagabus."
+MAX_NAME: Final = 300
+"""Characters of a definition's or an event's name. Ours are shorter; this bounds what strangers send."""
 
 
 class _Head(BaseModel):
@@ -130,6 +132,8 @@ def _name(kind: RequestType, head: _Head) -> str:
         return ""
     if not value:
         raise MessageInvalid("request.incomplete", f"a request of type {kind.value!r} needs {field!r}")
+    if "\0" in value or len(value) > MAX_NAME:
+        raise MessageInvalid("request.name", f"{field} {value[:60]!r}: at most {MAX_NAME} characters, and no NUL")
     return value
 
 

@@ -24,7 +24,7 @@ async def run_coordinator(options: Namespace) -> Exit:
     definitions = modules.definitions(options.modules)
     backing = find_backing(settings)
     coordinator = Coordinator(definitions, settings=backing.settings, kafka=backing.kafka)
-    return await serve(backing, coordinator.running())
+    await serve(backing, coordinator.running())
 
 
 async def run_participant(options: Namespace) -> Exit:
@@ -32,15 +32,21 @@ async def run_participant(options: Namespace) -> Exit:
     start_logging(settings.log)
     participants = modules.participants(options.modules)
     backing = find_backing(settings)
-    return await serve(backing, *(one.running() for one in participants))
+    await serve(backing, *(one.running() for one in participants))
 
 
-async def serve(backing: Backing, *services: AbstractAsyncContextManager[None]) -> Exit:
-    """Until it is cancelled; then every service drains, the last first."""
-    async with AsyncExitStack() as stack:
-        for service in services:
-            await stack.enter_async_context(service)
-        await _until_host_is_gone(backing)
+async def serve(backing: Backing, *services: AbstractAsyncContextManager[None]) -> NoReturn:
+    """Until it is cancelled; then every service drains, the last first. Raises Failed when the host has ended."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_until_host_is_gone(backing))
+            async with AsyncExitStack() as stack:
+                for service in services:
+                    await stack.enter_async_context(service)
+                await asyncio.Event().wait()
+    except BaseExceptionGroup as failures:  # of the group's; it holds what was raised
+        raise failures.exceptions[0] from None
+    raise AssertionError("nothing ends this but an exception")
 
 
 async def _until_host_is_gone(backing: Backing) -> NoReturn:

@@ -11,7 +11,7 @@ from typing import Final
 
 from sagabus.contracts.errors import SagabusError
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 PAUSE: Final = 0.5
 """Seconds after a fault."""
@@ -50,5 +50,5 @@ async def _repeat(step: Callable[[], Awaitable[None]]) -> None:
         try:
             await step()
         except Exception as error:
-            logger.error("%s: %s", step.__name__, error, exc_info=trace(error))
+            log.error("%s: %s", step.__name__, error, exc_info=trace(error))
             await asyncio.sleep(PAUSE)

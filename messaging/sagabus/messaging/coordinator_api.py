@@ -54,7 +54,10 @@ class NoSuchSaga(CoordinatorRefused):
 
 
 class CoordinatorApi:
-    """Use it with `async with`. url: as SAGABUS_URL says. Methods raise CoordinatorUnreachable, CoordinatorRefused, MessageInvalid."""
+    """Use it with `async with`. url: as SAGABUS_URL says.
+
+    Methods raise CoordinatorUnreachable, CoordinatorRefused, and MessageInvalid for an id that cannot be one.
+    """
 
     def __init__(self, url: str, *, token: str = "") -> None:
         """Raises SettingsError without a url."""

@@ -53,18 +53,19 @@ async def advance(connection: Connection, schema: str, advances: Sequence[Advanc
 
 @cache
 def _statement(schema: str) -> str:
+    # JSON goes as text: an engine of somebody else's may have a codec of its own for jsonb.
     # `held` locks in the order of shards: two processes that both believe to own several cannot deadlock.
     shard = qualified(schema, "shard")
     return f"""
         WITH mine AS (
-            SELECT * FROM unnest($1::int[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::jsonb[])
+            SELECT * FROM unnest($1::int[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[])
                 AS mine (shard, token, turn, next_position, relay_position, topics)
         ), held AS (
             SELECT shard FROM {shard} WHERE shard = ANY ($1::int[]) ORDER BY shard FOR NO KEY UPDATE
         )
         UPDATE {shard} AS row
         SET turn = row.turn + 1, next_position = mine.next_position, relay_position = mine.relay_position,
-            topics = mine.topics, beat_at = clock_timestamp()
+            topics = mine.topics::jsonb, beat_at = clock_timestamp()
         FROM mine JOIN held USING (shard)
         WHERE row.shard = mine.shard AND row.token = mine.token AND row.turn = mine.turn
     """

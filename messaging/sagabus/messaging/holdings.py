@@ -19,12 +19,12 @@ from sagabus.contracts.errors import SagabusError
 from sagabus.messaging import outbox
 from sagabus.messaging.background import trace
 from sagabus.messaging.database import Database, DatabaseUnreachable
-from sagabus.messaging.ports import Bus, Side
+from sagabus.messaging.ports import Cluster, Side
 from sagabus.messaging.relay import Publisher
 from sagabus.messaging.taking import Claim, take
 from sagabus.messaging.tenure import Log, Tenure
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
@@ -58,7 +58,7 @@ class Holdings:
     def __init__(
         self,
         *,
-        bus: Bus,
+        cluster: Cluster,
         database: Database,
         schema: str,
         side: Side,
@@ -68,7 +68,7 @@ class Holdings:
         self.tenures: dict[int, Tenure] = {}
         self.unreachable_since: float | None = None
         """Since when the database has not answered, in monotonic seconds; None while it does."""
-        self._bus = bus
+        self._cluster = cluster
         self._database = database
         self._schema = schema
         self._side = side
@@ -123,7 +123,7 @@ class Holdings:
                 raise NotCommitted("the side's turn returned without committing a Turn over all its tenures")
         except Exception as error:
             shards = ", ".join(str(tenure.shard) for tenure in work)
-            logger.error("turn failed, taking again the shards %s: %s", shards, error, exc_info=trace(error))
+            log.error("turn failed, taking again the shards %s: %s", shards, error, exc_info=trace(error))
             await self.drop(work)
         except BaseException:  # cancelled: whether it is committed is unknown
             for tenure in work:
@@ -141,9 +141,9 @@ class Holdings:
 
     async def logs(self, shards: Collection[int]) -> ShardLogs:
         """What Kafka has now for these shards."""
-        topics = await self._bus.topics(self._topics) if shards else {}
+        topics = await self._cluster.topics(self._topics) if shards else {}
         places = [TopicPartition(name, s) for s in shards for name, topic in topics.items() if s < topic.partitions]
-        ranges = await self._bus.log_range(places) if places else {}
+        ranges = await self._cluster.log_range(places) if places else {}
         logs: ShardLogs = {shard: {} for shard in shards}
         for (name, shard), (start, end) in ranges.items():
             logs[shard][name] = Log(topics[name].id, start, end)
@@ -161,7 +161,7 @@ class Holdings:
                     self._wanted[shard].failed()
                 break
             except Exception as error:
-                logger.warning("shard %s not taken: %s", shard, error, exc_info=trace(error))
+                log.warning("shard %s not taken: %s", shard, error, exc_info=trace(error))
                 self._wanted[shard].failed()
         return taken
 
@@ -179,13 +179,13 @@ class Holdings:
         try:
             await self._side.taken(tenure)
         except BaseException as error:
-            logger.error("shard %s: what it needs could not be loaded: %s", tenure.shard, error, exc_info=error)
+            log.error("shard %s: what it needs could not be loaded: %s", tenure.shard, error, exc_info=error)
             await self._end(tenure)
             if not isinstance(error, Exception):
                 raise
             return False
         self.tenures[tenure.shard] = tenure
-        logger.info("shard %s taken: %r", tenure.shard, tenure)
+        log.info("shard %s taken: %r", tenure.shard, tenure)
         return True
 
     async def _end(self, tenure: Tenure) -> None:
@@ -205,4 +205,4 @@ class Holdings:
     def _unreachable(self, error: DatabaseUnreachable) -> None:
         if self.unreachable_since is None:
             self.unreachable_since = time.monotonic()
-            logger.warning("%s", error)
+            log.warning("%s", error)

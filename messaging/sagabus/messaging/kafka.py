@@ -147,14 +147,15 @@ class Kafka:
         return topics
 
     async def log_range(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
-        """Offsets of each partition's first record and of the one to come.
+        """Offsets of each partition's first record and of the one to come, or of the first in an open transaction.
 
         Raises KafkaUnreachable; so it does, after ten seconds, for a partition that does not exist.
         """
         if not partitions:
             return {}
         timeout = int(REQUEST_TIMEOUT * 1000)
-        consumer = AIOKafkaConsumer(**self.connection.aiokafka, request_timeout_ms=timeout)
+        options = {"request_timeout_ms": timeout, "isolation_level": "read_committed"}
+        consumer = AIOKafkaConsumer(**self.connection.aiokafka, **options)
         with self._unreachable():
             try:
                 await consumer.start()

@@ -13,7 +13,7 @@ from sagabus.messaging.holdings import Holdings
 from sagabus.messaging.membership import Membership
 from sagabus.messaging.tenure import Tenure
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class LogWatch:
@@ -29,7 +29,7 @@ class LogWatch:
         logs = await self._holdings.logs(list(before))
         strayed = [tenure for shard, (tenure, offsets) in before.items() if tenure.strayed(logs[shard], offsets)]
         if strayed:
-            logger.warning("logs were replaced or cut under %s", strayed)
+            log.warning("logs were replaced or cut under %s", strayed)
         return strayed
 
     async def catch_up(self) -> bool:

@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 from sagabus.messaging.ports import Stream
 from sagabus.messaging.subscription import SubscriptionListener
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 2.0
@@ -50,7 +50,7 @@ class Membership:
             try:
                 return await self.join()
             except Exception as error:
-                logger.warning("the group cannot be joined yet: %s", error)
+                log.warning("the group cannot be joined yet: %s", error)
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, pause * 2)
 
@@ -65,7 +65,7 @@ class Membership:
         try:
             await stream.stop(leave=for_good)
         except Exception as error:
-            logger.warning("leaving the group: %s", error)
+            log.warning("leaving the group: %s", error)
         self._stream = None
 
     async def seek(self, places: Mapping[TopicPartition, int]) -> bool:
@@ -75,7 +75,7 @@ class Membership:
         try:
             await self._stream.seek(places)
         except Exception as error:
-            logger.warning("seek failed: %s", error)
+            log.warning("seek failed: %s", error)
             return False
         return True
 

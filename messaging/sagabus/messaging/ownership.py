@@ -25,13 +25,13 @@ from sagabus.messaging.intake import Intake
 from sagabus.messaging.log_watch import LogWatch
 from sagabus.messaging.membership import Membership, Subscribe
 from sagabus.messaging.outlet import Outlet
-from sagabus.messaging.ports import Bus, Side
+from sagabus.messaging.ports import Cluster, Side
 from sagabus.messaging.pulse import BEAT, Pulse
 from sagabus.messaging.subscription import Assignment
 from sagabus.messaging.taking import Claim, check_partitions
 from sagabus.messaging.tenure import Tenure
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 WATCH: Final = 5.0
 """Seconds between two looks at Kafka's logs, for topics that were replaced under us (S6)."""
@@ -60,7 +60,7 @@ class Ownership:
     def __init__(
         self,
         *,
-        kafka: Bus,
+        kafka: Cluster,
         database: Database,
         tables: MetaData,
         subscribe: Subscribe,
@@ -75,7 +75,7 @@ class Ownership:
         self._main_topic = main_topic
         self._outlet = Outlet(kafka.producer)
         self._holdings = Holdings(
-            bus=kafka,
+            cluster=kafka,
             database=database,
             schema=self._schema,
             side=side,
@@ -168,6 +168,7 @@ class Ownership:
 
     async def _turn(self, work: Mapping[Tenure, Sequence[Record]]) -> None:
         """The suspects each in a turn of their own, all others in one."""
+        work = {tenure: records for tenure, records in work.items() if not tenure.ended}
         suspects = [tenure for tenure in work if self._holdings.suspect(tenure.shard)]
         portions = [{tenure: work[tenure]} for tenure in suspects]
         portions.append({tenure: records for tenure, records in work.items() if tenure not in suspects})
@@ -214,7 +215,7 @@ class Ownership:
 
     async def _stay_away(self) -> None:
         """S10. Others may reach the database."""
-        logger.warning("no database for %s s: leaving the group until it is back", PATIENCE)
+        log.warning("no database for %s s: leaving the group until it is back", PATIENCE)
         await self._membership.part(for_good=True)
         async with self._lock:
             await self._holdings.release()

@@ -56,7 +56,7 @@ class Producer(Protocol):
     async def publish(self, messages: Sequence[Message]) -> None: ...
 
 
-class Bus(Protocol):
+class Cluster(Protocol):
     """Kafka, apart from the records."""
 
     async def cluster_id(self) -> str: ...

@@ -24,6 +24,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError, OffsetOutOfRangeError
 
 from sagabus.messaging.assignor import ShardAssignor
+from sagabus.messaging.lenient_fetch import fetch_leniently
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
             partition_assignment_strategy=(ShardAssignor(),),
             enable_auto_commit=False,
             auto_offset_reset="none",
+            isolation_level="read_committed",  # what an outside application took back was never said
             metadata_max_age_ms=METADATA_AGE_WITH_PATTERN_MS if by_pattern else METADATA_AGE_MS,
             fetch_max_wait_ms=FETCH_WAIT_MS if group else FETCH_WAIT_BY_HAND_MS,
         )
@@ -192,6 +194,8 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
             return dict(await super().getmany(timeout_ms=POLL_MS, max_records=max_records))
         except ConsumerStoppedError:
             raise
+        except UnicodeDecodeError:
+            return await self._fetched_leniently(max_records)
         except OffsetOutOfRangeError as error:
             self._go_back()
             self._log_changed([partition for partition in error.args[0] if partition in self._handed_on])
@@ -201,6 +205,21 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
             self._look_for_the_end()
             await asyncio.sleep(PAUSE)
         return {}
+
+    async def _fetched_leniently(self, max_records: int | None) -> dict[TopicPartition, list[ConsumerRecord]]:
+        self._go_back()
+        wanted = {place: offset for place, offset in self._handed_on.items() if place not in self._stopped}
+        try:
+            found = await fetch_leniently(self._client, wanted)
+        except KafkaError as error:
+            log.warning("reading from Kafka: %s", error)
+            await asyncio.sleep(PAUSE)
+            return {}
+        still = {place for place, offset in wanted.items() if self._handed_on.get(place) == offset}
+        fetched = {place: records[:max_records] for place, records in found.items() if place in still}
+        for place, records in fetched.items():
+            self.seek(place, records[-1].offset + 1)
+        return fetched
 
     def _hand_on(self, ready: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> None:
         self._disturbed = False

@@ -71,7 +71,7 @@ class CarryOut:
         clock: Callable[[], float] = time.time,
         watcher: Watcher | None = None,
     ) -> None:
-        self.externals = Externals(resources=resources, claim=self._claim)
+        self.externals = Externals(resources=resources, claim=self._claim, clock=clock)
         self._schema = service_schema(service)
         self._inbox = Inbox(self._schema)
         self._dead_letters = DeadLetters(topic=dead_letters_topic(namespace), by=service)
@@ -109,7 +109,7 @@ class CarryOut:
 
     def next_due(self) -> float | None:
         """At once, when a handler outside has ended: its outcome is to be written."""
-        return 0.0 if self.externals.any_ended else None
+        return self.externals.next_ended()
 
     # How a batch is divided into transactions.
 

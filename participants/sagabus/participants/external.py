@@ -38,20 +38,24 @@ logger = logging.getLogger(__name__)
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """settles: who wants to know how it ends. outcome: set when it has ended."""
+    """settles: who wants to know how it ends. outcome: set when it has ended, at `ended` (seconds since 1970)."""
 
     tenure: Tenure
     handler: Handler
     command: Command
     settles: dict[CommandId, Command] = field(default_factory=dict)
     outcome: Outcome | None = None
+    ended: float = 0.0
 
 
 class Externals:
     """The jobs of this process. wake: called when one has ended. claim: what ties a job's own transactions to it."""
 
-    def __init__(self, *, resources: Any, claim: Callable[[Job], Claim], at_once: int = AT_ONCE) -> None:
+    def __init__(
+        self, *, resources: Any, claim: Callable[[Job], Claim], clock: Callable[[], float], at_once: int = AT_ONCE
+    ) -> None:
         self.wake: Callable[[], None] = _nobody
+        self._clock = clock
         self._resources = resources
         self._claim = claim
         self._slots = asyncio.Semaphore(at_once)
@@ -70,9 +74,9 @@ class Externals:
         """Jobs whose outcomes are to be written, in the order of their beginning."""
         return [job for tenure in tenures for job in self._jobs.get(tenure, {}).values() if job.outcome is not None]
 
-    @property
-    def any_ended(self) -> bool:
-        return any(job.outcome is not None for jobs in self._jobs.values() for job in jobs.values())
+    def next_ended(self) -> float | None:
+        """When the first of them has ended; None without one."""
+        return min((job.ended for job in self.ended(self._jobs)), default=None)
 
     def forget(self, jobs: Iterable[Job]) -> None:
         """Their outcomes are committed."""
@@ -104,6 +108,7 @@ class Externals:
         try:
             async with self._slots:
                 job.outcome = await self._outcome(job)
+                job.ended = self._clock()
             self.wake()
         except NotOurs as error:
             logger.warning("%s", error)

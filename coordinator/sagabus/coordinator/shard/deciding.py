@@ -35,6 +35,9 @@ from sagabus.coordinator.store.write import Writes
 EARLY_LIMIT: Final = 100
 """Requests kept for an id that has not been started; producers overtake each other, but not without end."""
 
+EARLY_MICROSECONDS: Final = 3_600 * 1_000_000
+"""How long they are kept."""
+
 NO_SAGA: Final = "reply.no_saga"
 SAME_START: Final = "start.same"
 OTHER_INPUT: Final = "start.other_input"
@@ -167,15 +170,21 @@ class Deciding:
 
     def _keep_early(self, offer: Offer, record: Record) -> None:
         memory, saga_id = offer.memory, offer.input.saga_id
-        kept = memory.early[saga_id]
-        if len(kept) >= EARLY_LIMIT:
+        if len(memory.early.get(saga_id, ())) >= EARLY_LIMIT:
             message = f"{EARLY_LIMIT} requests are kept for {saga_id} already, and nobody has started it"
             self.turn.dead_letter(memory.tenure, record, reason="early.too_many", message=message)
             return
-        number = kept[-1].number + 1 if kept else 1
+        number = memory.last_early + 1
         early = EarlyRequest.of(record, shard=memory.tenure.shard, saga_id=saga_id, number=number, at=self.now)
-        kept.append(early)
+        memory.know_early(early)
         self.writes.early_added.append(early)
+
+    def expire_early(self, memory: ShardMemory) -> None:
+        """Requests for an id that nobody has started in time are dead letters."""
+        for early in memory.outdated_early(self.now - EARLY_MICROSECONDS):
+            message = f"saga {early.saga_id} was not started within an hour"
+            self.turn.dead_letter(memory.tenure, early, reason="early.expired", message=message)
+            self.writes.early_removed.append(early.ref)
 
     def gather(self) -> Iterator[tuple[Saga, ShardMemory, Effects]]:
         """Put everything into `writes` and the turn; yields what memory notes after the commit."""

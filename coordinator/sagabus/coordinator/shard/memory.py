@@ -21,6 +21,10 @@ MOST_SAGAS: Final = 20_000
 """Open sagas in memory, a shard: about 10 KiB each. One that is not here costs a replay of its history."""
 
 
+EARLY_LOOK: Final = 10_000_000
+"""Microseconds between two looks for early requests that nobody has started."""
+
+
 class ShardMemory:
     """Of one tenure."""
 
@@ -29,6 +33,9 @@ class ShardMemory:
         self.timers = TimerQueue()
         self.blocked: Sequence[SagaId] = ()
         """Sagas that were blocked at the take; the first turn tries whether their code is back."""
+        self._early_look = 0
+        self.last_early = 0
+        """The last number given to an early request; each is given once."""
         self.early: defaultdict[SagaId, list[EarlyRequest]] = defaultdict(list)
         self._sagas: dict[SagaId, Saga] = {}
 
@@ -56,6 +63,22 @@ class ShardMemory:
             self.timers.clear(TimerPlace(state.id, state.run, key))
         for key, due in effects.timers_set.items():
             self.timers.set(TimerPlace(state.id, state.run, key), due)
+
+    def know_early(self, early: EarlyRequest) -> None:
+        self.early[early.saga_id].append(early)
+        self.last_early = max(self.last_early, early.number)
+
+    def outdated_early(self, before: int) -> list[EarlyRequest]:
+        """Take those that came before this time: nobody has started their sagas. Looks through them now and then."""
+        if before < self._early_look:
+            return []
+        self._early_look = before + EARLY_LOOK
+        old = [early for kept in self.early.values() for early in kept if early.at < before]
+        for early in old:
+            self.early[early.saga_id].remove(early)
+            if not self.early[early.saga_id]:
+                del self.early[early.saga_id]
+        return old
 
     def forget(self) -> None:
         """Drop everything; no saga's code runs on the way out (L4)."""

@@ -79,7 +79,7 @@ class CoordinatorSide:
                 key = TimerKey(TimerKind(row.kind), row.number)
                 memory.timers.set(TimerPlace(row.id, row.run, key), row.due)
             for early in await self._loading.reads.early(connection, tenure.shard):
-                memory.early[early.saga_id].append(early)
+                memory.know_early(early)
             memory.blocked = await self._loading.reads.blocked_ids(connection, tenure.shard)
 
     def lost(self, tenure: Tenure) -> None:
@@ -105,6 +105,8 @@ class CoordinatorSide:
                 deciding.start(memory, given, record)
             else:
                 deciding.offer(Offer(memory, given, record))
+        for tenure in work:
+            deciding.expire_early(self._memories[tenure])
         await self._commit(deciding, work)
 
     def _read(self, work: Work, turn: Turn) -> Iterable[_Read]:

@@ -105,7 +105,7 @@ def _statements(schema: str) -> dict[str, str]:
         # A saga may continue as a new one within a turn: both have started at the same time, the older one is closed.
         "sagas": f"""
             SELECT DISTINCT ON (row.id) {read(SAGA, "row")} FROM {saga} AS row WHERE row.id = ANY ($1::text[])
-            ORDER BY row.id, row.{IS_OPEN} DESC, row.started_at DESC, row.status = 'x'""",
+            ORDER BY row.id, row.{IS_OPEN} DESC, row.started_at DESC, row.status = '{SagaStatus.CONTINUED}'""",
         "runs": f"SELECT {read(SAGA, 'row')} FROM {wanted} JOIN {saga} AS row ON {same_run}",
         "open_sagas": f"""
             SELECT {read(SAGA, "row")} FROM {saga} AS row

@@ -1,0 +1,180 @@
+"""start, list, show, event and cancel against `sagabus dev`, found by its run.json, with their exit codes."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sagabus.commands.main import main
+from sagabus.commands.subcommand import Exit
+from tests.support.conditions import blocking_until
+from tests.support.dev_host import DevHost
+from tests.support.ports import free_port
+
+ORDER = {
+    "order_id": "ORD-1",
+    "customer_email": "customer@example.com",
+    "items": [{"product_id": "PROD-1", "quantity": 2, "unit_price": "29.99"}],
+    "shipping_address": {"street": "1-2-3", "city": "Shibuya", "postal_code": "150-0001", "country": "Japan"},
+}
+EXPENSE = {"expense_id": "EXP-1", "approver": "ann", "manager": "max"}
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevHost]:
+    with DevHost(tmp_path_factory.mktemp("dev")) as host:
+        yield host
+
+
+@pytest.fixture
+def in_folder(host: DevHost, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of the host, and no settings."""
+    monkeypatch.chdir(host.folder)
+    return host.folder
+
+
+def order(order_id: str, **changes: Any) -> str:
+    address = {**ORDER["shipping_address"], **changes}  # type: ignore[dict-item]
+    return json.dumps({**ORDER, "order_id": order_id, "shipping_address": address})
+
+
+def expense(expense_id: str) -> str:
+    return json.dumps({**EXPENSE, "expense_id": expense_id})
+
+
+def answer(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    """What a command says with --json."""
+    assert main([*words, "--json"]) == Exit.DONE
+    return json.loads(capsys.readouterr().out)
+
+
+def running(capsys: pytest.CaptureFixture[str], id: str) -> None:
+    """Wait until it has asked for its decision."""
+
+    def asked() -> bool:
+        if main(["show", id, "--json"]) != Exit.DONE:
+            capsys.readouterr()
+            return False
+        return [step["status"] for step in json.loads(capsys.readouterr().out)["steps"]] == ["completed"]
+
+    blocking_until(asked)
+
+
+def test_a_saga_from_a_file_to_its_result(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (in_folder / "order.json").write_text(order("ORD-100"))
+    start = ["start", "order_processing", "--id", "ORD-100", "--input", "order.json"]
+    assert main([*start, "--wait"]) == Exit.DONE
+    said = capsys.readouterr().out
+    assert said.startswith("ORD-100 is completed: ")
+    assert "TRACK-ORD-100" in said
+    assert main([*start, "--wait"]) == Exit.DONE  # an equal start is the same saga
+    assert capsys.readouterr().out == said
+    steps = answer(capsys, "show", "ORD-100")["steps"]
+    assert [(step["activity"], step["attempts"]) for step in steps] == [
+        ("inventory.reserve_inventory", 1), ("payment.process_payment", 1), ("shipping.ship_order", 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("in_folder")
+def test_one_that_is_undone_ends_with_1(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.TextIOWrapper(io.BytesIO(order("ORD-101", country="Atlantis").encode()))
+    monkeypatch.setattr("sys.stdin", written)
+    words = ["start", "order_processing", "--id", "ORD-101", "--input", "-", "--wait"]
+    assert main(words) == Exit.ENDED_OTHERWISE
+    assert capsys.readouterr().out == "ORD-101 is compensated: address_not_served: no courier goes to Atlantis\n"
+    assert main(["show", "ORD-101"]) == Exit.DONE
+    text = capsys.readouterr().out
+    assert "done inventory.cancel_reservation" in text
+    assert "done payment.refund_payment" in text
+
+
+@pytest.mark.usefixtures("in_folder")
+def test_an_event_ends_the_wait_of_a_saga(capsys: pytest.CaptureFixture[str]) -> None:
+    accepted = answer(capsys, "start", "expense_approval", "--id", "EXP-102", "--input", expense("EXP-102"))
+    assert accepted["id"] == "EXP-102"
+    running(capsys, "EXP-102")
+    words = ["start", "expense_approval", "--id", "EXP-102", "--input", expense("EXP-102"), "--wait"]
+    assert main([*words, "--timeout", "0.2"]) == Exit.WAITED
+    assert "EXP-102 is running after 0.2 s" in capsys.readouterr().err
+    decision = '{"approved": true, "by": "ann"}'
+    answer(capsys, "event", "EXP-102", "approvals.decided", "--data", decision, "--event-id", "one")
+    assert main(words) == Exit.DONE
+    capsys.readouterr()
+    shown = answer(capsys, "show", "EXP-102", "--history")
+    assert shown["result"] == {"approved": True, "escalated": False}
+    assert [row["kind"] for row in shown["history"]][-2:] == ["event", "ended"]
+    assert main(["show", "EXP-102", "--history"]) == Exit.DONE
+    assert "approvals.decided" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("in_folder")
+def test_a_cancelled_saga_is_undone(capsys: pytest.CaptureFixture[str]) -> None:
+    answer(capsys, "start", "expense_approval", "--id", "EXP-103", "--input", expense("EXP-103"))
+    running(capsys, "EXP-103")
+    assert main(["cancel", "EXP-103", "--reason", "left", "--wait"]) == Exit.DONE
+    assert capsys.readouterr().out == "EXP-103 is cancelled: sagabus.cancelled: left\n"
+
+
+@pytest.mark.usefixtures("in_folder")
+def test_lists_say_what_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    for number in (104, 105):
+        words = ["start", "order_processing", "--id", f"ORD-{number}", "--input", order(f"ORD-{number}"), "--wait"]
+        assert main(words) == Exit.DONE
+    capsys.readouterr()
+    listed = answer(capsys, "list", "--status", "completed", "--saga", "order_processing")
+    assert [one["id"] for one in listed][:2] == ["ORD-105", "ORD-104"]
+    assert main(["list", "--limit", "1"]) == Exit.DONE
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 2  # with the headings
+    assert "more than 1" in said.err
+    assert answer(capsys, "list", "--status", "terminated") == []
+
+
+@pytest.mark.usefixtures("in_folder")
+def test_another_input_under_a_used_id_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["start", "order_processing", "--id", "ORD-106", "--wait", "--input"]
+    assert main([*words, order("ORD-106")]) == Exit.DONE
+    assert main([*words, order("ORD-106", city="Osaka")]) == Exit.REFUSED
+    assert "another input" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("in_folder")
+def test_what_goes_wrong_has_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "ORD-999"]) == Exit.NOT_FOUND
+    assert main(["show", "a/b"]) == Exit.USAGE
+    assert main(["start", "order_processing", "--id", "a/b", "--input", "{}"]) == Exit.USAGE
+    assert main(["start", "order_processing", "--id", "x", "--input", "{nonsense"]) == Exit.USAGE
+    assert main(["list", "--limit", "100000"]) == Exit.REFUSED
+    rejected = ["start", "order_processing", "--id", "ORD-107", "--input", "{}", "--wait", "--timeout", "0.5"]
+    assert main(rejected) == Exit.WAITED
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert "the start was rejected (then it is among the dead letters)" in said
+
+
+def test_without_settings_and_without_a_host_the_cure_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["list"]) == Exit.USAGE
+    assert "SAGABUS_URL is not set" in capsys.readouterr().err
+    monkeypatch.setenv("SAGABUS_URL", f"http://127.0.0.1:{free_port()}")
+    began = time.monotonic()
+    assert main(["list"]) == Exit.UNREACHABLE
+    assert time.monotonic() - began < 10
+    assert "out of reach" in capsys.readouterr().err
+
+
+def test_a_url_leads_to_the_coordinator_from_anywhere(
+    host: DevHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SAGABUS_URL", host.url)
+    assert main(["list"]) == Exit.DONE
+    assert capsys.readouterr().out.startswith("ID ")

@@ -1,0 +1,233 @@
+"""JSON to models and back: what comes in is limited before it is parsed, what goes out is JSON for everybody."""
+
+from __future__ import annotations
+
+import json
+import math
+import string
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, JsonValue, field_validator
+
+from sagabus.contracts import MessageInvalid, codec
+from sagabus.contracts.codec import MAX_DEPTH
+from sagabus.contracts.envelope import MAX_PAYLOAD
+
+
+class Inner(BaseModel):
+    amount: Decimal
+    at: datetime
+    note: str | None = None
+
+
+class Outer(BaseModel):
+    name: str
+    inner: list[Inner]
+    more: dict[str, int] = {}
+
+
+class Anything(BaseModel):
+    value: JsonValue = None
+
+
+class Number(BaseModel):
+    value: float
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(), inner, max_size=5),
+    max_leaves=20,
+)
+moments = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+inners = st.builds(Inner, amount=st.decimals(allow_nan=False, allow_infinity=False, places=2), at=moments)
+outers = st.builds(Outer, name=st.text(), inner=st.lists(inners, max_size=3))
+
+
+@given(outers)
+def test_a_model_comes_back_as_it_was(model: Outer) -> None:
+    data = codec.encode(model)
+    assert codec.decode(Outer, data, what="it") == model
+    assert json.loads(data) == model.model_dump(mode="json")
+
+
+@given(json_values)
+def test_a_value_comes_back_as_it_was(value: Any) -> None:
+    data = codec.encode_value(value)
+    assert codec.decode_value(data) == value == json.loads(data)
+
+
+@given(st.binary(max_size=200) | st.text(alphabet='{}[]",:\\0truefalsn ', max_size=60).map(str.encode))
+def test_any_bytes_are_read_or_refused_with_a_reason(data: bytes) -> None:
+    for read in (lambda: codec.decode_value(data), lambda: codec.decode(Outer, data, what="it")):
+        try:
+            read()
+        except MessageInvalid as error:
+            assert error.reason.startswith("payload.")
+            assert error.message
+
+
+@pytest.mark.parametrize("data", [b"", None, b"null", b"[]", b'"x"', b"{", b"\xff\xfe", b'{"name":1}'])
+def test_what_is_no_such_model_is_refused(data: bytes | None) -> None:
+    with pytest.raises(MessageInvalid, match=r"^it: ") as caught:
+        codec.decode(Outer, data, what="it")
+    assert caught.value.reason == "payload.invalid"
+
+
+def test_the_first_fault_is_named_and_the_others_are_counted() -> None:
+    with pytest.raises(MessageInvalid, match=r"it: inner\.0\.amount: Input should be .*\(and 2 more\)"):
+        codec.decode(Outer, b'{"inner":[{"amount":"x","at":"y"}],"name":null}', what="it")
+    with pytest.raises(MessageInvalid, match="it: value: Field required$"):
+        codec.decode(Number, b"{}", what="it")
+
+
+def test_unknown_fields_are_ignored() -> None:
+    assert codec.decode(Number, b'{"value":1,"later":{"deep":[1]}}', what="it") == Number(value=1)
+
+
+def test_a_validator_that_raises_anything_refuses() -> None:
+    class Strict(BaseModel):
+        value: int
+
+        @field_validator("value")
+        @classmethod
+        def odd(cls, value: int) -> int:
+            return 1 // value
+
+    with pytest.raises(MessageInvalid, match="it: its validator raised ZeroDivisionError"):
+        codec.decode(Strict, b'{"value":0}', what="it")
+
+
+# Limits, before parsing.
+
+
+def test_the_size_is_looked_at_first() -> None:
+    exact = b'"' + b"x" * (MAX_PAYLOAD - 2) + b'"'
+    assert codec.checked(exact) is exact
+    for read in (codec.checked, codec.decode_value, lambda data: codec.decode(Outer, data, what="it")):
+        with pytest.raises(MessageInvalid, match=f"{MAX_PAYLOAD + 1} bytes; the limit is {MAX_PAYLOAD}") as caught:
+            read(exact + b" ")
+        assert caught.value.reason == "payload.too_large"
+
+
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
+def test_the_depth_is_looked_at_before_parsing(opening: bytes, closing: bytes) -> None:
+    def nested(depth: int) -> bytes:
+        return opening * depth + b"1" + closing * depth
+
+    assert codec.decode_value(nested(MAX_DEPTH)) is not None
+    with pytest.raises(MessageInvalid, match=f"nested deeper than {MAX_DEPTH} levels"):
+        codec.checked(nested(MAX_DEPTH + 1))
+    with pytest.raises(MessageInvalid, match="deeper"):
+        codec.decode(Anything, b'{"value":%b}' % nested(MAX_DEPTH), what="it")
+    codec.decode(Anything, b'{"value":%b}' % nested(MAX_DEPTH - 1), what="it")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 200, "\\" + '"' + "[" * 200, '"' + "[{" * 200, "\\" * 3 + '"' + "[" * 200, "]" * 200 + "[" * 150, "\n[" * 150],
+)
+def test_brackets_in_strings_are_not_nesting(text: str) -> None:
+    assert codec.decode_value(codec.encode_value([text, {text: text}])) == [text, {text: text}]
+
+
+def test_many_brackets_side_by_side_are_not_nesting() -> None:
+    wide = [{"a": [1]} for _ in range(1_000)]
+    assert codec.decode_value(codec.encode_value(wide)) == wide
+
+
+@pytest.mark.parametrize(
+    "trick",
+    [
+        b'"\\\\"' + b"[" * 200, b'"\\""' + b"[" * 200, b'["' + b"]" * 200 + b'"' + b",[" * 200,
+        b'{"a":"\\u0022"' + b',"b":[' * 200, b"[1]" * 200 + b"[" * 200,
+    ],
+)  # fmt: skip
+def test_depth_cannot_be_hidden_behind_strings(trick: bytes) -> None:
+    with pytest.raises(MessageInvalid, match="deeper"):
+        codec.checked(trick)
+
+
+def test_closing_first_does_not_get_past_the_parser() -> None:
+    with pytest.raises(MessageInvalid) as caught:
+        codec.decode_value(b"]" * 300 + b"[" * 300)
+    assert caught.value.reason == "payload.not_json"
+
+
+@given(st.text(alphabet='{}[]"\\a', max_size=40))
+def test_depth_is_counted_like_a_scanner_counts_it(text: str) -> None:
+    assert codec._depth(text.encode()) == scanned(text)
+
+
+def scanned(text: str) -> int:
+    depth = deepest = 0
+    quoted = escaped = False
+    for letter in text:
+        if escaped:
+            escaped = False
+        elif quoted:
+            escaped, quoted = letter == "\\", letter != '"'
+        elif letter == '"':
+            quoted = True
+        elif letter in "{[":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif letter in "}]":
+            depth -= 1
+    return deepest
+
+
+# What other languages cannot read.
+
+
+@pytest.mark.parametrize("data", [b'{"value":NaN}', b'{"value":Infinity}', b'{"value":-Infinity}', b'{"value":1,"x":NaN}'])
+def test_nan_and_infinity_are_no_json(data: bytes) -> None:
+    with pytest.raises(MessageInvalid):
+        codec.decode(Number, data, what="it")
+    with pytest.raises(MessageInvalid):
+        codec.decode_value(data)
+
+
+def test_words_like_nan_are_words() -> None:
+    assert codec.decode(Anything, b'{"value":"NaN and Infinity"}', what="it").value == "NaN and Infinity"
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_what_json_has_no_word_for_is_written_as_null(number: float) -> None:
+    assert codec.encode_value({"a": [number]}) == b'{"a":[null]}'
+    assert codec.encode(Number(value=number)) == b'{"value":null}'
+
+
+@pytest.mark.parametrize("data", [rb'"\ud800"', rb'{"a":"\udc00x"}', b'"\xed\xa0\x80"'])
+def test_lone_surrogates_are_refused(data: bytes) -> None:
+    with pytest.raises(MessageInvalid):
+        codec.decode_value(data)
+    with pytest.raises(MessageInvalid):
+        codec.decode(Anything, b'{"value":%b}' % data, what="it")
+
+
+def test_lone_surrogates_are_not_written() -> None:
+    with pytest.raises(ValueError, match="surrogates"):
+        codec.encode_value("\ud800")
+    with pytest.raises(ValueError, match="surrogates"):
+        codec.encode(Anything(value="\ud800"))
+
+
+@given(st.text(alphabet=string.printable + "é€𝄞\0", max_size=20))
+def test_all_other_text_comes_back(text: str) -> None:
+    assert codec.decode_value(codec.encode_value(text)) == text
+
+
+@pytest.mark.parametrize("data", [None, b"", b"null", b"{}", b" null ", b"\n"])
+def test_void_is_read_in_three_forms(data: bytes | None) -> None:
+    assert codec.is_void(data)
+
+
+@pytest.mark.parametrize("data", [b"0", b"[]", b'""', b"false", b'{"a":1}'])
+def test_anything_else_is_not_void(data: bytes) -> None:
+    assert not codec.is_void(data)

@@ -1,0 +1,81 @@
+"""The promise, for sagas of all shapes in a random world: each ends, and is undone exactly as far as it should be."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sagabus.coordinator.core.history import Kind, Row
+from sagabus.coordinator.core.objection import DUPLICATE, LATE, OLD_ATTEMPT
+from sagabus.coordinator.core.status import Outcome, SagaStatus, Undoing
+from tests.core import shapes
+from tests.core.kit import Definition
+from tests.core.restored import forget_all
+from tests.core.world import World
+
+EXAMPLES = 25
+"""For each shape. To hunt, raise it: each costs about a tenth of a second."""
+
+MOST_ACTIONS = 40
+
+
+@pytest.mark.parametrize("code", shapes.ALL, ids=[body._body.__name__ for body in shapes.ALL])
+@given(data=st.data(), forgetful=st.booleans(), actions=st.integers(0, MOST_ACTIONS))
+@settings(max_examples=EXAMPLES, deadline=None)
+def test_the_promise(code: Definition, data: st.DataObject, forgetful: bool, actions: int) -> None:
+    try:
+        world = World.of(code, lambda n: data.draw(st.integers(0, n - 1)), forgetful=forgetful)
+        for _ in range(actions):
+            world.happen()
+        world.settle_down()
+        check(world)
+    finally:
+        forget_all()
+
+
+def check(world: World) -> None:
+    drive = world.drive
+    assert drive.state.is_closed, f"{drive.status}, blocked {drive.state.blocked}, {drive.attention}"
+    late = {step for step in drive.state.steps if f"step {step} " in drive.attention}
+    assert not drive.attention or (late and "succeeded after the saga had ended" in drive.attention)
+    check_effects(world, late)
+    check_order(drive.rows)
+    check_duplicates(world)
+
+
+def check_effects(world: World, late: set[int]) -> None:
+    """What the participants have done, against what the saga says."""
+    for number, step in world.drive.state.steps.items():
+        assert step.outcome is not Outcome.UNKNOWN
+        assert world.undone[number] <= world.done[number] <= 1
+        happened = bool(world.done[number])
+        if number not in late:
+            assert happened == (step.outcome is Outcome.COMPLETED)
+        if step.contract.compensation is None or number in late:
+            assert not world.undone[number]
+        elif world.drive.status == SagaStatus.COMPLETED:
+            assert bool(world.undone[number]) == (step.undoing is Undoing.DONE and happened)
+        else:
+            assert bool(world.undone[number]) == happened, f"step {number}"
+
+
+def check_order(rows: list[Row]) -> None:
+    """U5: what was known as completed when the code ended is undone in reverse order."""
+    ended = next(row.seq for row in rows if row.kind is Kind.ENDED)
+    undone_before = {row.step for row in rows if row.kind is Kind.UNDO and row.seq < ended}
+    known = [row.step for row in rows if row.kind is Kind.STEP_COMPLETED and row.seq < ended]
+    undos = [row.step for row in rows if row.kind is Kind.UNDO and row.seq > ended and row.step in known]
+    undoable = [row.step for row in rows if row.kind is Kind.UNDO_INPUT]
+    assert len(set(undos)) == len(undos)
+    if undos:
+        assert undos == [step for step in reversed(known) if step in undoable and step not in undone_before]
+
+
+def check_duplicates(world: World) -> None:
+    """Whatever was answered once changes nothing when it comes again."""
+    drive = world.drive
+    rows, status = len(drive.rows), drive.status
+    for arrival in world.answered:
+        assert drive.take(arrival) in (DUPLICATE, LATE, OLD_ATTEMPT), arrival
+    assert (len(drive.rows), drive.status, drive.last.short) == (rows, status, [])
