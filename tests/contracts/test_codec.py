@@ -39,8 +39,9 @@ class Number(BaseModel):
     value: float
 
 
+numbers = st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none() | st.booleans() | numbers | st.text(),
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(), inner, max_size=5),
     max_leaves=20,
 )
@@ -65,11 +66,12 @@ def test_a_value_comes_back_as_it_was(value: Any) -> None:
 @given(st.binary(max_size=200) | st.text(alphabet='{}[]",:\\0truefalsn ', max_size=60).map(str.encode))
 def test_any_bytes_are_read_or_refused_with_a_reason(data: bytes) -> None:
     for read in (lambda: codec.decode_value(data), lambda: codec.decode(Outer, data, what="it")):
+        reason = "payload.read"
         try:
             read()
         except MessageInvalid as error:
-            assert error.reason.startswith("payload.")
-            assert error.message
+            reason = error.reason
+        assert reason in ("payload.read", "payload.not_json", "payload.invalid", "payload.too_deep")
 
 
 @pytest.mark.parametrize("data", [b"", None, b"null", b"[]", b'"x"', b"{", b"\xff\xfe", b'{"name":1}'])
@@ -82,7 +84,7 @@ def test_what_is_no_such_model_is_refused(data: bytes | None) -> None:
 def test_the_first_fault_is_named_and_the_others_are_counted() -> None:
     with pytest.raises(MessageInvalid, match=r"it: inner\.0\.amount: Input should be .*\(and 2 more\)"):
         codec.decode(Outer, b'{"inner":[{"amount":"x","at":"y"}],"name":null}', what="it")
-    with pytest.raises(MessageInvalid, match="it: value: Field required$"):
+    with pytest.raises(MessageInvalid, match=r"it: value: Field required$"):
         codec.decode(Number, b"{}", what="it")
 
 
@@ -130,8 +132,11 @@ def test_the_depth_is_looked_at_before_parsing(opening: bytes, closing: bytes) -
 
 @pytest.mark.parametrize(
     "text",
-    ["[" * 200, "\\" + '"' + "[" * 200, '"' + "[{" * 200, "\\" * 3 + '"' + "[" * 200, "]" * 200 + "[" * 150, "\n[" * 150],
-)
+    [
+        "[" * 200, "\\" + '"' + "[" * 200, '"' + "[{" * 200, "\\" * 3 + '"' + "[" * 200, "]" * 200 + "[" * 150,
+        "\n[" * 150,
+    ],
+)  # fmt: skip
 def test_brackets_in_strings_are_not_nesting(text: str) -> None:
     assert codec.decode_value(codec.encode_value([text, {text: text}])) == [text, {text: text}]
 
@@ -185,8 +190,9 @@ def scanned(text: str) -> int:
 # What other languages cannot read.
 
 
-@pytest.mark.parametrize("data", [b'{"value":NaN}', b'{"value":Infinity}', b'{"value":-Infinity}', b'{"value":1,"x":NaN}'])
-def test_nan_and_infinity_are_no_json(data: bytes) -> None:
+@pytest.mark.parametrize("constant", [b"NaN", b"Infinity", b"-Infinity", b'1,"x":NaN', b'1,"x":[-Infinity]'])
+def test_nan_and_infinity_are_no_json(constant: bytes) -> None:
+    data = b'{"value":%b}' % constant
     with pytest.raises(MessageInvalid):
         codec.decode(Number, data, what="it")
     with pytest.raises(MessageInvalid):

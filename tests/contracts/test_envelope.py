@@ -53,7 +53,9 @@ def test_any_bytes_are_unpacked_or_refused(data: bytes) -> None:
     assert all(isinstance(name, str) for name, _ in made)
 
 
-@pytest.mark.parametrize("data", [b"\xff\xff\xff\xfe" * 2, b"\0\0\0\1a", b"\0\0\0\1\xff\0\0\0\0", b"\0\0", b"\x7f\0\0\0"])
+@pytest.mark.parametrize(
+    "data", [b"\xff\xff\xff\xfe" * 2, b"\0\0\0\1a", b"\0\0\0\1\xff\0\0\0\0", b"\0\0", b"\x7f\0\0\0"]
+)
 def test_lengths_that_nobody_wrote_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         unpack_headers(data)
@@ -83,17 +85,18 @@ def test_a_time_of_another_zone_is_the_same_moment() -> None:
 
 def test_the_attributes_of_a_cloud_event() -> None:
     made = cloud_event(id="i", source=b"/sagabus/n", type="t", time=0, subject="S", cause="c")
-    assert made == (
-        ("content-type", b"application/json"),
-        ("ce_specversion", b"1.0"),
-        ("ce_id", b"i"),
-        ("ce_source", b"/sagabus/n"),
-        ("ce_type", b"t"),
-        ("ce_time", b"1970-01-01T00:00:00.000000Z"),
-        ("ce_subject", b"S"),
-        ("ce_correlationid", b"S"),
-        ("ce_causationid", b"c"),
-    )
+    assert dict(made) == {
+        "content-type": b"application/json",
+        "ce_specversion": b"1.0",
+        "ce_id": b"i",
+        "ce_source": b"/sagabus/n",
+        "ce_type": b"t",
+        "ce_time": b"1970-01-01T00:00:00.000000Z",
+        "ce_subject": b"S",
+        "ce_correlationid": b"S",
+        "ce_causationid": b"c",
+    }
+    assert len(made) == 9, "each of them once"
     assert "ce_causationid" not in dict(cloud_event(id="i", source=b"", type="t", time=0, subject="S", cause=None))
 
 

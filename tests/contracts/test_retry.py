@@ -24,7 +24,7 @@ chances = st.floats(0, 1, exclude_max=True)
 
 
 @given(policies, st.integers(1, 10**6), chances)
-def test_a_pause_is_never_longer_than_the_longest_with_its_jitter(policy: RetryPolicy, failures: int, luck: float) -> None:
+def test_a_pause_is_at_most_the_longest_with_its_jitter(policy: RetryPolicy, failures: int, luck: float) -> None:
     pause = policy.pause(failures, luck)
     assert 0 <= pause <= seconds(policy.longest) * (1 + policy.jitter) * 1_000_000 + 1
 
@@ -79,7 +79,7 @@ def test_a_policy_that_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_all_faults_are_named_at_once() -> None:
-    with pytest.raises(DeclarationError, match="first=-1: .*; factor=0: .*; attempts=0: "):
+    with pytest.raises(DeclarationError, match=r"first=-1: .*; factor=0: .*; attempts=0: "):
         RetryPolicy(first=-1, factor=0, attempts=0)
 
 
@@ -120,7 +120,7 @@ def test_nan_is_no_time() -> None:
 
 @pytest.mark.parametrize("pause", [0, -1, math.nan, timedelta(0)])
 def test_copies_want_a_pause_between_them(pause: Any) -> None:
-    with pytest.raises(DeclarationError, match="hot: resend_after=.*: give more than 0 seconds"):
+    with pytest.raises(DeclarationError, match=r"hot: resend_after=.*: give more than 0 seconds"):
         Service("hot", resend_after=pause)
-    with pytest.raises(DeclarationError, match="cool.a: resend_after="):
+    with pytest.raises(DeclarationError, match=r"cool\.a: resend_after="):
         Service("cool").activity("a", Job, resend_after=pause)

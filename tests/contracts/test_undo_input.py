@@ -113,7 +113,7 @@ def test_a_function_may_fill_it_instead() -> None:
     shop = Service("shop")
     undo = shop.compensation("undo", Undo)
     buy = shop.activity(
-        "buy", Input, Output, compensation=undo, compensate_with=lambda input, output: Undo(words=input.order + output.ref)
+        "buy", Input, Output, compensation=undo, compensate_with=lambda input, done: Undo(words=input.order + done.ref)
     )
     assert buy.fill is not None
     assert buy.fill(Input(order="O"), Output(ref="R")) == Undo(words="OR")

@@ -99,28 +99,56 @@ class Service:
 
     @overload
     def activity(
-        self, name: str, input: Callable[P, I], output: None = None, *,
-        compensation: Compensation[..., Any] | None = None, refusals: tuple[str, ...] = (),
-        timeout: Seconds | None = None, resend_after: Seconds | None = None, retry: RetryPolicy | None = None,
+        self,
+        name: str,
+        input: Callable[P, I],
+        output: None = None,
+        *,
+        compensation: Compensation[..., Any] | None = None,
+        refusals: tuple[str, ...] = (),
+        timeout: Seconds | None = None,
+        resend_after: Seconds | None = None,
+        retry: RetryPolicy | None = None,
     ) -> Activity[P, I, None]: ...
     @overload
     def activity(
-        self, name: str, input: Callable[P, I], output: type[O], *,
-        compensation: Compensation[..., Any] | None = None, refusals: tuple[str, ...] = (),
-        timeout: Seconds | None = None, resend_after: Seconds | None = None, retry: RetryPolicy | None = None,
+        self,
+        name: str,
+        input: Callable[P, I],
+        output: type[O],
+        *,
+        compensation: Compensation[..., Any] | None = None,
+        refusals: tuple[str, ...] = (),
+        timeout: Seconds | None = None,
+        resend_after: Seconds | None = None,
+        retry: RetryPolicy | None = None,
     ) -> Activity[P, I, O]: ...
     @overload
     def activity(
-        self, name: str, input: Callable[P, I], output: type[O], *,
-        compensation: Compensation[..., C], compensate_with: Callable[[I, O], C], refusals: tuple[str, ...] = (),
-        timeout: Seconds | None = None, resend_after: Seconds | None = None, retry: RetryPolicy | None = None,
+        self,
+        name: str,
+        input: Callable[P, I],
+        output: type[O],
+        *,
+        compensation: Compensation[..., C],
+        compensate_with: Callable[[I, O], C],
+        refusals: tuple[str, ...] = (),
+        timeout: Seconds | None = None,
+        resend_after: Seconds | None = None,
+        retry: RetryPolicy | None = None,
     ) -> Activity[P, I, O]: ...
     def activity(
-        self, name: str, input: Callable[..., Any], output: Any = None, *,
+        self,
+        name: str,
+        input: Callable[..., Any],
+        output: Any = None,
+        *,
         compensation: Compensation[..., Any] | None = None,
         compensate_with: Callable[[Any, Any], BaseModel] | None = None,
-        refusals: tuple[str, ...] = (), timeout: Seconds | None = None,
-        resend_after: Seconds | None = None, retry: RetryPolicy | None = None,
+        refusals: tuple[str, ...] = (),
+        timeout: Seconds | None = None,
+        resend_after: Seconds | None = None,
+        retry: RetryPolicy | None = None,
     ) -> Activity[..., Any, Any]:
         """Declare an activity. Left out, retry is 5 attempts, 1 s doubling to 30 s.
 

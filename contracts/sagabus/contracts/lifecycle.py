@@ -61,9 +61,7 @@ def rejection_message(
     *, namespace: str, source: bytes, type: LifecycleType, saga_id: str, body: bytes, time: int, cause: str, shard: int
 ) -> Message:
     """A request that had no effect. Without `ce_sequence`: match it by `ce_causationid`."""
-    headers = cloud_event(
-        id=f"{cause}:rejected", source=source, type=type, time=time, subject=saga_id, cause=cause
-    )
+    headers = cloud_event(id=f"{cause}:rejected", source=source, type=type, time=time, subject=saga_id, cause=cause)
     return Message(names.events_topic(namespace), saga_id.encode(), body, headers, saga_id, shard)
 
 

@@ -160,9 +160,7 @@ def raw_message(
 ) -> Message:
     """Any request from its JSON form. Raises MessageInvalid for an unknown type."""
     kind = _type(str(body.get("type")), None)
-    return _message(
-        body, kind, saga_id=saga_id, namespace=namespace, message_id=message_id, source=source, time=time
-    )
+    return _message(body, kind, saga_id=saga_id, namespace=namespace, message_id=message_id, source=source, time=time)
 
 
 def _message(

@@ -1,7 +1,6 @@
 """What a saga author uses: `@saga`, the context, and the errors of a step."""
 
 from sagabus.contracts.errors import ActivityError, ActivityFailed, ActivityTimedOut
-
 from sagabus.coordinator.context import SagaContext
 from sagabus.coordinator.core.call import Call
 from sagabus.coordinator.definition import SagaDefinition, saga

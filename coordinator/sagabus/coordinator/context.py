@@ -1,4 +1,4 @@
-"""What a saga's author holds while the saga runs. Every method is for the code of this saga alone, while it is running."""
+"""What a saga's author holds while the saga runs. Every method is for this saga's code alone, while it runs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel
+
 from sagabus.contracts import Command, Event, EventType, RetryPolicy, Seconds
 from sagabus.contracts.envelope import moment
 from sagabus.contracts.errors import DeclarationError
-
 from sagabus.coordinator.core.call import Call
 from sagabus.coordinator.core.program import Program
 
 E = TypeVar("E", bound=BaseModel)
-O = TypeVar("O", bound=BaseModel | None)
+O = TypeVar("O", bound=BaseModel | None)  # noqa: E741
 
 _LOG = logging.getLogger("sagabus.saga")
 
@@ -30,7 +30,7 @@ class SagaLog(logging.LoggerAdapter[logging.Logger]):
         super().__init__(_LOG, {"saga_id": program.id})
         self._program = program
 
-    def isEnabledFor(self, level: int) -> bool:
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802
         return not self._program.quiet and super().isEnabledFor(level)
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
@@ -67,7 +67,7 @@ class SagaContext:
         abandon: "keep" leaves a step that was given up as it is. Awaiting raises ActivityFailed, ActivityTimedOut.
         """
         if not isinstance(command, Command):
-            raise TypeError(f"ctx.call() takes a filled-in command such as {command!r}(...), not {type(command).__name__}")
+            raise TypeError(f"ctx.call() takes a command, {command!r} filled in, not a {type(command).__name__}")
         return self._program.call(command, timeout=timeout, resend_after=resend_after, retry=retry, abandon=abandon)
 
     def event(self, event: EventType[..., E], /) -> Coroutine[Any, Any, E]:
@@ -75,9 +75,9 @@ class SagaContext:
         return self._program.event(event)
 
     def publish(self, event: Event[BaseModel], /, *, key: str | None = None) -> None:
-        """Tell the world, in the transaction of this turn. key: the record's, instead of the declared field or saga id."""
+        """Tell the world, in the turn's transaction. key: in place of the declared field or the saga id."""
         if event.type.topic is None:
-            raise DeclarationError(f"event {event.type.name} has no topic; declare it with Service.event, or give a topic")
+            raise DeclarationError(f"event {event.type.name} has no topic; declare it with Service.event")
         self._program.publish(event.type, event.data, key)
 
     def now(self) -> datetime:

@@ -10,15 +10,15 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from pydantic import BaseModel, create_model
+
 from sagabus.contracts import DeclarationError, SagaType, Seconds, Start, codec, names
 from sagabus.contracts.activity import model_type
-
 from sagabus.coordinator.context import SagaContext
 from sagabus.coordinator.core.program import Program
 
 P = ParamSpec("P")
-I = TypeVar("I", bound=BaseModel)
-O = TypeVar("O", bound=BaseModel | None)
+I = TypeVar("I", bound=BaseModel)  # noqa: E741
+O = TypeVar("O", bound=BaseModel | None)  # noqa: E741
 
 Body = Callable[[SagaContext, I], Coroutine[Any, Any, O]]
 
@@ -26,7 +26,9 @@ Body = Callable[[SagaContext, I], Coroutine[Any, Any, O]]
 class SagaDefinition(Generic[I, O]):
     """One version of a saga. `fingerprint` changes with its source and with Python's minor version (H7)."""
 
-    def __init__(self, contract: SagaType[..., I, O], body: Body[I, O], *, version: int, timeout: Seconds | None) -> None:
+    def __init__(
+        self, contract: SagaType[..., I, O], body: Body[I, O], *, version: int, timeout: Seconds | None
+    ) -> None:
         self.contract = contract
         self.name = contract.name
         self.version = version
@@ -91,13 +93,14 @@ def _contract(name: str, body: Callable[..., Any]) -> SagaType[..., Any, Any]:
     try:
         hints = typing.get_type_hints(body)
     except NameError as error:
-        raise DeclarationError(f"saga {name}: {error}; its annotations must be importable at the module's top") from error
+        raise DeclarationError(f"saga {name}: {error}; import what it annotates at the module's top") from error
     parameters = [p.name for p in inspect.signature(body).parameters.values()]
     if len(parameters) != 2 or parameters[1] not in hints or "return" not in hints:
         raise DeclarationError(f"saga {name}: annotate it as (ctx: SagaContext, input: Model) -> Model or None")
     output = hints["return"]
     result = None if output is type(None) else model_type(output, f"saga {name}")
-    return SagaType(names.local_name(name, "saga"), model_type(hints[parameters[1]], f"saga {name}"), cast("Any", result))
+    input = model_type(hints[parameters[1]], f"saga {name}")
+    return SagaType(names.local_name(name, "saga"), input, cast("Any", result))
 
 
 def _fingerprint(body: Callable[..., Any], version: int) -> str:

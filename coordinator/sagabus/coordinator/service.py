@@ -1,6 +1,6 @@
 """The coordinator as a service: the one place where its parts are put together.
 
-    Kafka -> Subscription -> Ownership -> CoordinatorSide -> core -> Turn -> PostgreSQL -> Relay -> Kafka
+Kafka -> Subscription -> Ownership -> CoordinatorSide -> core -> Turn -> PostgreSQL -> Relay -> Kafka
 """
 
 from __future__ import annotations
@@ -13,6 +13,14 @@ from typing import Any, Final
 from sagabus.contracts import names
 from sagabus.contracts.envelope import Message
 from sagabus.contracts.errors import DeclarationError, SagabusError
+from sagabus.coordinator import http
+from sagabus.coordinator.definition import SagaDefinition
+from sagabus.coordinator.shard.loading import Definitions, Loading
+from sagabus.coordinator.shard.side import CoordinatorSide
+from sagabus.coordinator.store.migrations import migrate, schema_is_current
+from sagabus.coordinator.store.read import Reads
+from sagabus.coordinator.store.tables import coordinator_tables
+from sagabus.coordinator.store.write import Store
 from sagabus.messaging.backing import Backing, find_backing
 from sagabus.messaging.database import Database
 from sagabus.messaging.dead_letter import DeadLetters
@@ -22,15 +30,6 @@ from sagabus.messaging.partition import partition_of
 from sagabus.messaging.settings import Settings
 from sagabus.messaging.subscription import Subscription, SubscriptionListener
 from sagabus.messaging.topic_admin import TopicSpec
-
-from sagabus.coordinator import http
-from sagabus.coordinator.definition import SagaDefinition
-from sagabus.coordinator.shard.loading import Definitions, Loading
-from sagabus.coordinator.shard.side import CoordinatorSide
-from sagabus.coordinator.store.migrations import migrate, schema_is_current
-from sagabus.coordinator.store.read import Reads
-from sagabus.coordinator.store.tables import coordinator_tables
-from sagabus.coordinator.store.write import Store
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +81,7 @@ class Coordinator:
             dead_letters=DeadLetters(topic=names.dead_letters_topic(namespace), by=names.OWN_SERVICE),
             partitions=partitions,
             closed=self.closings.closed,
-            sooner=lambda: ownership.wake(),
+            sooner=lambda: ownership.wake(),  # noqa: PLW0108    # made below
         )
         ownership = Ownership(
             kafka=self._kafka,

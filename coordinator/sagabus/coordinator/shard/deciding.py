@@ -18,9 +18,6 @@ from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.lifecycle import LifecycleType, rejection_message
 from sagabus.contracts.names import RunId, SagaId
 from sagabus.contracts.requests import Request
-from sagabus.messaging.tenure import Tenure
-from sagabus.messaging.turn import Turn
-
 from sagabus.coordinator.core.decide import Saga
 from sagabus.coordinator.core.effects import IN_MEMORY, Effects
 from sagabus.coordinator.core.history import Arrival, Kind
@@ -31,6 +28,8 @@ from sagabus.coordinator.shard.memory import ShardMemory
 from sagabus.coordinator.shard.reading import Input, read
 from sagabus.coordinator.store.rows import EarlyRequest, SagaKey, SagaRow, TimerRef
 from sagabus.coordinator.store.write import Writes
+from sagabus.messaging.tenure import Tenure
+from sagabus.messaging.turn import Turn
 
 EARLY_LIMIT: Final = 100
 """Requests kept for an id that has not been started; producers overtake each other, but not without end."""
@@ -125,14 +124,14 @@ class Deciding:
     ) -> None:
         body = codec.encode_value({"saga_id": saga_id, "error": {"code": code, "message": message}})
         self.turn.send(tenure, rejection_message(
-            namespace=self.loading.namespace, source=source_of(self.loading.namespace), type=type, saga_id=saga_id, body=body,
-            time=self.now, cause=cause, shard=tenure.shard,
+            namespace=self.loading.namespace, source=source_of(self.loading.namespace), type=type, saga_id=saga_id,
+            body=body, time=self.now, cause=cause, shard=tenure.shard,
         ))  # fmt: skip
 
     def offer(self, offer: Offer) -> None:
         """An input for a saga that is there, or not yet."""
-        given = offer.input
-        saga = self.by_id.get(given.saga_id) if given.run is None else self.by_key.get(SagaKey(given.saga_id, given.run))
+        given, id, run = offer.input, offer.input.saga_id, offer.input.run
+        saga = self.by_id.get(id) if run is None else self.by_key.get(SagaKey(id, run))
         if saga is None:
             self._without_saga(offer)
             return

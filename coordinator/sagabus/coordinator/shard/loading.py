@@ -9,8 +9,6 @@ from typing import Any
 from sagabus.contracts.commands import Addresses
 from sagabus.contracts.envelope import source_of, unpack_headers
 from sagabus.contracts.names import RunId, SagaId
-from sagabus.messaging.database import Connection
-
 from sagabus.coordinator.core.decide import Saga
 from sagabus.coordinator.core.history import Row
 from sagabus.coordinator.core.replay import restore
@@ -19,6 +17,7 @@ from sagabus.coordinator.core.status import SagaStatus
 from sagabus.coordinator.definition import SagaDefinition
 from sagabus.coordinator.store.read import Reads
 from sagabus.coordinator.store.rows import SagaKey, SagaRow
+from sagabus.messaging.database import Connection
 
 
 class Definitions:
@@ -34,7 +33,7 @@ class Definitions:
         return self._newest.get(name)
 
     def of(self, name: str, version: int) -> SagaDefinition[Any, Any] | None:
-        """The version under which a saga was started; one that waits for its definition (version 0) takes the newest."""
+        """The version under which a saga was started; version 0 waits for its definition and takes the newest."""
         return self._newest.get(name) if version == 0 else self._all.get((name, version))
 
 

@@ -10,7 +10,6 @@ from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.names import CommandKind, RunId, SagaId, replying_service
 from sagabus.contracts.replies import ReplyKind, read_reply
 from sagabus.contracts.requests import Request, RequestType, read_request
-
 from sagabus.coordinator.core.history import Arrival, Kind
 
 _DO, _UNDO, _SETTLE = CommandKind.DO, CommandKind.UNDO, CommandKind.SETTLE

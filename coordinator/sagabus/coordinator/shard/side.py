@@ -17,13 +17,6 @@ from sagabus.contracts.envelope import Record
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.names import SagaId
 from sagabus.contracts.requests import Request
-from sagabus.messaging.database import Connection, Database
-from sagabus.messaging.dead_letter import DeadLetters
-from sagabus.messaging.forward import forwarded
-from sagabus.messaging.partition import partition_of
-from sagabus.messaging.tenure import Tenure
-from sagabus.messaging.turn import Turn
-
 from sagabus.coordinator.core.decide import Saga
 from sagabus.coordinator.core.effects import TimerKey, TimerKind
 from sagabus.coordinator.core.history import Arrival, Kind
@@ -34,6 +27,12 @@ from sagabus.coordinator.shard.reading import Input, read
 from sagabus.coordinator.shard.timers import TimerPlace
 from sagabus.coordinator.store.rows import SagaKey
 from sagabus.coordinator.store.write import Store
+from sagabus.messaging.database import Connection, Database
+from sagabus.messaging.dead_letter import DeadLetters
+from sagabus.messaging.forward import forwarded
+from sagabus.messaging.partition import partition_of
+from sagabus.messaging.tenure import Tenure
+from sagabus.messaging.turn import Turn
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +44,10 @@ Closed = Callable[[Iterable[SagaId]], None]
 
 
 class CoordinatorSide:
-    """Implements `sagabus.messaging.ports.Side`. clock: seconds since 1970. closed: told after the commit. sooner: told when a timer is due before all others."""
+    """Implements `sagabus.messaging.ports.Side`. clock: seconds since 1970.
+
+    closed: told of sagas after the commit that closed them. sooner: told when the next timer has become another one.
+    """
 
     def __init__(
         self,
@@ -187,9 +189,10 @@ class CoordinatorSide:
             deciding.known(saga)
             deciding.touch(saga, ids[saga.state.id])
         for memory, given, _ in offers:
-            if isinstance(given, Input) and given.run and given.saga_id in found:
-                if found[given.saga_id].state.run != given.run:
-                    keys[SagaKey(given.saga_id, given.run)] = memory
+            saga_found = found.get(given.saga_id)
+            run = given.run if isinstance(given, Input) else None
+            if saga_found is not None and run is not None and saga_found.state.run != run:
+                keys[SagaKey(given.saga_id, run)] = memory
         if keys:
             for key, saga in (await self._loading.by_key(connection, list(keys), now=deciding.now)).items():
                 deciding.by_key[key] = saga

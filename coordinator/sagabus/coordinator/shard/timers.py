@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sagabus.contracts.names import RunId, SagaId
-
 from sagabus.coordinator.core.effects import TimerKey
 
 
