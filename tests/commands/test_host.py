@@ -45,47 +45,47 @@ def alive(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
-async def test_it_is_found_by_settings_while_it_runs_and_gone_afterwards(tmp_path: Path) -> None:
-    async with hosting(tmp_path, http="127.0.0.1:8099") as host:
+async def test_it_is_found_by_settings_while_it_runs_and_gone_afterwards(folder: Path) -> None:
+    async with hosting(folder, http="127.0.0.1:8099") as host:
         backing = find_backing(load_settings())
         assert backing == host.backing
         assert backing.url == "http://127.0.0.1:8099"
-        assert await backing.kafka.cluster_id() == (read_run(tmp_path) or backing.run).bus  # type: ignore[union-attr]
+        assert await backing.kafka.cluster_id() == (read_run(folder) or backing.run).bus  # type: ignore[union-attr]
         connection = await asyncpg.connect(backing.settings.database)
         await connection.execute("CREATE TABLE kept (n int)")
         await connection.close()
-        server = EmbeddedPostgres(tmp_path).pid
+        server = EmbeddedPostgres(folder).pid
         assert server is not None
     assert not alive(server)
-    assert read_run(tmp_path) is None
+    assert read_run(folder) is None
     assert not [name for name in os.environ if name.startswith("SAGABUS_")]
-    async with hosting(tmp_path, http="off") as host:
+    async with hosting(folder, http="off") as host:
         connection = await asyncpg.connect(host.backing.settings.database)
         assert await connection.fetchval("SELECT count(*) FROM kept") == 0
         await connection.close()
-    async with hosting(tmp_path, http="off", fresh=True) as host:
+    async with hosting(folder, http="off", fresh=True) as host:
         connection = await asyncpg.connect(host.backing.settings.database)
         assert await connection.fetchval("SELECT to_regclass('kept')") is None
         await connection.close()
 
 
-async def test_a_second_host_in_the_folder_is_refused(tmp_path: Path) -> None:
-    async with hosting(tmp_path, http="off"):
+async def test_a_second_host_in_the_folder_is_refused(folder: Path) -> None:
+    async with hosting(folder, http="off"):
         said = rf"another host \(process {os.getpid()}\) runs in .*: stop it first"
         with pytest.raises(Failed, match=said) as failure:
-            async with hosting(tmp_path, http="off", fresh=True):
+            async with hosting(folder, http="off", fresh=True):
                 raise AssertionError
         assert failure.value.exit is Exit.REFUSED
-        assert read_run(tmp_path) is not None
+        assert read_run(folder) is not None
 
 
-async def test_an_error_within_leaves_nothing_running(tmp_path: Path) -> None:
+async def test_an_error_within_leaves_nothing_running(folder: Path) -> None:
     left: list[int | None] = []
 
     async def fails() -> None:
-        async with hosting(tmp_path, http="off") as host:
+        async with hosting(folder, http="off") as host:
             child = host.start_child("coordinator", "sagabus.shop.order_processing", name="coordinator")
-            left.extend((EmbeddedPostgres(tmp_path).pid, child.pid))
+            left.extend((EmbeddedPostgres(folder).pid, child.pid))
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -93,24 +93,23 @@ async def test_an_error_within_leaves_nothing_running(tmp_path: Path) -> None:
     assert [pid is not None and alive(pid) for pid in left] == [False, False]
 
 
-async def test_a_cancelled_start_leaves_nothing_running(tmp_path: Path) -> None:
+async def test_a_cancelled_start_leaves_nothing_running(folder: Path) -> None:
     async def host() -> None:
-        async with hosting(tmp_path, http="off"):
+        async with hosting(folder, http="off"):
             await asyncio.Event().wait()
 
     task = asyncio.create_task(host())
-    await until((tmp_path / "postgres").exists, what="the database is being made")
+    await until((folder / "postgres").exists, what="the database is being made")
     task.cancel()
     await asyncio.wait([task])
     assert task.cancelled()
-    assert EmbeddedPostgres(tmp_path).pid is None
+    assert EmbeddedPostgres(folder).pid is None
 
 
-async def test_a_killed_host_takes_its_children_with_it_and_its_database_is_adopted(tmp_path: Path) -> None:
-    folder = tmp_path / "host"
+async def test_a_killed_host_takes_its_children_with_it_and_its_database_is_adopted(folder: Path) -> None:
     log = folder / "coordinator.log"
     command = [sys.executable, "-c", HOSTING, str(folder)]
-    with Child(command, folder=tmp_path, name="host", environment=clean({})) as host:
+    with Child(command, folder=folder, name="host", environment=clean({})) as host:
         said = await host.says("child")
         child = int(said.split()[1])
         server = EmbeddedPostgres(folder).pid
@@ -129,12 +128,12 @@ async def test_a_killed_host_takes_its_children_with_it_and_its_database_is_adop
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_dev_ends_in_order_on_a_signal(tmp_path: Path, number: int) -> None:
-    with DevHost(tmp_path) as dev:
-        server = EmbeddedPostgres(tmp_path / ".sagabus").pid
+def test_dev_ends_in_order_on_a_signal(folder: Path, number: int) -> None:
+    with DevHost(folder) as dev:
+        server = EmbeddedPostgres(folder / ".sagabus").pid
         assert server is not None
         dev.process.send(number)
         assert dev.process.blocking_end() == Exit.DONE
     assert not alive(server)
     assert "Traceback" not in dev.process.stderr
-    assert not (tmp_path / ".sagabus" / "run.json").exists()
+    assert not (folder / ".sagabus" / "run.json").exists()

@@ -15,6 +15,7 @@ from sagabus.commands.main import main
 from sagabus.commands.subcommand import Exit
 from tests.support.conditions import blocking_until
 from tests.support.dev_host import DevHost
+from tests.support.folders import data_folder
 from tests.support.ports import free_port
 
 ORDER = {
@@ -27,8 +28,8 @@ EXPENSE = {"expense_id": "EXP-1", "approver": "ann", "manager": "max"}
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevHost]:
-    with DevHost(tmp_path_factory.mktemp("dev")) as host:
+def host() -> Iterator[DevHost]:
+    with data_folder() as folder, DevHost(folder) as host:
         yield host
 
 

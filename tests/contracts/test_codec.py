@@ -83,7 +83,7 @@ def test_what_is_no_such_model_is_refused(data: bytes | None) -> None:
 
 def test_the_first_fault_is_named_and_the_others_are_counted() -> None:
     with pytest.raises(MessageInvalid, match=r"it: inner\.0\.amount: Input should be .*\(and 2 more\)"):
-        codec.decode(Outer, b'{"inner":[{"amount":"x","at":"y"}],"name":null}', what="it")
+        codec.decode(Outer, b'{"inner":[{"amount":"x","at":"y","note":5}],"name":"n"}', what="it")
     with pytest.raises(MessageInvalid, match=r"it: value: Field required$"):
         codec.decode(Number, b"{}", what="it")
 

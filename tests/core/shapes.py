@@ -98,4 +98,22 @@ async def tidy(ctx: SagaContext, order: Order) -> Result:
     return Result(refs=[reserved.ref, charged.ref])
 
 
-ALL = (sequential, gathered, grouped, impatient, in_a_hurry, forgiving, sleepy, awaiting, tidy)
+@saga("saga")
+async def racing(ctx: SagaContext, order: Order) -> Result:
+    """The first of three wins, within a minute; the others are given up."""
+    runners = [asyncio.create_task(ctx.call(one(order=order.order))) for one in (reserve, charge, ship)]
+    done, others = await asyncio.wait(runners, timeout=60, return_when=asyncio.FIRST_COMPLETED)
+    for other in others:
+        other.cancel()
+    refs = [each.result().ref for each in done]
+    shielded = asyncio.shield(ctx.call(count(order=order.order)))
+    try:
+        refs.append((await asyncio.wait_for(shielded, 60)).ref)
+    except TimeoutError:
+        refs.append("late")
+    last = [ctx.call(one(order=order.order)) for one in (reserve, charge)]
+    refs += [(await first).ref for first in asyncio.as_completed(last)]
+    return Result(refs=refs)
+
+
+ALL = (sequential, gathered, grouped, impatient, in_a_hurry, forgiving, sleepy, awaiting, tidy, racing)

@@ -14,6 +14,7 @@ from sagabus.coordinator.core.objection import CLOSED, DUPLICATE
 from sagabus.coordinator.core.program import Program
 from sagabus.coordinator.core.status import SagaStatus
 from tests.core.kit import T0, Drive
+from tests.core.restored import forget_all
 from tests.core.shapes import awaiting, sequential
 from tests.core.trade import Order, Paid, Result, check, paid, reserve
 
@@ -167,14 +168,16 @@ def test_a_waiter_waits_for_a_name_and_each_reads_with_its_own_model() -> None:
 
 
 def test_h5_too_many_unconsumed_events_are_attention_and_all_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sagabus.coordinator.core.decide.MAX_EVENTS", 3)
-    drive = Drive(two_payments).start()
-    for amount in range(5):
-        drive.event(paid, Paid(amount=amount))
-        assert bool(drive.attention) == (amount >= 3)
-    assert drive.all.told.count("saga.attention") == 1
-    drive.completed(1)
-    assert drive.result == {"refs": ["0", "1"]}
+    with monkeypatch.context() as patch:
+        patch.setattr("sagabus.coordinator.core.decide.MAX_EVENTS", 3)
+        drive = Drive(two_payments).start()
+        for amount in range(5):
+            drive.event(paid, Paid(amount=amount))
+            assert bool(drive.attention) == (amount >= 3)
+        assert drive.all.told.count("saga.attention") == 1
+        drive.completed(1)
+        assert drive.result == {"refs": ["0", "1"]}
+        forget_all()
 
 
 def test_h5_too_many_bytes_of_events_are_attention() -> None:

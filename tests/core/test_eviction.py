@@ -249,11 +249,24 @@ def test_l4_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
             await asyncio.sleep(0)
             del failed, unread, both, waiting, later
 
-    commands = suspended(saga)
-    commands.loop.evict()
-    del commands
+    commands = Commands()
+    main, loop = commands.loop.start(saga(commands)), commands.loop
+    loop.pump(0)
+    loop.evict()
+    del commands, main
     gc.collect()
-    assert capfd.readouterr() == ("", "")
+    assert (loop.errors, capfd.readouterr()) == ([], ("", ""))
+
+
+def test_l4_a_saga_that_has_ended_is_evicted_like_any_other() -> None:
+    async def saga(commands: Commands) -> None:
+        pass
+
+    commands = suspended(saga)
+    assert commands.loop.tasks() == []
+    commands.loop.evict()
+    with pytest.raises(SagaEvicted):
+        commands.loop.check()
 
 
 def test_l4_a_task_that_has_not_begun_never_begins() -> None:

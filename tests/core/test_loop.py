@@ -619,7 +619,13 @@ def test_a_base_exception_ends_up_in_failure_and_stops_the_saga(
     def fails_too() -> None:
         raise error
 
+    async def bystander() -> None:
+        await answer
+        log.append("went on")
+
     async def saga() -> None:
+        waiting = asyncio.create_task(bystander())
+        await asyncio.sleep(0)
         if where == "main":
             await fails()
         elif where == "child":
@@ -627,13 +633,13 @@ def test_a_base_exception_ends_up_in_failure_and_stops_the_saga(
             del child
         else:
             loop.call_soon(fails_too)
-        for _ in range(5):
-            await asyncio.sleep(0)
-        log.append("went on")
+        await waiting
 
+    answer = loop.create_future()
     loop.start(saga())
     loop.pump(0)
     assert loop.failure is error
+    loop.resolve(answer, None)
     loop.pump(1)
     assert log == []
 

@@ -42,6 +42,7 @@ def check(world: World) -> None:
     check_effects(world, late)
     check_order(drive.rows)
     check_duplicates(world)
+    drive.check_count()
 
 
 def check_effects(world: World, late: set[int]) -> None:

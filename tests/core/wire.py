@@ -37,10 +37,12 @@ class Sent:
     head: CommandHead
     service: str
     body: bytes
+    cause: str
 
     @classmethod
     def of(cls, message: Message) -> Sent:
-        return cls(read_command(as_read(message)), message.topic.removesuffix(".commands"), message.value or b"")
+        cause = dict(message.headers)["ce_causationid"].decode()
+        return cls(read_command(as_read(message)), message.topic.removesuffix(".commands"), message.value or b"", cause)
 
     @property
     def short(self) -> str:
@@ -55,11 +57,13 @@ class Lifecycle:
     type: str
     sequence: int
     body: dict[str, Any]
+    cause: str | None
 
     @classmethod
     def of(cls, message: Message) -> Lifecycle:
-        headers = dict(message.headers)
-        return cls(headers["ce_type"].decode(), int(headers["ce_sequence"]), json.loads(message.value or b""))
+        headers = {name: value.decode() for name, value in message.headers}
+        body = json.loads(message.value or b"")
+        return cls(headers["ce_type"], int(headers["ce_sequence"]), body, headers.get("ce_causationid"))
 
 
 @dataclass(slots=True)

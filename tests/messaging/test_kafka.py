@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from sagabus.messaging.embedded_kafka import EmbeddedKafka
 from sagabus.messaging.kafka import Bus, Kafka
 from sagabus.messaging.kafka_connection import KafkaConnection, KafkaRefused, KafkaUnreachable
 from sagabus.messaging.run_file import Run
-from sagabus.messaging.settings import Settings, SettingsError
+from sagabus.messaging.settings import Settings, SettingsError, load_settings
+from sagabus.messaging.subscription import Subscription
 from sagabus.messaging.topic_admin import TopicSpec
-from tests.messaging.clusters import real_kafka
+from tests.messaging.clusters import Listener, message, publish, real_kafka, running
 from tests.support.conditions import until
 from tests.support.kafka_broker import KafkaBroker
 from tests.support.kafka_installation import KafkaInstallation
@@ -132,9 +133,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A self-signed certificate with its key, in PEM."""
     folder = tmp_path_factory.mktemp("certificate")
     files = {"kafka_cert_file": str(folder / "cert.pem"), "kafka_key_file": str(folder / "key.pem")}
+    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     made = ["-keyout", files["kafka_key_file"], "-out", files["kafka_cert_file"]]
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    subprocess.run([*command, *made], check=True, capture_output=True)
+    subprocess.run([*command, *names, *made], check=True, capture_output=True)
     return files | {"kafka_ca_file": files["kafka_cert_file"]}
 
 
@@ -190,3 +192,56 @@ def test_file_that_holds_no_certificate_is_named(tmp_path: Path, certificate: di
         _ = connection(kafka_security="tls", kafka_ca_file=str(wrong)).ssl_context
     with pytest.raises(SettingsError, match=r"SAGABUS_KAFKA_CERT_FILE=.*cert\.pem"):
         _ = connection(kafka_security="tls", **certificate | {"kafka_key_file": str(wrong)}).ssl_context
+
+
+class SecureBroker(KafkaBroker):
+    """A broker with a second listener that demands TLS and a password."""
+
+    def __init__(self, installation: KafkaInstallation, folder: Path, certificate: Mapping[str, str]) -> None:
+        super().__init__(installation, folder)
+        self.secure = f"127.0.0.1:{free_port()}"
+        self._key_and_certificate = folder / "broker.pem"
+        parts = (certificate["kafka_key_file"], certificate["kafka_cert_file"])
+        self._key_and_certificate.write_text("".join(Path(part).read_text() for part in parts))
+
+    def _own_properties(self) -> dict[str, object]:
+        plain = super()._own_properties()
+        login = "org.apache.kafka.common.security.plain.PlainLoginModule"
+        return plain | {
+            "listeners": f"{plain['listeners']},SECURE://{self.secure}",
+            "advertised.listeners": f"{plain['advertised.listeners']},SECURE://{self.secure}",
+            "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL",
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": self._key_and_certificate,
+            "sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.secure.plain.sasl.jaas.config": f'{login} required user_me="hunter2";',
+        }
+
+
+async def test_broker_that_demands_tls_and_a_password(
+    kafka_installation: KafkaInstallation, tmp_path: Path, certificate: dict[str, str], namespace: str
+) -> None:
+    broker = SecureBroker(kafka_installation, tmp_path, certificate)
+    with broker:
+        right: dict[str, Any] = {
+            "kafka": broker.secure,
+            "kafka_security": "sasl_tls",
+            "kafka_ca_file": certificate["kafka_ca_file"],
+            "kafka_sasl_mechanism": "PLAIN",
+            "kafka_username": "me",
+            "kafka_password": "hunter2",
+        }
+        cluster = Kafka(load_settings(require=("kafka",), **right))
+        await cluster.wait_until_reachable(patience=10)
+        assert await cluster.cluster_id() == broker.cluster_id
+        await cluster.create_topics({namespace: TopicSpec(2)})
+        await publish(cluster, message(namespace, 1))
+        listener = Listener()
+        async with running(Subscription(cluster, group=namespace, topics=[namespace], listener=listener)):
+            await listener.has(1)
+        with pytest.raises(KafkaRefused, match="do not trust each other"):
+            await Kafka(Settings(**right | {"kafka_password": "wrong"})).wait_until_reachable()
+        with pytest.raises(KafkaRefused, match="do not trust each other"):
+            await Kafka(Settings(**right | {"kafka_ca_file": ""})).wait_until_reachable()
+        with pytest.raises(KafkaUnreachable):
+            await real_kafka(broker.secure).wait_until_reachable(patience=0)

@@ -153,6 +153,26 @@ async def test_s2_a_commit_that_was_not_heard_of_is_not_repeated(world: World, b
     await until(lambda: bus.recorder.sent[-1:] and bus.recorder.sent[-1].value == b"d")
 
 
+async def test_a_shard_whose_seek_failed_is_taken_again(world: World, bus: ToyBus) -> None:
+    """As in the middle of a rebalance. Without the seek its records would not come again."""
+    process = await world.process()
+    await process.stream.assign(0)
+    _raising(process, times=1, shard=0)
+    seek = process.stream.seek
+    failed: list[Mapping[TopicPartition, int]] = []
+
+    async def failing_once(offsets: Mapping[TopicPartition, int]) -> None:
+        if not failed:
+            failed.append(offsets)
+            raise RuntimeError("not assigned just now")
+        await seek(offsets)
+
+    process.stream.seek = failing_once  # type: ignore[method-assign]
+    bus.put("in", 0, "a")
+    await process.counted("a")
+    assert len(failed) == 1
+
+
 async def test_a_turn_that_returns_without_a_commit_has_failed(world: World, bus: ToyBus) -> None:
     process = await world.process()
     real, process.side.turn = process.side.turn, _forgetful  # type: ignore[method-assign]
@@ -320,8 +340,8 @@ async def test_s10_without_a_database_the_group_is_left_until_it_is_back(
             world.bus.put("in", 0, "a")
             await process.counted("a")
             server.stop_immediately()
-            await process.stream.stopped.wait()
-            assert process.held == []
+            await until(process.stream.stopped.is_set)
+            await until(lambda: process.held == [])
             assert process.stream.left
             server.start()
             await until(lambda: len(process.streams) == 2 and process.stream.started.is_set())
@@ -366,7 +386,7 @@ async def test_stop_flushes_stores_and_leaves(world: World, bus: ToyBus) -> None
     await process.stream.assign(0, 1)
     await process.counted(*range(50))
     stopping = asyncio.create_task(process.ownership.stop())
-    await asyncio.sleep(0)
+    await until(process.ownership._lock.locked)
     bus.recorder.gate.set()
     await stopping
     assert bus.recorder.values == [*range(50)]

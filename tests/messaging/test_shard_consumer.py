@@ -11,6 +11,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import calc_crc32c
+from confluent_kafka import Producer
 
 from sagabus.messaging.kafka import Kafka
 from sagabus.messaging.shard_consumer import ShardConsumer
@@ -169,3 +170,16 @@ async def test_what_a_transaction_took_back_is_not_read(real: Kafka, namespace: 
         await publish(real, message(namespace, 6))
         await listener.has(0, 2, 4, 6)
     await producer.stop()
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_compressed_records_are_read(real: Kafka, namespace: str, codec: str) -> None:
+    """Others compress as they like; aiokafka needs a library for all but gzip, and stops for good without it."""
+    pytest.importorskip("cramjam")
+    await real.create_topics({namespace: TopicSpec(1)})
+    producer = Producer({**real.connection.librdkafka, "compression.type": codec})
+    producer.produce(namespace, b"1", key=b"k" * 500, partition=0)
+    assert await asyncio.to_thread(producer.flush, 10) == 0
+    listener = Listener()
+    async with running(Subscription(real, group=namespace, topics=[namespace], listener=listener)):
+        await listener.has(1)

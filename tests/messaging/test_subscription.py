@@ -270,6 +270,26 @@ async def test_shards_stay_with_their_member_when_others_come_and_go(real: Kafka
             assert all(had < listener.shards for listener, had in zip(listeners, within, strict=False))
 
 
+async def test_assignment_may_end_while_the_listener_is_asked(real: Kafka, namespace: str) -> None:
+    await made(real, namespace, partitions=2)
+    await publish(real, message(namespace, 1), message(namespace, 2, partition=1))
+
+    class NeverAnswersFirst(Listener):
+        async def assigned(self, assignment: Assignment) -> Mapping[TopicPartition, int]:
+            offsets = await super().assigned(assignment)
+            if len(self.told) == 1:
+                await asyncio.Event().wait()
+            return offsets
+
+    first, second = NeverAnswersFirst(), Listener()
+    async with running(Subscription(real, group=namespace, topics=[namespace], listener=first)):
+        await first.owns(0, 1)
+        async with running(Subscription(real, group=namespace, topics=[namespace], listener=second)):
+            await until(lambda: len(first.shards) == len(second.shards) == 1)
+            assert first.told[1] is None
+            await until(lambda: sorted(first.read + second.read) == [1, 2])
+
+
 async def test_more_members_than_shards(real: Kafka, namespace: str) -> None:
     await made(real, namespace, partitions=1)
     first, second = Listener(), Listener()

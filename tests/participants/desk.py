@@ -232,6 +232,9 @@ class Desk:
 
 BOOK = Take(item="book")
 
+WAITING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+"""Sessions of a test's database that wait for a lock."""
+
 
 def takes(desk: Desk, *, refuse: set[str] | None = None, fail: set[str] | None = None) -> list[str]:
     """A handler for `take` that has an effect first, and then refuses or fails the named sagas. Returns its calls."""

@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 
 from sagabus.contracts.envelope import Headers, moment, unpack_headers
@@ -16,6 +17,7 @@ from sagabus.participants.carry_out import WITH_SAVEPOINTS
 from tests.participants.desk import (
     BOOK,
     ISSUED,
+    WAITING,
     Desk,
     Effect,
     Given,
@@ -33,6 +35,7 @@ from tests.participants.desk import (
     take_item,
     takes,
 )
+from tests.support.conditions import until
 
 
 async def test_an_effect_its_row_and_its_reply_are_one_commit(desk: Desk) -> None:
@@ -232,18 +235,29 @@ async def test_p7_many_commands_with_savepoints_are_several_transactions(desk: D
 
 
 async def test_p7_two_processes_with_the_same_commands_wait_for_each_other(desk: Desk) -> None:
-    """The same commands in two partitions, in opposite orders: no deadlock, and each effect once."""
-    sagas = [f"S{n:03}" for n in range(400)]
+    """The same commands in two partitions, in opposite orders, both stopped in the middle: each effect once."""
+    sagas = [f"S{n:03}" for n in range(50)]
     calls = takes(desk)
+    middle = await asyncpg.connect(desk.url)
+    await middle.execute("BEGIN")
+    await middle.execute(
+        "INSERT INTO sagabus_shop.inbox (source, id, shard, activity, state, attempt, at) "
+        "VALUES ('/sagabus/sagabus', 'S025:r1:1', 7, '', 'claimed', 0, now())"
+    )
     async with opened(desk.url, fresh=False) as other:
         takes(other)
         one, two = await desk.take(0), await other.take(1)
-        here, there = await asyncio.gather(
-            desk.turn(one, *batch(*sagas)), other.turn(two, *batch(*reversed(sagas)))
-        )
+        turns = asyncio.gather(desk.turn(one, *batch(*sagas)), other.turn(two, *batch(*reversed(sagas))))
+        await until(lambda: two_are_waiting(desk), what="both turns wait for a key")
+        await middle.close()
+        here, there = await turns
     assert {reply.kind for reply in [*here, *there]} == {ReplyKind.COMPLETED}
     assert len(calls) in (0, len(sagas))
     assert sorted(await desk.effects()) == sagas
+
+
+async def two_are_waiting(desk: Desk) -> bool:
+    return len(await desk.rows(WAITING)) == 2
 
 
 async def test_p8_what_leaves_is_in_the_order_of_the_commands(desk: Desk) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 import sagabus.participants
 from sagabus.contracts import DeclarationError, Service
 from sagabus.messaging.participation import Participation
-from sagabus.participants import ActivityContext, ExternalContext, Participant
+from sagabus.participants import ActivityContext, ExternalContext, Participant, TryAgain
 from tests.participants.desk import Noted, Take, Taken, charge, give_back, noted, shop, take_item
 
 ENGINE = create_async_engine("postgresql+asyncpg://nobody@localhost/nowhere", poolclass=NullPool)
@@ -39,6 +39,19 @@ def test_the_public_names_are_these() -> None:
         ["ActivityContext", "ExternalContext", "Participant", "Refused", "TryAgain"]
     )
     assert all(hasattr(sagabus.participants, name) for name in sagabus.participants.__all__)
+
+
+@pytest.mark.parametrize(("kind", "more"), [(ActivityContext, {"session"}), (ExternalContext, {"transaction"})])
+def test_a_context_shows_its_user_nothing_else(kind: type[Any], more: set[str]) -> None:
+    common = {"deadline", "log", "publish"}
+    given = {"saga_id", "step", "attempt", "idempotency_key", "resources"}
+    assert {name for name in dir(kind) if not name.startswith("_")} == common | more
+    assert {name for name in kind.__mro__[1].__annotations__ if not name.startswith("_")} == given
+
+
+def test_a_pause_is_a_number_of_seconds() -> None:
+    with pytest.raises(ValueError, match="give seconds"):
+        TryAgain("later", after=float("inf"))
 
 
 def test_a_participant_is_what_the_commands_look_for(service: Participant[None]) -> None:

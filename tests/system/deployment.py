@@ -78,6 +78,12 @@ class Deployment:
             await child.says(f"participant {service} runs", within=START)
         return child
 
+    async def participant(self, module: str, name: str) -> Child:
+        """One process with the participants of one module."""
+        child = self._child(name, "participant", module)
+        await child.says("runs: ", within=START)
+        return child
+
     def _child(self, name: str, *arguments: str, instance: str = "") -> Child:
         settings = {**self.settings, "SAGABUS_INSTANCE": instance}
         child = Child.python("sagabus.commands.main", *arguments, folder=self.folder, name=name, settings=settings)

@@ -21,6 +21,7 @@ MAX_PAYLOAD: Final = 900 * 1024
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LENGTH: Final = struct.Struct(">i")
 _NULL: Final = -1
+_PACKED_NULL: Final = _LENGTH.pack(_NULL)
 _FIXED: Final[Headers] = (("content-type", b"application/json"), ("ce_specversion", b"1.0"))
 
 
@@ -58,11 +59,20 @@ class Message:
 def pack_headers(headers: Iterable[tuple[str, bytes | None]]) -> bytes:
     """Headers as one byte string, for a bytea column. A null value stays null; order and repeats are kept."""
     parts: list[bytes] = []
+    pack, packed = _LENGTH.pack, _packed_name
     for name, value in headers:
-        key = name.encode()
-        parts += (_LENGTH.pack(len(key)), key)
-        parts += (_LENGTH.pack(_NULL),) if value is None else (_LENGTH.pack(len(value)), value)
+        if value is None:
+            parts += (packed(name), _PACKED_NULL)
+        else:
+            parts += (packed(name), pack(len(value)), value)
     return b"".join(parts)
+
+
+@lru_cache(maxsize=256)
+def _packed_name(name: str) -> bytes:
+    """The few names that all messages share; strangers' names push each other out."""
+    key = name.encode()
+    return _LENGTH.pack(len(key)) + key
 
 
 def unpack_headers(data: bytes) -> Headers:

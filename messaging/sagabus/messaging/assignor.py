@@ -1,8 +1,8 @@
 """Which member of a consumer group gets which shards: partition n of every topic goes to one member.
 
 A shard is a partition number over all topics of the subscription, and one process has to own the whole of it; the
-assignors that come with Kafka's clients deal partitions out topic by topic. This one is balanced to within one shard and
-sticky: a member keeps what it had, as far as balance allows, since each move costs the loading of a shard.
+assignors that come with Kafka's clients deal partitions out topic by topic. This one is balanced to within one shard
+and sticky: a member keeps what it had, as far as balance allows, since each move costs the loading of a shard.
 
 What a member had travels as user data of its subscription (KIP-54 does likewise), with the round in which it was given,
 so that of two members that claim a shard the later owner wins. It must never give a member a topic that it did not ask

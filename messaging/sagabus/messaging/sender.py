@@ -72,6 +72,7 @@ class Sender:
         self.retired = False
         self._makes_topics = makes_topics
         self._missing: dict[str, float] = {}
+        self._given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._producer = aiokafka.AIOKafkaProducer(
             **connection.aiokafka,
             acks="all",
@@ -115,7 +116,7 @@ class Sender:
         failures = []
         while queues:
             under_way = await self._begin(queues)
-            await asyncio.wait(under_way.values())
+            await self._answered(under_way.values())
             for place, future in under_way.items():
                 if error := future.exception():
                     failures.append(_failure(place, error, queues.pop(place)))
@@ -133,14 +134,25 @@ class Sender:
         await self.abandon()
 
     async def abandon(self) -> None:
-        """Stop at once. aiokafka's own `stop` waits for ever while Kafka is away, so its sender is ended first."""
+        """Stop at once, and let nobody wait any longer.
+
+        aiokafka's own `stop` waits for ever while Kafka is away. So its sender is ended and the connections are closed,
+        after which nothing is left that could send.
+        """
         sender = self._producer._sender.sender_task
         for _ in range(2):  # the first cancellation lets it wait for requests under way, the second does not
             sender.cancel()
             await self._producer.client.close()
             await asyncio.wait([sender], timeout=LOOK_AGAIN)
-        self._producer._message_accumulator.fail_all(KafkaUnreachable("the producer was given up"))
-        await self._producer.stop()
+        self._producer._closed = True
+        if not self._given_up.done():
+            self._given_up.set_result(None)
+
+    async def _answered(self, futures: Iterable[asyncio.Future[Any]]) -> None:
+        everything: asyncio.Future[Any] = asyncio.gather(*futures, return_exceptions=True)
+        await asyncio.wait([everything, self._given_up], return_when=asyncio.FIRST_COMPLETED)
+        if not everything.done():
+            raise KafkaUnreachable("the producer was given up")
 
     async def _begin(self, queues: Mapping[Place, list[Batch]]) -> dict[Place, asyncio.Future[Any]]:
         """Put the first batch of each partition under way, as far as one round may carry."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -22,9 +21,9 @@ from aiokafka.errors import IllegalStateError, KafkaError
 
 from sagabus.messaging.handover import FIRST_PAUSE, LONGEST_PAUSE, Assignment, Handover, SubscriptionListener
 from sagabus.messaging.kafka import Kafka
-from sagabus.messaging.kafka_connection import KafkaRefused, KafkaUnreachable
+from sagabus.messaging.kafka_connection import KafkaUnreachable
 from sagabus.messaging.shard_consumer import ShardConsumer
-from sagabus.messaging.topic_admin import TopicSpec
+from sagabus.messaging.topic_choice import TopicChoice
 
 __all__ = ["Assignment", "Subscription", "SubscriptionListener"]
 
@@ -66,8 +65,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
         self.failed_commits = 0
         self._kafka = kafka
         self._group = group
-        self._topics = tuple(topics)
-        self._pattern = pattern
+        self._choice = TopicChoice(tuple(topics), pattern)
         self._listener = listener
         self._instance = instance or None
         self._max_records = max_records
@@ -161,10 +159,10 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
 
     async def _open(self) -> None:
         with _translated():
-            await self._find_topics()
+            await self._choice.require(self._kafka)
             self._broker = await self._kafka.broker(
-                topics=() if self._pattern else self._topics,
-                pattern=self._regex() if self._pattern else None,
+                topics=() if self._choice.pattern else self._choice.names,
+                pattern=self._choice.regex if self._choice.pattern else None,
                 listener=self,
                 max_records=self._max_records,
                 make_consumer=self._make_consumer,
@@ -206,17 +204,8 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
         await asyncio.sleep(RETAKE)
         await self._handover.again(self._reading())
 
-    async def _find_topics(self) -> None:
-        if self._kafka.embedded:
-            await self._kafka.create_topics({topic: TopicSpec(1) for topic in self._topics})
-        elif missing := set(self._topics) - (await self._kafka.topics(self._topics)).keys():
-            names = ", ".join(sorted(missing))
-            raise KafkaRefused(f"there is no topic {names}: `sagabus topics` makes what is needed")
-
     async def _assign_by_hand(self) -> None:
-        wanted = re.compile(self._regex())
-        topics = await self._kafka.topics()
-        await self._handover.by_hand(self._reading(), [topics[name] for name in topics if wanted.match(name)])
+        await self._handover.by_hand(self._reading(), await self._choice.found(self._kafka))
 
     async def _follow(self) -> None:
         while True:
@@ -228,13 +217,11 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
 
     def _make_consumer(self, **_: Any) -> ShardConsumer:
         """FastStream's options are left aside: all of ours are in one place."""
-        group = None if self._kafka.embedded else self._group
-        by_pattern = self._pattern is not None
         self._consumer = ShardConsumer(
             observer=self,
-            group=group,
+            group=None if self._kafka.embedded else self._group,
             instance=self._instance,
-            by_pattern=by_pattern,
+            by_pattern=self._choice.pattern is not None,
             **self._kafka.connection.aiokafka,
         )
         return self._consumer
@@ -266,11 +253,6 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
                 await asyncio.wait([self._runner])
 
     # Small things.
-
-    def _regex(self) -> str:
-        """Kafka subscribes to names or to one pattern: a pattern for both."""
-        choices = [re.escape(topic) for topic in self._topics] + ([self._pattern] if self._pattern else [])
-        return rf"(?:{'|'.join(choices)})\Z"
 
     def _reading(self) -> ShardConsumer:
         if self._consumer is None or self._closing:

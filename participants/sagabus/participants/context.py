@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Generic
@@ -47,6 +47,21 @@ class Claim:
     parameters: Mapping[str, object]
 
 
+@dataclass(slots=True)
+class Scope:
+    """The kit's side of a context: what its handler has done with it. open: a session in the shared transaction."""
+
+    open: Callable[[], AsyncSession] | None = None
+    session: AsyncSession | None = None
+    published: list[Published] = field(default_factory=list)
+    ended: bool = False
+
+    def end(self) -> tuple[Published, ...]:
+        """Nothing is accepted from here on. The events so far."""
+        self.ended = True
+        return tuple(self.published)
+
+
 class _Context(Generic[R]):
     """What both kinds of handlers get."""
 
@@ -59,7 +74,7 @@ class _Context(Generic[R]):
     resources: R
     """What the participant's lifespan yielded."""
 
-    def __init__(self, head: CommandHead, activity: Activity[..., Any, Any], resources: R) -> None:
+    def __init__(self, head: CommandHead, activity: Activity[..., Any, Any], resources: R, scope: Scope) -> None:
         self.saga_id = head.saga_id
         self.step = head.step
         self.attempt = head.attempt
@@ -67,8 +82,7 @@ class _Context(Generic[R]):
         self.resources = resources
         self._head = head
         self._activity = activity
-        self._published: list[Published] = []
-        self._ended = False
+        self._scope = scope
 
     @cached_property
     def deadline(self) -> datetime | None:
@@ -88,19 +102,14 @@ class _Context(Generic[R]):
         key: the record's, where neither the event's declared field nor the saga id will do. The event is encoded now.
         Raises DeclarationError for an event without a topic, ValueError for one of more than 900 KiB.
         """
-        if self._ended:
+        if self._scope.ended:
             raise HandlerEnded(f"{self._activity.name}: publish() after the handler has returned")
         if event.type.topic is None:
             raise DeclarationError(f"event {event.type.name} has no topic: declare it with Service.event() to publish")
         body = codec.encode(event.data)
         if len(body) > MAX_PAYLOAD:
             raise ValueError(f"event {event.type.name} has {len(body)} bytes, the limit is {MAX_PAYLOAD}")
-        self._published.append(Published(event, key, body))
-
-    def end(self) -> tuple[Published, ...]:
-        """Of the kit: nothing is accepted any more."""
-        self._ended = True
-        return tuple(self._published)
+        self._scope.published.append(Published(event, key, body))
 
 
 class ActivityContext(_Context[R]):
@@ -110,29 +119,25 @@ class ActivityContext(_Context[R]):
     The transaction is shared with the other commands of its batch, so `SET LOCAL` and `now()` are as well.
     """
 
-    def __init__(
-        self, head: CommandHead, activity: Activity[..., Any, Any], resources: R, open: Callable[[], AsyncSession]
-    ) -> None:
-        super().__init__(head, activity, resources)
-        self._open = open
-        self.opened: AsyncSession | None = None
-
     @property
     def session(self) -> AsyncSession:
         """Its transaction is the kit's: `commit`, `rollback` and `close` raise; `begin_nested` makes a savepoint."""
-        if self.opened is None:
-            if self._ended:
+        scope = self._scope
+        if scope.session is None:
+            if scope.ended or scope.open is None:
                 raise HandlerEnded(f"{self._activity.name}: ctx.session after the handler has returned")
-            self.opened = self._open()
-        return self.opened
+            scope.session = scope.open()
+        return scope.session
 
 
 class ExternalContext(_Context[R]):
     """Of a handler that calls something outside: no transaction is open while it runs, and it may run twice with the
     same idempotency_key after a crash."""
 
-    def __init__(self, head: CommandHead, activity: Activity[..., Any, Any], resources: R, claim: Claim) -> None:
-        super().__init__(head, activity, resources)
+    def __init__(
+        self, head: CommandHead, activity: Activity[..., Any, Any], resources: R, scope: Scope, claim: Claim
+    ) -> None:
+        super().__init__(head, activity, resources, scope)
         self._claim = claim
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncSession]:

@@ -18,7 +18,7 @@ from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.names import CommandId
 from sagabus.contracts.replies import INPUT_INVALID, ReplyKind
 from sagabus.messaging.tenure import Tenure
-from sagabus.participants.context import Claim, ExternalContext, NotOurs
+from sagabus.participants.context import Claim, ExternalContext, NotOurs, Scope
 from sagabus.participants.handler import Handler
 from sagabus.participants.handling import is_cancelled
 from sagabus.participants.outcome import Outcome, completed, failed, failure
@@ -132,9 +132,11 @@ class Externals:
             value = codec.decode(activity.input, job.command.body, what=activity.name)
         except MessageInvalid as fault:
             return failure(ReplyKind.REFUSED, INPUT_INVALID, fault.message)
-        context: ExternalContext[Any] = ExternalContext(head, activity, self._resources, self._claim(job))
+        scope = Scope()
+        context: ExternalContext[Any] = ExternalContext(head, activity, self._resources, scope, self._claim(job))
         try:
-            return completed(activity, await job.handler.function(value, context), context.end())
+            output = await job.handler.function(value, context)
+            return completed(activity, output, scope.end())
         except NotOurs:
             raise
         except (Exception, asyncio.CancelledError) as error:
@@ -144,7 +146,7 @@ class Externals:
                 raise DatabaseTrouble(f"the database failed a handler: {error}") from error
             return failed(error)
         finally:
-            context.end()
+            scope.end()
 
 
 def _nobody() -> None:

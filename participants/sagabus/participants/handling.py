@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sagabus.contracts import codec
 from sagabus.contracts.errors import MessageInvalid, SagabusError
 from sagabus.contracts.replies import INPUT_INVALID, ReplyKind
-from sagabus.participants.context import ActivityContext
+from sagabus.participants.context import ActivityContext, Scope
 from sagabus.participants.handler import Handler
 from sagabus.participants.outcome import Outcome, completed, failed, failure
 from sagabus.participants.received import Command
@@ -59,15 +59,16 @@ class Handling:
         except MessageInvalid as fault:
             return failure(ReplyKind.REFUSED, INPUT_INVALID, fault.message)
         self.current = command
-        context = ActivityContext(command.head, handler.activity, self._resources, self._open)
+        scope = Scope(self._open)
+        context = ActivityContext(command.head, handler.activity, self._resources, scope)
         try:
-            return await self._run(handler, value, context)
+            return await self._run(handler, value, context, scope)
         except (Exception, asyncio.CancelledError) as error:
             if is_cancelled(error):
                 raise
-            return await self._failed(context, command, error)
+            return await self._failed(scope, command, error)
         finally:
-            context.end()
+            scope.end()
             self.current = None
 
     async def settle(self) -> None:
@@ -80,27 +81,28 @@ class Handling:
             self._raise_trouble(error)
             raise Disturbed("the handlers of this transaction left it broken") from error
 
-    async def _run(self, handler: Handler, value: Any, context: ActivityContext[Any]) -> Outcome:
+    async def _run(self, handler: Handler, value: Any, context: ActivityContext[Any], scope: Scope) -> Outcome:
         if self._careful:
             await self._transaction.driver.execute(_SAVEPOINT)
         output = await handler.function(value, context)
         if self._transaction.driver.is_closed():
             raise DatabaseTrouble("the connection was lost under a handler that did not mind")
-        outcome = completed(handler.activity, output, context.end())
-        if context.opened is not None:
-            await finish(context.opened)
+        outcome = completed(handler.activity, output, scope.end())
+        if scope.session is not None:
+            await finish(scope.session)
         if self._careful:
             await self._transaction.driver.execute(_KEEP)
         return outcome
 
-    async def _failed(self, context: ActivityContext[Any], command: Command, error: BaseException) -> Outcome:
+    async def _failed(self, scope: Scope, command: Command, error: BaseException) -> Outcome:
         self._raise_trouble(error)
-        if context.opened is not None:
-            await abandon(context.opened)
+        touched = scope.session is not None
+        if scope.session is not None:
+            await abandon(scope.session)
         if self._careful:
             await self._transaction.driver.execute(_UNDO)
-            self.undone += context.opened is not None
-        elif context.opened is not None:
+            self.undone += touched
+        elif touched:
             raise Disturbed(f"the handler of {command.head.activity} failed") from error
         return failed(error)
 

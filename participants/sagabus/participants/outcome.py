@@ -95,7 +95,7 @@ def _encoded(activity: Activity[..., Any, Any], output: object) -> bytes:
 
 def _failure(code: str, message: str, details: Mapping[str, JsonValue], again_after: float | None) -> bytes:
     """The body of a `Failure`. Details may hold whatever pydantic can write as JSON; what it cannot is sent as text."""
-    whole = {"code": code, "message": message, "details": details, "again_after": again_after}
+    whole = {"code": str(code), "message": str(message), "details": details, "again_after": again_after}
     try:
         body = codec.encode_value(whole)
     except ValueError:  # of pydantic_core: it does not know the type

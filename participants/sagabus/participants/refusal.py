@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 
 from pydantic import JsonValue
 
@@ -33,4 +34,6 @@ class TryAgain(SagabusError):
         self.code = code
         self.message = message
         self.after = 0.0 if after is None else max(0.0, seconds(after))
+        if not isfinite(self.after):
+            raise ValueError(f"TryAgain(after={after}): give seconds, or a timedelta")
         self.details: Mapping[str, JsonValue] = details

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -54,14 +54,12 @@ class Happening:
 
 
 class Witness:
-    """What was seen, each `ce_id` once, in the order of reading."""
+    """What was seen, in the order of reading. Each `ce_id` counts once: delivery is at least once."""
 
     def __init__(self, tell: Callable[[Happening], None]) -> None:
         self._tell = tell
         self._seen: dict[str, Happening] = {}
         self._news = asyncio.Condition()
-        self.copies = 0
-        """Records whose `ce_id` had been seen before: delivery is at least once."""
 
     @property
     def happenings(self) -> Collection[Happening]:
@@ -83,26 +81,20 @@ class Witness:
         assert end is not None
         return end
 
-    async def has_seen(self, saga_id: str, type: str) -> None:
-        """Wait for this event of this saga."""
-        async with self._news:
-            await self._news.wait_for(
-                lambda: any(one.saga_id == saga_id and one.type == type for one in self._seen.values())
-            )
-
     def _end(self, saga_id: str) -> Happening | None:
         return next((one for one in self._seen.values() if one.saga_id == saga_id and one.is_end), None)
 
     async def sees(self, records: Sequence[Record]) -> None:
-        for record in records:
-            happening = _happening(record)
-            if happening.id in self._seen:
-                self.copies += 1
-                continue
-            self._seen[happening.id] = happening
-            self._tell(happening)
+        """Keep and tell what these say, and wake who waits for it."""
+        self.keep([_happening(record) for record in records])
         async with self._news:
             self._news.notify_all()
+
+    def keep(self, happenings: Iterable[Happening]) -> None:
+        for happening in happenings:
+            if happening.id not in self._seen:
+                self._seen[happening.id] = happening
+                self._tell(happening)
 
 
 @asynccontextmanager

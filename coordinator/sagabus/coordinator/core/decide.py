@@ -39,6 +39,12 @@ MAX_EVENT_BYTES: Final = 1024 * 1024
 """Unconsumed events of an open saga; beyond that somebody should look (H5)."""
 
 
+MAX_ROWS: Final = 20_000
+"""Rows of a history. To replay so many takes about half a second, each time that the saga comes into memory."""
+
+BLOCK: Final = "block"
+
+
 class Saga:
     """One saga in memory: its state, and its code as far as it has come."""
 
@@ -91,11 +97,14 @@ class Saga:
         state, reason = self.state, plain(reason)
         state.blocked = since
         state.journal.taken(Arrival(Kind.BLOCKED, step=since, payload=reason.encode()), state.now)
-        state.attend(reason)
+        state.attend(reason, about=BLOCK)
         self.evict()
 
     def advance(self, row: Row) -> None:
         """Everything that follows from one input. Raises Blocked, Divergence, and whatever is wrong with the core."""
+        if row.seq > MAX_ROWS:
+            words = f"its history has more than {MAX_ROWS} rows; let it end, and go on in another saga"
+            self.state.attend(words, about="rows")
         self._apply(row)
         self._run_code()
         self._go_on()
@@ -111,10 +120,12 @@ class Saga:
                 self._cancel(row)
             case Kind.TIMER:
                 self._fire(row)
-            case Kind.BLOCKED | Kind.NOTICE:
+            case Kind.NOTICE:
                 state.attend((row.payload or b"").decode())
+            case Kind.BLOCKED:
+                state.attend((row.payload or b"").decode(), about=BLOCK)
             case Kind.RESUMED:
-                state.attend_no_more()
+                state.attend_no_more(BLOCK)
             case Kind.OPERATOR:
                 raise Blocked(f"the operator's verb {row.name} is not known to this version")
             case _:
@@ -144,7 +155,8 @@ class Saga:
         program.deliver(row.name, row.payload or b"")
         count, size = program.unconsumed()
         if count > MAX_EVENTS or size > MAX_EVENT_BYTES:
-            self.state.attend(f"more than {MAX_EVENTS} events, or {MAX_EVENT_BYTES} bytes, came that nobody waits for")
+            words = f"more than {MAX_EVENTS} events, or {MAX_EVENT_BYTES} bytes, came that nobody waits for"
+            self.state.attend(words, about="events")
 
     def _stop_code(self, ending: SagaStatus, error: bytes) -> None:
         """CancelledError is thrown once (U7): the end is decided from here on, no timeout of the saga changes it."""

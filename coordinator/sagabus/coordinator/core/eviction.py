@@ -59,7 +59,6 @@ class Eviction:
         """End the coroutines of the tasks, newest first, and forget the tasks. The dead loop is the running one."""
         while tasks:
             _, task = tasks.popitem()
-            task._log_destroy_pending = False  # type: ignore[attr-defined]  # private, in every CPython so far
             self._close(task.get_coro())
         self._bury()
 

@@ -98,7 +98,7 @@ def _store_undo_input(state: SagaState, step: Step, output: BaseModel | None) ->
 def _answered(state: SagaState, step: Step) -> None:
     for kind in (TimerKind.TIMEOUT, TimerKind.RETRY, TimerKind.RESEND):
         state.clear_timer(kind, step.number)
-    state.attend_no_more(_unhandled(step))
+    state.attend_no_more(_about(step))
 
 
 def refused(state: SagaState, program: Program, step: Step, row: Row) -> None:
@@ -115,12 +115,13 @@ def failed(state: SagaState, program: Program, step: Step, row: Row) -> None:
     failure = step.last = failure_of(row)
     if failure.code in FOR_A_PERSON:
         state.clear_timer(TimerKind.RESEND, step.number)
-        state.attend(f"step {step.number} ({step.activity}): {failure.code}: {failure.message}")
+        state.attend(f"{_about(step)} ({step.activity}): {failure.code}: {failure.message}", about=_about(step))
         return
     if failure.code == NO_HANDLER:
-        state.attend(f"{_unhandled(step)}; deploy a participant that does")
+        words = f"{_about(step)}: nobody handles {step.activity}; deploy a participant that does"
+        state.attend(words, about=_about(step))
     else:
-        state.attend_no_more(_unhandled(step))
+        state.attend_no_more(_about(step))
     counted = failure.again_after is None and failure.code != NO_HANDLER
     step.failures += counted
     _tell_failed(state, step, failure)
@@ -190,8 +191,8 @@ def failure_of(row: Row) -> Failure:
         return Failure(code="sagabus.failure_unreadable", message=error.message)
 
 
-def _unhandled(step: Step) -> str:
-    return f"step {step.number}: nobody handles {step.activity}"
+def _about(step: Step) -> str:
+    return f"step {step.number}"
 
 
 def _tell_failed(state: SagaState, step: Step, failure: Failure) -> None:

@@ -162,9 +162,9 @@ class SagaLoop(Scheduler):
                     del ready[:left]
                     raise LoopOverrun(f"{self._handles_per_pump} callbacks ran and the saga has not come to rest")
                 left -= len(ready)
-                ready.clear()
+                handle = None  # nor may a traceback that somebody keeps, and with it this frame, keep the last callback
+                ready.clear()  # may set off destructors that put more on it
         finally:
-            handle = None  # a traceback that somebody keeps would keep this frame, and with it the last callback
             self.pumping = False
             sys.set_asyncgen_hooks(*hooks)
             _set_running_loop(outer)

@@ -34,8 +34,8 @@ def restore(
     state.sequence = max(row.sequence for row in rows)
     state.rebuilt()
     if fault is not None:
-        state.closed_at, state.attention = stored.closed_at, stored.attention
-        state.result, state.error = stored.result, stored.error
+        state.closed_at, state.result, state.error = stored.closed_at, stored.result, stored.error
+        state.attention, state.reasons = stored.attention, {}
         _stay_blocked(saga, since)
         if not since:
             state.now = max(now, state.now)
@@ -100,6 +100,7 @@ def _resume(saga: Saga, kept: Sequence[Row], since: int, now: int) -> None:
         if state.blocked:
             break
         if objection(state, row) is None:
+            state.cause = row.ref
             saga.advance_or_block(row)
     if (state.blocked, state.attention) == (since, before.attention):
         state.back_to(before)

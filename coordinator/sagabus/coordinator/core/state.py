@@ -37,6 +37,7 @@ class Mark(NamedTuple):
     status: SagaStatus
     closed_at: int | None
     attention: str | None
+    reasons: dict[str, str]
     result: bytes | None
     error: bytes | None
 
@@ -46,8 +47,8 @@ class SagaState:
 
     __slots__ = (
         "_known_timers", "addresses", "attention", "blocked", "cause", "closed_at", "completions", "definition",
-        "effects", "ending", "error", "input_hash", "journal", "now", "plan", "result", "seen_events", "sequence",
-        "started_at", "status", "steps", "timers", "trace", "version",
+        "effects", "ending", "error", "input_hash", "journal", "now", "plan", "reasons", "result", "seen_events",
+        "sequence", "started_at", "status", "steps", "timers", "trace", "version",
     )  # fmt: skip
 
     def __init__(self, addresses: Addresses, *, definition: str, version: int, trace: Headers = ()) -> None:
@@ -60,6 +61,9 @@ class SagaState:
         self.status = SagaStatus.RUNNING
         self.ending: SagaStatus | None = None
         self.attention: str | None = None
+        """The last of `reasons`."""
+        self.reasons: dict[str, str] = {}
+        """Why a person should look, by what it is about."""
         self.blocked = 0
         """The first row that is kept undecided, while the code cannot go on; 0 otherwise."""
         self.now = self.started_at = 0
@@ -144,34 +148,42 @@ class SagaState:
             return
         body = self._body(step, name, output=output, error=error, result=result)
         message = lifecycle_message(
-            self.addresses, type, body, sequence=self.sequence, time=self.now, cause=self.cause, trace=self.trace
+            self.addresses, type, body, sequence=self.sequence, time=self.now, cause=self.cause or None,
+            trace=self.trace,
         )
         self.effects.messages.append(message)
 
     def _body(self, step: Step | None, name: str, **values: bytes | None) -> bytes:
-        head = b'{"saga":"%b","version":%d,"status":"%b"' % (
-            self.definition.encode(), self.version, self.status.encode(),
-        )  # fmt: skip
+        saga = codec.encode_value(self.definition)  # a name that was asked for, and may be anything
+        head = b'{"saga":%b,"version":%d,"status":"%b"' % (saga, self.version, self.status.encode())
         if step is not None:
             head += b',"step":%d,"activity":"%b"' % (step.number, (name or step.activity).encode())
         rest = b"".join(b',"%b":%b' % (key.encode(), value) for key, value in values.items() if value is not None)
         return head + rest + b"}"
 
-    def attend(self, reason: str) -> None:
-        """Put the saga before a person. Told when the reason is new."""
+    def attend(self, reason: str, *, about: str = "") -> None:
+        """Put the saga before a person. Told when the reason is new. about: what may clear it again."""
         reason = plain(reason)
-        if self.attention == reason:
+        if self.reasons.get(about or reason) == reason:
             return
+        self.reasons.pop(about, None)
+        self.reasons[about or reason] = reason
+        self._show(reason)
+
+    def attend_no_more(self, about: str) -> None:
+        """This reason has gone. If there is another one it comes to the front, and is told again."""
+        if self.reasons.pop(about, None) is not None:
+            last = next(reversed(self.reasons.values()), None)
+            if last != self.attention:
+                self._show(last)
+
+    def _show(self, reason: str | None) -> None:
         self.attention = reason
         self.effects.saga_changed = True
-        self.tell(LifecycleType.ATTENTION, error=reason_json("sagabus.attention", reason))
-
-    def attend_no_more(self, about: str = "") -> None:
-        """about: how the reason begins that has gone; any other one stays."""
-        if self.attention is not None and self.attention.startswith(about):
-            self.attention = None
-            self.effects.saga_changed = True
+        if reason is None:
             self.tell(LifecycleType.ATTENTION_CLEARED)
+        else:
+            self.tell(LifecycleType.ATTENTION, error=reason_json("sagabus.attention", reason))
 
     def set_timer(self, kind: TimerKind, number: int, due: int) -> None:
         key = TimerKey(kind, number)
@@ -193,7 +205,7 @@ class SagaState:
         return Mark(
             len(self.journal.new), self.journal.seq, len(effects.messages), self.sequence,
             dict(effects.timers_set), set(effects.timers_cleared), effects.saga_changed, self.status, self.closed_at,
-            self.attention, self.result, self.error,
+            self.attention, dict(self.reasons), self.result, self.error,
         )  # fmt: skip
 
     def back_to(self, mark: Mark) -> None:
@@ -203,7 +215,8 @@ class SagaState:
         self.journal.seq, self.sequence = mark.seq, mark.sequence
         self.effects.timers_set, self.effects.timers_cleared = mark.timers_set, mark.timers_cleared
         self.effects.saga_changed = mark.saga_changed
-        self.status, self.closed_at, self.attention = mark.status, mark.closed_at, mark.attention
+        self.status, self.closed_at = mark.status, mark.closed_at
+        self.attention, self.reasons = mark.attention, mark.reasons
         self.result, self.error = mark.result, mark.error
 
     def drain(self) -> Effects:

@@ -59,7 +59,8 @@ def start(state: SagaState, step: Step) -> None:
 def _start_undo(state: SagaState, step: Step, compensation: str) -> None:
     if step.undo_input is None:
         step.undo_becomes(Undoing.BLOCKED)
-        state.attend(f"step {step.number}: the input of {compensation} could not be made: {step.undo_fault}")
+        words = f"step {step.number}: the input of {compensation} could not be made: {step.undo_fault}"
+        state.attend(words, about=_undo_of(step))
         return
     step.undo_becomes(Undoing.SENT)
     step.undo_issued = state.now
@@ -79,6 +80,7 @@ def advance(state: SagaState) -> None:
 def settled(state: SagaState, step: Step, row: Row) -> None:
     """The participant has said it once and for all."""
     state.clear_timer(TimerKind.RESEND, step.number)
+    state.attend_no_more(_settle_of(step))
     if row.kind is Kind.SETTLE_NEVER:
         step.becomes(Outcome.NEVER)
         step.undo_becomes(Undoing.DONE)
@@ -93,7 +95,8 @@ def unsettled(state: SagaState, step: Step, row: Row) -> None:
     failure = forward.failure_of(row)
     if failure.code in forward.FOR_A_PERSON:
         state.clear_timer(TimerKind.RESEND, step.number)
-    state.attend(f"step {step.number} ({step.activity}) cannot be settled: {failure.code}: {failure.message}")
+    words = f"step {step.number} ({step.activity}) cannot be settled: {failure.code}: {failure.message}"
+    state.attend(words, about=_settle_of(step))
 
 
 def undone(state: SagaState, step: Step) -> None:
@@ -115,7 +118,7 @@ def not_undone(state: SagaState, step: Step, row: Row) -> None:
     state.tell(LifecycleType.COMPENSATION_FAILED, step=step, name=_compensation(step), error=error)
     hopeless = row.kind is Kind.UNDO_REFUSED or failure.code in forward.FOR_A_PERSON | {NO_HANDLER}
     if hopeless or step.undo_failures >= PATIENCE:
-        state.attend(f"{_undo_of(step)}: {failure.code}: {failure.message}")
+        state.attend(f"{_undo_of(step)}: {failure.code}: {failure.message}", about=_undo_of(step))
     state.set_timer(TimerKind.UNDO_RETRY, step.number, state.now + _pause(state, step, failure))
 
 
@@ -169,8 +172,11 @@ def _after(state: SagaState, step: Step) -> None:
 
 
 def _undo_of(step: Step) -> str:
-    """How the reason begins with which a failing undo is put before a person."""
     return f"undo of step {step.number} ({_compensation(step)})"
+
+
+def _settle_of(step: Step) -> str:
+    return f"settle of step {step.number}"
 
 
 def _compensation(step: Step) -> str:

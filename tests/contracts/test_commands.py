@@ -1,0 +1,118 @@
+"""Commands on the wire: what a coordinator writes is what a participant reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sagabus.contracts import MessageInvalid
+from sagabus.contracts.commands import Addresses, command_message, read_command
+from sagabus.contracts.envelope import Message, source_of
+from sagabus.contracts.names import SETTLE, CommandKind, RunId, SagaId
+from tests.core.wire import Read, as_read
+
+ADDRESSES = Addresses("shop", source_of("shop"), SagaId("ORD:1"), RunId("abc"), 5)
+TRACE = (("traceparent", b"00-1-2-01"),)
+
+
+def command(kind: CommandKind = CommandKind.DO, **more: Any) -> Message:
+    activity = {CommandKind.DO: "stock.reserve", CommandKind.UNDO: "stock.release", CommandKind.SETTLE: SETTLE}[kind]
+    given: dict[str, Any] = {
+        "service": "stock", "activity": activity, "step": 3, "kind": kind, "attempt": 2, "issued": 1_000_000,
+        "time": 2_000_000, "cause": "why", "body": b'{"a":1}', "partition": 5,
+    }  # fmt: skip
+    return command_message(ADDRESSES, **(given | more))
+
+
+def without(message: Message, name: str, value: bytes | None = None) -> Read:
+    headers = [(key, old) for key, old in message.headers if key != name]
+    return Read("stock.commands", 5, 1, 0, b"k", b"{}", headers + ([] if value is None else [(name, value)]))
+
+
+def test_a_step_comes_back() -> None:
+    message = command(trace=TRACE)
+    assert (message.topic, message.key, message.value, message.partition) == (
+        "stock.commands", b"ORD:1", b'{"a":1}', 5,
+    )  # fmt: skip
+    head = read_command(as_read(message))
+    assert (head.id, head.kind, head.activity, head.source) == (
+        "ORD:1:abc:3", CommandKind.DO, "stock.reserve", "/sagabus/shop",
+    )  # fmt: skip
+    assert (head.saga_id, head.run, head.step, head.attempt, head.issued) == ("ORD:1", "abc", 3, 2, 1_000_000)
+    assert (head.reply_topic, head.reply_partition, head.target) == ("shop.replies.stock", 5, None)
+    assert (head.inbox_id, head.trace) == (head.id, TRACE)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 10**6), st.integers(0, 4 * 10**15), st.sampled_from(CommandKind))
+def test_all_numbers_and_times_come_back(step: int, attempt: int, issued: int, kind: CommandKind) -> None:
+    head = read_command(as_read(command(kind, step=step, attempt=attempt, issued=issued)))
+    assert (head.step, head.attempt, head.issued, head.kind) == (step, attempt, issued, kind)
+
+
+def test_p4_an_undo_has_an_inbox_row_of_its_own_and_a_settle_that_of_its_step() -> None:
+    undo = read_command(as_read(command(CommandKind.UNDO)))
+    assert (undo.id, undo.target, undo.inbox_id) == ("ORD:1:abc:3:undo", "ORD:1:abc:3", "ORD:1:abc:3:undo")
+    settle = read_command(as_read(command(CommandKind.SETTLE)))
+    assert (settle.id, settle.target, settle.inbox_id) == ("ORD:1:abc:3:settle", "ORD:1:abc:3", "ORD:1:abc:3")
+
+
+def test_the_id_is_the_same_on_every_attempt_and_copy() -> None:
+    assert {dict(command(attempt=attempt, time=attempt).headers)["ce_id"] for attempt in (1, 2, 3)} == {b"ORD:1:abc:3"}
+
+
+def test_no_header_stands_twice() -> None:
+    for kind in CommandKind:
+        headers = command(kind, trace=TRACE).headers
+        assert len(dict(headers)) == len(headers)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ce_id", "ce_type", "ce_source", "ce_subject", "ce_run", "ce_step", "ce_attempt", "ce_issued", "ce_replyto",
+     "ce_replypartition"],
+)  # fmt: skip
+@pytest.mark.parametrize("value", [None, b"", b"\xff", b"a\0b"])
+def test_every_header_is_needed(name: str, value: bytes | None) -> None:
+    with pytest.raises(MessageInvalid, match=name) as caught:
+        read_command(without(command(), name, value))
+    assert caught.value.reason.startswith("headers.")
+
+
+@pytest.mark.parametrize("name", ["ce_step", "ce_attempt", "ce_replypartition"])
+@pytest.mark.parametrize("value", [b"-1", b"1.5", b"one", "²".encode(), b" 1", b"1" * 19, b"0x1", b"1_0"])
+def test_a_number_is_a_whole_number(name: str, value: bytes) -> None:
+    with pytest.raises(MessageInvalid, match=f"header {name} is .*, not a whole number"):
+        read_command(without(command(), name, value))
+
+
+@pytest.mark.parametrize("value", ["now", "2026-01-01", "2026-01-01T00:00:00", "1700000000", "99999-01-01T00:00:00Z"])
+def test_a_time_has_a_zone(value: str) -> None:
+    with pytest.raises(MessageInvalid, match=r"ce_issued is .*, not an RFC 3339 time"):
+        read_command(without(command(), "ce_issued", value.encode()))
+
+
+@pytest.mark.parametrize("value", ["2026-01-01T01:00:00+01:00", "2026-01-01T00:00:00Z", "2026-01-01T00:00:00.000000Z"])
+def test_a_time_may_be_written_in_any_zone(value: str) -> None:
+    assert read_command(without(command(), "ce_issued", value.encode())).issued == 1_767_225_600_000_000
+
+
+def test_of_a_repeated_header_the_last_one_counts() -> None:
+    record = as_read(command())
+    record = Read("t", 0, 0, 0, None, None, [*record.headers, ("ce_attempt", b"9")])
+    assert read_command(record).attempt == 9
+
+
+def test_an_empty_target_is_no_target() -> None:
+    with pytest.raises(MessageInvalid, match="ce_compensates is empty"):
+        read_command(without(command(CommandKind.UNDO), "ce_compensates", b""))
+    with pytest.raises(MessageInvalid, match="ce_settles"):
+        read_command(without(command(CommandKind.SETTLE), "ce_settles"))
+
+
+def test_addresses_are_equal_by_what_they_name() -> None:
+    same, other = (Addresses("shop", source_of("shop"), SagaId("ORD:1"), RunId(run), 5) for run in ("abc", "abd"))
+    assert same == ADDRESSES
+    assert other != ADDRESSES

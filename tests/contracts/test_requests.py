@@ -1,0 +1,186 @@
+"""Requests: what anybody may ask of a saga, as a bare JSON value."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sagabus.contracts import MessageInvalid, SagaType
+from sagabus.contracts.envelope import MAX_PAYLOAD, Message, source_of
+from sagabus.contracts.requests import (
+    MAX_NAME,
+    RequestType,
+    event_message,
+    raw_message,
+    read_request,
+    saga_id_of,
+    start_message,
+)
+from tests.core.trade import Order, Result, paid
+from tests.core.wire import Read, as_read
+
+START = {"type": "start", "saga": "order", "input": {"order": "O"}}
+SENDER: Any = {"namespace": "shop", "message_id": "m-1", "source": source_of("shop"), "time": 0}
+
+
+def record(
+    body: object, *, key: bytes | None = b"ORD-1", headers: dict[str, bytes] | None = None, raw: bytes | None = None
+) -> Read:
+    value = json.dumps(body).encode() if raw is None else raw
+    return Read("shop.requests", 2, 17, 0, key, value, list((headers or {}).items()))
+
+
+def refused(body: object, **rest: Any) -> str:
+    with pytest.raises(MessageInvalid) as caught:
+        read_request(record(body, **rest))
+    assert caught.value.message
+    return caught.value.reason
+
+
+def test_a_bare_json_value_with_the_saga_id_as_key_is_enough() -> None:
+    given_record = record(START)
+    request = read_request(given_record)
+    assert (request.type, request.saga_id, request.name) == (RequestType.START, "ORD-1", "order")
+    assert request.body is given_record.value
+    assert request.message_id == request.dedupe == "shop.requests:2:17"
+
+
+@pytest.mark.parametrize("key", [None, b""])
+def test_the_saga_id_may_stand_in_the_body(key: bytes | None) -> None:
+    assert read_request(record({**START, "saga_id": "ORD-2"}, key=key)).saga_id == "ORD-2"
+    assert read_request(record({**START, "saga_id": "ORD-1"})).saga_id == "ORD-1"
+
+
+def test_headers_say_the_messages_id_and_its_trace() -> None:
+    headers = {"ce_id": b"mine", "ce_type": b"sagabus.start", "traceparent": b"00-1-2-01", "tracestate": b"a=b"}
+    request = read_request(record(START, headers=headers))
+    assert request.message_id == "mine"
+    assert request.trace == (("traceparent", b"00-1-2-01"), ("tracestate", b"a=b"))
+    assert read_request(record(START, headers={"ce_type": b"start"})).type is RequestType.START
+
+
+def test_an_event_and_what_makes_two_of_them_the_same() -> None:
+    body = {"type": "event", "name": "payment.confirmed", "data": {"amount": 1}}
+    assert read_request(record(body)).dedupe == "shop.requests:2:17"
+    with_id = {**body, "event_id": "E-1"}
+    assert (read_request(record(with_id)).dedupe, read_request(record(with_id)).name) == ("E-1", "payment.confirmed")
+    assert read_request(record(with_id, headers={"ce_id": b"C-1"})).dedupe == "C-1"
+
+
+def test_a_cancel_has_a_reason_if_it_is_given() -> None:
+    assert read_request(record({"type": "cancel"})).reason == ""
+    assert read_request(record({"type": "cancel", "reason": "no longer wanted"})).reason == "no longer wanted"
+
+
+@pytest.mark.parametrize("verb", ["retry", "skip", "resume", "pause", "terminate"])
+def test_the_operators_verbs(verb: str) -> None:
+    request = read_request(record({"type": verb, "step": 2, "actor": "ann", "reason": "why", "request_id": "1"}))
+    assert (request.type, request.step, request.actor, request.reason) == (verb, 2, "ann", "why")
+
+
+def test_unknown_fields_are_ignored() -> None:
+    assert read_request(record({**START, "later": {"deep": [1, 2]}, "priority": 5})).name == "order"
+
+
+@pytest.mark.parametrize("body", [[], "start", 5, None, {}, {"saga": "order"}, {"type": 5}, {"type": None}])
+def test_what_is_no_request(body: object) -> None:
+    assert refused(body) == "payload.invalid"
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"\xff", b'{"type":"start","saga":"x","input":NaN}', b'{"type":"\\ud800"}'])
+def test_what_is_no_json(raw: bytes) -> None:
+    assert refused(None, raw=raw) in ("payload.invalid", "payload.not_json")
+
+
+def test_an_unknown_type_is_refused_and_the_known_ones_are_named() -> None:
+    assert refused({"type": "begin"}) == "request.type"
+    with pytest.raises(MessageInvalid, match="give one of cancel, event, pause, resume, retry, skip, start, terminate"):
+        read_request(record({"type": "begin"}))
+
+
+@pytest.mark.parametrize("header", [b"sagabus.cancel", b"cancel", b"", b"sagabus.sagabus.start"])
+def test_a_header_that_disagrees_with_the_body_is_refused(header: bytes) -> None:
+    assert refused(START, headers={"ce_type": header}) == "request.type"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"type": "start"}, "request.incomplete"), ({"type": "start", "saga": ""}, "request.incomplete"),
+        ({"type": "event", "data": {}}, "request.incomplete"), ({"type": "start", "saga": "x\0"}, "request.name"),
+        ({"type": "event", "name": "x" * (MAX_NAME + 1)}, "request.name"),
+    ],
+)  # fmt: skip
+def test_a_start_names_its_saga_and_an_event_itself(body: object, reason: str) -> None:
+    assert refused(body) == reason
+
+
+@pytest.mark.parametrize(
+    ("key", "in_body", "reason"),
+    [
+        (b"ORD-1", "ORD-2", "saga_id.differs"), (None, None, "saga_id.missing"), (b"", "", "saga_id.missing"),
+        (b"\xff", None, "saga_id.invalid"), (b"a b", None, "saga_id.invalid"), (None, "x" * 201, "saga_id.invalid"),
+    ],
+)  # fmt: skip
+def test_a_request_without_a_proper_saga_id(key: bytes | None, in_body: str | None, reason: str) -> None:
+    assert refused({**START, "saga_id": in_body}, key=key) == reason
+
+
+@pytest.mark.parametrize("name", ["ce_id", "ce_type"])
+def test_headers_that_are_not_utf8(name: str) -> None:
+    assert refused(START, headers={name: b"\xff\xfe"}) == "headers.not_utf8"
+
+
+def test_whose_request_it_is_as_far_as_the_key_tells() -> None:
+    assert saga_id_of(record(START)) == "ORD-1"
+    assert saga_id_of(record(START, key=None)) is None
+    with pytest.raises(MessageInvalid):
+        saga_id_of(record(START, key=b"a b"))
+
+
+@given(st.binary(max_size=120), st.none() | st.binary(max_size=20), st.binary(max_size=10))
+def test_any_other_bytes_are_refused_with_a_reason(value: bytes, key: bytes | None, header: bytes) -> None:
+    with pytest.raises(MessageInvalid) as caught:
+        read_request(record(None, raw=value, key=key, headers={"ce_id": header}))
+    assert caught.value.reason
+    assert caught.value.message
+
+
+# Making them.
+
+
+def reread(message: Message) -> Any:
+    assert message.topic == "shop.requests"
+    assert message.partition is None, "murmur2 of the key chooses it"
+    return read_request(as_read(message))
+
+
+def test_a_start_comes_back() -> None:
+    contract = SagaType("order", Order, Result)
+    request = reread(start_message(contract(order="O"), id="ORD-1", **SENDER))
+    assert (request.type, request.saga_id, request.name, request.message_id) == ("start", "ORD-1", "order", "m-1")
+    assert json.loads(request.body) == START
+
+
+def test_an_event_comes_back() -> None:
+    request = reread(event_message(paid(amount=5), saga_id="ORD-1", **SENDER))
+    assert (request.type, request.name, request.dedupe) == ("event", "payment.confirmed", "m-1")
+    assert json.loads(request.body)["data"] == {"amount": 5}
+
+
+def test_any_request_comes_back_from_its_json_form() -> None:
+    request = reread(raw_message({"type": "cancel", "reason": "r", "more": [1]}, saga_id="ORD-1", **SENDER))
+    assert (request.type, request.reason) == ("cancel", "r")
+
+
+def test_what_cannot_be_a_request_is_not_made() -> None:
+    with pytest.raises(MessageInvalid, match="give one of"):
+        raw_message({"type": "begin"}, saga_id="ORD-1", **SENDER)
+    with pytest.raises(MessageInvalid, match="saga id 'a b'"):
+        raw_message({"type": "cancel"}, saga_id="a b", **SENDER)
+    with pytest.raises(MessageInvalid, match=f"the limit is {MAX_PAYLOAD}"):
+        raw_message({"type": "cancel", "reason": "x" * MAX_PAYLOAD}, saga_id="ORD-1", **SENDER)

@@ -1,0 +1,184 @@
+"""Copies and attempts of a step: which answers count, how often it is tried, after what pauses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sagabus.contracts import RetryPolicy
+from sagabus.contracts.replies import ID_REUSED, INBOX_EXPIRED, NO_HANDLER, RETRIES_EXHAUSTED
+from sagabus.coordinator import SagaContext, saga
+from sagabus.coordinator.core.effects import TimerKind
+from sagabus.coordinator.core.forward import LONGEST_WISH
+from sagabus.coordinator.core.history import Kind
+from sagabus.coordinator.core.objection import DUPLICATE, LATE, OLD_ATTEMPT
+from sagabus.coordinator.core.status import Outcome, SagaStatus
+from tests.core.kit import SECOND, Definition, Drive
+from tests.core.places import one_step
+from tests.core.shapes import sequential
+from tests.core.trade import (
+    Order,
+    Result,
+    reserve,
+)
+
+
+def test_p2_a_resend_keeps_the_attempt_and_only_a_retry_raises_it() -> None:
+    drive = Drive(sequential).start()
+    first = drive.last.commands[0]
+    assert drive.fire(TimerKind.RESEND, 1) is None
+    (copy,) = drive.last.commands
+    assert (copy.head.id, copy.head.attempt, copy.head.issued, copy.body) == (
+        first.head.id, 1, first.head.issued, first.body,
+    )  # fmt: skip
+    assert drive.kinds == ["started", "command 1"], "a copy is nothing for history"
+    drive.failed(1)
+    drive.fire(TimerKind.RETRY, 1)
+    (retry,) = drive.last.commands
+    assert (retry.head.id, retry.head.attempt, retry.head.issued) == (first.head.id, 2, first.head.issued)
+
+
+def test_p2_completed_counts_from_any_attempt() -> None:
+    drive = Drive(sequential).start()
+    drive.failed(1)
+    drive.fire(TimerKind.RETRY, 1)
+    assert drive.completed(1, attempt=1) is None
+    assert drive.last.short == ["do 2 bank.charge"]
+    assert drive.completed(1, attempt=2) == DUPLICATE
+
+
+def test_p2_completed_counts_between_two_attempts() -> None:
+    drive = Drive(sequential).start()
+    drive.failed(1)
+    assert drive.completed(1, attempt=1) is None
+    assert (drive.step(1).outcome, drive.last.short) == (Outcome.COMPLETED, ["do 2 bank.charge"])
+    assert list(drive.due) == ["resend 2"], "no retry is pending any more"
+
+
+def test_p2_a_failure_counts_from_the_current_attempt_alone() -> None:
+    drive = Drive(sequential).start()
+    drive.failed(1)
+    assert drive.failed(1) == DUPLICATE
+    drive.fire(TimerKind.RETRY, 1)
+    assert drive.failed(1, attempt=1) == OLD_ATTEMPT
+    assert drive.refused(1, attempt=1) == OLD_ATTEMPT
+    assert drive.step(1).failures == 1
+    drive.completed(1)
+    assert drive.failed(1) == LATE
+
+
+def test_attempts_are_made_after_growing_pauses_with_jitter() -> None:
+    drive = Drive(one_step(retry=RetryPolicy(attempts=4, first=1, factor=3, longest=5, jitter=0.1))).start()
+    pauses = []
+    for _ in range(3):
+        drive.failed(1)
+        pauses.append(drive.due["retry 1"])
+        drive.fire(TimerKind.RETRY, 1)
+    assert pauses == [pytest.approx(1, rel=0.1), pytest.approx(3, rel=0.1), pytest.approx(5, rel=0.1)]
+    assert pauses[0] != 1
+    assert drive.all.told.count("step.failed") == 3
+
+
+def test_the_pause_of_a_failing_step_ends_its_copies() -> None:
+    drive = Drive(sequential).start()
+    drive.failed(1)
+    assert list(drive.due) == ["retry 1"]
+
+
+def test_used_up_retries_raise_and_the_last_failure_is_in_the_details() -> None:
+    drive = Drive(one_step(retry=RetryPolicy(attempts=2))).start()
+    drive.failed(1, "first")
+    drive.fire(TimerKind.RETRY, 1)
+    drive.failed(1, "second")
+    assert drive.error["code"] == RETRIES_EXHAUSTED
+    assert drive.error["message"] == "2 attempts failed, the last with second: second happened"
+    assert drive.error["details"]["last"] == {"code": "second", "message": "second happened", "details": {}}
+
+
+def test_the_policy_may_give_up_after_a_time() -> None:
+    drive = Drive(one_step(retry=RetryPolicy(give_up_after=10))).start()
+    drive.failed(1)
+    drive.fire(TimerKind.RETRY, 1)
+    drive.now += 10 * SECOND
+    drive.failed(1)
+    assert drive.error["code"] == RETRIES_EXHAUSTED
+
+
+def test_try_again_is_not_counted_and_waits_as_long_as_it_asks() -> None:
+    drive = Drive(one_step(retry=RetryPolicy(attempts=2))).start()
+    for _ in range(5):
+        drive.failed(1, "busy", again_after=7)
+        assert drive.due["retry 1"] == 7
+        drive.fire(TimerKind.RETRY, 1)
+    assert drive.step(1).failures == 0
+    drive.completed(1)
+    assert drive.status == SagaStatus.COMPLETED
+
+
+@pytest.mark.parametrize("asked", [1e300, 1e12])
+def test_a_wish_for_the_end_of_days_is_a_year(asked: float) -> None:
+    drive = Drive(one_step()).start()
+    drive.failed(1, again_after=asked)
+    assert drive.due["retry 1"] == LONGEST_WISH / SECOND
+
+
+def test_a_negative_wish_is_no_wish() -> None:
+    drive = Drive(one_step()).start()
+    drive.failed(1, again_after=-5)
+    assert drive.due["retry 1"] > 0
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"code": 1}', b'{"code":"x","again_after":NaN}', b"\xff"])
+def test_a_failure_that_cannot_be_read_is_a_failed_attempt(body: bytes) -> None:
+    drive = Drive(one_step(retry=RetryPolicy(attempts=1))).start()
+    assert drive.take(drive.reply(Kind.STEP_FAILED, 1, body)) is None
+    assert drive.error["details"]["last"]["code"] == "sagabus.failure_unreadable"
+
+
+def test_without_a_handler_the_step_waits_in_growing_pauses_and_says_so() -> None:
+    drive = Drive(sequential).start()
+    pauses = []
+    for _ in range(8):
+        drive.failed(1, NO_HANDLER)
+        pauses.append(drive.due["retry 1"])
+        drive.fire(TimerKind.RETRY, 1)
+    assert drive.attention == "step 1: nobody handles stock.reserve; deploy a participant that does"
+    assert drive.all.told.count("saga.attention") == 1, "the same reason is told once"
+    assert pauses[-1] > 20 > 2 > pauses[0]
+    assert drive.status == SagaStatus.RUNNING
+    drive.completed(1)
+    assert drive.attention == ""
+    assert "saga.attention_cleared" in drive.last.told
+
+
+def test_another_failure_than_a_missing_handler_shows_that_there_is_one() -> None:
+    drive = Drive(sequential).start()
+    drive.failed(1, NO_HANDLER)
+    drive.fire(TimerKind.RETRY, 1)
+    drive.failed(1)
+    assert drive.attention == ""
+
+
+@pytest.mark.parametrize("code", [INBOX_EXPIRED, ID_REUSED])
+def test_p5_p6_what_the_participant_cannot_tell_waits_for_a_person(code: str) -> None:
+    drive = Drive(sequential).start()
+    drive.failed(1, code)
+    assert drive.attention == f"step 1 (stock.reserve): {code}: {code} happened"
+    assert (drive.status, drive.step(1).outcome) == (SagaStatus.RUNNING, Outcome.SENT)
+    assert drive.last.short == []
+    assert drive.due == {}, "nothing is repeated"
+
+
+def test_p6_a_copy_has_the_bytes_that_were_sent_whatever_the_code_makes_now() -> None:
+    def calling(what: str) -> Definition:
+        @saga("saga")
+        async def one_call(ctx: SagaContext, order: Order) -> Result:
+            return Result(refs=[(await ctx.call(reserve(order=what))).ref])
+
+        return one_call
+
+    drive = Drive(calling("first")).start()
+    drive.reload(calling("later"))
+    drive.fire(TimerKind.RESEND, 1)
+    assert json.loads(drive.last.commands[0].body) == {"order": "first"}

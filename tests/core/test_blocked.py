@@ -1,0 +1,300 @@
+"""H1: a blocked saga keeps its inputs, says why it is blocked, and goes on when it can."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from pydantic import BaseModel, field_validator
+
+from sagabus.contracts import SagaType
+from sagabus.contracts.errors import MessageInvalid
+from sagabus.coordinator import SagaContext, saga
+from sagabus.coordinator.core import forward
+from sagabus.coordinator.core.effects import TimerKind
+from sagabus.coordinator.core.history import Arrival, Kind
+from sagabus.coordinator.core.program import Blocked
+from sagabus.coordinator.core.status import SagaStatus
+from tests.core.kit import SECOND, Drive
+from tests.core.places import of
+from tests.core.shapes import gathered, sequential
+from tests.core.trade import (
+    Order,
+    Result,
+    charge,
+    reserve,
+)
+
+
+def test_h1_inputs_are_kept_while_blocked_and_decided_upon_when_matching_code_is_back() -> None:
+    drive = Drive(sequential).start()
+    drive.reload(of(charge))
+    assert drive.state.blocked == 3
+    assert drive.completed(1) is None
+    assert drive.last.short == []
+    assert drive.kinds[-2:] == ["blocked 3", "step.completed 1"]
+    drive.reload(of(charge))
+    assert drive.kinds[-2:] == ["blocked 3", "step.completed 1"], "still blocked, for the same reason: nothing new"
+    drive.reload(sequential)
+    assert drive.kinds[-4:] == ["step.completed 1", "resumed", "undo.input 1", "command 2"]
+    assert drive.last.short == ["do 2 bank.charge"]
+    assert drive.last.told == ["saga.attention_cleared", "step.completed"]
+    assert [event.cause for event in drive.last.lifecycle] == [None, drive.rows[-4].ref]
+    assert drive.last.commands[0].cause == "O-1:r1:1:step.completed:1", "the message that was kept"
+    assert drive.attention == ""
+    drive.completed(2)
+    drive.completed(3)
+    assert drive.status == SagaStatus.COMPLETED
+
+
+def test_h1_a_cancel_is_kept_while_blocked() -> None:
+    drive = Drive(sequential).start()
+    drive.reload(of(charge))
+    assert drive.cancel("now") is None
+    assert drive.status == SagaStatus.RUNNING
+    drive.reload(sequential)
+    assert drive.last.short == ["settle 1 sagabus.settle"]
+    drive.never(1)
+    assert drive.status == SagaStatus.CANCELLED
+
+
+def test_h1_what_came_twice_while_blocked_counts_once() -> None:
+    drive = Drive(sequential).start()
+    drive.reload(of(charge))
+    drive.completed(1)
+    drive.completed(1)
+    drive.cancel()
+    drive.cancel()
+    drive.reload(sequential)
+    assert drive.last.short == ["do 2 bank.charge", "settle 2 sagabus.settle"]
+    drive.reload()
+    assert drive.attention == ""
+
+
+def test_h1_a_turn_that_blocks_keeps_what_comes_later_in_the_same_turn() -> None:
+    drive = Drive(gathered).start()
+    drive.offer(drive.reply(Kind.STEP_COMPLETED, 2, b'{"unreadable":1}'))
+    drive.offer(drive.reply(Kind.STEP_COMPLETED, 1, b'{"ref":"x"}'))
+    drive.commit()
+    assert drive.kinds[-3:] == ["step.completed 2", "blocked 5", "step.completed 1"]
+    assert drive.last.told == ["saga.attention"]
+
+
+def test_h1_a_half_decided_input_leaves_nothing_behind() -> None:
+    """The reply is taken and its event told, the next step called; then the code spins."""
+    spinning = True
+
+    @saga("saga")
+    async def spinner(ctx: SagaContext, order: Order) -> Result:
+        await ctx.call(reserve(order=order.order), timeout=60)
+        first = asyncio.create_task(ctx.call(charge(order=order.order), timeout=60))
+        while spinning:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        return Result(refs=[(await first).ref])
+
+    drive = Drive(spinner).start()
+    drive.completed(1)
+    assert drive.last.told == ["saga.attention"]
+    assert drive.last.short == []
+    assert drive.kinds[-2:] == ["step.completed 1", "blocked 3"]
+    assert drive.due == {"resend 1": 29.999, "timeout 1": 59.999}, "as before the input"
+    assert "the saga's code does not come to rest: 100000 callbacks" in drive.attention
+    spinning = False
+    drive.reload()
+    assert drive.kinds[-4:] == ["blocked 3", "resumed", "undo.input 1", "command 2"]
+    assert drive.last.told == ["saga.attention_cleared", "step.completed"]
+    drive.completed(2)
+    assert drive.status == SagaStatus.COMPLETED
+
+
+def test_h1_a_cancel_that_blocks_leaves_no_trace_in_the_sagas_row() -> None:
+    hanging = True
+
+    @saga("saga")
+    async def restless(ctx: SagaContext, order: Order) -> Result:
+        try:
+            await ctx.call(reserve(order=order.order))
+        finally:
+            while hanging:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        return Result(refs=[])
+
+    drive = Drive(restless).start()
+    drive.cancel()
+    assert (drive.error, drive.status) == (None, "running")
+    assert "does not come to rest" in drive.attention
+    hanging = False
+    drive.reload()
+    assert drive.error["code"] == "sagabus.cancelled"
+    drive.never(1)
+    assert drive.status == SagaStatus.CANCELLED
+
+
+def test_l10_an_endless_sleep_0_is_attention_and_never_undone() -> None:
+    @saga("saga")
+    async def endless(ctx: SagaContext, order: Order) -> Result:
+        while True:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+    drive = Drive(endless).start()
+    assert drive.kinds == ["started", "blocked 1"]
+    assert drive.status == SagaStatus.RUNNING
+    assert drive.all.told == ["saga.attention"]
+
+
+class Odd(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt("ctrl-c"), SystemExit(3), GeneratorExit("gone"), Odd("odd")])
+def test_u6_a_base_exception_is_attention_and_never_undone(error: BaseException) -> None:
+    @saga("saga")
+    async def dying(ctx: SagaContext, order: Order) -> Result:
+        await ctx.call(reserve(order=order.order))
+        raise error
+
+    drive = Drive(dying).start()
+    drive.completed(1)
+    assert drive.attention == f"the saga's code raised {type(error).__name__}: {error}"
+    assert drive.kinds[-1] == "blocked 3"
+    assert drive.last.short == []
+
+
+def test_a_saga_that_blocks_again_at_a_later_input_says_so() -> None:
+    drive = Drive(gathered).start()
+    drive.reload(of(charge))
+    drive.completed(1)
+    drive.take(drive.reply(Kind.STEP_COMPLETED, 2, b"[]"))
+    drive.completed(3)
+    drive.reload(gathered)
+    assert drive.kinds[-3:] == ["resumed", "undo.input 1", "blocked 7"]
+    assert drive.attention.startswith("step 2: output of bank.charge")
+    assert drive.last.told == ["saga.attention_cleared", "step.completed", "saga.attention"]
+    drive.reload(gathered)
+    assert drive.last.told == []
+    assert drive.kinds[-1] == "blocked 7"
+
+
+def test_a_saga_that_blocked_twice_comes_back_with_all_its_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    drive = Drive(gathered).start()
+    drive.reload(of(charge))
+    drive.completed(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(forward, "_output", _unreadable)
+        drive.completed(2)
+        drive.reload(gathered)
+        assert drive.attention == "unreadable"
+        drive.completed(3)
+    drive.reload()
+    assert drive.last.told == ["saga.attention_cleared", *["step.completed"] * 3]
+    assert drive.last.short == ["do 4 post.book"]
+    drive.reload()
+    drive.completed(4)
+    assert drive.result == {"refs": ["ref-1", "ref-2", "ref-3"]}
+
+
+def _unreadable(*_: object) -> None:
+    raise Blocked("unreadable")
+
+
+def test_what_is_decided_after_a_block_has_the_time_of_going_on() -> None:
+    times: list[float] = []
+
+    @saga("saga")
+    async def timing(ctx: SagaContext, order: Order) -> Result:
+        await ctx.call(reserve(order=order.order))
+        times.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(60)
+        await ctx.call(charge(order=order.order), timeout=60)
+        return Result(refs=[])
+
+    drive = Drive(timing).start()
+    drive.reload(of(charge))
+    drive.completed(1)
+    drive.now += 3600 * SECOND
+    drive.reload(timing)
+    drive.reload()
+    assert set(times) == {3600.001}
+    assert drive.due == {"sleep 1": 60}
+    drive.fire(TimerKind.SLEEP, 1)
+    drive.reload()
+    drive.completed(2)
+    assert drive.status == SagaStatus.COMPLETED
+
+
+# A definition that is missing, or cannot read its input.
+
+
+def test_a_start_without_a_definition_waits_on_attention() -> None:
+    drive = Drive(None).start()
+    assert drive.attention == "no definition 'saga' (version 1) here; deploy a coordinator that has it"
+    assert drive.kinds == ["started", "blocked 1"]
+    drive.reload()
+    drive.reload()
+    assert drive.kinds == ["started", "blocked 1"], "trying in vain leaves no rows"
+    drive.reload(sequential)
+    assert drive.all.told == ["saga.attention", "saga.attention_cleared", "saga.started"]
+    assert drive.last.short == ["do 1 stock.reserve"]
+
+
+def test_a_definition_that_nobody_has_may_be_called_anything() -> None:
+    name = 'x","status":"completed","é\\'
+    drive = Drive(None, name=name).start()
+    assert (drive.last.lifecycle[0].body["saga"], drive.last.lifecycle[0].body["status"]) == (name, "running")
+
+
+def test_a_definition_that_goes_missing_blocks_the_running_saga() -> None:
+    drive = Drive(sequential).start()
+    drive.completed(1)
+    drive.reload(None, keep_code=False)
+    assert drive.attention.startswith("no definition 'saga'")
+    drive.completed(2)
+    drive.reload(sequential)
+    assert drive.last.short == ["do 3 post.ship"]
+
+
+def test_a_saga_on_its_way_back_is_blocked_by_a_missing_definition_and_goes_on() -> None:
+    drive = Drive(sequential).start()
+    drive.completed(1)
+    drive.refused(2)
+    drive.reload(None, keep_code=False)
+    assert (drive.status, drive.error["code"]) == ("compensating", "no")
+    drive.undone(1)
+    drive.reload(sequential)
+    assert drive.status == SagaStatus.COMPENSATED
+
+
+def test_another_reason_for_the_same_block_is_told() -> None:
+    drive = Drive(None).start()
+    drive.reload(strict)
+    assert drive.attention.startswith("start of saga: input.day: Field required")
+    assert drive.kinds == ["started", "blocked 1", "resumed", "blocked 1"]
+    drive.reload(strict)
+    assert len(drive.kinds) == 4
+    drive.reload(sequential)
+    assert drive.last.short == ["do 1 stock.reserve"]
+    drive.reload()
+
+
+class Strict(BaseModel):
+    day: int
+
+    @field_validator("day")
+    @classmethod
+    def odd(cls, day: int) -> int:
+        return 1 // day
+
+
+@saga(SagaType("saga", Strict, Result))
+async def strict(ctx: SagaContext, input: Strict) -> Result:
+    return Result(refs=[])
+
+
+@pytest.mark.parametrize("day", [b"{}", b'{"day":0}', b'{"day":"x"}', b'{"day":NaN}'])
+def test_an_input_that_the_definition_cannot_read_blocks(day: bytes) -> None:
+    drive = Drive(strict)
+    body = b'{"type":"start","saga":"saga","input":%b}' % day
+    drive.take(Arrival(Kind.STARTED, name="saga", payload=body))
+    assert drive.attention.endswith("; deploy a definition that reads it")
+    with pytest.raises(MessageInvalid):
+        strict.read_input(body)

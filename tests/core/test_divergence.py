@@ -1,0 +1,106 @@
+"""Code that no longer does what its history says: noticed, with the first difference in words."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sagabus.coordinator import SagaContext, saga
+from sagabus.coordinator.core.effects import TimerKind
+from sagabus.coordinator.core.status import SagaStatus
+from tests.core.kit import Definition, Drive
+from tests.core.places import of
+from tests.core.shapes import gathered
+from tests.core.trade import (
+    Order,
+    Result,
+    charge,
+    check,
+    paid,
+    reserve,
+    ship,
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (
+            of(reserve, charge), of(reserve, ship),
+            "history has command bank.charge (number 2) at row 5, the code now makes command post.ship (number 2)",
+        ),
+        (
+            of(reserve, charge), of(reserve, result=False),
+            "history has command bank.charge (number 2) at row 5, the code does nothing there",
+        ),
+        (
+            of(reserve, charge), of(reserve),
+            "history has command bank.charge (number 2) at row 5, the code now makes ended completed",
+        ),
+        (
+            of(check, result=False), gathered,
+            "history has command bank.check (number 1) at row 2, the code now makes command stock.reserve (number 1)",
+        ),
+    ],
+)  # fmt: skip
+def test_code_changed_under_a_running_saga_is_noticed_with_the_first_difference(
+    before: Definition, after: Definition, words: str
+) -> None:
+    drive = Drive(before).start()
+    drive.completed(1)
+    drive.reload(after)
+    assert drive.attention == words
+    assert drive.status == SagaStatus.RUNNING
+    assert drive.last.told == ["saga.attention"]
+    assert drive.last.short == []
+    assert drive.kinds[-1].startswith("blocked")
+
+
+def test_code_that_makes_more_than_its_history_is_noticed() -> None:
+    drive = Drive(of(check, charge)).start()
+    drive.reload(gathered_checks)
+    assert drive.attention == "history has nothing more, the code now makes command bank.check (number 2)"
+
+
+@saga("saga")
+async def gathered_checks(ctx: SagaContext, order: Order) -> Result:
+    await asyncio.gather(ctx.call(check(order=order.order)), ctx.call(check(order=order.order)))
+    return Result(refs=[])
+
+
+def test_code_that_decides_earlier_than_its_history_is_noticed() -> None:
+    drive = Drive(of(check, check)).start()
+    drive.completed(1)
+    drive.reload(gathered_checks)
+    assert drive.attention == (
+        "history has command bank.check (number 2) at row 4, the code now makes it before step.completed bank "
+        "(number 1) at row 3"
+    )
+
+
+def test_code_that_decides_later_than_its_history_is_noticed() -> None:
+    drive = Drive(gathered_checks).start()
+    drive.completed(1)
+    drive.reload(of(check, check))
+    assert drive.attention == "history has command bank.check (number 2) at row 3, the code does nothing there"
+
+
+def test_code_that_no_longer_sleeps_is_noticed() -> None:
+    @saga("saga")
+    async def napping(ctx: SagaContext, order: Order) -> Result:
+        await asyncio.sleep(60)
+        await ctx.event(paid)
+        return Result(refs=[])
+
+    drive = Drive(napping).start()
+    drive.fire(TimerKind.SLEEP, 1)
+    drive.reload(of(result=False))
+    assert drive.attention == "history has timer sleep (number 1) at row 2, the code has no use for it now (stale)"
+
+
+def test_the_message_of_an_unchanged_code_is_none() -> None:
+    drive = Drive(gathered).start()
+    drive.completed(2)
+    drive.reload(gathered)
+    assert drive.attention == ""

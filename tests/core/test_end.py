@@ -1,0 +1,136 @@
+"""How a saga's code ends, and what it has told the world until then."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import BaseModel, field_serializer
+
+from sagabus.contracts import SagaType
+from sagabus.contracts.envelope import MAX_PAYLOAD, rfc3339
+from sagabus.coordinator import SagaContext, saga
+from sagabus.coordinator.core.status import SagaStatus
+from tests.core.kit import Definition, Drive
+from tests.core.trade import (
+    Order,
+    Result,
+    check,
+    keyless,
+    reserve,
+    told,
+)
+
+
+def publishing(note: str = "", *, key: str | None = None) -> Definition:
+    @saga("saga")
+    async def saga_that_tells(ctx: SagaContext, order: Order) -> Result:
+        ctx.publish(told(order=order.order, note=note), key=key)
+        ctx.publish(keyless(order=order.order))
+        return Result(refs=[])
+
+    return saga_that_tells
+
+
+def test_a_result_of_another_type_than_declared_undoes() -> None:
+    @saga("saga")
+    async def confused(ctx: SagaContext, order: Order) -> Result:
+        await ctx.call(reserve(order=order.order))
+        return order  # type: ignore[return-value]  # on purpose
+
+    drive = Drive(confused).start()
+    drive.completed(1)
+    assert (drive.status, drive.last.short) == (SagaStatus.COMPENSATING, ["undo 1 stock.release"])
+    assert drive.error == {
+        "code": "sagabus.saga_raised", "message": "saga saga returned Order, declared is Result", "type": "TypeError",
+    }  # fmt: skip
+
+
+def test_a_result_that_is_too_large_undoes() -> None:
+    @saga("saga")
+    async def verbose(ctx: SagaContext, order: Order) -> Result:
+        return Result(refs=["x" * MAX_PAYLOAD])
+
+    drive = Drive(verbose).start()
+    assert drive.status == SagaStatus.COMPENSATED
+    assert f"the limit is {MAX_PAYLOAD}" in drive.error["message"]
+
+
+def test_a_result_whose_serializer_fails_undoes() -> None:
+    class Strange(BaseModel):
+        value: int
+
+        @field_serializer("value")
+        def never(self, value: int) -> int:
+            raise KeyError(value)
+
+    @saga(SagaType("saga", Order, Strange))
+    async def strange(ctx: SagaContext, order: Order) -> Strange:
+        return Strange(value=1)
+
+    assert Drive(strange).start().status == SagaStatus.COMPENSATED
+
+
+def test_a_saga_may_have_no_result() -> None:
+    @saga("saga")
+    async def silent(ctx: SagaContext, order: Order) -> None:
+        await ctx.call(check(order=order.order))
+
+    drive = Drive(silent).start()
+    drive.completed(1)
+    assert (drive.status, drive.state.result) == (SagaStatus.COMPLETED, b"null")
+
+
+def test_words_that_cannot_be_written_are_written_as_well_as_they_can() -> None:
+    class Speechless(Exception):
+        def __str__(self) -> str:
+            raise OSError
+
+    @saga("saga")
+    async def raising(ctx: SagaContext, order: Order) -> Result:
+        if order.order == "surrogate":
+            raise ValueError("\ud800" + "x" * 10_000)
+        raise Speechless
+
+    drive = Drive(raising).start(Order(order="surrogate"))
+    assert drive.error["message"].startswith("?xxx")
+    assert drive.error["message"].endswith("… (10001 characters)")
+    assert Drive(raising).start().error["message"] == "(it does not say: OSError)"
+
+
+def test_of_a_group_of_errors_the_first_leaf_speaks() -> None:
+    @saga("saga")
+    async def grouping(ctx: SagaContext, order: Order) -> Result:
+        raise ExceptionGroup("outer", [ExceptionGroup("inner", [ValueError("this"), KeyError("that")])])
+
+    assert Drive(grouping).start().error["message"] == "this"
+
+
+# Domain events.
+
+
+def test_an_event_is_published_in_the_turn_and_once() -> None:
+    drive = Drive(publishing()).start()
+    first, second = drive.last.events
+    assert (first.topic, first.key, json.loads(first.value or b"")) == (
+        "stock.events", b"O-1", {"order": "O-1", "note": ""},
+    )  # fmt: skip
+    headers = dict(first.headers)
+    assert (headers["ce_id"], headers["ce_type"], headers["ce_causationid"]) == (
+        b"O-1:r1:publish:1", b"stock.told", b"start",
+    )  # fmt: skip
+    assert headers["ce_time"] == rfc3339(drive.now)
+    assert (second.topic, second.key) == ("bank.events", b"O-1")
+    drive.reload()
+    assert drive.last.events == []
+
+
+def test_the_key_of_an_event_may_be_given() -> None:
+    assert Drive(publishing(key="another")).start().last.events[0].key == b"another"
+
+
+@pytest.mark.parametrize("code", [publishing("x" * MAX_PAYLOAD), publishing(key="\ud800"), publishing("\ud800")])
+def test_an_event_that_cannot_be_sent_is_refused_where_it_is_made(code: Definition) -> None:
+    drive = Drive(code).start()
+    assert drive.last.events == []
+    assert drive.status == SagaStatus.COMPENSATED

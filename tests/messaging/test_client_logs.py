@@ -1,0 +1,35 @@
+"""A flood of one line becomes one line."""
+
+from __future__ import annotations
+
+import logging
+
+from sagabus.messaging.client_logs import Repeated
+
+
+def line(name: str, text: str, *values: object) -> logging.LogRecord:
+    return logging.LogRecord(name, logging.ERROR, __file__, 1, text, values, None)
+
+
+def test_same_line_of_the_client_is_written_once_in_a_window() -> None:
+    repeated = Repeated(window=3600)
+    assert repeated.filter(line("aiokafka", "Unable to connect to %s", "one"))
+    assert not repeated.filter(line("aiokafka", "Unable to connect to %s", "two"))
+    assert repeated.filter(line("aiokafka", "Another thing"))
+    assert repeated.filter(line("aiokafka.consumer.fetcher", "Unable to connect to %s", "one"))
+
+
+def test_after_the_window_it_says_how_many_were_left_out() -> None:
+    repeated = Repeated(window=3600)
+    for number in range(5):
+        repeated.filter(line("aiokafka", "Unable to connect to %s", number))
+    repeated._window = 0
+    record = line("aiokafka", "Unable to connect to %s", "100%")
+    assert repeated.filter(record)
+    assert record.getMessage() == "Unable to connect to 100% (4 more like this before)"
+
+
+def test_lines_of_others_pass() -> None:
+    repeated = Repeated(window=3600)
+    for name in ("sagabus.messaging.kafka", "aiokafkaesque", "root"):
+        assert all(repeated.filter(line(name, "again")) for _ in range(3))
