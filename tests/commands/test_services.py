@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import secrets
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +20,7 @@ from sagabus.commands.subcommand import Exit
 from sagabus.shop.contracts import Address, Order, OrderItem, order_processing
 from tests.support.kafka_broker import KafkaBroker
 from tests.support.ports import free_port
+from tests.support.postgres import PostgresServer
 from tests.support.processes import Child
 
 SHOP = [f"sagabus.shop.{name}" for name in ("inventory", "payment", "shipping")]
@@ -92,6 +95,22 @@ async def _has(database: str, table: str) -> bool:
     found = await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table)
     await connection.close()
     return bool(found)
+
+
+@pytest.mark.usefixtures("settings")
+def test_a_role_that_may_not_make_schemas_is_told_so_in_one_message(
+    database: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    role = f"guest_{secrets.token_hex(4)}"
+    postgres.psql(f"CREATE ROLE {role} LOGIN PASSWORD 'guest'")
+    monkeypatch.setenv("SAGABUS_DATABASE", re.sub(r"//.*@", f"//{role}:guest@", database))
+    try:
+        assert main(["migrate"]) == Exit.REFUSED
+    finally:
+        postgres.psql(f"DROP ROLE {role}")
+    said = capsys.readouterr().err
+    assert "permission denied" in said
+    assert len(said.splitlines()) == 1
 
 
 @pytest.mark.usefixtures("settings", "shop_topics")

@@ -1,6 +1,6 @@
 """The page of states in the reference, made from the tables that the core obeys.
 
-    python -m tests.core.states_page        writes docs/reference/states.md
+python -m tests.core.states_page        writes docs/reference/states.md
 """
 
 from __future__ import annotations

@@ -37,8 +37,9 @@ def test_the_promise(code: Definition, data: st.DataObject, forgetful: bool, act
 def check(world: World) -> None:
     drive = world.drive
     assert drive.state.is_closed, f"{drive.status}, blocked {drive.state.blocked}, {drive.attention}"
-    late = {step for step in drive.state.steps if f"step {step} " in drive.attention}
-    assert not drive.attention or (late and "succeeded after the saga had ended" in drive.attention)
+    reasons = drive.state.reasons
+    assert all("succeeded after the saga had ended" in reason for reason in reasons.values()), reasons
+    late = {step for step in drive.state.steps if any(reason.startswith(f"step {step} ") for reason in reasons)}
     check_effects(world, late)
     check_order(drive.rows)
     check_duplicates(world)

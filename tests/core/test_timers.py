@@ -96,9 +96,7 @@ def test_the_timeout_of_the_declaration_holds_unless_the_call_has_one() -> None:
 
     @saga("saga")
     async def two(ctx: SagaContext, order: Order) -> Result:
-        await asyncio.gather(
-            ctx.call(declared(order="1")), ctx.call(declared(order="2"), timeout=9, resend_after=4)
-        )
+        await asyncio.gather(ctx.call(declared(order="1")), ctx.call(declared(order="2"), timeout=9, resend_after=4))
         return Result(refs=[])
 
     assert Drive(two).start().due == {"resend 1": 3, "resend 2": 4, "timeout 1": 7, "timeout 2": 9}

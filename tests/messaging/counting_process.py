@@ -1,6 +1,6 @@
 """A process that owns shards of a real Kafka and counts, to be stopped and killed by a test.
 
-    python -m tests.messaging.counting_process ADDRESS DATABASE NAMESPACE
+python -m tests.messaging.counting_process ADDRESS DATABASE NAMESPACE
 """
 
 from __future__ import annotations

@@ -62,6 +62,15 @@ async def test_without_a_partition_the_key_decides(real: Kafka, producer: BatchP
         assert {partition_of(record.key or b"S", 12) for record in records} == {place}
 
 
+async def test_partition_counts_modulo_those_of_the_topic(real: Kafka, producer: BatchProducer, namespace: str) -> None:
+    await real.create_topics({namespace: TopicSpec(4)})
+    await producer.publish([message(namespace, number, partition=number) for number in range(12)])
+    found = await read(real, namespace)
+    assert {place: numbers(records) for place, records in found.items()} == {
+        place: list(range(place, 12, 4)) for place in range(4)
+    }
+
+
 async def test_several_tasks_publish_at_once(real: Kafka, producer: BatchProducer, namespace: str) -> None:
     await real.create_topics({namespace: TopicSpec(2)})
 
@@ -93,9 +102,6 @@ async def test_topic_that_does_not_exist_is_refused(real: Kafka, producer: Batch
     with pytest.raises(PublishRefused) as caught:
         await producer.publish([message(namespace, 0), lost])
     assert (caught.value.message, caught.value.reason) == (lost, Reason.UNKNOWN_TOPIC)
-    with pytest.raises(PublishRefused) as caught:
-        await producer.publish([message(namespace, 0, partition=1)])
-    assert caught.value.reason is Reason.UNKNOWN_PARTITION
     await producer.publish([message(namespace, 5)])
     assert numbers((await read(real, namespace))[0]) == [5]
     assert f"{namespace}.missing" not in await real.topics()

@@ -60,7 +60,7 @@ class Stock(Base):
     __tablename__ = "stock"
     item: Mapped[str] = mapped_column(primary_key=True)
     left: Mapped[int]
-    __table_args__ = (CheckConstraint("\"left\" >= 0", name="enough"),)
+    __table_args__ = (CheckConstraint('"left" >= 0', name="enough"),)
 
 
 class Effect(Base):
@@ -195,9 +195,7 @@ class Desk:
         for message in messages:
             offset = self.logs.setdefault(tenure.shard, 0)
             self.logs[tenure.shard] += 1
-            made.append(
-                Given(message.value, message.headers, offset, tenure.shard, key=getattr(message, "key", None))
-            )
+            made.append(Given(message.value, message.headers, offset, tenure.shard, key=getattr(message, "key", None)))
         return made
 
     async def turn(self, tenure: Tenure, *messages: Message | Given) -> list[Reply]:

@@ -396,6 +396,19 @@ async def test_what_an_older_deployment_had_begun_a_transactional_handler_carrie
         assert {state for _, state, _ in await heir.inbox()} == {"completed"}
 
 
+async def test_a_kept_command_that_cannot_be_read_any_more_stops_no_shard(
+    desk: Desk, gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    await desk.turn(await desk.take(), command("A"), command("B"))
+    await desk.rows("UPDATE sagabus_shop.inbox SET headers = '' WHERE id LIKE 'A:%'")
+    async with opened(desk.url, fresh=False) as heir:
+        heir.logs = desk.logs
+        Gateway(heir).open.set()
+        [reply] = await ended(heir, await heir.take())
+    assert header(reply.message, "ce_subject") == "B"
+    assert "A:r1:1 was begun and cannot be read" in caplog.text
+
+
 async def test_draining_waits_for_what_runs(desk: Desk, gateway: Gateway) -> None:
     tenure = await desk.take()
     await desk.turn(tenure, command())

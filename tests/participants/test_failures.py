@@ -204,7 +204,8 @@ async def test_p3_a_deferred_constraint_fails_who_broke_it(desk: Desk) -> None:
     assert await desk.effects() == ["A", "C"]
 
 
-async def test_p3_a_lost_connection_is_no_reply(desk: Desk) -> None:
+@pytest.mark.parametrize("sagas", ["ABC", "B"])
+async def test_p3_a_lost_connection_is_no_reply(desk: Desk, sagas: str) -> None:
     calls: list[str] = []
 
     @desk.handles(take_item)
@@ -216,10 +217,10 @@ async def test_p3_a_lost_connection_is_no_reply(desk: Desk) -> None:
         return Taken(item=command.item, left=0)
 
     tenure = await desk.take()
-    replies = await desk.turn(tenure, *batch("A", "B", "C"))
-    assert [reply.kind for reply in replies] == [ReplyKind.COMPLETED] * 3
-    assert calls == ["A", "B", "A", "B", "C"]
-    assert await desk.effects() == ["A", "B", "C"]
+    replies = await desk.turn(tenure, *batch(*sagas))
+    assert [reply.kind for reply in replies] == [ReplyKind.COMPLETED] * len(sagas)
+    assert "".join(calls) == sagas[: sagas.index("B") + 1] + sagas
+    assert await desk.effects() == list(sagas)
 
 
 async def test_p3_a_handler_that_swallows_a_lost_connection_writes_nowhere_else(desk: Desk) -> None:

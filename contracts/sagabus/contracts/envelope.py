@@ -46,7 +46,10 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A record that is to be published. Without a partition the key's murmur2 hash chooses it."""
+    """A record that is to be published. Without a partition the key's murmur2 hash chooses it.
+
+    A partition counts modulo those of the topic: whoever sends to a shard need not know how many a topic has.
+    """
 
     topic: str
     key: bytes | None

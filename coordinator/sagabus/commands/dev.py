@@ -14,7 +14,6 @@ from sagabus.commands.logs import start_logging
 from sagabus.commands.setup import make_tables
 from sagabus.commands.subcommand import Exit, Subcommand, say
 from sagabus.coordinator.service import Coordinator
-from sagabus.coordinator.store.migrations import migrate
 from sagabus.messaging.backing import FOLDER
 from sagabus.messaging.settings import load_settings
 
@@ -26,7 +25,6 @@ async def run_dev(options: Namespace) -> Exit:
     definitions, participants = modules.definitions(options.modules), modules.find(options.modules).participants
     async with hosting(Path(options.folder), fresh=options.fresh) as host, AsyncExitStack() as stack:
         backing = host.backing
-        await migrate(backing.settings.database, backing.settings.namespace)
         await make_tables(backing.settings, participants, business=True)
         coordinator = Coordinator(definitions, settings=backing.settings, kafka=backing.kafka)
         for running in (coordinator.running(), *(one.running() for one in participants)):

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sagabus.commands import modules
@@ -28,8 +29,11 @@ async def run_migrate(options: Namespace) -> Exit:
     participants = modules.participants(options.modules) if options.modules else []
     settings = backing.settings
     await _reach(settings)
-    changed = await migrate(settings.database, settings.namespace)
-    await make_tables(settings, participants, business=options.tables)
+    try:
+        changed = await migrate(settings.database, settings.namespace)
+        await make_tables(settings, participants, business=options.tables)
+    except DBAPIError as error:
+        raise Failed(Exit.REFUSED, f"PostgreSQL declines: {error.orig}") from error
     others = [names.service_schema(one.service.name) for one in participants]
     if options.json:
         say_json({"schema": settings.namespace, "changed": changed, "participants": others})

@@ -35,7 +35,6 @@ class Reason(StrEnum):
 
     TOO_LARGE = "too_large"
     UNKNOWN_TOPIC = "unknown_topic"
-    UNKNOWN_PARTITION = "unknown_partition"
     NOT_AUTHORISED = "not_authorised"
     INVALID = "invalid"
 
@@ -183,10 +182,7 @@ def _partition(message: Message, count: int) -> int:
         raise PublishRefused(message, Reason.UNKNOWN_TOPIC, "there is no such topic, or we may not see it")
     if message.partition is None:
         return partition_of(message.saga_id.encode() if message.key is None else message.key, count)
-    if message.partition >= count:
-        said = f"partition {message.partition} of {count}"
-        raise PublishRefused(message, Reason.UNKNOWN_PARTITION, said)
-    return message.partition
+    return message.partition % count
 
 
 async def _sent(sender: Sender, groups: Groups, limit: int | None) -> list[Failure]:

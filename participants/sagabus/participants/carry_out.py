@@ -35,6 +35,10 @@ from sagabus.participants.session import Sessions, Transaction
 from sagabus.participants.trouble import DatabaseTrouble
 from sagabus.participants.verdict import Key
 
+TOGETHER: Final = 200
+"""Commands in one transaction without savepoints. A row that each of them changes grows a chain of versions along which
+the next one walks, and others wait for it all the while: a batch of a thousand held the stock's row for ten seconds."""
+
 WITH_SAVEPOINTS: Final = 60
 """Commands in one transaction with savepoints. Of more than 64 subtransactions (PGPROC_MAX_CACHED_SUBXIDS), PostgreSQL
 makes all other sessions look up the rest in pg_subtrans."""
@@ -90,7 +94,10 @@ class CarryOut:
         async with self._sessions.transaction() as transaction:
             started = await self._inbox.started(transaction.driver, tenure.shard)
         for kept in started:
-            self._resume(tenure, command(KeptRecord(kept.body, kept.headers)))
+            try:
+                self._resume(tenure, command(KeptRecord(kept.body, kept.headers)))
+            except MessageInvalid as fault:  # to an older version of ours it was a command: a shard must not stop at it
+                logger.error("command %s was begun and cannot be read any more: %s", kept.row.id, fault)
 
     async def turn(self, work: Mapping[Tenure, Sequence[Record]]) -> None:
         commands = [received(tenure, record) for tenure, records in work.items() for record in records]
@@ -114,16 +121,17 @@ class CarryOut:
     # How a batch is divided into transactions.
 
     async def _together(self, work: Mapping[Tenure, Sequence[Record]], commands: Sequence[Received]) -> None:
-        try:
-            await self._attempt(_Attempt(work, commands, careful=False))
-        except Disturbed:
-            await self._carefully(work, commands)
-        except DatabaseTrouble as error:
-            await self._alone(work, commands, error)
+        for attempt in _portions(work, commands, TOGETHER, careful=False):
+            try:
+                await self._attempt(attempt)
+            except Disturbed:
+                await self._carefully(attempt.work, attempt.commands)
+            except DatabaseTrouble as error:
+                await self._alone(attempt.work, attempt.commands, error)
 
     async def _carefully(self, work: Mapping[Tenure, Sequence[Record]], commands: Sequence[Received]) -> None:
         undone = 0
-        for attempt in _portions(work, commands, WITH_SAVEPOINTS):
+        for attempt in _portions(work, commands, WITH_SAVEPOINTS, careful=True):
             try:
                 undone += await self._attempt(attempt)
             except DatabaseTrouble as error:
@@ -134,10 +142,10 @@ class CarryOut:
         self, work: Mapping[Tenure, Sequence[Record]], commands: Sequence[Received], error: DatabaseTrouble
     ) -> None:
         """Raises DatabaseTrouble if that does not help either."""
-        if len(commands) < 2:
+        if not commands:
             raise error
-        logger.warning("the %d commands of a batch run one by one: %s", len(commands), error)
-        for attempt in _portions(work, commands, 1):
+        logger.warning("%d commands are carried out again, one by one: %s", len(commands), error)
+        for attempt in _portions(work, commands, 1, careful=True):
             await self._attempt(attempt)
 
     # One transaction.
@@ -214,12 +222,12 @@ def _keys(commands: Sequence[Received], jobs: Sequence[Job]) -> dict[Key, int]:
 
 
 def _portions(
-    work: Mapping[Tenure, Sequence[Record]], commands: Sequence[Received], size: int
+    work: Mapping[Tenure, Sequence[Record]], commands: Sequence[Received], size: int, *, careful: bool
 ) -> Iterator[_Attempt]:
-    """Transactions of so many commands. The first one is about all tenures, so that each is in one."""
-    for start in range(0, len(commands), size):
+    """Transactions of so many commands, at least one. The first is about all tenures, so that each is in one."""
+    for start in range(0, max(1, len(commands)), size):
         portion = commands[start : start + size]
         records: dict[Tenure, list[Record]] = {tenure: [] for tenure in work} if start == 0 else {}
         for one in portion:
             records.setdefault(one.tenure, []).append(one.record)
-        yield _Attempt(records, portion, careful=True)
+        yield _Attempt(records, portion, careful)

@@ -6,7 +6,7 @@ same command wait for each other here, before either has had an effect, and two 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -60,9 +60,8 @@ class Ledger:
         entry.row, entry.changed = row, True
         entry.command = None if headers is None else (body, pack_headers(headers))
 
-    def changes(self) -> list[tuple[Any, ...]]:
-        return [_parameters(entry.found, entry.row, entry.command)
-                for entry in self._entries.values() if entry.changed and entry.row is not None]  # fmt: skip
+    def changes(self) -> list[_Entry]:
+        return [entry for entry in self._entries.values() if entry.changed]
 
     def unused(self) -> list[Key]:
         """Keys that were inserted and got no row."""
@@ -104,8 +103,7 @@ class Inbox:
     async def store(self, connection: Connection, ledger: Ledger, at: datetime) -> None:
         """Write the rows that changed. Raises DatabaseTrouble if one is not as it was found."""
         if changes := ledger.changes():
-            columns = [list(column) for column in zip(*changes, strict=True)]
-            done = await connection.execute(self._sql["store"], at, *columns)
+            done = await connection.execute(self._sql["store"], at, *_columns(changes))
             if done != f"UPDATE {len(changes)}":
                 raise DatabaseTrouble(f"{done} inbox rows instead of {len(changes)}: another process has changed some")
         if unused := ledger.unused():
@@ -129,19 +127,25 @@ def _row(record: Any) -> Row:
     )  # fmt: skip
 
 
-def _parameters(found: Row | None, row: Row, command: tuple[bytes, bytes] | None) -> tuple[Any, ...]:
-    before = (_CLAIMED, 0) if found is None else (found.state.value, found.attempt)
-    kind = None if row.state is State.STARTED else KINDS[row.state].value
-    return (
-        row.source, row.id, *before, row.activity, row.state.value, row.attempt, row.input_hash, row.reply, kind,
-        *(command or (None, None)),
-    )  # fmt: skip
+def _columns(entries: Sequence[_Entry]) -> Iterable[Sequence[Any]]:
+    """The parameters of `store`. What is the same in nearly every row is left out where it is so in all of them.
+
+    Encoding an array costs by its elements, and `unnest` fills up a shorter one with nulls.
+    """
+    rows = [entry.row for entry in entries if entry.row is not None]
+    found = [entry.found for entry in entries]
+    commands = [entry.command or (None, None) for entry in entries]
+    old = [(_CLAIMED, 0) if row is None else (row.state.value, row.attempt) for row in found] if any(found) else []
+    kept = commands if any(body is not None for body, _ in commands) else []
+    yield from map(list, zip(*rows, strict=True))
+    yield from ([pair[side] for pair in pairs] for pairs in (old, kept) for side in (0, 1))
 
 
 @cache
 def _statements(schema: str) -> dict[str, str]:
     inbox, shard = qualified(schema, "inbox"), qualified(schema, "shard")
-    row = "source, id, activity, state, attempt, input_hash, reply"
+    row = ", ".join(Row._fields)
+    kinds = ", ".join(f"('{state.value}', '{kind.value}')" for state, kind in KINDS.items())
     return {
         "hold": f"""
             SELECT held.shard FROM {shard} AS held
@@ -161,13 +165,13 @@ def _statements(schema: str) -> dict[str, str]:
         "store": f"""
             UPDATE {inbox} AS row
             SET activity = new.activity, state = new.state, attempt = new.attempt, input_hash = new.input_hash,
-                reply = new.reply, reply_kind = new.reply_kind, command = new.command, headers = new.headers, at = $1
-            FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::bigint[],
-                        $9::bytea[], $10::bytea[], $11::text[], $12::bytea[], $13::bytea[])
-                AS new (source, id, old_state, old_attempt, activity, state, attempt, input_hash, reply, reply_kind,
-                        command, headers)
+                reply = new.reply, reply_kind = kind.reply_kind, command = new.command, headers = new.headers, at = $1
+            FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bytea[], $8::bytea[],
+                        $9::text[], $10::bigint[], $11::bytea[], $12::bytea[])
+                AS new ({row}, old_state, old_attempt, command, headers)
+            LEFT JOIN (VALUES {kinds}) AS kind (state, reply_kind) USING (state)
             WHERE row.source = new.source AND row.id = new.id
-                AND row.state = new.old_state AND row.attempt = new.old_attempt""",
+                AND row.state = coalesce(new.old_state, '{_CLAIMED}') AND row.attempt = coalesce(new.old_attempt, 0)""",
         "drop": f"""
             DELETE FROM {inbox} AS row USING unnest($1::text[], $2::text[]) AS unused (source, id)
             WHERE row.source = unused.source AND row.id = unused.id""",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import assert_never
 
 from sagabus.contracts.commands import CommandHead
@@ -128,7 +127,7 @@ class Page:
             self._settles.append((job, command))
         elif head.attempt > row.attempt:  # the outcome that is awaited counts for this attempt too
             headers = tuple(received.record.headers)
-            self._ledger.put(replace(row, attempt=head.attempt), body=command.body, headers=headers)
+            self._ledger.put(row._replace(attempt=head.attempt), body=command.body, headers=headers)
 
     async def _adopt(self, received: Received, command: Command) -> None:
         """Nobody is at it: since it was begun, its handler has become a transactional one, or is gone."""

@@ -39,12 +39,22 @@ class Participant(Generic[R]):
     ) -> None: ...
     @overload
     def __init__(
-        self, service: Service, /, *, lifespan: Callable[[], AbstractAsyncContextManager[R]],
-        database: Database = None, tables: MetaData | None = None,
+        self,
+        service: Service,
+        /,
+        *,
+        lifespan: Callable[[], AbstractAsyncContextManager[R]],
+        database: Database = None,
+        tables: MetaData | None = None,
     ) -> None: ...
     def __init__(
-        self, service: Service, /, *, lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
-        database: Database = None, tables: MetaData | None = None,
+        self,
+        service: Service,
+        /,
+        *,
+        lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
+        database: Database = None,
+        tables: MetaData | None = None,
     ) -> None:
         if isinstance(database, AsyncEngine | async_sessionmaker):
             Sessions.of(database)  # raises DeclarationError now, not when it is first used

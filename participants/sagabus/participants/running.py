@@ -1,6 +1,6 @@
 """A running participant: the one place where its parts are put together.
 
-    Kafka -> Subscription -> Ownership -> CarryOut -> Turn -> PostgreSQL -> Relay -> Kafka
+Kafka -> Subscription -> Ownership -> CarryOut -> Turn -> PostgreSQL -> Relay -> Kafka
 """
 
 from __future__ import annotations
@@ -72,9 +72,7 @@ async def running(participant: Participant[Any], *, kafka: str | None = None) ->
         yield
 
 
-def _surroundings(
-    participant: Participant[Any], kafka: str | None, stack: AsyncExitStack
-) -> tuple[Backing, Sessions]:
+def _surroundings(participant: Participant[Any], kafka: str | None, stack: AsyncExitStack) -> tuple[Backing, Sessions]:
     """Raises SettingsError. An engine that is made here is disposed of with the stack."""
     given = participant.database
     if isinstance(given, AsyncEngine | async_sessionmaker):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, assert_never
+from typing import Final, NamedTuple, assert_never
 
 from sagabus.contracts.commands import CommandHead
 from sagabus.contracts.names import CommandKind
@@ -28,8 +28,7 @@ class State(StrEnum):
     TOMBSTONE = "tombstone"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """An inbox row. attempt: of the outcome; of the latest command while `started`. A tombstone has no hash."""
 
     source: str

@@ -26,7 +26,6 @@ from sagabus.commands.logs import start_logging
 from sagabus.commands.setup import make_tables
 from sagabus.commands.subcommand import Exit, Subcommand, complain, say
 from sagabus.contracts import names
-from sagabus.coordinator.store.migrations import migrate
 from sagabus.messaging.backing import FOLDER
 from sagabus.messaging.participation import Participation
 from sagabus.messaging.settings import OFF, Log
@@ -62,7 +61,6 @@ async def run_demo(options: Namespace) -> Exit:
 async def _show(host: Host, teller: Teller) -> Exit:
     participants = modules.participants(SERVICES)
     settings, kafka = host.backing.settings, host.backing.kafka
-    await migrate(settings.database, settings.namespace)
     await make_tables(settings, participants, business=True)
     topics = _event_topics(participants, settings.namespace)
     await kafka.create_topics(dict.fromkeys(topics, TopicSpec(settings.partitions)))

@@ -151,9 +151,7 @@ def retried(state: SagaState, step: Step) -> None:
 def timed_out(state: SagaState, program: Program, step: Step) -> None:
     """No answer in time: the saga goes on, and the outcome is to be settled."""
     give_up(state, step)
-    program.fail(
-        step.number, ActivityTimedOut(activity=step.activity, step=step.number, attempts=step.attempt)
-    )
+    program.fail(step.number, ActivityTimedOut(activity=step.activity, step=step.number, attempts=step.attempt))
 
 
 def give_up(state: SagaState, step: Step) -> None:

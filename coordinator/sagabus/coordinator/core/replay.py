@@ -17,9 +17,7 @@ from sagabus.coordinator.core.state import SagaState
 from sagabus.coordinator.core.status import SagaStatus
 
 
-def restore(
-    state: SagaState, code: Code | None, rows: Sequence[Row], *, status: SagaStatus, now: int
-) -> Saga:
+def restore(state: SagaState, code: Code | None, rows: Sequence[Row], *, status: SagaStatus, now: int) -> Saga:
     """The saga as it was after its last row. If it was blocked, or is now, `saga.state.blocked` says so.
 
     status: as stored. now: microseconds since 1970. One that was blocked and goes on again has new rows and messages:

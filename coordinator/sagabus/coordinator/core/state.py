@@ -148,7 +148,12 @@ class SagaState:
             return
         body = self._body(step, name, output=output, error=error, result=result)
         message = lifecycle_message(
-            self.addresses, type, body, sequence=self.sequence, time=self.now, cause=self.cause or None,
+            self.addresses,
+            type,
+            body,
+            sequence=self.sequence,
+            time=self.now,
+            cause=self.cause or None,
             trace=self.trace,
         )
         self.effects.messages.append(message)

@@ -1,12 +1,12 @@
 """The addresses of the API and what stands behind each.
 
-    GET  /api/v1/sagas                  ?status=…&saga=…&attention=true&limit=…&cursor=…
-    GET  /api/v1/sagas/{id}             ?run=…&wait=SECONDS
-    GET  /api/v1/sagas/{id}/history     ?run=…&after=SEQ&limit=…
-    POST /api/v1/sagas                  {"saga", "id", "input"}
-    POST /api/v1/sagas/{id}/events      {"name", "data", "event_id"?}
-    POST /api/v1/sagas/{id}/cancel      {"reason"}
-    GET  /livez, /readyz
+GET  /api/v1/sagas                  ?status=…&saga=…&attention=true&limit=…&cursor=…
+GET  /api/v1/sagas/{id}             ?run=…&wait=SECONDS
+GET  /api/v1/sagas/{id}/history     ?run=…&after=SEQ&limit=…
+POST /api/v1/sagas                  {"saga", "id", "input"}
+POST /api/v1/sagas/{id}/events      {"name", "data", "event_id"?}
+POST /api/v1/sagas/{id}/cancel      {"reason"}
+GET  /livez, /readyz
 """
 
 from __future__ import annotations
@@ -148,9 +148,7 @@ class _Api:
         async def given_up() -> bool:
             return self._draining or await request.is_disconnected()
 
-        return await self._closings.wait(
-            id, look, seconds=seconds, owned=lambda: self._owns(id), given_up=given_up
-        )
+        return await self._closings.wait(id, look, seconds=seconds, owned=lambda: self._owns(id), given_up=given_up)
 
     async def history(self, request: Request) -> Response:
         id, run = query.saga_id(request), request.query_params.get("run")
@@ -193,9 +191,7 @@ class _Api:
 async def _body(request: Request) -> bytes:
     """The body, if it is JSON and within bounds: never more than the bounds is read."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
-        raise ApiError(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "body.not_json", f"send the body with `content-type: {JSON}`"
-        )
+        raise ApiError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "body.not_json", f"send the body with `content-type: {JSON}`")
     data = bytearray()
     async for chunk in request.stream():
         data += chunk

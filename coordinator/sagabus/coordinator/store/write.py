@@ -137,9 +137,7 @@ def _columns(columns: Columns, rows: Iterable[Sequence[Any]]) -> Arguments | Non
 
 
 def _statements(schema: str) -> dict[str, str]:
-    saga, timer, early, started = (
-        qualified(schema, name) for name in ("saga", "timer", "early_request", "started_id")
-    )
+    saga, timer, early, started = (qualified(schema, name) for name in ("saga", "timer", "early_request", "started_id"))
     changes: Columns = {name: wire for name, wire in CHANGED.items() if name not in ("id", "run")}
     return {
         "created": f"""
