@@ -182,8 +182,8 @@ class Restored:
         try:
             assert (effects.rows, effects.messages, effects.saga_changed) == ([], [], False)
             assert picture(copy) == picture(self.saga)
-            if not copy.state.blocked:
-                assert effects.timers_set.keys() == {key for key in self.timers if key.kind in IN_MEMORY}
+            copies = set() if copy.state.blocked else {key for key in self.timers if key.kind in IN_MEMORY}
+            assert effects.timers_set.keys() == copies
             assert not effects.timers_cleared
         finally:
             copy.evict()

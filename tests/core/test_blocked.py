@@ -78,6 +78,9 @@ def test_h1_a_turn_that_blocks_keeps_what_comes_later_in_the_same_turn() -> None
     drive.commit()
     assert drive.kinds[-3:] == ["step.completed 2", "blocked 5", "step.completed 1"]
     assert drive.last.told == ["saga.attention"]
+    assert drive.saga.program is None, "its code is let go"
+    drive.saga.resend_outstanding(now=drive.now)
+    assert drive.commit().short == [], "nor are copies sent of what is only half known"
 
 
 def test_h1_a_half_decided_input_leaves_nothing_behind() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
+from sagabus.contracts import MessageInvalid
+from sagabus.contracts.envelope import MAX_PAYLOAD
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.core.effects import TimerKind
 from sagabus.coordinator.core.status import SagaStatus
@@ -55,6 +58,22 @@ def test_code_changed_under_a_running_saga_is_noticed_with_the_first_difference(
     assert drive.last.told == ["saga.attention"]
     assert drive.last.short == []
     assert drive.kinds[-1].startswith("blocked")
+
+
+def test_a_number_that_differs_is_noticed() -> None:
+    @saga("saga")
+    async def refused_first(ctx: SagaContext, order: Order) -> Result:
+        with suppress(MessageInvalid):
+            ctx.call(reserve(order="x" * MAX_PAYLOAD))
+        await ctx.call(reserve(order=order.order))
+        return Result(refs=[])
+
+    drive = Drive(refused_first).start()
+    assert drive.kinds == ["started", "command 2"]
+    drive.reload(of(reserve))
+    assert drive.attention == (
+        "history has command stock.reserve (number 2) at row 2, the code now makes command stock.reserve (number 1)"
+    )
 
 
 def test_code_that_makes_more_than_its_history_is_noticed() -> None:

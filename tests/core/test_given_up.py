@@ -57,6 +57,7 @@ def test_u4_nothing_new_goes_to_a_service_before_the_undo_there_is_done() -> Non
     drive.undone(1)
     assert drive.last.short == ["do 2 stock.reserve"]
     assert drive.last.commands[0].head.issued == drive.now
+    assert drive.due == {"resend 2": 30}, "nothing of the undo is pending any more"
     drive.completed(2)
     assert drive.result == {"refs": ["late", "ref-2"]}
 
@@ -190,6 +191,14 @@ def test_a_step_given_up_is_undone_whatever_the_saga_does_next() -> None:
     drive.completed(2)
     assert drive.status == SagaStatus.COMPLETED
     assert (drive.step(1).undoing, drive.step(2).undoing) == (Undoing.DONE, Undoing.NONE)
+
+
+def test_an_undo_that_succeeds_between_two_attempts_is_not_tried_again() -> None:
+    drive = given_up()
+    drive.settled(1)
+    drive.undo_failed(1)
+    drive.undone(1)
+    assert drive.due == {"resend 2": 30}
 
 
 def test_abandon_keep_leaves_a_step_that_was_given_up_as_it_is() -> None:

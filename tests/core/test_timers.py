@@ -149,9 +149,9 @@ def test_retry_and_cancel_in_one_turn_leave_no_timer_behind() -> None:
     drive = Drive(sequential).start()
     drive.failed(1)
     drive.now += 60 * SECOND
-    drive.offer(Arrival(Kind.TIMER, 1, name=TimerKind.RETRY))
-    drive.offer(drive.reply(Kind.STEP_FAILED, 1, b'{"code":"again"}'))
-    drive.offer(Arrival(Kind.CANCEL, ref="cancel"))
+    assert drive.offer(Arrival(Kind.TIMER, 1, name=TimerKind.RETRY)) is None
+    assert drive.offer(drive.reply(Kind.STEP_FAILED, 1, b'{"code":"again"}', attempt=2)) is None
+    assert drive.offer(Arrival(Kind.CANCEL, ref="cancel")) is None
     drive.commit()
     assert list(drive.timers) == [TimerKey(TimerKind.RESEND, 1)]
 

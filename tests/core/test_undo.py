@@ -15,7 +15,7 @@ from sagabus.coordinator.core.history import Kind
 from sagabus.coordinator.core.objection import LATE
 from sagabus.coordinator.core.status import Outcome, SagaStatus, Undoing
 from tests.core.kit import Drive
-from tests.core.places import compensating, given_up, tried
+from tests.core.places import compensating, given_up, of, tried
 from tests.core.shapes import forgiving, gathered, grouped, sequential
 from tests.core.trade import (
     Done,
@@ -118,6 +118,7 @@ def test_u1_a_step_of_unknown_outcome_is_settled_before_it_is_undone() -> None:
     (undo,) = drive.last.commands
     assert (undo.head.id, undo.head.target, undo.head.activity) == ("O-1:r1:1:undo", "O-1:r1:1", "stock.release")
     assert json.loads(undo.body) == {"order": "O-1", "ref": "ref-1"}, "the output that settle brought"
+    assert (settle.head.issued, undo.head.issued) == (drive.step(1).issued, drive.now)
 
 
 def test_u1_what_never_happened_is_not_undone() -> None:
@@ -218,6 +219,19 @@ def test_p2_a_late_success_is_undone_first_while_the_saga_is_undone() -> None:
     assert drive.last.short == ["undo 2 bank.refund"]
     drive.undone(2)
     assert drive.status == SagaStatus.COMPENSATED
+
+
+def test_p2_a_late_success_is_the_last_completion_so_it_is_undone_before_the_earlier_ones() -> None:
+    drive = Drive(of(reserve, charge, book)).start()
+    drive.completed(1)
+    drive.completed(2)
+    drive.refused(3)
+    assert drive.completed(3) is None
+    assert drive.last.short == [], "one at a time"
+    drive.undone(2)
+    assert drive.last.short == ["undo 3 post.unbook"]
+    drive.undone(3)
+    assert drive.last.short == ["undo 1 stock.release"]
 
 
 def test_p2_a_late_success_after_the_end_is_for_a_person() -> None:

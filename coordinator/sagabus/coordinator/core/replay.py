@@ -25,15 +25,13 @@ def restore(state: SagaState, code: Code | None, rows: Sequence[Row], *, status:
     """
     saga = Saga(state, code)
     decided, kept, since = in_order(state.journal.replay(list(rows)))
-    stored = state.mark()
-    state.attention = None  # so that each reason is counted again where it came up
+    attention = state.attention
     fault = _replayed(saga, decided)
     state.now, state.status = rows[-1].at, status
     state.sequence = max(row.sequence for row in rows)
     state.rebuilt()
     if fault is not None:
-        state.closed_at, state.result, state.error = stored.closed_at, stored.result, stored.error
-        state.attention, state.reasons = stored.attention, {}
+        state.attention, state.reasons = attention, {}
         _stay_blocked(saga, since)
         if not since:
             state.now = max(now, state.now)

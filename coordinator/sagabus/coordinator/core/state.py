@@ -46,14 +46,15 @@ class SagaState:
     """One saga. `now` and `cause` are those of the input at hand: microseconds since 1970, the id of its message."""
 
     __slots__ = (
-        "_known_timers", "addresses", "attention", "blocked", "cause", "closed_at", "completions", "definition",
-        "effects", "ending", "error", "input_hash", "journal", "now", "plan", "reasons", "result", "seen_events",
-        "sequence", "started_at", "status", "steps", "timers", "trace", "version",
+        "_known_timers", "_name", "addresses", "attention", "blocked", "cause", "closed_at", "completions",
+        "definition", "effects", "ending", "error", "input_hash", "journal", "now", "plan", "reasons", "result",
+        "seen_events", "sequence", "started_at", "status", "steps", "timers", "trace", "version",
     )  # fmt: skip
 
     def __init__(self, addresses: Addresses, *, definition: str, version: int, trace: Headers = ()) -> None:
         self.addresses = addresses
         self.definition = definition
+        self._name = codec.encode_value(definition)  # a name that was asked for, and may be anything
         self.version = version
         self.trace = trace
         self.journal = Journal()
@@ -159,8 +160,7 @@ class SagaState:
         self.effects.messages.append(message)
 
     def _body(self, step: Step | None, name: str, **values: bytes | None) -> bytes:
-        saga = codec.encode_value(self.definition)  # a name that was asked for, and may be anything
-        head = b'{"saga":%b,"version":%d,"status":"%b"' % (saga, self.version, self.status.encode())
+        head = b'{"saga":%b,"version":%d,"status":"%b"' % (self._name, self.version, self.status.encode())
         if step is not None:
             head += b',"step":%d,"activity":"%b"' % (step.number, (name or step.activity).encode())
         rest = b"".join(b',"%b":%b' % (key.encode(), value) for key, value in values.items() if value is not None)
