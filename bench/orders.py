@@ -94,7 +94,9 @@ async def floor_rate(scene: Stage, connection: asyncpg.Connection[asyncpg.Record
 
 
 async def _messages(scene: Stage, count: int) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=scene.kafka, acks="all", enable_idempotence=True)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=scene.kafka, acks="all", enable_idempotence=True, max_batch_size=1_000_000
+    )
     consumer = AIOKafkaConsumer(bootstrap_servers=scene.kafka)
     await producer.start()
     await consumer.start()

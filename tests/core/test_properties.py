@@ -42,6 +42,7 @@ def check(world: World) -> None:
     late = {step for step in drive.state.steps if any(reason.startswith(f"step {step} ") for reason in reasons)}
     check_effects(world, late)
     check_order(drive.rows)
+    check_one_at_a_time(drive.rows)
     check_duplicates(world)
     drive.check_count()
 
@@ -72,6 +73,20 @@ def check_order(rows: list[Row]) -> None:
     assert len(set(undos)) == len(undos)
     if undos:
         assert undos == [step for step in reversed(known) if step in undoable and step not in undone_before]
+
+
+def check_one_at_a_time(rows: list[Row]) -> None:
+    """On the way back nothing more begins to be settled or undone while something else is."""
+    ended = next((row.seq for row in rows if row.kind is Kind.ENDED and row.name != "completed"), len(rows))
+    under_way: set[int] = set()
+    begun: set[int] = set()
+    for row in rows:
+        if row.kind in (Kind.SETTLE, Kind.UNDO):
+            assert row.seq < ended or not under_way or row.step in begun
+            under_way.add(row.step)
+            begun.add(row.step)
+        elif row.kind in (Kind.UNDO_COMPLETED, Kind.SETTLE_NEVER, Kind.SETTLE_COMPLETED):
+            under_way.discard(row.step)
 
 
 def check_duplicates(world: World) -> None:

@@ -209,8 +209,8 @@ class SagaState:
         effects = self.effects
         return Mark(
             len(self.journal.new), self.journal.seq, len(effects.messages), self.sequence,
-            dict(effects.timers_set), set(effects.timers_cleared), effects.saga_changed, self.status, self.closed_at,
-            self.attention, dict(self.reasons), self.result, self.error,
+            effects.timers_set.copy(), effects.timers_cleared.copy(), effects.saga_changed, self.status,
+            self.closed_at, self.attention, self.reasons.copy(), self.result, self.error,
         )  # fmt: skip
 
     def back_to(self, mark: Mark) -> None:
