@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import sagabus.coordinator.http
-import sagabus.coordinator.service
 import sagabus.messaging.coordinator_api
 import sagabus.messaging.embedded_kafka
 import sagabus.messaging.embedded_postgres
-import sagabus.participants.running
+import sagabus.messaging.prerequisites
 from sagabus.commands import main as command_line
 from sagabus.commands.main import EXAMPLES, EXITS, SUBCOMMANDS, main, parser
 from sagabus.commands.subcommand import Exit, Failed, Subcommand
@@ -124,8 +123,7 @@ def raising(error: BaseException) -> Callable[[], object]:
     ("error", "exit"),
     [
         (SettingsError(["SAGABUS_KAFKA is not set"]), Exit.USAGE),
-        (sagabus.coordinator.service.NotReady("run `sagabus migrate`"), Exit.USAGE),
-        (sagabus.participants.running.NotReady("run `sagabus migrate`"), Exit.USAGE),
+        (sagabus.messaging.prerequisites.NotReady("run `sagabus migrate`"), Exit.USAGE),
         (sagabus.messaging.coordinator_api.CoordinatorUnreachable("away"), Exit.UNREACHABLE),
         (sagabus.messaging.coordinator_api.NoSuchSaga("none", status=404, code="x"), Exit.NOT_FOUND),
         (sagabus.messaging.coordinator_api.CoordinatorRefused("no", status=400, code="x"), Exit.REFUSED),

@@ -34,7 +34,7 @@ def test_pauses_never_shrink(policy: RetryPolicy, failures: int) -> None:
     assert policy.pause(failures, 0.5) <= policy.pause(failures + 1, 0.5)
 
 
-def test_the_defaults_are_those_of_the_design() -> None:
+def test_the_pauses_of_the_defaults() -> None:
     assert [ACTIVITY_RETRY.pause(n, 0.5) / 1e6 for n in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
     assert (ACTIVITY_RETRY.attempts, UNDO_RETRY.attempts) == (5, None)
     assert UNDO_RETRY.pause(100, 0.5) / 1e6 == 300

@@ -20,10 +20,10 @@ from sagabus.contracts.headers import HeaderReader
 from sagabus.contracts.names import CommandKind, RunId, SagaId
 from sagabus.messaging.database_url import sqlalchemy_url
 from sagabus.messaging.kafka import Kafka
+from sagabus.messaging.prerequisites import NotReady, participant_topics
 from sagabus.messaging.settings import SettingsError, load_settings
 from sagabus.messaging.topic_admin import TopicSpec
 from sagabus.participants import ActivityContext, ExternalContext, Participant
-from sagabus.participants.running import NotReady, topics_of
 from tests.participants.desk import Noted, Take, Taken
 
 PARTITIONS = 3
@@ -41,7 +41,9 @@ class Shop:
         self.kafka = Kafka(load_settings(require=("kafka",), kafka=kafka, namespace=name))
 
     async def make_topics(self) -> None:
-        await self.kafka.create_topics({topic: TopicSpec(PARTITIONS) for topic in topics_of(self.service, self.name)})
+        await self.kafka.create_topics(
+            {topic: TopicSpec(PARTITIONS) for topic in participant_topics(self.service, self.name)}
+        )
 
     async def send(self, *messages: Message) -> None:
         producer = self.kafka.producer()

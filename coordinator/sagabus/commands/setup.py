@@ -17,6 +17,7 @@ from sagabus.coordinator.store.migrations import migrate
 from sagabus.messaging.backing import find_backing
 from sagabus.messaging.database import Database
 from sagabus.messaging.participation import Participation
+from sagabus.messaging.prerequisites import coordinator_topics, participant_topics
 from sagabus.messaging.settings import Settings, load_settings
 from sagabus.messaging.topic_admin import TopicInfo, TopicSpec
 
@@ -88,12 +89,8 @@ async def run_topics(options: Namespace) -> Exit:
 
 def topics_of(services: Iterable[Service], namespace: str) -> list[str]:
     """What a coordinator and these services read and write, sorted."""
-    own = {names.requests_topic(namespace), names.events_topic(namespace), names.dead_letters_topic(namespace)}
-    own.add(names.replies_topic(namespace, names.OWN_SERVICE))
-    for service in services:
-        own |= {names.commands_topic(service.name), names.replies_topic(namespace, service.name)}
-        own |= {event.topic for event in service.events.values() if event.topic}
-    return sorted(own)
+    own = coordinator_topics(namespace)
+    return sorted(own.union(*(participant_topics(service, namespace) for service in services)))
 
 
 def _check(there: Mapping[str, TopicInfo], partitions: int) -> None:

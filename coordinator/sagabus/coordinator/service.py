@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sagabus.contracts import names
 from sagabus.contracts.envelope import Message
-from sagabus.contracts.errors import DeclarationError, SagabusError
+from sagabus.contracts.errors import DeclarationError
 from sagabus.coordinator import http
 from sagabus.coordinator.definition import SagaDefinition
 from sagabus.coordinator.shard.loading import Definitions, Loading
@@ -28,6 +28,7 @@ from sagabus.messaging.dead_letter import DeadLetters
 from sagabus.messaging.kafka import Kafka
 from sagabus.messaging.ownership import Ownership
 from sagabus.messaging.partition import partition_of
+from sagabus.messaging.prerequisites import NotReady, coordinator_topics
 from sagabus.messaging.settings import Settings
 from sagabus.messaging.subscription import Subscription, SubscriptionListener
 from sagabus.messaging.topic_admin import TopicSpec
@@ -36,12 +37,6 @@ logger = logging.getLogger(__name__)
 
 YOUNG_OBJECTS: Final = 50_000
 """New objects until the next look for garbage in cycles: about a turn's worth. Python's own default is 700."""
-
-OWN_TOPICS: Final = (names.requests_topic, names.events_topic, names.dead_letters_topic)
-
-
-class NotReady(SagabusError):
-    """Something that `sagabus migrate` or `sagabus topics` makes is missing. The sentence names the command."""
 
 
 class Coordinator:
@@ -116,14 +111,14 @@ class Coordinator:
                 raise NotReady(f"the schema {namespace!r} is missing or behind; run `sagabus migrate`")
 
     async def _partitions(self, namespace: str) -> int:
-        wanted = [topic(namespace) for topic in OWN_TOPICS]
+        wanted = coordinator_topics(namespace)
         if self._kafka.embedded:
             await self._kafka.create_topics({topic: TopicSpec(self._settings.partitions) for topic in wanted})
         found = await self._kafka.topics(wanted)
-        missing = [topic for topic in wanted if topic not in found]
+        missing = sorted(wanted - found.keys())
         if missing:
             raise NotReady(f"topics are missing: {', '.join(missing)}; run `sagabus topics`")
-        return found[wanted[0]].partitions
+        return found[names.requests_topic(namespace)].partitions
 
     async def _serve(self, stack: AsyncExitStack, ownership: Ownership, partitions: int) -> None:
         """Raises CannotListen."""

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 
 from sagabus.contracts.activity import Service
-from sagabus.contracts.errors import SagabusError
-from sagabus.contracts.names import commands_topic, dead_letters_topic, replies_topic, service_schema
+from sagabus.contracts.names import commands_topic, service_schema
 from sagabus.messaging.backing import Backing, find_backing
 from sagabus.messaging.database import CONNECT_TIMEOUT, Database
 from sagabus.messaging.kafka import Kafka
 from sagabus.messaging.ownership import Ownership
+from sagabus.messaging.prerequisites import NotReady, participant_topics
 from sagabus.messaging.settings import Settings, load_settings
 from sagabus.messaging.subscription import Subscription, SubscriptionListener
 from sagabus.messaging.topic_admin import TopicSpec
@@ -39,17 +39,6 @@ CONNECTIONS: Final = 10
 """Of an engine of ours: one for the turn, the others for handlers' own transactions."""
 
 logger = logging.getLogger(__name__)
-
-
-class NotReady(SagabusError):
-    """Something that `sagabus migrate` or `sagabus topics` makes is missing. The sentence names the command."""
-
-
-def topics_of(service: Service, namespace: str) -> set[str]:
-    """The topics that a participant of this service reads and writes."""
-    events = {event.topic for event in service.events.values() if event.topic is not None}
-    own = {commands_topic(service.name), replies_topic(namespace, service.name), dead_letters_topic(namespace)}
-    return own | events
 
 
 @asynccontextmanager
@@ -100,7 +89,7 @@ async def _ready(service: Service, backing: Backing, sessions: Sessions) -> None
 
 
 async def _topics(service: Service, kafka: Kafka, settings: Settings) -> None:
-    wanted = topics_of(service, settings.namespace)
+    wanted = participant_topics(service, settings.namespace)
     if kafka.embedded:
         await kafka.create_topics({name: TopicSpec(settings.partitions) for name in wanted})
     missing = wanted - (await kafka.topics(wanted)).keys()

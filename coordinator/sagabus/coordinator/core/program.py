@@ -294,7 +294,8 @@ class Program:
             raise Blocked(f"the saga's code does not come to rest: {ROUNDS} times cancelled tasks left new ones")
         for number in sorted(self._awaited):
             self.given_up(number)
-        self.ended = self.loop.timers_changed = True
+        self.ended = True
+        self.loop.timers_changed |= bool(self.loop.timers())
         self.intents.append(self._end())
 
     def _end(self) -> Ended:

@@ -229,7 +229,8 @@ class SagaState:
         made = self.effects
         made.rows, self.journal.new = self.journal.new, []
         made.sequence = self.sequence
-        self._known_timers = (self._known_timers - made.timers_cleared) | made.timers_set.keys()
+        self._known_timers.difference_update(made.timers_cleared)
+        self._known_timers.update(made.timers_set)
         self.effects = Effects()
         return made
 
