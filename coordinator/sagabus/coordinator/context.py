@@ -40,15 +40,22 @@ class SagaLog(logging.LoggerAdapter[logging.Logger]):
 class SagaContext:
     """A saga's only door to the outside. Time, randomness and ids come from history, so a replay has the same."""
 
-    __slots__ = ("_program", "log")
+    __slots__ = ("_log", "_program")
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self.log = SagaLog(program)
+        self._log: SagaLog | None = None
 
     @property
     def id(self) -> str:
         return self._program.id
+
+    @property
+    def log(self) -> logging.LoggerAdapter[Any]:
+        """A logger that names the saga, and is silent while replaying. Made when it is first asked for."""
+        if self._log is None:
+            self._log = SagaLog(self._program)
+        return self._log
 
     def call(
         self,
