@@ -7,8 +7,10 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from sagabus.client import NoSuchSaga, SagaClient, SagaFailed, SagaHandle, StartRejected
+from sagabus.contracts import SagaType
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.messaging.run_file import read_run
 from sagabus.messaging.settings import SettingsError
@@ -49,6 +51,18 @@ async def test_another_input_under_the_same_id_is_rejected(client: SagaClient) -
     other = await client.start(order_processing.of(order("ORD-3", quantity=5)), id="ORD-3")
     with pytest.raises(StartRejected, match="ORD-3"):
         await other.result(timeout=30)
+
+
+class Loose(BaseModel):
+    order_id: str
+
+
+async def test_a_start_that_the_coordinator_rejects_is_heard_of(client: SagaClient) -> None:
+    """Its contract is another one there: the request is a dead letter, and no saga will ever come of it."""
+    other: SagaType[..., Loose, OrderResult] = SagaType("order_processing", Loose, OrderResult)
+    handle = await client.start(other.of(Loose(order_id="ORD-9")), id="ORD-9")
+    with pytest.raises(StartRejected, match=r"ORD-9 was rejected: payload\.invalid"):
+        await handle.result(timeout=30)
 
 
 async def test_a_saga_that_was_undone_says_why(client: SagaClient) -> None:

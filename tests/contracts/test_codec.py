@@ -78,7 +78,31 @@ def test_any_bytes_are_read_or_refused_with_a_reason(data: bytes) -> None:
 def test_what_is_no_such_model_is_refused(data: bytes | None) -> None:
     with pytest.raises(MessageInvalid, match=r"^it: ") as caught:
         codec.decode(Outer, data, what="it")
-    assert caught.value.reason == "payload.invalid"
+    assert caught.value.reason == ("payload.not_json" if data in (b"{", b"\xff\xfe") else "payload.invalid")
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1E+309", "1e0000999", "9" * 400, "9" * 310 + ".5", "9" * 5_000])
+def test_a_number_that_no_double_holds_is_refused(number: str) -> None:
+    """Read as infinity, it would be written as null."""
+    for read in (
+        codec.decode_value,
+        lambda data: codec.decode(Anything, data, what="it"),
+        lambda data: codec.decode(Number, data, what="it"),
+    ):
+        with pytest.raises(MessageInvalid) as caught:
+            read(f'{{"value": {number}}}'.encode())
+        assert caught.value.reason == "payload.not_json"
+
+
+@pytest.mark.parametrize("number", ["1e308", "1e-999", "1" + "0" * 308, "0e999", "0.1e300", '"1e999"'])
+def test_a_number_that_only_looks_too_large_is_read(number: str) -> None:
+    assert codec.decode_value(number.encode()) == json.loads(number)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, "\ud800", {"a": [math.nan]}, object()])
+def test_what_json_cannot_say_is_refused_where_it_is_made(value: object) -> None:
+    with pytest.raises(MessageInvalid):
+        codec.encode_exactly(value)
 
 
 def test_the_first_fault_is_named_and_the_others_are_counted() -> None:

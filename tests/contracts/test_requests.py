@@ -71,6 +71,18 @@ def test_an_event_and_what_makes_two_of_them_the_same() -> None:
     assert read_request(record(with_id, headers={"ce_id": b"C-1"})).dedupe == "C-1"
 
 
+def test_s12_what_the_forwarder_gave_as_id_does_not_make_two_copies_of_an_event_two_events() -> None:
+    """Sent twice by a producer that hashes keys otherwise, it is forwarded twice, from two offsets."""
+    body = {"type": "event", "name": "payment.confirmed", "event_id": "E-1"}
+    for found in (b"shop.requests:0:1", b"shop.requests:0:2"):
+        copy = read_request(record(body, headers={"ce_id": found, "ce_forwarded": found}))
+        assert (copy.dedupe, copy.message_id) == ("E-1", found.decode())
+    without = read_request(record({**body, "event_id": None}, headers={"ce_id": b"a:0:1", "ce_forwarded": b"a:0:1"}))
+    assert without.dedupe == "a:0:1"
+    own = read_request(record(body, headers={"ce_id": b"C-1", "ce_forwarded": b"a:0:1"}))
+    assert own.dedupe == "C-1"
+
+
 def test_a_cancel_has_a_reason_if_it_is_given() -> None:
     assert read_request(record({"type": "cancel"})).reason == ""
     assert read_request(record({"type": "cancel", "reason": "no longer wanted"})).reason == "no longer wanted"

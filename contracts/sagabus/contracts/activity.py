@@ -58,7 +58,7 @@ class Activity(Generic[P, I, O]):
         self.input: type[I] = model_type(input, self.name)
         self.output: type[O] = cast("type[O]", output)
         self.refusals = refusals
-        self.timeout = timeout
+        self.timeout = None if timeout is None else positive(timeout, self.name, "timeout")
         self.resend_after = service.resend_after if resend_after is None else positive(resend_after, self.name)
         self.retry = retry
         self.compensation: Compensation[..., Any] | None = None
@@ -223,11 +223,11 @@ def retry_of(contract: Activity[..., Any, Any], call: RetryPolicy | None = None)
     return chosen or ACTIVITY_RETRY
 
 
-def positive(resend_after: Seconds, what: str) -> Seconds:
-    """Raises DeclarationError: without a pause the same command would be sent again and again in every turn."""
-    if not seconds(resend_after) > 0:
-        raise DeclarationError(f"{what}: resend_after={resend_after}: give more than 0 seconds")
-    return resend_after
+def positive(value: Seconds, what: str, field: str = "resend_after") -> Seconds:
+    """Raises DeclarationError, for NaN too. Without a pause the same command would be sent again in every turn."""
+    if not seconds(value) > 0:
+        raise DeclarationError(f"{what}: {field}={value}: give more than 0 seconds")
+    return value
 
 
 def model_type(candidate: Any, what: str) -> Any:

@@ -6,6 +6,7 @@ The limits exist so that one hostile record costs a scan of its bytes and no mor
 from __future__ import annotations
 
 import re
+from math import isfinite
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, JsonValue, ValidationError
@@ -20,6 +21,9 @@ MAX_DEPTH: Final = 100
 """Nested arrays and objects. Ours never need ten; PostgreSQL's jsonb and most parsers give in at some thousand."""
 
 _EMPTY: Final = (b"", b"null", b"{}")
+_DIGITS: Final = bytes.maketrans(b"123456789E", b"000000000e")
+_LONGEST_DOUBLE: Final = 309
+"""Digits before the point of the largest number that a double holds."""
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"{}[]"))
 
@@ -31,6 +35,16 @@ def encode(model: BaseModel) -> bytes:
 def encode_value(value: Any) -> bytes:
     """What JSON has no word for (NaN, infinities) becomes null, as in models."""
     return to_json(value, inf_nan_mode="null")
+
+
+def encode_exactly(value: Any) -> bytes:
+    """For what somebody else is to read as it is meant. Raises MessageInvalid for what cannot be said in JSON."""
+    try:
+        data = to_json(value, inf_nan_mode="constants")
+    except (ValueError, TypeError, RecursionError) as error:  # a lone surrogate, a type that is unknown, a circle
+        raise MessageInvalid("payload.invalid", f"it cannot be written as JSON: {error}") from error
+    decode_value(data)
+    return data
 
 
 def checked(data: bytes) -> bytes:
@@ -57,24 +71,46 @@ def _depth(data: bytes) -> int:
 def decode(model: type[M], data: bytes | None, *, what: str) -> M:
     """Raises MessageInvalid with the first fault in words. what: names the thing, for the sentence."""
     text = checked(data or b"null")
-    if b"NaN" in text or b"Infinity" in text:
-        decode_value(text)  # pydantic reads these constants, and other languages do not
+    if b"NaN" in text or b"Infinity" in text or _may_overflow(text):
+        decode_value(text)  # pydantic reads all of these, as numbers that it would write as null
     try:
         made: M = model.__pydantic_validator__.validate_json(text)
     except ValidationError as error:
-        raise MessageInvalid("payload.invalid", f"{what}: {first_fault(error)}") from error
+        no_json = error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid"
+        reason = "payload.not_json" if no_json else "payload.invalid"
+        raise MessageInvalid(reason, f"{what}: {first_fault(error)}") from error
     except Exception as error:  # a validator of the model's author may raise anything
         raise MessageInvalid("payload.invalid", f"{what}: its validator raised {type(error).__name__}") from error
     return made
 
 
 def decode_value(data: bytes | None) -> JsonValue:
-    """Any JSON value. NaN, infinities and what is not UTF-8 are refused."""
+    """Any JSON value. NaN, infinities, numbers that no double holds and what is not UTF-8 are refused."""
+    text = checked(data or b"")
     try:
-        value: JsonValue = from_json(checked(data or b""), allow_inf_nan=False)
+        value: JsonValue = from_json(text, allow_inf_nan=False)
     except ValueError as error:
         raise MessageInvalid("payload.not_json", f"not JSON: {error}") from error
+    if _may_overflow(text) and not _finite(value):
+        raise MessageInvalid("payload.not_json", "a number is larger than any double: other languages read infinity")
     return value
+
+
+def _may_overflow(text: bytes) -> bool:
+    """Whether a number may be larger than any double: many digits, or an exponent of three. Cheap, and often wrong."""
+    plain = text.translate(_DIGITS, b"+")
+    return b"0e000" in plain or (len(text) >= _LONGEST_DOUBLE and b"0" * _LONGEST_DOUBLE in plain)
+
+
+def _finite(value: JsonValue) -> bool:
+    if isinstance(value, dict):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_finite, value))
+    try:
+        return not isinstance(value, int | float) or isfinite(value)
+    except OverflowError:
+        return False
 
 
 def is_void(data: bytes | None) -> bool:

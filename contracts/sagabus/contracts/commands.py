@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from sagabus.contracts import names
 from sagabus.contracts.envelope import Headers, Message, Record, common_headers, own_headers, rfc3339
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.headers import HeaderReader
 from sagabus.contracts.names import CommandId, CommandKind, RunId, SagaId
+
+HIGHEST: Final = 2**31 - 1
+"""Of a step or a partition, which PostgreSQL and Kafka count in 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +57,11 @@ def read_command(record: Record) -> CommandHead:
         source=headers.required("ce_source"),
         saga_id=names.saga_id(headers.required("ce_subject")),
         run=RunId(headers.required("ce_run")),
-        step=headers.number("ce_step"),
+        step=headers.number("ce_step", most=HIGHEST),
         attempt=headers.number("ce_attempt"),
         issued=headers.time("ce_issued"),
-        reply_topic=headers.required("ce_replyto"),
-        reply_partition=headers.number("ce_replypartition"),
+        reply_topic=names.topic_name(headers.required("ce_replyto"), "header ce_replyto"),
+        reply_partition=headers.number("ce_replypartition", most=HIGHEST),
         target=target,
         trace=headers.trace(),
     )

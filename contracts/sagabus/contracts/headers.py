@@ -11,6 +11,13 @@ from sagabus.contracts.errors import MessageInvalid
 
 TRACE: Final = ("traceparent", "tracestate")
 
+LONGEST: Final = 300
+"""Characters of a header that we read. The longest of ours is an id of 240; with its source it is an index entry, of
+which PostgreSQL takes 2,700 bytes, and it goes on in the headers of whatever it leads to."""
+
+LONGEST_TRACE: Final = 1_024
+"""Bytes of a trace header that are handed on; W3C asks for 512."""
+
 
 class HeaderReader:
     """The headers of one record. Of a repeated name the last one counts."""
@@ -31,6 +38,8 @@ class HeaderReader:
             text = value.decode()
         except UnicodeDecodeError as error:
             raise MessageInvalid("headers.not_utf8", f"header {name} is not UTF-8: {value[:40]!r}") from error
+        if len(text) > LONGEST:
+            raise MessageInvalid("headers.too_long", f"header {name} has {len(text)} characters; at most {LONGEST}")
         if "\0" in text:  # PostgreSQL's text has no room for it
             raise MessageInvalid("headers.invalid", f"header {name} holds a NUL: {value[:40]!r}")
         return text
@@ -41,10 +50,10 @@ class HeaderReader:
             raise MessageInvalid("headers.missing", f"header {name} is missing")
         return value
 
-    def number(self, name: str) -> int:
+    def number(self, name: str, *, most: int = 10**18 - 1) -> int:
         text = self.required(name)
-        if not (text.isascii() and text.isdigit() and len(text) <= 18):
-            raise MessageInvalid("headers.invalid", f"header {name} is {text[:40]!r}, not a whole number")
+        if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text) <= most):
+            raise MessageInvalid("headers.invalid", f"header {name} is {text[:40]!r}, not a whole number up to {most}")
         return int(text)
 
     def time(self, name: str) -> int:
@@ -53,9 +62,14 @@ class HeaderReader:
         try:
             at = datetime.fromisoformat(text)
             return microseconds(at)
-        except (ValueError, TypeError) as error:  # TypeError: without a zone
+        except (ValueError, TypeError, OverflowError) as error:  # TypeError: without a zone
             raise MessageInvalid("headers.invalid", f"header {name} is {text[:40]!r}, not an RFC 3339 time") from error
 
     def trace(self) -> Headers:
-        """W3C trace context, handed on as it came."""
-        return tuple((name, value) for name in TRACE if (value := self._values.get(name)) is not None)
+        """W3C trace context, handed on as it came; what cannot be one is left out, since every message bears it."""
+        found = ((name, self._values.get(name)) for name in TRACE)
+        return tuple((name, value) for name, value in found if value is not None and _may_be_trace(value))
+
+
+def _may_be_trace(value: bytes) -> bool:
+    return len(value) <= LONGEST_TRACE and value.isascii() and b"\0" not in value

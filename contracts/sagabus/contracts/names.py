@@ -19,6 +19,7 @@ SETTLE: Final = "sagabus.settle"
 
 _SAGA_ID: Final = re.compile(r"[A-Za-z0-9._~@:-]{1,200}")
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,99}")
+_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _EVENT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,199}")
 
 
@@ -64,6 +65,13 @@ def event_name(text: str) -> str:
     """The whole name of an event that belongs to no service of ours: `payment.confirmed`."""
     if not _EVENT.fullmatch(text):
         raise DeclarationError(f"event name {text!r}: give a letter, then up to 199 of letters, digits, _ . -")
+    return text
+
+
+def topic_name(text: str, what: str) -> str:
+    """Raises MessageInvalid unless Kafka takes it: a message to such a topic could never be published."""
+    if not _TOPIC.fullmatch(text) or text in (".", ".."):
+        raise MessageInvalid("headers.invalid", f"{what} is {text[:60]!r}, which is no topic of Kafka's")
     return text
 
 

@@ -13,15 +13,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, Field, JsonValue, StringConstraints
 
 from sagabus.contracts import codec, names
 from sagabus.contracts.envelope import Headers, Message, Record, cloud_event
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.event import Event
-from sagabus.contracts.headers import HeaderReader
+from sagabus.contracts.headers import LONGEST, HeaderReader
 from sagabus.contracts.names import SagaId
 from sagabus.contracts.saga import Start
 
@@ -43,6 +43,12 @@ MAX_NAME: Final = 300
 """Characters of a definition's or an event's name. Ours are shorter; this bounds what strangers send."""
 
 
+HIGHEST_STEP: Final = 2**31 - 1
+"""What PostgreSQL's integer holds."""
+
+Text = Annotated[str, StringConstraints(max_length=LONGEST, pattern=r"^[^\x00]*$")]
+
+
 class _Head(BaseModel):
     """The fields that decide what a request is; its input or data is read by the definition that knows its model."""
 
@@ -50,11 +56,11 @@ class _Head(BaseModel):
     saga_id: str | None = None
     saga: str | None = None
     name: str | None = None
-    event_id: str | None = None
+    event_id: Text | None = None
     reason: str = ""
-    step: int | None = None
-    actor: str | None = None
-    request_id: str | None = None
+    step: Annotated[int, Field(ge=1, le=HIGHEST_STEP)] | None = None
+    actor: Text | None = None
+    request_id: Text | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,7 @@ def read_request(record: Record) -> Request:
         body=body,
         name=_name(kind, head),
         reason=head.reason,
-        dedupe=headers.text("ce_id") or head.event_id or message_id,
+        dedupe=_own_id(headers) or head.event_id or message_id,
         step=head.step,
         actor=head.actor,
         trace=headers.trace(),
@@ -108,6 +114,12 @@ def _type(body: str, header: str | None) -> RequestType:
     if header is not None and header not in (body, _PREFIX + body):
         raise MessageInvalid("request.type", f"ce_type {header[:60]!r} says another thing than type {body!r}")
     return RequestType(body)
+
+
+def _own_id(headers: HeaderReader) -> str | None:
+    """The sender's `ce_id`. One that the forwarder gave (S12) says where this copy lay, and no more than that."""
+    id = headers.text("ce_id")
+    return None if id == headers.text("ce_forwarded") else id
 
 
 def _saga_id(key: bytes | None, in_body: str | None) -> SagaId:
@@ -174,6 +186,10 @@ def _message(
     time: int,
 ) -> Message:
     key = names.saga_id(saga_id)
-    value = codec.checked(codec.encode_value(body))
-    headers = cloud_event(id=message_id, source=source, type=_PREFIX + kind, time=time, subject=key, cause=None)
+    value = codec.encode_exactly(body)
+    try:
+        headers = cloud_event(id=message_id, source=source, type=_PREFIX + kind, time=time, subject=key, cause=None)
+    except UnicodeEncodeError as error:
+        raise MessageInvalid("headers.not_utf8", f"message id {message_id[:60]!r} is no text: {error}") from error
+    HeaderReader(headers).required("ce_id")
     return Message(names.requests_topic(namespace), key.encode(), value, headers, key)

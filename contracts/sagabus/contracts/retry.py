@@ -44,7 +44,14 @@ class RetryPolicy:
             (not 1 <= self.factor < inf, f"factor={self.factor}: at least 1, and finite"),
             (not 0 <= seconds(self.longest) < inf, f"longest={self.longest}: at least 0, and finite"),
             (not 0 <= self.jitter <= 1, f"jitter={self.jitter}: between 0 and 1"),
-            (self.attempts is not None and self.attempts < 1, f"attempts={self.attempts}: at least 1, or None"),
+            (
+                self.give_up_after is not None and not seconds(self.give_up_after) >= 0,
+                f"give_up_after={self.give_up_after}: at least 0, or None",
+            ),
+            (
+                self.attempts is not None and (type(self.attempts) is not int or self.attempts < 1),
+                f"attempts={self.attempts}: a whole number, at least 1, or None",
+            ),
         ]
         wrong = [sentence for bad, sentence in faults if bad]
         if wrong:

@@ -45,8 +45,9 @@ class SagaClient:
         Raises MessageInvalid for an id or input that no coordinator takes; PublishFailed where it is not known whether
         the request was published (ask again), PublishRefused where Kafka will not have it, KafkaUnreachable.
         """
-        await self._publish(start_message(start, id=id, **self._envelope(None)))
-        return SagaHandle(id, self._http, start)
+        envelope = self._envelope(None)
+        await self._publish(start_message(start, id=id, **envelope))
+        return SagaHandle(id, self._http, start, request=envelope["message_id"])
 
     def saga(self, id: str, /) -> SagaHandle[Any]:
         """A saga that somebody has started."""

@@ -29,4 +29,8 @@ class SagaFailed(SagabusError):
 
 
 class StartRejected(SagabusError):
-    """The id belongs to a saga that was started with another input, or of another type: choose another id."""
+    """No saga of yours came of this start, and none will: choose another id, or another input, as it says.
+
+    The id belongs to a saga with another input or of another type; or the coordinator's definition does
+    not take the input, and the request is a dead letter.
+    """

@@ -12,7 +12,7 @@ from pydantic_core import to_json
 from sagabus.client.failures import SagaFailed, StartRejected
 from sagabus.contracts import Seconds, Start
 from sagabus.contracts.retry import seconds
-from sagabus.messaging.coordinator_api import CoordinatorApi
+from sagabus.messaging.coordinator_api import CoordinatorApi, StartRefused
 
 O_co = TypeVar("O_co", bound=BaseModel | None, covariant=True)
 
@@ -22,19 +22,26 @@ class SagaHandle(Generic[O_co]):
 
     id: str
 
-    def __init__(self, id: str, api: Callable[[], CoordinatorApi], start: Start[O_co] | None = None) -> None:
+    def __init__(
+        self, id: str, api: Callable[[], CoordinatorApi], start: Start[O_co] | None = None, *, request: str = ""
+    ) -> None:
         self.id = id
         self._api = api
         self._start = start
+        self._request = request
 
     async def result(self, *, timeout: Seconds | None = None) -> O_co:
         """Wait for the end, and give the saga's result; of `SagaClient.saga(id)`, its JSON value.
 
         timeout: seconds. Raises SagaFailed, or TimeoutError: the saga then goes on. Raises StartRejected if this id was
-        taken, NoSuchSaga if `saga(id)` was never started, SettingsError without SAGABUS_URL, CoordinatorUnreachable.
+        taken, or the coordinator does not take this input; NoSuchSaga if `saga(id)` was never started, SettingsError
+        without SAGABUS_URL, CoordinatorUnreachable.
         """
         async with asyncio.timeout(None if timeout is None else seconds(timeout)):
-            saga = _Closed.model_validate(await self._api().closed(self.id, started=self._start is not None))
+            try:
+                saga = _Closed.model_validate(await self._api().closed(self.id, start=self._request))
+            except StartRefused as refusal:
+                raise StartRejected(str(refusal)) from refusal
         if self._start is not None:
             _check_ours(self.id, self._start, saga)
         if saga.status == "completed":

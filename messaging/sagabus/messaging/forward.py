@@ -20,10 +20,10 @@ def forwarded(record: Record, to_partition: int, *, saga_id: str | None = None) 
     Key, value and headers are kept. `ce_forwarded` says where it was found, and is its `ce_id` too where it had none:
     so copies are known as copies. `saga_id`: whose it is, if the key does not say.
     """
-    names = {name for name, _ in record.headers}
-    if FORWARDED in names:
+    headers = dict(record.headers)
+    if FORWARDED in headers:
         return None
     found = f"{record.topic}:{record.partition}:{record.offset}".encode()
-    added = ((FORWARDED, found),) if "ce_id" in names else ((FORWARDED, found), ("ce_id", found))
+    added = ((FORWARDED, found),) if headers.get("ce_id") else ((FORWARDED, found), ("ce_id", found))
     owner = text_of(record.key or b"") if saga_id is None else saga_id
     return Message(record.topic, record.key, record.value, (*record.headers, *added), owner, to_partition)

@@ -79,9 +79,11 @@ class Externals:
         return min((job.ended for job in self.ended(self._jobs)), default=None)
 
     def forget(self, jobs: Iterable[Job]) -> None:
-        """Their outcomes are committed."""
+        """Their outcomes are committed. The same command may have begun again since: a later attempt is another job."""
         for job in jobs:
-            self._jobs.get(job.tenure, {}).pop(job.command.key, None)
+            known = self._jobs.get(job.tenure, {})
+            if known.get(job.command.key) is job:
+                del known[job.command.key]
 
     def lost(self, tenure: Tenure) -> None:
         """Cancel its jobs: whoever takes the shard runs them again."""

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from sagabus.contracts.commands import CommandHead, read_command
 from sagabus.contracts.envelope import Headers, Record
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.messaging.tenure import Tenure
 from sagabus.participants.verdict import Key
-
-LONGEST: Final = 300
-"""Characters of a command's id, and of its source. One has up to four bytes, and PostgreSQL refuses an index entry
-of more than 2,700 bytes for the two together."""
-
-HIGHEST_PARTITION: Final = 2**31 - 1
 
 
 class Command(NamedTuple):
@@ -57,12 +51,7 @@ def received(tenure: Tenure, record: Record) -> Received:
 
 
 def command(record: Record) -> Command:
-    """Raises MessageInvalid, also for what PostgreSQL could not store: it would stop the whole partition."""
+    """Raises MessageInvalid."""
     head = read_command(record)
-    for text in (head.id, head.inbox_id, head.source, head.activity):
-        if len(text) > LONGEST:
-            raise MessageInvalid("headers.invalid", f"{text[:40]}… has more than {LONGEST} characters")
-    if head.reply_partition > HIGHEST_PARTITION:
-        raise MessageInvalid("headers.invalid", f"ce_replypartition is {head.reply_partition}; that is no partition")
     body = record.value or b""
     return Command(head, (head.source, head.inbox_id), body, blake2b(body, digest_size=16).digest())

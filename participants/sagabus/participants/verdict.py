@@ -46,10 +46,11 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Reply this, and leave the inbox as it is."""
+    """Reply this, and leave the inbox as it is. reason: what it is counted by (`contracts.reasons`)."""
 
     outcome: Outcome
     attempt: int
+    reason: str = "answered"
 
 
 class Act(StrEnum):
@@ -83,15 +84,15 @@ def judge(head: CommandHead, digest: bytes, row: Row | None, *, pruned_before: i
     if head.kind is CommandKind.SETTLE:
         return _settle(head, row)
     if row.state is State.TOMBSTONE:
-        return Answer(_LATE, head.attempt)
+        return Answer(_LATE, head.attempt, "settled")
     if row.activity != head.activity or row.input_hash != digest:
-        return Answer(_reused(head, row), head.attempt)
+        return Answer(_reused(head, row), head.attempt, "id_reused")
     return _repeated(head, row)
 
 
 def _unknown(head: CommandHead, pruned_before: int | None) -> Verdict:
     if pruned_before is not None and head.issued < pruned_before:
-        return Answer(_EXPIRED, head.attempt)
+        return Answer(_EXPIRED, head.attempt, "inbox_expired")
     return Act.BURY if head.kind is CommandKind.SETTLE else Act.RUN
 
 

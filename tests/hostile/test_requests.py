@@ -1,0 +1,379 @@
+"""Each kind of bad record at a coordinator: how it ends, and that the next good one of its batch is taken in.
+
+Sections 5 and 12 of the wire format's promise: a dead letter with a stable reason and the record byte for byte, or a
+counted word, or attention; and nobody else's saga changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+
+from sagabus.contracts.envelope import Message, unpack_headers
+from sagabus.contracts.reasons import FATES, Fate
+from sagabus.coordinator.store.migrations import migrate
+from sagabus.messaging.database import Database
+from sagabus.messaging.tenure import Tenure
+from sagabus.shop.expense_approval import expense_approval
+from sagabus.shop.order_processing import order_processing
+from tests.coordinator.shard_desk import REQUESTS, Given, ShardDesk, headers_of, of_shard, types
+from tests.hostile.seeds import HUGE
+from tests.support.postgres import PostgresServer
+
+SHARD: Final = 1
+ORDER, ENDED, NEW, GOOD = (of_shard(SHARD, f"ORD-{n}0") for n in (1, 2, 3, 4))
+EXPENSE = of_shard(SHARD, "EXP-")
+TABLES = "saga, history, timer, early_request, started_id, outbox, dead_letter"
+
+
+def order(id: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "order_id": id, "customer_email": "a@b", "items": [{"product_id": "P", "quantity": 1, "unit_price": "29.99"}],
+        "shipping_address": {"street": "s", "city": "c", "postal_code": "p", "country": "Japan"}, **changes,
+    }  # fmt: skip
+
+
+def start(id: str, **changes: Any) -> bytes:
+    return json.dumps({"type": "start", "saga": "order_processing", "input": order(id, **changes)}).encode()
+
+
+@dataclass
+class Ground:
+    """A shard with a saga at its first step, which has failed once, and one that has ended.
+
+    first, second: the command's two attempts. done: the command of the saga that has ended.
+    """
+
+    desk: ShardDesk
+    tenure: Tenure
+    first: Message
+    second: Message
+    done: Message
+
+    def given(self, key: str | bytes | None, value: bytes | None, *headers: tuple[str, bytes | None]) -> Given:
+        return self.at(REQUESTS, key, value, *headers)
+
+    def at(self, topic: str, key: str | bytes | None, value: bytes | None, *headers: tuple[str, Any]) -> Given:
+        offset = self.desk.ends.get(topic, 0)
+        self.desk.ends[topic] = offset + 1
+        return Given(topic, SHARD, offset, key.encode() if isinstance(key, str) else key, value, headers)
+
+    def asked(self, key: str, **body: Any) -> Given:
+        return self.given(key, json.dumps(body).encode())
+
+    def reply(self, cause: str, *, kind: str = "completed", attempt: str = "1", service: str = "inventory") -> Given:
+        body = json.dumps({"code": "again", "message": "m"}).encode()
+        return self.at(
+            f"sagabus.replies.{service}", ORDER, body, ("ce_causationid", cause.encode()),
+            ("ce_attempt", attempt.encode()), ("ce_type", f"sagabus.reply.{kind}".encode()),
+        )  # fmt: skip
+
+    @property
+    def cause(self) -> str:
+        return headers_of(self.first)["ce_id"]
+
+    async def picture(self) -> list[tuple[Any, ...]]:
+        """All that is known of the two sagas."""
+        rows = await self.desk.rows(
+            "SELECT s.id, s.run, status, attention, result, error, closed_at, h.seq, h.kind, h.payload "
+            "FROM sagabus.saga s JOIN sagabus.history h USING (id, run) ORDER BY s.id, s.run, seq"
+        )
+        return [tuple(row) for row in rows if row["id"] in (ORDER, ENDED)]
+
+
+@pytest.fixture(scope="module")
+def url(postgres: PostgresServer) -> Iterator[str]:
+    with postgres.database() as url:
+        asyncio.run(migrate(url, "sagabus"))
+        yield url
+
+
+@pytest.fixture
+async def ground(url: str) -> AsyncIterator[Ground]:
+    pool = Database(url)
+    async with pool.transaction() as connection:
+        await connection.execute("TRUNCATE " + ", ".join(f"sagabus.{name}" for name in TABLES.split(", ")))
+        await connection.execute("DELETE FROM sagabus.shard")
+    desk = ShardDesk(pool, (order_processing, expense_approval), SHARD)
+    tenure = await desk.take()
+    left = await desk.turn(tenure, *(desk.request(id, **json.loads(start(id))) for id in (ORDER, ENDED)))
+    commands = {message.saga_id: message for message in left if message.topic == "inventory.commands"}
+    first, done = commands[ORDER], commands[ENDED]
+    await desk.turn(tenure, desk.reply(done, "refused", {"code": "out_of_stock", "message": "none"}))
+    await desk.turn(tenure, desk.reply(first, "failed", {"code": "sagabus.handler_error", "message": "broken"}))
+    desk.now += 10
+    (second,) = await desk.turn(tenure)
+    desk.side.counts.clear()
+    yield Ground(desk, tenure, first, second, done)
+    desk.side.lost(tenure)
+    await pool.stop()
+
+
+Make = Callable[[Ground], Given]
+
+NOTHING: Final[dict[str, tuple[str, Make]]] = {
+    "no key": ("saga_id.missing", lambda g: g.given(None, start(NEW))),
+    "a key that is not UTF-8": ("saga_id.invalid", lambda g: g.given(b"\xff\xfe", start(NEW))),
+    "a key with a NUL": ("saga_id.invalid", lambda g: g.given("a\0b", start(NEW))),
+    "a key of 201 characters": ("saga_id.invalid", lambda g: g.given("x" * 201, start(NEW))),
+    "a key with a slash": ("saga_id.invalid", lambda g: g.given("a/b", start(NEW))),
+    "key and body differ": ("saga_id.differs", lambda g: g.asked(NEW, type="cancel", saga_id=ORDER)),
+    "a header that is not UTF-8": ("headers.not_utf8", lambda g: g.given(NEW, start(NEW), ("ce_id", b"\xff"))),
+    "a header with a NUL": ("headers.invalid", lambda g: g.given(NEW, start(NEW), ("ce_id", b"a\0b"))),
+    "an id of 301 characters": ("headers.too_long", lambda g: g.given(NEW, start(NEW), ("ce_id", b"x" * 301))),
+    "an id of a megabyte": ("headers.too_long", lambda g: g.given(NEW, start(NEW), ("ce_id", b"x" * 1_000_000))),
+    "an empty value": ("payload.invalid", lambda g: g.given(NEW, b"")),
+    "a null value": ("payload.invalid", lambda g: g.given(NEW, None)),
+    "not JSON": ("payload.not_json", lambda g: g.given(NEW, b"\x00\x01 order please")),
+    "an array": ("payload.invalid", lambda g: g.given(NEW, b"[]")),
+    "nested 10,000 deep": ("payload.too_deep", lambda g: g.given(NEW, b"[" * 10_000 + b"]" * 10_000)),
+    "two megabytes": ("payload.too_large", lambda g: g.given(NEW, HUGE)),
+    "NaN": ("payload.not_json", lambda g: g.given(NEW, b'{"type":"start","saga":"order_processing","input":NaN}')),
+    "Infinity": ("payload.not_json", lambda g: g.given(NEW, b'{"type":"cancel","reason":"r","x":-Infinity}')),
+    "1e999": ("payload.not_json", lambda g: g.given(NEW, b'{"type":"start","saga":"none","input":{"x":1e999}}')),
+    "5,000 digits": ("payload.not_json", lambda g: g.given(NEW, b'{"type":"cancel","x":' + b"9" * 5_000 + b"}")),
+    "a lone surrogate": ("payload.not_json", lambda g: g.given(NEW, b'{"type":"cancel","reason":"\\ud800"}')),
+    "a NUL in a saga's name": ("request.name", lambda g: g.asked(NEW, type="start", saga="a\0b", input={})),
+    "a NUL in an event's name": ("request.name", lambda g: g.asked(ORDER, type="event", name="a\0b", data={})),
+    "a NUL in an event's id": ("payload.invalid", lambda g: g.asked(ORDER, type="event", name="a", event_id="a\0b")),
+    "an event's name of 301 characters": ("request.name", lambda g: g.asked(ORDER, type="event", name="x" * 301)),
+    "an unknown type": ("request.type", lambda g: g.asked(ORDER, type="explode")),
+    "a ce_type that says otherwise": (
+        "request.type", lambda g: g.given(ORDER, b'{"type":"cancel"}', ("ce_type", b"sagabus.event")),
+    ),
+    "a start without a name": ("request.incomplete", lambda g: g.asked(NEW, type="start", input={})),
+    "an event without a name": ("request.incomplete", lambda g: g.asked(ORDER, type="event", data={})),
+    "an input that does not validate": ("payload.invalid", lambda g: g.given(NEW, start(NEW, items=[]))),
+    "a start without input": ("payload.invalid", lambda g: g.asked(NEW, type="start", saga="order_processing")),
+    "the same start again": ("start.same", lambda g: g.given(ORDER, start(ORDER))),
+    "the same start with null headers": (
+        "start.same", lambda g: g.given(ORDER, start(ORDER), ("ce_id", None), ("ce_type", None), ("traceparent", None)),
+    ),
+    "the same start with an odd header": ("start.same", lambda g: g.given(ORDER, start(ORDER), ("\\xff", b"\xff"))),
+    "the same start with a field twice": (
+        "start.same", lambda g: g.given(ORDER, b'{"type":"cancel",' + start(ORDER)[1:]),
+    ),
+    "the same id with another input": (
+        "start.other_input", lambda g: g.given(ORDER, start(ORDER, customer_email="other@b")),
+    ),
+    "the same start to a saga that has ended": ("start.same", lambda g: g.given(ENDED, start(ENDED))),
+    "an event before its start": ("early.kept", lambda g: g.asked(NEW, type="event", name="x", data="a\0b")),
+    "a cancel before its start": ("early.kept", lambda g: g.asked(NEW, type="cancel", reason="r")),
+    "an event to a saga that has ended": ("saga.closed", lambda g: g.asked(ENDED, type="event", name="x")),
+    "a cancel to a saga that has ended": ("cancel.rejected", lambda g: g.asked(ENDED, type="cancel")),
+    "an operator's step beyond 32 bits": (
+        "payload.invalid", lambda g: g.asked(ORDER, type="retry", step=2**31, reason="r", actor="a"),
+    ),
+    "an operator's step 0": ("payload.invalid", lambda g: g.asked(ORDER, type="skip", step=0, reason="r", actor="a")),
+    "an operator's step that was never called": (
+        "request.no_use", lambda g: g.asked(ORDER, type="retry", step=7, reason="r", actor="a"),
+    ),
+    "a skip without a reason": ("request.incomplete", lambda g: g.asked(ORDER, type="skip", step=1, actor="a")),
+    "a skip to nobody": ("request.no_saga", lambda g: g.asked(NEW, type="skip", step=1, reason="r", actor="a")),
+    "a skip to a saga that has ended": (
+        "saga.closed", lambda g: g.asked(ENDED, type="skip", step=1, reason="r", actor="a"),
+    ),
+    "an operator's long name": ("payload.invalid", lambda g: g.asked(ORDER, type="pause", reason="r", actor="x" * 301)),
+    "a reply to nobody": ("reply.no_saga", lambda g: g.reply(f"{NEW}:run:1")),
+    "a reply to another run": ("reply.no_saga", lambda g: g.reply(f"{ORDER}:another:1")),
+    "a reply without a cause": ("headers.missing", lambda g: g.at("sagabus.replies.inventory", ORDER, b"null")),
+    "a reply to what is no command": ("reply.causation", lambda g: g.reply("42")),
+    "a reply to a step beyond 32 bits": ("reply.causation", lambda g: g.reply(f"{ORDER}:run:9999999999")),
+    "a reply of no kind": ("reply.type", lambda g: g.reply(g.cause, kind="maybe")),
+    "never, in reply to a step": ("reply.kind", lambda g: g.reply(g.cause, kind="never")),
+    "a reply with an attempt beyond 64 bits": ("headers.invalid", lambda g: g.reply(g.cause, attempt="1" + "0" * 18)),
+    "a reply with an attempt of -1": ("headers.invalid", lambda g: g.reply(g.cause, attempt="-1")),
+    "a reply of another service": ("reply.foreign", lambda g: g.reply(g.cause, service="payment")),
+    "a failure of an older attempt": ("old_attempt", lambda g: g.reply(g.cause, kind="failed")),
+    "a refusal of an older attempt": ("old_attempt", lambda g: g.reply(g.cause, kind="refused")),
+    "a refusal that came twice": (
+        "late", lambda g: g.desk.reply(g.done, "refused", {"code": "out_of_stock", "message": "none"}),
+    ),
+    "a failure after the end": ("late", lambda g: g.desk.reply(g.done, "failed", {"code": "x"})),
+}  # fmt: skip
+"""What changes no saga, with the word that it is counted by."""
+
+
+@pytest.mark.parametrize(("reason", "make"), NOTHING.values(), ids=NOTHING)
+async def test_a_bad_record_changes_nothing_and_stops_nobody(ground: Ground, reason: str, make: Make) -> None:
+    desk, before = ground.desk, await ground.picture()
+    record = make(ground)
+    left = await desk.turn(ground.tenure, record, ground.given(GOOD, start(GOOD)))
+    assert desk.side.counts == Counter({reason: 1, "applied": 1})
+    assert (await desk.saga(GOOD))["status"] == "running"
+    assert types(left[-2:]) == ["sagabus.saga.started", "inventory.reserve_inventory"]
+    assert await ground.picture() == before
+    letters = await desk.rows('SELECT reason, key, value, headers, topic, "offset" FROM sagabus.dead_letter')
+    assert [tuple(row) for row in letters] == ([_letter(reason, record)] if FATES[reason] is Fate.DEAD_LETTER else [])
+    assert [m.topic for m in left].count("sagabus.dead-letters") == len(letters)
+
+
+def _letter(reason: str, record: Given) -> tuple[Any, ...]:
+    packed = b"".join(_packed(name, value) for name, value in record.headers)
+    return reason, record.key, record.value, packed, record.topic, record.offset
+
+
+def _packed(name: str, value: bytes | None) -> bytes:
+    key = name.encode()
+    tail = (-1).to_bytes(4, signed=True) if value is None else len(value).to_bytes(4) + value
+    return len(key).to_bytes(4) + key + tail
+
+
+LOST: Final[dict[str, Make]] = {
+    "a step that was never called": lambda g: g.reply(g.cause.removesuffix(":1") + ":7"),
+    "step 0": lambda g: g.reply(g.cause.removesuffix(":1") + ":0"),
+    "an attempt that was never made": lambda g: g.reply(g.cause, kind="failed", attempt="3"),
+    "an attempt of 18 digits": lambda g: g.reply(g.cause, kind="failed", attempt="9" * 18),
+    "an undo that was never sent": lambda g: g.reply(g.cause + ":undo"),
+    "a settle that was never sent": lambda g: g.reply(g.cause + ":settle", kind="never"),
+    "an undo after the end": lambda g: g.reply(headers_of(g.done)["ce_id"] + ":undo"),
+}
+
+
+@pytest.mark.parametrize("make", LOST.values(), ids=LOST)
+async def test_u9_a_reply_to_what_was_never_sent_is_for_a_person(ground: Ground, make: Make) -> None:
+    desk, record = ground.desk, make(ground)
+    left = await desk.turn(ground.tenure, record, ground.given(GOOD, start(GOOD)))
+    assert desk.side.counts == Counter({"applied": 2})
+    saga = await desk.saga(dict(record.headers)["ce_causationid"].decode().split(":")[0])
+    assert "history was lost" in saga["attention"]
+    assert types(left)[0] == "sagabus.saga.attention"
+    assert (await desk.saga(GOOD))["status"] == "running"
+
+
+async def test_a_start_of_an_unknown_definition_waits_on_attention(ground: Ground) -> None:
+    desk = ground.desk
+    body = {"type": "start", "saga": "not_here", "input": {"any": "thing"}}
+    for _ in range(2):
+        await desk.turn(ground.tenure, ground.asked(NEW, **body), ground.given(GOOD, start(GOOD)))
+    assert desk.side.counts == Counter({"applied": 2, "start.same": 2})
+    assert "no definition 'not_here'" in (await desk.saga(NEW))["attention"]
+
+
+async def test_a_start_that_waited_for_its_definition_is_the_same_one_afterwards(ground: Ground) -> None:
+    desk = ground.desk
+    tenure = await desk.crash(expense_approval)
+    await desk.turn(tenure, ground.given(NEW, start(NEW)))
+    tenure = await desk.crash(order_processing, expense_approval)
+    await desk.turn(tenure, ground.given(NEW, start(NEW)))
+    assert desk.side.counts == Counter({"start.same": 1})
+    desk.side.lost(tenure)
+
+
+async def test_what_a_closed_saga_hears_late_changes_nothing_without_its_definition(ground: Ground) -> None:
+    desk, before = ground.desk, await ground.picture()
+    tenure = await desk.crash(expense_approval)
+    refusal = {"code": "out_of_stock", "message": "none"}
+    records = (
+        desk.reply(ground.done, "refused", refusal), desk.reply(ground.done, "failed", refusal),
+        desk.reply(ground.done, "refused", refusal, service="payment"), ground.asked(ENDED, type="cancel"),
+        ground.asked(ENDED, type="event", name="x"),
+    )  # fmt: skip
+    await desk.turn(tenure, *records)
+    words = {"duplicate": 1, "late": 1, "reply.foreign": 1, "cancel.rejected": 1, "saga.closed": 1}
+    assert desk.side.counts == Counter(words)
+    assert [row for row in await ground.picture() if row[0] == ENDED] == [row for row in before if row[0] == ENDED]
+    desk.side.lost(tenure)
+
+
+async def test_p2_a_late_success_is_seen_without_the_definition_too(ground: Ground) -> None:
+    desk = ground.desk
+    tenure = await desk.crash(expense_approval)
+    await desk.turn(tenure, desk.reply(ground.done, "completed", {"reservation_id": "R", "total_amount": "1.00"}))
+    assert "no definition" in (await desk.saga(ENDED))["attention"]
+    tenure = await desk.crash(order_processing)
+    again = desk.reply(ground.done, "completed", {"reservation_id": "R", "total_amount": "1.00"})
+    await desk.turn(tenure, again)
+    assert desk.side.counts == Counter({"duplicate": 1})
+    assert "undo it by hand" in (await desk.saga(ENDED))["attention"]
+    desk.side.lost(tenure)
+
+
+async def test_what_was_kept_is_accounted_for_once_its_saga_starts(ground: Ground) -> None:
+    desk = ground.desk
+    early = [
+        ground.asked(EXPENSE, type="event", name="approvals.decided", event_id=n, data={}) for n in ("a", "a", "b")
+    ]
+    await desk.turn(ground.tenure, *early, ground.asked(NEW, type="cancel"))
+    asked = {"expense_id": EXPENSE, "approver": "Ann", "manager": "Bo"}
+    await desk.turn(ground.tenure, ground.asked(EXPENSE, type="start", saga="expense_approval", input=asked))
+    assert desk.side.counts == Counter({"early.kept": 4, "applied": 1})
+    assert desk.side.kept_counts == Counter({"applied": 2, "duplicate": 1})
+    desk.now += 4_000
+    await desk.turn(ground.tenure)
+    assert desk.side.kept_counts["early.expired"] == 1
+    assert sum(desk.side.kept_counts.values()) == desk.side.counts["early.kept"]
+
+
+async def test_nothing_is_counted_that_was_not_committed(ground: Ground) -> None:
+    desk = ground.desk
+    await desk.take()
+    with pytest.raises(Exception, match="shard"):
+        await desk.turn(ground.tenure, ground.given(GOOD, start(GOOD)), ground.given(None, b""))
+    assert desk.side.counts == Counter()
+
+
+async def test_s12_a_record_without_an_id_of_its_own_is_forwarded_with_one(ground: Ground) -> None:
+    elsewhere = of_shard(2, "ORD-")
+    for headers in ((), (("ce_id", None),), (("ce_id", b""),)):
+        record = ground.given(elsewhere, b'{"type":"cancel"}', *headers)
+        (message,) = await ground.desk.turn(ground.tenure, record)
+        assert dict(message.headers)["ce_id"] == f"{REQUESTS}:{SHARD}:{record.offset}".encode()
+    assert ground.desk.side.counts == Counter({"forwarded": 3})
+
+
+async def test_a_history_of_a_later_release_stops_its_own_saga_alone(ground: Ground) -> None:
+    desk = ground.desk
+    await desk.rows(f"UPDATE sagabus.history SET kind = 'teleported' WHERE id = '{ORDER}' AND kind = 'step.failed'")
+    tenure = await desk.crash()
+    await desk.turn(tenure, ground.reply(ground.cause, attempt="2"), ground.given(GOOD, start(GOOD)))
+    assert "'teleported', which only a later release knows" in (await desk.saga(ORDER))["attention"]
+    assert (await desk.saga(GOOD))["attention"] is None
+    desk.side.lost(tenure)
+
+
+async def test_a_timer_of_a_later_release_stops_no_shard(ground: Ground) -> None:
+    desk = ground.desk
+    await desk.rows(
+        "INSERT INTO sagabus.timer (shard, id, run, kind, number, due) "
+        f"SELECT shard, id, run, 'teleport', 1, now() FROM sagabus.saga WHERE id = '{ORDER}'"
+    )
+    tenure = await desk.crash()
+    await desk.turn(tenure, ground.given(GOOD, start(GOOD)))
+    assert desk.side.counts == Counter({"applied": 1})
+    desk.side.lost(tenure)
+
+
+async def test_what_an_older_release_kept_and_this_one_does_not_read_is_a_dead_letter(ground: Ground) -> None:
+    desk = ground.desk
+    await desk.turn(ground.tenure, ground.asked(NEW, type="cancel"))
+    await desk.rows("UPDATE sagabus.early_request SET value = 'nonsense'")
+    tenure = await desk.crash()
+    await desk.turn(tenure, ground.given(NEW, start(NEW)))
+    assert (await desk.saga(NEW))["status"] == "running"
+    assert desk.side.kept_counts == Counter({"payload.not_json": 1})
+    assert [row["reason"] for row in await desk.rows("SELECT reason FROM sagabus.dead_letter")] == ["payload.not_json"]
+    desk.side.lost(tenure)
+
+
+async def test_what_is_no_trace_does_not_spread(ground: Ground) -> None:
+    """Each message of a saga bears the trace of its start."""
+    good = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    for id, headers in (
+        (NEW, (good, ("tracestate", b"x" * 2_000))),
+        (GOOD, (("traceparent", b"\xff"), ("tracestate", b"a\0"))),
+    ):
+        _, command = await ground.desk.turn(ground.tenure, ground.given(id, start(id), *headers))
+        traces = [(name, value) for name, value in command.headers if name.startswith("trace")]
+        assert traces == ([good] if id == NEW else [])
+
+
+def test_dead_letters_unpack_as_they_came() -> None:
+    headers: Any = (("a", None), ("", b""), ("a", b"\xff"))
+    assert unpack_headers(b"".join(_packed(*one) for one in headers)) == headers
