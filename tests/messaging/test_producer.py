@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from aiokafka import errors
 
 from sagabus.contracts.envelope import MAX_PAYLOAD, Message
+from sagabus.messaging import sender
 from sagabus.messaging.kafka import Kafka
 from sagabus.messaging.partition import partition_of
-from sagabus.messaging.producer import BatchProducer, PublishFailed, PublishRefused, Reason
+from sagabus.messaging.producer import REFUSALS, BatchProducer, PublishFailed, PublishRefused, Reason
 from sagabus.messaging.sender import BATCH_BYTES
 from sagabus.messaging.topic_admin import TopicSpec
 from tests.messaging.clusters import message, numbers, read, real_kafka
@@ -108,10 +110,67 @@ async def test_topic_that_does_not_exist_is_refused(real: Kafka, producer: Batch
 
 
 async def test_topic_made_after_it_was_missed_is_found(real: Kafka, producer: BatchProducer, namespace: str) -> None:
+    await real.create_topics({f"{namespace}.other": TopicSpec(1)})
     with pytest.raises(PublishRefused):
         await producer.publish([message(namespace, 1)])
     await real.create_topics({namespace: TopicSpec(1)})
     await producer.publish([message(namespace, 2)])
+
+
+async def test_s8_a_topic_that_was_deleted_is_found_out_before_everybodys_patience_ends(
+    kafka_broker: KafkaBroker, real: Kafka, producer: BatchProducer, namespace: str
+) -> None:
+    """aiokafka knows it, and tries again and again. The producer goes on, and so do those who share it."""
+    gone, other = f"{namespace}.gone", f"{namespace}.other"
+    await real.create_topics({gone: TopicSpec(1), other: TopicSpec(1)})
+    await producer.publish([message(gone, 1)])
+    kafka_broker.delete_topics(gone)
+    lost = [message(gone, number) for number in (2, 3)]
+    with pytest.raises(PublishRefused) as caught:
+        await producer.publish([*lost, message(other, 4)])
+    assert (caught.value.message, caught.value.reason) == (lost[0], Reason.UNKNOWN_TOPIC)
+    assert caught.value.topic == gone
+    await producer.publish([message(other, 5)])
+    assert numbers((await read(real, other))[0]) in ([5], [4, 5])  # the first, if it was found out before it was sent
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (errors.TopicAuthorizationFailedError, Reason.NOT_AUTHORISED),
+        (errors.MessageSizeTooLargeError, Reason.TOO_LARGE),
+        (errors.PolicyViolationError, Reason.INVALID),
+    ],
+)
+def test_s8_what_kafka_will_never_take_is_told_by_its_error(error: type[Exception], reason: Reason) -> None:
+    """By its class alone: the tests' broker lets everybody do everything."""
+    assert REFUSALS[error] is reason
+    whole = reason is Reason.NOT_AUTHORISED
+    assert PublishRefused(message("t", 1), reason, "…").topic == ("t" if whole else None)
+
+
+@pytest.mark.parametrize(
+    "error", [errors.NotLeaderForPartitionError, errors.RequestTimedOutError, errors.ClusterAuthorizationFailedError]
+)
+def test_s8_what_may_be_otherwise_tomorrow_parks_nothing(error: type[Exception]) -> None:
+    assert error not in REFUSALS
+
+
+async def test_s6_an_empty_bus_is_waited_for_until_its_topics_are_made(
+    own_broker: KafkaBroker, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has taken the place of another: that no topic is there is no fault of the message."""
+    monkeypatch.setattr(sender, "TOPIC_PATIENCE", 0)
+    own_broker.wipe()
+    kafka = real_kafka(own_broker.address)
+    producer = kafka.producer()
+    await producer.start()
+    sending = asyncio.create_task(producer.publish([message(namespace, 1)]))
+    assert not (await asyncio.wait([sending], timeout=0.5))[0], "it was refused"
+    await kafka.create_topics({namespace: TopicSpec(1)})
+    await sending
+    assert numbers((await read(kafka, namespace))[0]) == [1]
+    await producer.stop()
 
 
 async def test_s8_message_that_only_this_topic_refuses_is_found(

@@ -125,6 +125,46 @@ async def test_s8_later_messages_of_a_parked_saga_park_behind(relay: Running) ->
     assert [(parking.saga_id, parking.position) for parking in relay.parkings] == [("A", 1), ("A", 4)]
 
 
+async def test_s8_a_topic_that_takes_nothing_parks_all_that_goes_there_in_one_step(relay: Running) -> None:
+    """Asking Kafka once for each message would hold up everybody else for as long."""
+    gone = [(2 * n, message(2 * n, saga=f"A{n}", topic="gone")) for n in range(1, 100)]
+    others = [(2 * n + 1, message(2 * n + 1, saga=f"B{n}")) for n in range(1, 100)]
+    relay.recorder.errors = [PublishRefused(gone[0][1], Reason.UNKNOWN_TOPIC, "there is no such topic")]
+    relay.push(sorted([*gone, *others], key=lambda row: row[0]))
+    await relay.below(1)
+    assert relay.recorder.calls == 2
+    assert relay.recorder.values == [position for position, _ in others]
+    assert [(one.saga_id, one.position) for one in relay.parkings] == [(m.saga_id, at) for at, m in gone]
+
+
+async def test_s8_a_message_that_is_too_large_says_nothing_of_others_for_its_topic(relay: Running) -> None:
+    rows = [(1, message(1, saga="A")), (2, message(2, saga="B"))]
+    relay.recorder.errors = [_refusal(rows[0][1])]
+    relay.push(rows)
+    await relay.below(1)
+    assert relay.recorder.values == [2]
+    assert [one.saga_id for one in relay.parkings] == ["A"]
+
+
+async def test_s8_who_is_parked_behind_others_is_told_apart(relay: Running) -> None:
+    """A person hears of the cause, once."""
+    first = message(1, saga="A")
+    relay.recorder.errors = [_refusal(first)]
+    relay.push([(1, first)])
+    await relay.below(1)
+    relay.push([(2, message(2, saga="A"))])
+    assert [(one.position, one.behind) for one in relay.parkings] == [(1, False), (2, True)]
+
+
+async def test_s8_after_unparking_the_saga_is_published_again(relay: Running) -> None:
+    relay.park(["A", "B"])
+    relay.unpark(["A"])
+    relay.push([(1, message(1, saga="A")), (2, message(2, saga="B"))])
+    await relay.below(1)
+    assert relay.recorder.values == [1]
+    assert set(relay.parked) == {"B"}
+
+
 async def test_s8_a_refusal_of_something_else_ends_the_relay(relay: Running) -> None:
     relay.recorder.errors = [_refusal(message(1))]  # equal to what is sent, but another message
     relay.push(_numbered(1, 1))

@@ -10,10 +10,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from sagabus.contracts.envelope import unpack_headers
+from sagabus.contracts.envelope import MAX_PAYLOAD, unpack_headers
 from sagabus.messaging.fence import Fenced
+from sagabus.messaging.parked_rows import ParkedRows
 from sagabus.messaging.relay import Parking
-from sagabus.messaging.tenure import Log
+from sagabus.messaging.tenure import Log, Tenure
 from tests.messaging.ground import Given, Recorder, Shards, message, opened
 
 
@@ -101,6 +102,102 @@ async def test_s8_a_turn_moves_what_the_relay_has_parked(shards: Shards) -> None
     assert tenure.relay.parkings == []
 
 
+async def test_s8_released_rows_are_sent_again_in_order_before_all_else_of_their_saga(shards: Shards) -> None:
+    tenure, recorder = await _parked(shards, "A", "B")
+    await shards.relay(tenure, recorder)
+    await _release(shards, "A")
+    turn = shards.turn({tenure: []})
+    assert turn.may_release
+    async with shards.database.transaction() as connection:
+        assert await turn.release(connection) == {tenure: {"A": "cured"}}
+    turn.send(tenure, message(9, saga="A"))
+    turn.send(tenure, message(8, saga="B"))
+    async with shards.database.transaction() as connection:
+        await turn.write(connection)
+    turn.committed()
+    await tenure.relay.below(1)
+    assert recorder.values == [1, 3, 9]
+    await shards.write({tenure: []})
+    assert [(row["saga_id"], row["value"]) for row in await shards.rows("outbox_parked", "position")] == [
+        ("B", b"2"),
+        ("B", b"8"),
+    ]
+    assert await shards.rows("outbox") == []
+    await tenure.relay.stop()
+
+
+async def test_s8_nothing_is_sent_again_before_a_person_has_said_so(shards: Shards) -> None:
+    tenure, _ = await _parked(shards, "A")
+    turn = shards.turn({tenure: []})
+    async with shards.database.transaction() as connection:
+        assert await turn.release(connection) == {}
+        await turn.write(connection)
+    assert len(await shards.rows("outbox_parked")) == 2
+
+
+async def test_s8_what_is_still_on_its_way_to_the_parked_rows_is_waited_for(shards: Shards) -> None:
+    """Else it would come to lie before what was parked earlier."""
+    tenure, recorder = await _parked(shards, "A")
+    await shards.relay(tenure, recorder)
+    await shards.write({tenure: []}, message(9, saga="A"))
+    await _release(shards, "A")
+    for released in ({}, {tenure: {"A": "cured"}}):
+        turn = shards.turn({tenure: []})
+        async with shards.database.transaction() as connection:
+            assert await turn.release(connection) == released
+            await turn.write(connection)
+        turn.committed()
+    await tenure.relay.below(1)
+    assert recorder.values == [1, 3, 9]
+    await tenure.relay.stop()
+
+
+async def test_s1_s8_who_has_lost_the_shard_releases_nothing(shards: Shards) -> None:
+    old, _ = await _parked(shards, "A")
+    await _release(shards, "A")
+    await shards.take()
+    turn = shards.turn({old: []})
+    async with shards.database.transaction() as connection:
+        assert await turn.release(connection) == {old: {"A": "cured"}}
+    with pytest.raises(Fenced):
+        async with shards.database.transaction() as connection:
+            await turn.write(connection)
+    assert len(await shards.rows("outbox_parked")) == 2
+    assert await shards.rows("outbox") == []
+
+
+async def _parked(shards: Shards, *sagas: str) -> tuple[Tenure, Recorder]:
+    """Messages 1 and 3 of the first saga are parked, 2 of the second, and another process has taken the shard."""
+    tenure = await shards.take()
+    others = [message(number, saga=saga) for number, saga in enumerate(sagas[1:], 2)]
+    await shards.write({tenure: []}, message(1, saga=sagas[0]), *others, message(3, saga=sagas[0]))
+    tenure.relay.parkings[:] = [Parking(saga, position, "too large") for position, saga in enumerate(sagas, 1)]
+    tenure.relay.position = 3
+    await shards.write({tenure: []})
+    next_one = await shards.take()
+    next_one.relay.park(sagas)
+    return next_one, Recorder()
+
+
+async def _release(shards: Shards, saga: str) -> None:
+    assert await ParkedRows(shards.database, shards.schema).release([saga], reason="cured") == [saga]
+
+
+async def test_a_dead_letter_that_is_too_large_for_a_copy_is_copied_without_its_value(shards: Shards) -> None:
+    """Else a stranger's record would park what a saga of the same key sends (S8)."""
+    tenure = await shards.take()
+    record = Given(key=b"ORD-1", value=bytes(MAX_PAYLOAD + 1), headers=(("a", b"1"),))
+    turn = shards.turn({tenure: [record]})
+    turn.dead_letter(tenure, record, reason="payload.too_large", message="…")
+    async with shards.database.transaction() as connection:
+        await turn.write(connection)
+    (row,) = await shards.rows("dead_letter")
+    assert (row["value"], unpack_headers(row["headers"])) == (record.value, record.headers)
+    (sent,) = await shards.rows("outbox")
+    assert (sent["key"], sent["value"], sent["saga_id"]) == (b"ORD-1", None, "dead letter in:0:0")
+    assert b"921608 bytes" in dict(unpack_headers(sent["headers"]))["x-dlt-omitted"]
+
+
 async def test_a_dead_letter_is_a_row_and_a_record_byte_for_byte(shards: Shards) -> None:
     tenure = await shards.take()
     record = Given(offset=7, key=b"\xff\x00", value=b"\x00\xff", headers=(("a", b"\xff"), ("a", b"")))
@@ -113,7 +210,7 @@ async def test_a_dead_letter_is_a_row_and_a_record_byte_for_byte(shards: Shards)
     assert (row["reason"], row["topic"], row["offset"]) == ("body.not_json", "in", 7)
     (sent,) = await shards.rows("outbox")
     assert (sent["topic"], sent["key"], sent["value"]) == ("dead-letters", record.key, record.value)
-    assert sent["saga_id"] == "\ufffd\ufffd"
+    assert sent["saga_id"] == "dead letter in:0:7"
     headers = unpack_headers(sent["headers"])
     assert headers[:2] == record.headers
     assert dict(headers[2:]) == {

@@ -54,6 +54,11 @@ class PublishRefused(SagabusError):
         self.message = message
         self.reason = reason
 
+    @property
+    def topic(self) -> str | None:
+        """The topic, if nothing at all can be published to it; None if only this message is refused."""
+        return self.message.topic if self.reason in (Reason.UNKNOWN_TOPIC, Reason.NOT_AUTHORISED) else None
+
 
 class InvalidRecordError(errors.BrokerResponseError):  # type: ignore[misc]    # aiokafka has no types
     """INVALID_RECORD, which aiokafka 0.14 does not know: a record without a key on a compacted topic, for one."""
@@ -68,6 +73,7 @@ REFUSALS: Final[Mapping[type[BaseException], Reason]] = {
     errors.MessageSizeTooLargeError: Reason.TOO_LARGE,
     errors.RecordListTooLargeError: Reason.TOO_LARGE,
     errors.InvalidTopicError: Reason.UNKNOWN_TOPIC,
+    errors.UnknownTopicOrPartitionError: Reason.UNKNOWN_TOPIC,
     errors.TopicAuthorizationFailedError: Reason.NOT_AUTHORISED,
     errors.InvalidTimestampError: Reason.INVALID,
     errors.PolicyViolationError: Reason.INVALID,
@@ -198,8 +204,9 @@ async def _sent(sender: Sender, groups: Groups, limit: int | None) -> list[Failu
 
 
 def _smaller(failures: Collection[Failure]) -> int:
-    """How many messages a batch may have in the next try. Raises PublishRefused for one that was alone."""
+    """How many messages a batch may have in the next try. Raises PublishRefused if that would be of no use."""
     for failure in failures:
-        if len(failure.tried) == 1:
-            raise PublishRefused(failure.tried[0], REFUSALS[type(failure.error)], str(failure.error)) from failure.error
+        refused = PublishRefused(failure.tried[0], REFUSALS[type(failure.error)], str(failure.error))
+        if len(failure.tried) == 1 or refused.topic is not None:
+            raise refused from failure.error
     return min(len(failure.tried) for failure in failures) // 2

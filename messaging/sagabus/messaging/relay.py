@@ -2,15 +2,16 @@
 
 A relay never looks at the database and never tries again: what it cannot publish, or does not know to be published,
 ends the tenure, and the next one reads the rows anew. Only a message that can never be published is taken out, with all
-that follows of its saga (S8); the next turn moves these rows to `outbox_parked`.
+that follows of its saga (S8); the next turn moves these rows to `outbox_parked`. What follows later parks behind them,
+until a turn that brings them back says `unpark`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
 
 from sagabus.contracts.envelope import Message
 from sagabus.messaging.producer import PublishRefused
@@ -19,6 +20,11 @@ log = logging.getLogger(__name__)
 
 Positioned = tuple[int, Message]
 """A message and its position in the shard's outbox."""
+
+NAMED: Final = 10
+"""Sagas that a log line names."""
+
+BEHIND: Final = "an earlier message of this saga is parked"
 
 
 class Publisher(Protocol):
@@ -33,11 +39,15 @@ class Publisher(Protocol):
 
 
 class Parking(NamedTuple):
-    """The rows of this saga from this position on are to be moved to `outbox_parked`."""
+    """The rows of this saga from this position on are to be moved to `outbox_parked`.
+
+    behind: nothing is wrong with them, but others of the saga are there already.
+    """
 
     saga_id: str
     position: int
     reason: str
+    behind: bool = False
 
 
 class Relay:
@@ -58,6 +68,11 @@ class Relay:
         self._task: asyncio.Task[None] | None = None
 
     @property
+    def parked(self) -> Collection[str]:
+        """Sagas whose messages are parked, or are to be."""
+        return self._parked
+
+    @property
     def depth(self) -> int:
         """Messages that are committed and not yet acknowledged."""
         return len(self._queue) + len(self._sending)
@@ -72,13 +87,17 @@ class Relay:
             return
         self._pushed_to = messages[-1][0]
         self._queue += messages
-        for saga in self._parked.intersection(message.saga_id for _, message in messages):
-            self._take_out(saga, 0, "an earlier message of this saga is parked")
+        if waiting := self._parked.intersection(message.saga_id for _, message in messages):
+            self._take_out(dict.fromkeys(waiting, 0), BEHIND, behind=True)
         self._pushed.set()
 
     def park(self, sagas: Iterable[str]) -> None:
         """These sagas have rows in `outbox_parked`: what follows of them goes there too."""
         self._parked.update(sagas)
+
+    def unpark(self, sagas: Iterable[str]) -> None:
+        """What was parked of these sagas is in the outbox again: to be called before it is pushed."""
+        self._parked.difference_update(sagas)
 
     async def below(self, depth: int) -> None:
         """Returns when fewer messages than that are waiting, or the relay has ended."""
@@ -117,20 +136,32 @@ class Relay:
         self._moved.set()
 
     def _park(self, refusal: PublishRefused) -> None:
+        """Of a topic that takes nothing, all messages at once: asking for each would hold up the others for long."""
+        starts: dict[str, int] = {}
         for position, message in self._sending:
-            if message is refusal.message:
-                log.error("what saga %s sends is parked: %s", message.saga_id, refusal)
-                self._parked.add(message.saga_id)
-                self._take_out(message.saga_id, position, str(refusal))
-                return
-        raise refusal
+            if message is refusal.message or message.topic == refusal.topic:
+                starts.setdefault(message.saga_id, position)
+        if not any(message is refusal.message for _, message in self._sending):
+            raise refusal
+        shown = ", ".join([*starts][:NAMED]) + (f" and {len(starts) - NAMED} more" if len(starts) > NAMED else "")
+        log.error("what saga %s sends is parked (`sagabus dead-letters parked`): %s", shown, refusal)
+        self._parked.update(starts)
+        self._take_out(starts, str(refusal))
 
-    def _take_out(self, saga: str, start: int, reason: str) -> None:
-        """Remove what waits of this saga from position `start` on, and remember it for the next turn."""
-        out = {at for at, message in (*self._sending, *self._queue) if message.saga_id == saga and at >= start}
-        self._sending = [row for row in self._sending if row[0] not in out]
-        self._queue = [row for row in self._queue if row[0] not in out]
-        self.parkings.append(Parking(saga, min(out), reason))
+    def _take_out(self, starts: Mapping[str, int], reason: str, *, behind: bool = False) -> None:
+        """Remove what waits of these sagas from their positions on, and remember it for the next turn."""
+        first: dict[str, int] = {}
+
+        def stays(row: Positioned) -> bool:
+            position, saga = row[0], row[1].saga_id
+            if position < starts.get(saga, position + 1):
+                return True
+            first.setdefault(saga, position)
+            return False
+
+        self._sending = list(filter(stays, self._sending))
+        self._queue = list(filter(stays, self._queue))
+        self.parkings += [Parking(saga, position, reason, behind) for saga, position in first.items()]
 
     def _end(self) -> None:
         self.ended = True

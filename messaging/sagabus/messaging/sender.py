@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import aiokafka
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from sagabus.contracts.envelope import Message
 from sagabus.messaging.kafka_connection import KafkaConnection, KafkaUnreachable
@@ -42,6 +42,8 @@ MISSING_FOR: Final = 30.0
 """Seconds for which a missing topic is looked up at each call, but not waited for."""
 
 LOOK_AGAIN: Final = 0.1
+
+DELETED: Final = "there is no such topic any more"
 
 CLOSE_TIMEOUT: Final = 5.0
 
@@ -70,6 +72,7 @@ class Sender:
     def __init__(self, connection: KafkaConnection, *, makes_topics: bool) -> None:
         self.users = 0
         self.retired = False
+        self._stuck = False
         self._makes_topics = makes_topics
         self._missing: dict[str, float] = {}
         self._given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -93,7 +96,10 @@ class Sender:
             raise KafkaUnreachable(f"Kafka is out of reach: {str(error) or type(error).__name__}") from error
 
     async def partitions(self, topic: str) -> int:
-        """How many the topic has; 0 if Kafka says for some time that there is none. Waits while Kafka is away."""
+        """How many the topic has; 0 if Kafka says for some time that there is none.
+
+        Waits while Kafka is away, or empty.
+        """
         end = time.monotonic() + (0 if self._missed(topic) else TOPIC_PATIENCE)
         client = self._producer.client
         while not (known := client.cluster.partitions_for_topic(topic)):
@@ -110,15 +116,16 @@ class Sender:
     async def send(self, groups: Mapping[Place, list[Message]], *, limit: int | None) -> list[Failure]:
         """Send each partition's messages in order, in batches of at most `limit`; returns when all are answered.
 
-        Gives the partitions on which a batch failed. Raises Unencodable before anything is sent.
+        Gives the partitions on which a batch failed. Raises Unencodable before anything is sent. That a topic has been
+        deleted, aiokafka never says: it tries again until the patience for all is used up. So it is looked up here.
         """
         queues = {place: self._batches(messages, limit) for place, messages in groups.items()}
         failures = []
         while queues:
             under_way = await self._begin(queues)
-            await self._answered(under_way.values())
+            await self._answered(under_way)
             for place, future in under_way.items():
-                if error := future.exception():
+                if error := future.exception() if future.done() else UnknownTopicOrPartitionError(DELETED):
                     failures.append(_failure(place, error, queues.pop(place)))
                 elif not queues[place][1:]:
                     del queues[place]
@@ -129,6 +136,8 @@ class Sender:
     async def close(self) -> None:
         """What is under way is awaited for some seconds, then given up. Nothing is sent after it returns."""
         with suppress(TimeoutError):
+            if self._stuck:
+                raise TimeoutError  # for a topic that is gone
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._producer.flush()
         await self.abandon()
@@ -148,11 +157,20 @@ class Sender:
         if not self._given_up.done():
             self._given_up.set_result(None)
 
-    async def _answered(self, futures: Iterable[asyncio.Future[Any]]) -> None:
-        everything: asyncio.Future[Any] = asyncio.gather(*futures, return_exceptions=True)
-        await asyncio.wait([everything, self._given_up], return_when=asyncio.FIRST_COMPLETED)
-        if not everything.done():
-            raise KafkaUnreachable("the producer was given up")
+    async def _answered(self, under_way: Mapping[Place, asyncio.Future[Any]]) -> None:
+        """Returns when each is answered, or can never be, because its topic is gone for `TOPIC_PATIENCE`."""
+        everything: asyncio.Future[Any] = asyncio.gather(*under_way.values(), return_exceptions=True)
+        looks = 0
+        while not everything.done():
+            ends = [everything, self._given_up]
+            await asyncio.wait(ends, timeout=TOPIC_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+            if self._given_up.done() and not everything.done():
+                raise KafkaUnreachable("the producer was given up")
+            waiting = {topic for (topic, _), future in under_way.items() if not future.done()}
+            looks = looks + 1 if waiting and await self._gone(waiting) else 0
+            if looks > 1:
+                self._stuck = True
+                return
 
     async def _begin(self, queues: Mapping[Place, list[Batch]]) -> dict[Place, asyncio.Future[Any]]:
         """Put the first batch of each partition under way, as far as one round may carry."""
@@ -163,9 +181,18 @@ class Sender:
             size += builder.size()
             if under_way and size > ROUND_BYTES:
                 break
-            under_way[place] = await self._producer.send_batch(builder, place[0], partition=place[1])
+            under_way[place] = await self._sent(builder, place)
             under_way[place].add_done_callback(_heard)
         return under_way
+
+    async def _sent(self, builder: Any, place: Place) -> asyncio.Future[Any]:
+        """aiokafka's `send_batch` waits long for a topic that the last metadata have no more."""
+        if await self.partitions(place[0]):
+            sent: asyncio.Future[Any] = await self._producer.send_batch(builder, place[0], partition=place[1])
+            return sent
+        never: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        never.set_exception(UnknownTopicOrPartitionError(DELETED))
+        return never
 
     def _batches(self, messages: Iterable[Message], limit: int | None) -> list[Batch]:
         now = int(time.time() * 1000)
@@ -183,15 +210,21 @@ class Sender:
     def _missed(self, topic: str) -> bool:
         return time.monotonic() - self._missing.get(topic, -MISSING_FOR) < MISSING_FOR
 
+    async def _gone(self, topics: Iterable[str]) -> bool:
+        return all([await self._exists(topic) is False for topic in topics])
+
     async def _exists(self, topic: str) -> bool | None:
-        """None without an answer. Asked without naming it: `auto.create.topics.enable` makes what is named."""
+        """None without an answer. Asked without naming it: `auto.create.topics.enable` makes what is named.
+
+        A bus without any topic has taken the place of ours and is still being set up: no answer either.
+        """
         if self._makes_topics:
             return True
         try:
             cluster = await self._producer.client.fetch_all_metadata()
         except KafkaError:
             return None
-        return topic in cluster.topics()
+        return topic in there if (there := cluster.topics()) else None
 
 
 def _append(builder: Any, message: Message, now: int) -> bool:

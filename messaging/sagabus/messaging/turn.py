@@ -13,6 +13,7 @@ from sagabus.contracts.envelope import Message, Record
 from sagabus.messaging import dead_letter, fence, outbox
 from sagabus.messaging.database import Connection
 from sagabus.messaging.dead_letter import DeadLetters
+from sagabus.messaging.outbox import Released
 from sagabus.messaging.relay import Parking, Positioned
 from sagabus.messaging.tenure import Tenure
 
@@ -50,6 +51,27 @@ class Turn:
         """What this turn parks because it can never be published: these sagas need a person's attention (S8)."""
         return self._shares[tenure].parkings
 
+    @property
+    def may_release(self) -> bool:
+        """Whether `release` has anything to look for: usually not, and then it asks the database nothing."""
+        return any(tenure.relay.parked for tenure in self._shares)
+
+    async def release(self, connection: Connection) -> Mapping[Tenure, Mapping[str, str]]:
+        """Send again what a person has released from `outbox_parked` (S8). To be called once, before any `send`.
+
+        Gives the sagas, and the person's word for each.
+
+        In any transaction before the one that is written: the rows are this shard's owner's, and nobody else takes
+        them away. A saga of which more is on its way to `outbox_parked` waits for the next turn, so its order is kept.
+        """
+        waiting = {tenure.shard: tenure for tenure in self._shares if tenure.relay.parked}
+        if waiting:
+            for row in await outbox.released(connection, self._schema, list(waiting)):
+                tenure = waiting[row.shard]
+                if self._shares[tenure].take_back(row):
+                    self.send(tenure, row.message)
+        return {tenure: share.released for tenure, share in self._shares.items() if share.released}
+
     async def write(self, connection: Connection) -> None:
         """To be called first in the transaction: the fence comes before anything else (S1). Raises Fenced."""
         shares = self._shares
@@ -60,6 +82,8 @@ class Turn:
             await dead_letter.append(connection, self._schema, self._letters)
         for tenure, share in shares.items():
             await outbox.park(connection, self._schema, tenure.shard, share.parkings)
+            if share.unparked:
+                await outbox.unpark(connection, self._schema, tenure.shard, share.unparked)
         published = {t.shard: share.relayed for t, share in shares.items() if share.relayed > t.relay_stored}
         if published:
             await outbox.delete_published(connection, self._schema, published)
@@ -73,13 +97,25 @@ class Turn:
 class _Share:
     """What a turn does to one of its tenures. What the relay has done is looked at once, when the turn begins."""
 
-    __slots__ = ("messages", "offsets", "parkings", "relayed")
+    __slots__ = ("_parking", "messages", "offsets", "parkings", "relayed", "released", "unparked")
 
     def __init__(self, tenure: Tenure, records: Sequence[Record]) -> None:
         self.offsets = {record.topic: record.offset + 1 for record in records}  # in order: the last of a topic counts
         self.messages: list[Positioned] = []
         self.relayed = tenure.relay.position
         self.parkings = tuple(tenure.relay.parkings)
+        self._parking = {one.saga_id for one in self.parkings}
+        self.released: dict[str, str] = {}  # saga to a person's word
+        self.unparked: list[int] = []  # positions in `outbox_parked`
+
+    def take_back(self, row: Released) -> bool:
+        """False if more of this saga is to be parked by this very turn: that would come to lie before it."""
+        saga = row.message.saga_id
+        if saga in self._parking:
+            return False
+        self.released[saga] = row.word
+        self.unparked.append(row.position)
+        return True
 
     def advance(self, tenure: Tenure) -> fence.Advance:
         next_position = tenure.next_position + len(self.messages)
@@ -92,4 +128,5 @@ class _Share:
         tenure.new_logs = tenure.lost_records = ()
         tenure.reached(self.offsets.items())
         del tenure.relay.parkings[: len(self.parkings)]
+        tenure.relay.unpark(self.released)
         tenure.relay.push(self.messages)

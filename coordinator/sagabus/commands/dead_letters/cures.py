@@ -1,0 +1,56 @@
+"""What usually helps against each reason of a dead letter. A test holds this to the reasons that there are."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sagabus.contracts.reasons import MEANINGS
+
+REPAIR: Final = "replay it repaired (--value FILE), or drop it and have its sender send a right one"
+HEADER: Final = (
+    "replay it with --header NAME=VALUE; a reply may as well be dropped, its command is sent again by itself"
+)
+MEND: Final = "mend the participant, and drop it: its command is sent again by itself"
+
+CURES: Final = {
+    "early.expired": "start the saga, then replay it; or drop it",
+    "early.too_many": "start the saga, then replay it",
+    "forwarded.twice": "see that coordinators and topics all have the same number of partitions; then replay it",
+    "headers.invalid": HEADER,
+    "headers.missing": HEADER,
+    "headers.not_utf8": HEADER,
+    "headers.too_long": HEADER,
+    "payload.invalid": REPAIR,
+    "payload.not_json": REPAIR,
+    "payload.too_deep": REPAIR,
+    "payload.too_large": "have its sender store the data, and send where it is; then drop it",
+    "reply.causation": MEND,
+    "reply.foreign": "find out who writes to that topic, and take that right away; then drop it",
+    "reply.kind": MEND,
+    "reply.no_saga": "drop it; if the database was set back, see whether what it tells of is to be undone by hand",
+    "reply.purged": "drop it; if it tells of an effect that nobody undid, undo it by hand",
+    "reply.type": MEND,
+    "request.incomplete": REPAIR,
+    "request.name": REPAIR,
+    "request.no_saga": "look at the id; then drop it",
+    "request.no_use": "look at the saga's steps (`sagabus show`): a retry is for one that waits for its next attempt",
+    "request.type": REPAIR,
+    "request.unsupported": "replay it once a version that carries it out is deployed, or drop it",
+    "saga.closed": "drop it: nothing reaches a saga that has ended",
+    "saga_id.differs": "replay it with the right --key, or a --value that agrees with it",
+    "saga_id.invalid": "replay it with the right --key, or drop it",
+    "saga_id.missing": "replay it with --key SAGA",
+    "start.expired": "look whether the saga ran; if not, send the start anew",
+    "start.other_input": "start it under another id; then drop this one",
+}
+"""By reason."""
+
+UNKNOWN: Final = "another version of sagabus, or a service, gave this reason; its message says more"
+
+
+def meaning_of(reason: str) -> str:
+    return MEANINGS.get(reason, UNKNOWN)
+
+
+def cure_of(reason: str) -> str:
+    return CURES.get(reason, REPAIR)

@@ -1,0 +1,171 @@
+"""`list`, `show`, `replay` and `drop`: the rows of `dead_letter`."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from sagabus.commands.dead_letters import sheets
+from sagabus.commands.dead_letters.place import Place, opened
+from sagabus.commands.dead_letters.replay import Replay
+from sagabus.commands.subcommand import Exit, Failed, complain, say, say_json
+from sagabus.messaging.letter_box import Repair, Wanted
+
+
+async def run_list(options: Namespace) -> Exit:
+    wanted = _wanted(options)
+    async with opened(options) as place:
+        totals = await place.letters.totals(wanted)
+        letters = await place.letters.newest(wanted, limit=options.limit)
+    if options.json:
+        listed = [sheets.summary(letter) for letter in letters]
+        say_json({"letters": listed, "total": sum(totals.values()), "by_reason": totals})
+        return Exit.DONE
+    for line in sheets.listed(letters, totals):
+        say(line)
+    return Exit.DONE
+
+
+async def run_show(options: Namespace) -> Exit:
+    async with opened(options) as place:
+        letter = await place.letters.letter(options.id)
+    if letter is None:
+        raise Failed(Exit.NOT_FOUND, _not_there(place, [options.id]))
+    if options.json:
+        say_json(sheets.whole(letter))
+    else:
+        for line in sheets.shown(letter):
+            say(line)
+    return Exit.DONE
+
+
+async def run_replay(options: Namespace) -> Exit:
+    repair = _repair(options)
+    _check_which(options)
+    async with opened(options, kafka=True) as place, place.producer() as producer:
+        replay = Replay(place.letters, producer, repair)
+        try:
+            if options.all:
+                await replay.all(await place.letters.ids(_wanted(options)), progress=complain)
+            else:
+                await replay.each(options.ids)
+        finally:
+            _tell_replayed(options, replay)
+        for id, words in replay.refused.items():
+            complain(f"{id} stays: {words}")
+        await _check_absent(place, [] if options.all else replay.absent)
+    return Exit.REFUSED if replay.refused else Exit.DONE
+
+
+async def run_drop(options: Namespace) -> Exit:
+    _check_which(options)
+    absent = []
+    async with opened(options) as place:
+        for id in await place.letters.ids(_wanted(options)) if options.all else options.ids:
+            async with place.letters.taken([id]) as letters:
+                for letter in letters:  # told before it is gone
+                    dropped = {**sheets.whole(letter), "dropped_because": options.reason}
+                    say_json(dropped) if options.json else say(f"dropped: {sheets.line(letter)}")
+            absent += [] if letters else [id]
+        await _check_absent(place, [] if options.all else absent)
+    return Exit.DONE
+
+
+async def _check_absent(place: Place, ids: Sequence[int]) -> None:
+    """Raises Failed for letters that could not be had: another operator's matter, or not there at all."""
+    held = [id for id in ids if await place.letters.letter(id) is not None]
+    if held:
+        raise Failed(Exit.REFUSED, f"{_named(held)} is in somebody else's hands at this moment; look again")
+    if ids:
+        raise Failed(Exit.NOT_FOUND, _not_there(place, ids))
+
+
+def _not_there(place: Place, ids: Sequence[int]) -> str:
+    which = f"the schema {place.schema} has no dead letter {_named(ids)}"
+    return f"{which}: it was replayed, dropped or pruned, or it is another service's (--service)"
+
+
+def _named(ids: Sequence[int]) -> str:
+    return ", ".join(map(str, ids))
+
+
+def _tell_replayed(options: Namespace, replay: Replay) -> None:
+    if options.json:
+        say_json({"replayed": replay.replayed, "refused": replay.refused, "absent": replay.absent})
+    elif replay.replayed and not options.all:
+        say(f"replayed: {_named(replay.replayed)}")
+    elif options.all:
+        say(f"replayed {len(replay.replayed)}, refused {len(replay.refused)}")
+
+
+def _wanted(options: Namespace) -> Wanted:
+    return Wanted(reason=options.reason_code, topic=options.topic, saga=options.saga)
+
+
+def _check_which(options: Namespace) -> None:
+    chosen = any((options.reason_code, options.topic, options.saga))
+    if bool(options.ids) == options.all:
+        raise Failed(Exit.USAGE, "name dead letters by their ids, or give --all with --reason-code, --topic or --saga")
+    if options.all != chosen:
+        raise Failed(Exit.USAGE, "--all needs --reason-code, --topic or --saga, and these need --all")
+
+
+def _repair(options: Namespace) -> Repair:
+    if options.all and (options.value or options.key or options.header):
+        raise Failed(Exit.USAGE, "a repair is for letters that are named by their ids, not for --all")
+    return Repair(
+        value=None if options.value is None else _bytes(options.value),
+        key=None if options.key is None else options.key.encode(),
+        headers=tuple(options.header),
+    )
+
+
+def _bytes(file: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise Failed(Exit.USAGE, f"--value {file}: {error.strerror}; give a file, or - for standard input") from error
+
+
+def _header(text: str) -> tuple[str, bytes]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value.encode()
+
+
+def list_arguments(place: ArgumentParser) -> None:
+    _filter_arguments(place)
+    place.add_argument("--limit", type=int, default=50, help="at most so many, the newest first (%(default)s)")
+
+
+def show_arguments(place: ArgumentParser) -> None:
+    place.add_argument("id", type=int, metavar="ID")
+
+
+def replay_arguments(place: ArgumentParser) -> None:
+    _which_arguments(place)
+    place.add_argument("--value", metavar="FILE|-", help="the record's value, repaired: a file, or standard input")
+    place.add_argument("--key", metavar="TEXT", help="the record's key, repaired; it then decides the partition")
+    place.add_argument(
+        "--header", type=_header, action="append", default=[], metavar="NAME=VALUE", help="set; may be repeated"
+    )
+
+
+def drop_arguments(place: ArgumentParser) -> None:
+    _which_arguments(place)
+    place.add_argument("--reason", required=True, metavar="TEXT", help="why; printed with what is dropped (--json)")
+
+
+def _which_arguments(place: ArgumentParser) -> None:
+    place.add_argument("ids", type=int, nargs="*", metavar="ID")
+    place.add_argument("--all", action="store_true", help="all that are there now and fit the filter, the oldest first")
+    _filter_arguments(place)
+
+
+def _filter_arguments(place: ArgumentParser) -> None:
+    place.add_argument("--reason-code", metavar="CODE", help="only those of this reason, as `list` shows it")
+    place.add_argument("--topic", help="only those that came on this topic")
+    place.add_argument("--saga", metavar="ID", help="only those whose key is this saga id")

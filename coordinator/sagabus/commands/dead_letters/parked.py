@@ -1,0 +1,58 @@
+"""`parked` and `unpark`: what waits in `outbox_parked`, and the word that it may go.
+
+Un-parking only asks: the process that owns the saga's shard sends the rows within its next turn, a second at the most,
+before anything else of the saga. So it works for the coordinator and for services alike, and nothing overtakes.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from sagabus.commands.dead_letters import sheets
+from sagabus.commands.dead_letters.place import opened
+from sagabus.commands.subcommand import Exit, Failed, complain, say, say_json
+
+
+async def run_parked(options: Namespace) -> Exit:
+    async with opened(options) as place:
+        found = await place.parked.sagas(topic=options.topic, limit=options.limit + 1)
+    shown = found[: options.limit]
+    if options.json:
+        say_json([sheets.parked_json(one) for one in shown])
+        return Exit.DONE
+    for line in sheets.parked(shown):
+        say(line)
+    if len(found) > len(shown):
+        complain(f"there are more than {options.limit}: narrow it down, or raise --limit")
+    return Exit.DONE
+
+
+async def run_unpark(options: Namespace) -> Exit:
+    if bool(options.sagas) == options.all:
+        raise Failed(Exit.USAGE, "name sagas, or give --all")
+    async with opened(options) as place:
+        released = await place.parked.release(options.sagas or None, topic=options.topic, reason=options.reason)
+    if options.json:
+        say_json({"released": released})
+    else:
+        for saga_id in released:
+            say(f"{saga_id}: will be sent again by the owner of its shard, in order")
+        if options.all and not released:
+            say("nothing is parked")
+    if missing := [saga_id for saga_id in options.sagas if saga_id not in released]:
+        raise Failed(Exit.NOT_FOUND, f"nothing is parked of {', '.join(missing)}: see `sagabus dead-letters parked`")
+    return Exit.DONE
+
+
+def parked_arguments(place: ArgumentParser) -> None:
+    place.add_argument("--topic", help="only those whose first parked message is for this topic")
+    place.add_argument(
+        "--limit", type=int, default=50, help="at most so many sagas, the longest parked first (%(default)s)"
+    )
+
+
+def unpark_arguments(place: ArgumentParser) -> None:
+    place.add_argument("sagas", nargs="*", metavar="SAGA", help="ids, as `parked` shows them")
+    place.add_argument("--all", action="store_true", help="all that are parked")
+    place.add_argument("--topic", help="only those whose first parked message is for this topic")
+    place.add_argument("--reason", required=True, metavar="TEXT", help="goes into the saga's history")

@@ -1,0 +1,80 @@
+"""Where a command finds the tables and Kafka: by the settings, or without any by the host of this directory."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
+
+from sagabus.commands.subcommand import Exit, Failed
+from sagabus.contracts import names
+from sagabus.contracts.errors import DeclarationError
+from sagabus.messaging import database_url
+from sagabus.messaging.backing import Backing, find_backing, folder_of
+from sagabus.messaging.database import Database
+from sagabus.messaging.letter_box import LetterBox
+from sagabus.messaging.parked_rows import ParkedRows
+from sagabus.messaging.producer import BatchProducer
+from sagabus.messaging.run_file import read_run
+from sagabus.messaging.settings import EMBEDDED, load_settings
+
+PATIENCE: Final = 10.0
+"""Seconds to wait for a server that does not answer."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The tables of one side; Kafka is reached when it is asked for."""
+
+    letters: LetterBox
+    parked: ParkedRows
+    schema: str
+    backing: Backing
+
+    @asynccontextmanager
+    async def producer(self) -> AsyncIterator[BatchProducer]:
+        """Raises KafkaUnreachable."""
+        await self.backing.kafka.wait_until_reachable(patience=PATIENCE)
+        producer = self.backing.kafka.producer()
+        await producer.start()
+        try:
+            yield producer
+        finally:
+            await producer.stop()
+
+
+@asynccontextmanager
+async def opened(options: Namespace, *, kafka: bool = False) -> AsyncIterator[Place]:
+    """Raises SettingsError, DatabaseUnreachable, and Failed where this database has no such tables."""
+    backing = _backing(kafka=kafka)
+    schema = _schema(options.service, backing)
+    database = Database(backing.settings.database)
+    try:
+        await database.wait_until_reachable(patience=PATIENCE)
+        yield Place(LetterBox(database, schema), ParkedRows(database, schema), schema, backing)
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
+        cure = "run `sagabus migrate`, or set SAGABUS_DATABASE to the database that holds it"
+        raise Failed(Exit.USAGE, f"the schema {schema} is not in this database, or not up to date: {cure}") from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise Failed(Exit.REFUSED, f"PostgreSQL declines: {error}; use the role of the service itself") from error
+    finally:
+        await database.stop()
+
+
+def _schema(service: str | None, backing: Backing) -> str:
+    try:
+        return names.service_schema(names.service_name(service)) if service else backing.settings.namespace
+    except DeclarationError as error:
+        raise Failed(Exit.USAGE, f"--service {service}: {error}") from error
+
+
+def _backing(*, kafka: bool) -> Backing:
+    settings = load_settings(require=())
+    if not settings.database and read_run(folder_of(settings)) is not None:
+        found = {"database": f"{database_url.EMBEDDED}{folder_of(settings)}", "kafka": settings.kafka or EMBEDDED}
+        return find_backing(settings.model_copy(update=found))
+    return find_backing(load_settings(require=("kafka", "database") if kafka else ("database",)))
