@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,14 +42,16 @@ def servers(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 @asynccontextmanager
-async def stage(participants: Sequence[str], *, partitions: int = 12) -> AsyncIterator[Stage]:
+async def stage(
+    participants: Sequence[str], *, partitions: int = 12, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Stage]:
     """Topics and tables are made; no service runs yet."""
     with TemporaryDirectory(prefix="sagabus-bench-") as name:
         folder = Path(name)
         with servers(folder) as (kafka, database):
             async with Deployment(
                 kafka=kafka, database=database, folder=folder / "services", participants=participants,
-                services=SERVICES, settings={"SAGABUS_PARTITIONS": str(partitions)},
+                services=SERVICES, settings={"SAGABUS_PARTITIONS": str(partitions), **(settings or {})},
             ) as deployment:  # fmt: skip
                 yield Stage(kafka, database, deployment)
 

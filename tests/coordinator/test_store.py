@@ -264,7 +264,7 @@ async def test_an_early_request_comes_back_as_the_record_that_it_was(parts: Part
 
 
 async def test_h2_an_id_is_known_beyond_its_saga(parts: Parts) -> None:
-    old, new = (StartedId(SagaId("one"), RunId(run), run.encode(), AT) for run in ("r1", "r2"))
+    old, new = (StartedId(SagaId("one"), RunId(run), run.encode(), AT, 1) for run in ("r1", "r2"))
     await parts.write(Writes(started_ids=[old]))
     await parts.write(Writes(started_ids=[old, new]))
     assert await parts.reads.started_ids(parts.connection, [SagaId("one"), SagaId("two")]) == {SagaId("one"): new}

@@ -10,9 +10,10 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sagabus.messaging.database_url import masked, normalised, sqlalchemy_url
-from sagabus.messaging.settings import Security, SettingsError, load_settings, variable
+from sagabus.messaging.retention import Retention
+from sagabus.messaging.settings import Security, Settings, SettingsError, load_settings, variable
 
-GOOD = {"kafka": "localhost:9092", "database": "postgresql://me:secret@localhost/shop"}
+GOOD: dict[str, Any] = {"kafka": "localhost:9092", "database": "postgresql://me:secret@localhost/shop"}
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +45,7 @@ def test_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_defaults() -> None:
-    settings = load_settings(**GOOD)
+    settings = _loaded()
     assert settings.namespace == "sagabus"
     assert settings.http_address == ("127.0.0.1", 8080)
     assert (settings.partitions, settings.replication) == (12, 1)
@@ -118,7 +119,7 @@ def test_wrong_value_is_named_with_its_variable(field: str, value: object) -> No
         {"kafka_security": "tls", "kafka_key_file": __file__},
     ],
 )
-def test_what_does_not_fit_together_is_a_fault(overrides: dict[str, str]) -> None:
+def test_what_does_not_fit_together_is_a_fault(overrides: dict[str, Any]) -> None:
     (fault,) = faults(**overrides)
     assert "hunter2" not in fault
 
@@ -191,3 +192,26 @@ async def test_both_drivers_take_what_was_normalised(database: str) -> None:
             assert (await other.exec_driver_sql("SELECT 1")).scalar() == 1
     finally:
         await engine.dispose()
+
+
+def test_retention_is_on_and_may_be_set_or_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    day = 86_400.0
+    kept = Retention.of(_loaded())
+    assert kept == Retention(
+        sagas=30 * day, started_ids=14 * day, inbox=14 * day, dead_letters=30 * day, parked=30 * day
+    )
+    monkeypatch.setenv("SAGABUS_RETENTION_SAGAS", "off")
+    monkeypatch.setenv("SAGABUS_RETENTION_INBOX", "36h")
+    monkeypatch.setenv("SAGABUS_RETENTION_PARKED", "45s")
+    kept = Retention.of(_loaded())
+    assert (kept.sagas, kept.inbox, kept.parked) == (None, 1.5 * day, 45.0)
+
+
+@pytest.mark.parametrize("wrong", ["30", "0d", "-1d", "1.5d", "month", "99999999d", "d"])
+def test_a_retention_without_its_unit_is_refused(wrong: str) -> None:
+    (fault,) = faults(retention_inbox=wrong)
+    assert fault.startswith(f"SAGABUS_RETENTION_INBOX={wrong}: give a time with its unit, 30d, 12h, 90m or 45s, or off")
+
+
+def _loaded() -> Settings:
+    return load_settings(kafka=GOOD["kafka"], database=GOOD["database"])

@@ -6,13 +6,15 @@ the cure. It connects to nothing, and no password is ever part of a message.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from sagabus.contracts.errors import SagabusError
@@ -29,6 +31,9 @@ SERVICES: Final = ("kafka", "database")
 MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 _HOST_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
+_DURATION: Final = re.compile(r"(\d{1,9})\s*([smhd])")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_LONGEST: Final = 36_500 * _SECONDS["d"]
 _INSTANCE: Final = re.compile(r"[A-Za-z0-9._-]{0,200}")
 _SECRET: Final = ("kafka_password", "token")
 _SASL: Final = ("kafka_sasl_mechanism", "kafka_username", "kafka_password")
@@ -108,6 +113,23 @@ def _host_port(text: str, default: int | None = None) -> str:
     return f"{match[1]}:{port}"
 
 
+def _retention(given: object) -> object:
+    """`30d`, `12h`, `90m`, `45s` as seconds; `off` as None."""
+    if not isinstance(given, str):
+        return given
+    match = _DURATION.fullmatch(given.strip().lower())
+    seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
+    if given.strip().lower() == OFF:
+        return None
+    if not 0 < seconds <= _LONGEST:
+        raise ValueError("give a time with its unit, 30d, 12h, 90m or 45s, or off to keep everything")
+    return float(seconds)
+
+
+Keeps = Annotated[float | None, BeforeValidator(_retention)]
+"""Seconds; None: for ever. In the environment with a unit, `30d`, or `off`."""
+
+
 class Settings(BaseSettings):
     """Made by `load_settings`, which also looks at what does not fit together."""
 
@@ -139,6 +161,18 @@ class Settings(BaseSettings):
     """The coordinator's API, for the commands and the client."""
     token: SecretStr = SecretStr("")
     """Bearer token for that API."""
+    retention_sagas: Keeps = 30.0 * _SECONDS["d"]
+    """How long a closed saga stays, with its history; counted from its end. One on attention stays longer."""
+    retention_started_ids: Keeps = 14.0 * _SECONDS["d"]
+    """How long a saga's id and input hash outlive its row (H2). Longer than the requests topic keeps records."""
+    retention_inbox: Keeps = 14.0 * _SECONDS["d"]
+    """How long a participant remembers what it has carried out (P5). Longer than its command topic keeps records:
+    Kafka's default is 7 days, and up to 7 more until the segment is closed."""
+    retention_dead_letters: Keeps = 30.0 * _SECONDS["d"]
+    """How long rows of `dead_letter` stay. The topic of dead letters has a retention of its own."""
+    retention_parked: Keeps = 30.0 * _SECONDS["d"]
+    """How long messages that cannot be published stay in `outbox_parked`; at the coordinator only once the saga has
+    ended."""
 
     @property
     def embedded(self) -> bool:
@@ -170,10 +204,11 @@ _MISSING: Final = {
 }
 
 
-def load_settings(*, require: Collection[str] = SERVICES, **overrides: Any) -> Settings:
+def load_settings(*, require: Collection[str] = SERVICES, serves: bool = False, **overrides: Any) -> Settings:
     """The environment's settings, with overrides by field name (None: not overridden). Raises SettingsError.
 
-    `require` names the fields that may not be empty: those of a service unless told otherwise.
+    `require` names the fields that may not be empty: those of a service unless told otherwise. `serves`: this process
+    listens at SAGABUS_HTTP.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
     settings, faults = None, {}
@@ -183,9 +218,33 @@ def load_settings(*, require: Collection[str] = SERVICES, **overrides: Any) -> S
         faults = dict(map(_fault, error.errors()))
     texts = _texts({**EnvSettingsSource(Settings)(), **given}, without=faults)
     sentences = [*faults.values(), *_missing(texts, require, faults), *_misfits(texts)]
+    if serves:
+        sentences += open_to_others(texts.get("http", OFF), texts.get("token", ""))
     if sentences or settings is None:
         raise SettingsError(sentences)
     return settings
+
+
+def open_to_others(http: str, token: str) -> list[str]:
+    """The fault of an API that other machines could use without a token, if it is one."""
+    host = http.rpartition(":")[0].strip("[]")
+    if http == OFF or token or is_loopback(host):
+        return []
+    return [f"{variable('http')}={http}: other machines reach this address; set {variable('token')}"]
+
+
+def is_loopback(host: str) -> bool:
+    """A name counts as this machine only if it is `localhost`: any other may come to mean something else."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def unknown_variables() -> list[str]:
+    """What begins like a setting of ours in this environment, and is none: most often a slip of the pen."""
+    known = {variable(field) for field in Settings.model_fields}
+    return sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
 
 
 def variable(field: str) -> str:

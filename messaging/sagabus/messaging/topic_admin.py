@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from sagabus.messaging.kafka_connection import KafkaConnection, KafkaRefused, KafkaUnreachable
 
@@ -31,6 +31,10 @@ class TopicInfo:
     name: str
     id: str
     partitions: int
+    replicas: int = 1
+    """Of the partition that has the fewest."""
+    behind: int = 0
+    """Partitions whose replicas are not all in step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,19 @@ class TopicAdmin:
             found = await asyncio.gather(*(_described(name, future) for name, future in asked.items()))
         return {topic.name: topic for topic in found if topic}
 
+    async def retention(self, names: Collection[str]) -> dict[str, float | None]:
+        """Seconds that each of these topics, which exist, keeps its records; None: without end.
+
+        Where the rights to read it are missing (DESCRIBE_CONFIGS on the topic), the topic is left out.
+        """
+        asked = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        if not asked:
+            return {}
+        with self._translated() as client:
+            futures = client.describe_configs(asked, request_timeout=REQUEST_TIMEOUT)
+            found = await asyncio.gather(*(_retained(resource.name, future) for resource, future in futures.items()))
+        return dict(filter(None, found))
+
     async def create(self, specs: Mapping[str, TopicSpec]) -> None:
         """Those that there are stay as they are. Clients may learn of the new ones a moment later."""
         if not specs:
@@ -106,7 +123,22 @@ async def _described(name: str, future: Future[Any]) -> TopicInfo | None:
         if _code(error).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             return None
         raise
-    return TopicInfo(name, str(topic.topic_id), len(topic.partitions))
+    replicas = [len(partition.replicas) for partition in topic.partitions]
+    behind = sum(len(partition.isr) < len(partition.replicas) for partition in topic.partitions)
+    return TopicInfo(name, str(topic.topic_id), len(replicas), min(replicas, default=0), behind)
+
+
+async def _retained(name: str, future: Future[Any]) -> tuple[str, float | None] | None:
+    try:
+        config = await asyncio.wrap_future(future)
+    except KafkaException as error:
+        if _code(error).code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            return None
+        raise
+    if "delete" not in config["cleanup.policy"].value:
+        return name, None
+    milliseconds = int(config["retention.ms"].value)
+    return name, None if milliseconds < 0 else milliseconds / 1000
 
 
 async def _created(name: str, future: Future[Any]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Final
 
@@ -114,9 +114,24 @@ class Inbox:
         found = await connection.fetch(self._sql["started"], shard)
         return [Started(_row(record), record["command"] or b"", unpack_headers(record["headers"])) for record in found]
 
+    async def prune(
+        self, connection: Connection, shard: int, *, before: datetime, margin: timedelta, most: int
+    ) -> tuple[int, datetime | None]:
+        """Delete rows whose outcome is older than that, oldest first (P5); how many, and the shard's `pruned_before`.
+
+        That moves on behind the last of them, by the margin: its command was issued before its outcome was written,
+        and by a clock that may be ahead of ours by so much. Not as far as `before`: a service that was away for long
+        has few rows, and what was issued meanwhile is not to be refused.
+        """
+        gone, pruned = await connection.fetchrow(self._sql["prune"], shard, before, margin, most) or (0, None)
+        return gone, pruned
+
     @property
     def guard(self) -> str:
-        """SQL: a row if this command (:source, :id) is still `started`, in a tenure that still is (:shard, :token)."""
+        """SQL: a row if this command (:source, :id) is still `started`, in a tenure that still is (:shard, :token).
+
+        It locks the inbox row. A process that is stopped then keeps it from the next owner for a minute at most.
+        """
         return self._sql["guard"]
 
 
@@ -178,8 +193,19 @@ def _statements(schema: str) -> dict[str, str]:
         "started": f"""
             SELECT {row}, command, headers FROM {inbox}
             WHERE shard = $1 AND headers IS NOT NULL AND state = '{State.STARTED}' ORDER BY at, source, id""",
+        "prune": f"""
+            WITH old AS MATERIALIZED (
+                SELECT source, id FROM {inbox} WHERE shard = $1 AND at < $2 AND state <> '{State.STARTED}'
+                ORDER BY at LIMIT $4 FOR UPDATE SKIP LOCKED
+            ), gone AS (
+                DELETE FROM {inbox} AS row USING old WHERE row.source = old.source AND row.id = old.id RETURNING row.at
+            ), last AS (SELECT count(*) AS gone, max(at) AS at FROM gone)
+            UPDATE {shard} AS owner SET pruned_before = greatest(owner.pruned_before, last.at + $3::interval)
+            FROM last WHERE owner.shard = $1
+            RETURNING last.gone, owner.pruned_before""",
         "guard": f"""
-            SELECT 1 FROM {inbox} AS row JOIN {shard} AS owner ON owner.shard = :shard AND owner.token = :token
+            SELECT set_config('idle_in_transaction_session_timeout', '60s', true)
+            FROM {inbox} AS row JOIN {shard} AS owner ON owner.shard = :shard AND owner.token = :token
             WHERE row.source = :source AND row.id = :id AND row.state = '{State.STARTED}'
             FOR NO KEY UPDATE OF row""",
     }

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from sqlalchemy.orm import Session
 
 from sagabus.contracts.errors import DeclarationError, SagabusError
-from sagabus.messaging.database import UNREACHABLE, Connection, DatabaseUnreachable
+from sagabus.messaging.database import UNREACHABLE, Connection, Database, DatabaseUnreachable, EngineDatabase
 
 
 class SessionMisuse(SagabusError):
@@ -81,6 +81,11 @@ class Sessions:
                 await connection.invalidate()
             await connection.close()
 
+    @property
+    def database(self) -> EngineDatabase:
+        """The same database, for what needs no session."""
+        return Database.of_engine(self.engine)
+
     def shared(self, connection: AsyncConnection) -> AsyncSession:
         """A session within the transaction of a turn, which it cannot end. `finish` it."""
         session: AsyncSession = self._class(**{**self._options, "bind": connection})
@@ -102,6 +107,11 @@ class Sessions:
 
 _Begun = tuple[AsyncConnection, Connection, Any]
 
+# A process that was stopped in its transaction holds rows of the handlers' too, for which another process's turn would
+# wait without end: it could not even hear that the stopped one's shards are its own now, and free them by taking them
+# (S4). As long as a turn may take (`max_poll_interval_ms` in shard_consumer) the transaction lasts at most.
+_LIMITS: Final = "SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '60s'"
+
 
 async def _begin(connection: AsyncConnection) -> _Begun:
     try:
@@ -110,6 +120,7 @@ async def _begin(connection: AsyncConnection) -> _Begun:
         driver = cast("Connection", raw.driver_connection)
         block = driver.transaction(isolation="read_committed")
         await block.start()
+        await driver.execute(_LIMITS)
     except BaseException:
         await connection.invalidate()
         await connection.close()

@@ -10,6 +10,7 @@ from typing import Final
 from sqlalchemy import (
     BigInteger,
     Column,
+    Connection,
     DateTime,
     Index,
     Integer,
@@ -25,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateSchema
 
 from sagabus.contracts.names import service_schema
-from sagabus.messaging.tables import messaging_tables
+from sagabus.messaging.tables import KEPT_STORAGE, messaging_tables
 
 _ONE_AT_A_TIME: Final = 0x5A6A_B05
 """Key of the advisory lock under which tables are made: IF NOT EXISTS of two processes at once can fail."""
@@ -41,11 +42,15 @@ def participant_tables(service: str) -> MetaData:
 async def create_tables(connection: AsyncConnection, service: str) -> None:
     """Make the schema and the tables that are not there yet. Repeatable, and safe when several processes do it at once.
 
-    Within the connection's transaction: committing it is the caller's.
+    Tables of an earlier version get the indexes and storage settings that they lack. Within the connection's
+    transaction: committing it is the caller's.
     """
     await connection.execute(select(func.pg_advisory_xact_lock(_ONE_AT_A_TIME)))
     await connection.execute(CreateSchema(service_schema(service), if_not_exists=True))
-    await connection.run_sync(participant_tables(service).create_all)
+    metadata = participant_tables(service)
+    await connection.run_sync(metadata.create_all)
+    await connection.run_sync(_indexes, metadata)
+    await _storage(connection, metadata)
 
 
 async def missing_tables(connection: AsyncConnection, service: str) -> list[str]:
@@ -53,6 +58,22 @@ async def missing_tables(connection: AsyncConnection, service: str) -> list[str]
     there = text("SELECT table_name FROM information_schema.tables WHERE table_schema = :schema")
     found = set(await connection.scalars(there, {"schema": service_schema(service)}))
     return sorted({table.name for table in participant_tables(service).sorted_tables} - found)
+
+
+def _indexes(connection: Connection, metadata: MetaData) -> None:
+    for table in metadata.sorted_tables:
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
+
+
+async def _storage(connection: AsyncConnection, metadata: MetaData) -> None:
+    """Only where something differs: the lock that it takes would wait for a VACUUM."""
+    there = text("SELECT relname, reloptions FROM pg_class WHERE relnamespace = CAST(:schema AS regnamespace)")
+    found = {row[0]: row[1] or [] for row in await connection.execute(there, {"schema": metadata.schema})}
+    for table in metadata.sorted_tables:
+        wanted = [f"{name}={value}" for name, value in (table.dialect_options["postgresql"]["with"] or {}).items()]
+        if missing := sorted({*wanted} - {*found[table.name]}):
+            await connection.execute(text(f"ALTER TABLE {table.fullname} SET ({', '.join(missing)})"))
 
 
 def _inbox(metadata: MetaData) -> None:
@@ -72,8 +93,10 @@ def _inbox(metadata: MetaData) -> None:
         Column("command", LargeBinary, comment="body of the command, while started"),
         Column("headers", LargeBinary, comment="headers of the command, while started"),
         # Rows are claimed with nothing in them and filled in the same transaction: with room on their page the second
-        # version needs no second index entry.
-        postgresql_with={"fillfactor": "50"},
+        # version needs no second entry in three indexes. At 50 that was so for 52 of 100 rows, at 35 for 92 (396 bytes
+        # a row and 691 of WAL in place of 475 and 820), at 25 for all, with more space left empty.
+        postgresql_with={"fillfactor": "35", **KEPT_STORAGE},
     )
     # Not "WHERE state = 'started'": an index on a column that each row changes would cost each row a second entry.
+    Index("inbox_at", table.c.shard, table.c.at)  # what retention removes next; 20 bytes a row
     Index("inbox_started", table.c.shard, postgresql_where=table.c.headers.is_not(None))

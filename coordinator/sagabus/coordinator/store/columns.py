@@ -29,7 +29,7 @@ EARLY: Final[Columns] = {
     "offset": BIGINT, "timestamp": BIGINT, "key": BYTES, "headers": BYTES, "value": BYTES,
 }  # fmt: skip
 EARLY_KEY: Final[Columns] = {name: EARLY[name] for name in ("shard", "saga_id", "number")}
-STARTED: Final[Columns] = {"id": TEXT, "run": TEXT, "input_hash": BYTES, "until": TIME}
+STARTED: Final[Columns] = {"id": TEXT, "run": TEXT, "input_hash": BYTES, "until": TIME, "shard": INTEGER}
 HISTORY: Final[Columns] = {
     "seq": INTEGER, "at": TIME, "kind": TEXT, "step": INTEGER, "attempt": BIGINT, "name": TEXT, "ref": TEXT,
     "payload": BYTES, "sequence": INTEGER,

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from itertools import starmap
 from typing import Final, NamedTuple
 
-from sagabus.contracts.names import RunId, SagaId
+from sagabus.contracts.envelope import unpack_headers
+from sagabus.contracts.names import RunId, SagaId, requests_topic
 from sagabus.coordinator.core.history import Row
 from sagabus.coordinator.core.status import SagaStatus
 from sagabus.coordinator.store.columns import HISTORY, SAGA, TIMER
@@ -70,6 +71,7 @@ class OperatorReads:
 
     def __init__(self, database: Database, schema: str) -> None:
         self._database = database
+        self._schema = schema
         self._places = asyncio.Semaphore(READERS)
         self._sql = _statements(schema)
 
@@ -113,6 +115,16 @@ class OperatorReads:
             found = await connection.fetch(self._sql["runs"], id)
         return [SagaKey(SagaId(row["id"]), RunId(row["run"])) for row in found]
 
+    async def rejection(self, id: str, message_id: str) -> tuple[str, str] | None:
+        """Why this request for a saga of this id became a dead letter: reason and message. Reads the whole table."""
+        async with self._connection() as connection:
+            letters = await connection.fetch(self._sql["rejections"], id.encode(), requests_topic(self._schema))
+        asked = message_id.encode()
+        said = (
+            (row["reason"], row["message"]) for row in letters if ("ce_id", asked) in unpack_headers(row["headers"])
+        )
+        return next(said, None)
+
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
         async with self._places, self._database.transaction() as connection:
@@ -129,6 +141,7 @@ _NEWEST_RUN: Final = f"row.{IS_OPEN} DESC, row.started_at DESC, row.status = '{S
 
 def _statements(schema: str) -> dict[str, str]:
     saga, history, timer = (qualified(schema, name) for name in ("saga", "history", "timer"))
+    letters = qualified(schema, "dead_letter")
     place = f"coalesce({TIME.write.format('$3::bigint')}, 'infinity')"
     wanted = f"""($2::text IS NULL OR row.definition = $2)
             AND (row.started_at, row.id, row.run) < ({place}, $4::text, $5::text) ORDER BY {_NEWEST} LIMIT $6"""
@@ -143,6 +156,8 @@ def _statements(schema: str) -> dict[str, str]:
         "saga": f"""
             SELECT {read(SAGA, "row")} FROM {saga} AS row
             WHERE row.id = $1 AND ($2::text IS NULL OR row.run = $2) ORDER BY {_NEWEST_RUN} LIMIT 1""",
+        "rejections": f"""
+            SELECT reason, message, headers FROM {letters} WHERE key = $1 AND topic = $2 ORDER BY id DESC LIMIT 100""",
         "runs": f"SELECT row.id, row.run FROM {saga} AS row WHERE row.id = $1 ORDER BY {_NEWEST_RUN}",
         "history": f"""
             SELECT {read(HISTORY, "row")} FROM {history} AS row

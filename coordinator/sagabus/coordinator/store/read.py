@@ -75,6 +75,7 @@ _STATUSES: Final = {status.value: status for status in SagaStatus}
 _KINDS: Final = {kind.value: kind for kind in Kind}
 _STATUS_AT: Final = list(SAGA).index("status")
 _KIND_AT: Final = list(HISTORY).index("kind")
+_NAME_AT: Final = list(HISTORY).index("name")
 
 
 def saga_row(record: Iterable[Any]) -> SagaRow:
@@ -85,8 +86,11 @@ def saga_row(record: Iterable[Any]) -> SagaRow:
 
 
 def history_row(values: list[Any]) -> Row:
-    """From the columns `HISTORY`."""
-    values[_KIND_AT] = _KINDS[values[_KIND_AT]]
+    """From the columns `HISTORY`. A kind of a later release is `unknown`, and stops its own saga alone."""
+    word = values[_KIND_AT]
+    values[_KIND_AT] = kind = _KINDS.get(word, Kind.UNKNOWN)
+    if kind is Kind.UNKNOWN:
+        values[_NAME_AT] = word
     return Row(*values)
 
 

@@ -132,9 +132,14 @@ class EarlyRequest:
 
 @dataclass(frozen=True, slots=True)
 class StartedId:
-    """A saga id that has been used, and for which input: remembered beyond the saga's row, until `until` (H2)."""
+    """A saga id that has been used, and for which input: remembered beyond the saga's row, until `until` (H2).
+
+    Written when the saga's row is removed. until: that moment, or that of the last equal start since, and as long
+    again as starts are remembered.
+    """
 
     id: SagaId
     run: RunId
     input_hash: bytes
     until: int
+    shard: int

@@ -7,8 +7,9 @@ and refuses what other languages write. Ids compare as bytes (collation C): no i
 Indexes beyond the keys are those that a read needs, because each one is paid for by every saga:
 
 - `saga_open`: at most one open run an id (S12), and the open sagas of a shard that has lost its log;
-- `saga_listed`: sagas of a status by time of start, for lists, and for retention, which looks for old closed ones;
-- `saga_attention`: the few that wait for a person, among them those that could not go on and are tried again.
+- `saga_listed`: sagas of a status by time of start, for lists;
+- `saga_attention`: the few that wait for a person, among them those that could not go on and are tried again;
+- `saga_closed`, `started_id_until`: what retention removes next in a shard.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 from sagabus.coordinator.core.status import CLOSED, SagaStatus
-from sagabus.messaging.tables import messaging_tables
+from sagabus.messaging.tables import KEPT_STORAGE, QUEUE_STORAGE, messaging_tables
 
 OPEN: Final = tuple(status for status in SagaStatus if status not in CLOSED)
 """In SQL and in the index's predicate alike: PostgreSQL uses the index only for the words that it was made with."""
@@ -69,10 +70,12 @@ def _saga(metadata: MetaData) -> None:
         _must("paused", Boolean()),
         _must("trace", LargeBinary()),
         Column("closed_at", _TIME),
+        postgresql_with=KEPT_STORAGE,
     )
     Index("saga_open", table.c.id, unique=True, postgresql_where=text(IS_OPEN))
     Index("saga_listed", table.c.status, table.c.started_at)
     Index("saga_attention", table.c.started_at, postgresql_where=text("attention IS NOT NULL"))
+    Index("saga_closed", table.c.shard, table.c.closed_at, postgresql_where=text("closed_at IS NOT NULL"))
 
 
 def _history(metadata: MetaData) -> None:
@@ -90,18 +93,22 @@ def _history(metadata: MetaData) -> None:
         _must("ref", Text(), comment="id of the message that brought an input"),
         Column("payload", LargeBinary, comment="the bytes as they came, or as they were sent"),
         _must("sequence", Integer(), comment="the saga's last lifecycle event when this row was written"),
+        postgresql_with=KEPT_STORAGE,
     )
 
 
 def _started_id(metadata: MetaData) -> None:
-    Table(
+    table = Table(
         "started_id",
         metadata,
         Column("id", _ID, primary_key=True),
         _must("run", _ID),
         _must("input_hash", LargeBinary()),
         _must("until", _TIME),
+        _must("shard", Integer()),
+        postgresql_with=KEPT_STORAGE,
     )
+    Index("started_id_until", table.c.shard, table.c.until)
 
 
 def _timer(metadata: MetaData) -> None:
@@ -114,6 +121,7 @@ def _timer(metadata: MetaData) -> None:
         Column("kind", Text, primary_key=True),
         Column("number", Integer, primary_key=True, autoincrement=False),
         _must("due", _TIME),
+        postgresql_with=QUEUE_STORAGE,
     )
 
 

@@ -155,7 +155,8 @@ def _statements(schema: str) -> dict[str, str]:
         "started_ids": f"""
             INSERT INTO {started} ({quoted(STARTED)}) SELECT {written(STARTED)} FROM {unnest(STARTED)}
             ON CONFLICT (id)
-            DO UPDATE SET run = excluded.run, input_hash = excluded.input_hash, until = excluded.until""",
+            DO UPDATE SET run = excluded.run, input_hash = excluded.input_hash, until = excluded.until,
+                shard = excluded.shard""",
     }
 
 

@@ -23,7 +23,7 @@ TIME = sa.DateTime(timezone=True)
 def upgrade() -> None:
     _shard()
     op.create_table("outbox", *_message())
-    op.create_table("outbox_parked", *_message(), _must("reason", sa.Text()), _at("parked_at"))
+    _outbox_parked()
     _dead_letter()
     _saga()
     _history()
@@ -40,6 +40,19 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     raise NotImplementedError("there is nothing before the first release: drop the schema")
+
+
+def _outbox_parked() -> None:
+    op.create_table(
+        "outbox_parked",
+        *_message(),
+        _must("reason", sa.Text()),
+        _at("parked_at"),
+        sa.Column("released_at", TIME, comment="when a person asked for it to be sent again"),
+        sa.Column("release_reason", sa.Text(), comment="the person's word"),
+    )
+    released = sa.text("released_at IS NOT NULL")
+    op.create_index("outbox_parked_released", "outbox_parked", ["shard"], postgresql_where=released)
 
 
 def _shard() -> None:
