@@ -55,9 +55,14 @@ def _minimal(name: str) -> list[str]:
         "show": ["x"],
         "event": ["x", "y"],
         "cancel": ["x"],
+        "retry": ["x", "--step", "1", "--reason", "x"],
+        "skip": ["x", "--step", "1", "--reason", "x"],
+        "dead-letters": ["list"],
         "demo": [],
         "list": [],
         "migrate": [],
+        "doctor": [],
+        "health": [],
     }
     return [name, *arguments.get(name, ["module"])]
 
@@ -65,7 +70,8 @@ def _minimal(name: str) -> list[str]:
 def test_the_list_of_commands_has_every_one_and_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     text = help_of(capsys)
     assert all(re.search(rf"^ +{name} ", text, re.MULTILINE) or f"    {name}\n" in text for name in SUBCOMMANDS)
-    shown = {int(number) for number in re.findall(r"\b(\d+) (?:done|the|usage|out|not|refused|interrupted)", text)}
+    ways = "done|the|usage|out|not|refused|faults|interrupted"
+    shown = {int(number) for number in re.findall(rf"\b(\d+) (?:{ways})", text)}
     assert shown == {exit.value for exit in Exit} - {Exit.OUR_FAULT}
     for line in EXAMPLES:
         words = shlex.split(line)[1:]

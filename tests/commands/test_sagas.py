@@ -179,3 +179,19 @@ def test_a_url_leads_to_the_coordinator_from_anywhere(
     monkeypatch.setenv("SAGABUS_URL", host.url)
     assert main(["list"]) == Exit.DONE
     assert capsys.readouterr().out.startswith("ID ")
+
+
+def test_a_verb_of_no_use_is_a_dead_letter_that_is_found_without_any_settings(
+    in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer(capsys, "start", "expense_approval", "--id", "EXP-77", "--input", expense("EXP-77"))
+    running(capsys, "EXP-77")
+    accepted = answer(capsys, "retry", "EXP-77", "--step", "1", "--reason", "let us see")
+    assert accepted["id"] == "EXP-77"
+
+    def letters() -> list[str]:
+        listed = answer(capsys, "dead-letters", "list", "--saga", "EXP-77")
+        return [letter["reason"] for letter in listed["letters"]]
+
+    blocking_until(lambda: letters() == ["request.no_use"])
+    assert answer(capsys, "cancel", "EXP-77")["id"] == "EXP-77"

@@ -24,6 +24,7 @@ from sagabus.coordinator.http import query as http_query
 from sagabus.coordinator.store import SagaRow, Store, TimerRef, Writes
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.messaging.database import Database
+from sagabus.messaging.kafka_connection import KafkaUnreachable
 from sagabus.messaging.producer import PublishFailed, PublishRefused, Reason
 from sagabus.messaging.settings import Settings, SettingsError
 from tests.support.conditions import until
@@ -43,7 +44,8 @@ class Api:
     closings: Closings
     published: list[Message] = field(default_factory=list)
     failure: Exception | None = None
-    ready: bool = True
+    why_not: str = ""
+    accepts: bool = True
     owned: bool = False
 
     async def write(self, writes: Writes) -> None:
@@ -81,9 +83,12 @@ async def _api(database: Database, **settings: Any) -> AsyncIterator[Api]:
             raise made.failure
         made.published.append(message)
 
+    async def why_not() -> str:
+        return made.why_not
+
     app = application(
         database=database, settings=Settings(**settings), publish=publish, closings=closings,
-        ready=lambda: made.ready, owns=lambda _: made.owned,
+        why_not=why_not, owns=lambda _: made.owned, accepts=lambda: made.accepts,
     )  # fmt: skip
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
@@ -343,7 +348,7 @@ async def test_events_and_cancels_are_published_as_requests(offline: Api) -> Non
     ("body", "status", "code"),
     [
         (b"", 400, "payload.invalid"),
-        (b"nonsense", 400, "payload.invalid"),
+        (b"nonsense", 400, "payload.not_json"),
         (b'{"saga": "x", "input": {}}', 400, "payload.invalid"),
         (b'{"saga": "x", "id": "a b", "input": {}}', 400, "saga_id.invalid"),
         (b'{"saga": "x", "id": "a", "input": 1e999}', 400, "payload.not_json"),
@@ -391,6 +396,7 @@ async def test_what_a_page_may_send_unasked_is_refused(api: Api) -> None:
         (PublishFailed("timed out"), 503, "publish.unknown"),
         (PublishRefused(Message("t", None, None, (), "a"), Reason.TOO_LARGE, "no"), 413, "publish.too_large"),
         (PublishRefused(Message("t", None, None, (), "a"), Reason.UNKNOWN_TOPIC, "no"), 503, "publish.unknown_topic"),
+        (KafkaUnreachable("away"), 503, "kafka.unreachable"),
         (RuntimeError("secret detail"), 500, "internal"),
     ],
 )
@@ -436,17 +442,29 @@ def test_an_api_that_others_reach_needs_a_token(address: str) -> None:
 @contextmanager
 def _made(**settings: Any) -> Iterator[Starlette]:
     async def publish(_: Message) -> None: ...
+    async def why_not() -> str:
+        return ""
 
     yield application(
-        database=Database(""), settings=Settings(**settings), publish=publish, closings=Closings(), ready=lambda: True
+        database=Database(""), settings=Settings(**settings), publish=publish, closings=Closings(), why_not=why_not
     )
 
 
 async def test_ready_and_alive_are_two_things(offline: Api) -> None:
     assert (await offline.client.get("/readyz")).status_code == 200
-    offline.ready = False
-    assert (await offline.client.get("/readyz")).status_code == 503
+    offline.why_not = "it waits for Kafka"
+    answer = await offline.client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json() == {"status": "not ready", "reason": "it waits for Kafka"}
     assert (await offline.client.get("/livez")).status_code == 200
+
+
+async def test_with_nothing_behind_it_the_api_is_closed_and_probes_are_answered(offline: Api) -> None:
+    offline.accepts = False
+    answer = await offline.client.post(SAGAS, json={"saga": "x", "id": "a"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "coordinator.closed")
+    assert offline.published == []
+    assert (await offline.client.get("/readyz")).status_code == 200
 
 
 # Serving

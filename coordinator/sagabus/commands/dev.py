@@ -21,7 +21,7 @@ SHOP: Final = " ".join(f"sagabus.shop.{name}" for name in ("order_processing", "
 
 
 async def run_dev(options: Namespace) -> Exit:
-    start_logging(load_settings(require=()).log)
+    start_logging(load_settings(require=(), serves=True).log)
     definitions, participants = modules.definitions(options.modules), modules.find(options.modules).participants
     async with hosting(Path(options.folder), fresh=options.fresh) as host, AsyncExitStack() as stack:
         backing = host.backing

@@ -20,7 +20,7 @@ from typing import Final, ParamSpec, TypeVar
 
 from sagabus.commands.subcommand import Exit, Failed
 from sagabus.messaging import database_url
-from sagabus.messaging.backing import Backing, find_backing
+from sagabus.messaging.backing import Backing, find_backing, own_url
 from sagabus.messaging.embedded_kafka import EmbeddedKafka
 from sagabus.messaging.embedded_postgres import EmbeddedPostgres
 from sagabus.messaging.run_file import Run, read_run, remove_run, write_run
@@ -97,7 +97,7 @@ async def hosting(folder: Path, *, fresh: bool = False, http: str | None = None)
     where another host runs, EmbeddedKafkaFailed, EmbeddedPostgresFailed, SettingsError.
     """
     folder = _absolute(folder)
-    settings = load_settings(kafka=EMBEDDED, database=f"{database_url.EMBEDDED}{folder}", http=http)
+    settings = load_settings(kafka=EMBEDDED, database=f"{database_url.EMBEDDED}{folder}", http=http, serves=True)
     with _alone(folder):
         postgres = EmbeddedPostgres(folder)
         try:
@@ -105,7 +105,7 @@ async def hosting(folder: Path, *, fresh: bool = False, http: str | None = None)
                 await _uninterrupted(_forget, postgres, folder)
             database = await _uninterrupted(postgres.start)
             with EmbeddedKafka() as bus, _told_to_all(settings):
-                run = Run.of_this_process(kafka=bus.address, bus=bus.id, database=database, http=_url(settings))
+                run = Run.of_this_process(kafka=bus.address, bus=bus.id, database=database, http=own_url(settings))
                 write_run(folder, run)
                 host = Host(folder, find_backing(settings))
                 try:
@@ -156,15 +156,6 @@ def _alone(folder: Path) -> Iterator[None]:
 def _forget(postgres: EmbeddedPostgres, folder: Path) -> None:
     postgres.stop()
     shutil.rmtree(folder / "postgres", ignore_errors=True)
-
-
-def _url(settings: Settings) -> str | None:
-    if settings.http_address is None:
-        return None
-    host, port = settings.http_address
-    anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-    host = anywhere.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 async def _uninterrupted(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

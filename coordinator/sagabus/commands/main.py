@@ -30,8 +30,14 @@ SUBCOMMANDS: Final = {
     "show": ("sagas", "show one saga"),
     "event": ("sagas", "send an event to a saga"),
     "cancel": ("sagas", "cancel a saga: what it has done is undone"),
+    "retry": ("sagas", "try a failing step or undo again at once"),
+    "skip": ("sagas", "count an undo as done"),
+    "dead-letters": ("dead_letters", "what could not be understood or sent: look, repair, send again"),
     "migrate": ("setup", "make the tables, or bring them up to date"),
     "topics": ("setup", "make the topics"),
+    "doctor": ("doctor", "look for what is wrong here, and say how to cure it"),
+    "init": ("init", "begin a project of your own"),
+    "health": ("health", "ask a service whether it is ready, for probes"),
 }
 """Name, module of this package, and the line in the list."""
 
@@ -61,7 +67,7 @@ EXAMPLES: Final = {
 
 EXIT_CODES: Final = """exit codes:
   0 done   1 the saga ended otherwise   2 usage or settings   3 out of reach   4 not found   5 refused
-  124 the wait ran out   130 interrupted"""
+  6 faults were found   124 the wait ran out   130 interrupted"""
 
 WIDTH: Final = 100
 """Characters of a line of help."""

@@ -54,15 +54,15 @@ def participants(names: Iterable[str]) -> Sequence[Participation]:
     return found
 
 
-def services(names: Iterable[str]) -> Sequence[Service]:
-    """Every service that a contract or a participant of these modules names. Raises Failed where there is none."""
+def services(names: Iterable[str], *, required: bool = True) -> Sequence[Service]:
+    """Every service that a contract or a participant of these modules names. Raises Failed where one is required."""
     names = [*names]
     found: dict[str, Service] = {}
     for value in (value for name in names for value in _objects(name)):
         service = value if isinstance(value, Service) else getattr(value, "service", None)
         if isinstance(value, Service | Activity | Participation) and isinstance(service, Service):
             found[service.name] = service
-    if not found:
+    if required and not found:
         raise Failed(Exit.USAGE, f"no service in {', '.join(names)}: name the module of your contracts")
     return [*found.values()]
 

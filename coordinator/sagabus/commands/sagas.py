@@ -1,4 +1,4 @@
-"""`start`, `list`, `show`, `event`, `cancel`: sagas for people and scripts, over the coordinator's API.
+"""`start`, `list`, `show`, `event`, `cancel`, `retry`, `skip`: sagas for people and scripts, over the HTTP API.
 
 Without settings they find the coordinator of `sagabus dev` in the current directory.
 """
@@ -6,9 +6,11 @@ Without settings they find the coordinator of `sagabus dev` in the current direc
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +33,7 @@ async def run_start(options: Namespace) -> Exit:
     async with _api() as api:
         accepted = await api.start(options.saga, id=options.id, input=value)
         if options.wait:
-            return await _wait(api, options, value)
+            return await _wait(api, options, value, accepted)
         _tell(options, accepted, f"{options.id}: accepted")
         return Exit.DONE
 
@@ -77,8 +79,18 @@ async def run_cancel(options: Namespace) -> Exit:
     async with _api() as api:
         accepted = await api.cancel(options.id, reason=options.reason)
         if options.wait:
-            return await _wait(api, options, None)
+            return await _wait(api, options, None, accepted)
     _tell(options, accepted, f"{options.id}: cancellation accepted")
+    return Exit.DONE
+
+
+async def run_verb(options: Namespace) -> Exit:
+    verb = options.subcommand.name
+    async with _api() as api:
+        accepted = await api.verb(
+            verb, options.id, step=options.step, reason=options.reason, actor=options.actor or getpass.getuser()
+        )
+    _tell(options, accepted, f"{options.id}: {verb} of step {options.step} accepted; one of no use is a dead letter")
     return Exit.DONE
 
 
@@ -106,11 +118,11 @@ def _tell(options: Namespace, value: Any, sentence: str) -> None:
         say(sentence)
 
 
-async def _wait(api: CoordinatorApi, options: Namespace, input: Any) -> Exit:
+async def _wait(api: CoordinatorApi, options: Namespace, input: Any, accepted: Mapping[str, Any]) -> Exit:
     """The end of the saga, told. 0 if it is what was asked for."""
     try:
         async with asyncio.timeout(options.timeout):
-            saga = await api.closed(options.id, started=True)
+            saga = await api.closed(options.id, start=accepted["message_id"])
     except TimeoutError:
         complain(await _unfinished(api, options))
         return Exit.WAITED
@@ -187,6 +199,14 @@ def _cancel_arguments(place: ArgumentParser) -> None:
     _json_argument(place)
 
 
+def _verb_arguments(place: ArgumentParser) -> None:
+    place.add_argument("id", metavar="ID")
+    place.add_argument("--step", type=int, required=True, metavar="NUMBER", help="as `sagabus show` numbers them")
+    place.add_argument("--reason", required=True, metavar="TEXT", help="goes into the saga's history")
+    place.add_argument("--actor", metavar="NAME", help="who asks, for the history (you)")
+    _json_argument(place)
+
+
 def _wait_arguments(place: ArgumentParser) -> None:
     place.add_argument("--wait", action="store_true", help="wait for the saga's end")
     place.add_argument("--timeout", type=float, default=WAIT, metavar="SECONDS", help="of --wait (%(default)g)")
@@ -244,5 +264,24 @@ SUBCOMMANDS: Final = (
         examples={"sagabus cancel ORD-1 --reason 'the customer called' --wait": "and wait until all is undone"},
         arguments=_cancel_arguments,
         run=run_cancel,
+    ),
+    Subcommand(
+        name="retry",
+        about="Has a step, or the undo of a step, that waits for its next attempt tried at once.",
+        examples={"sagabus retry ORD-1 --step 2 --reason 'the bank is back'": "instead of waiting for its pause"},
+        arguments=_verb_arguments,
+        run=run_verb,
+    ),
+    Subcommand(
+        name="skip",
+        about=(
+            "Counts the undo of a step as done, because a person has done it or answers for it. The saga goes on with "
+            "the next one. Nothing else can be skipped."
+        ),
+        examples={
+            "sagabus skip ORD-1 --step 2 --reason 'refunded by hand, see case 17'": "an undo that cannot succeed"
+        },
+        arguments=_verb_arguments,
+        run=run_verb,
     ),
 )

@@ -12,7 +12,7 @@ Json = Mapping[str, Any]
 def listed(sagas: Sequence[Json]) -> Iterator[str]:
     rows = [("ID", "SAGA", "STATUS", "STARTED", "")]
     rows += [(one["id"], one["saga"], one["status"], moment(one["started_at"]), _marks(one)) for one in sagas]
-    yield from _columns(rows)
+    yield from columns(rows)
 
 
 def shown(saga: Json) -> Iterator[str]:
@@ -26,7 +26,7 @@ def shown(saga: Json) -> Iterator[str]:
             yield f"  {name}: {compact(saga[name])}"
     if saga["steps"]:
         head = ("  STEP", "ACTIVITY", "STATUS", "ATTEMPTS", "UNDO", "")
-        yield from _columns([head, *map(_step, saga["steps"])])
+        yield from columns([head, *map(_step, saga["steps"])])
     for timer in saga["timers"]:
         yield f"  timer {timer['kind']} {timer['number']}: due {moment(timer['due'])}"
 
@@ -38,7 +38,7 @@ def told(history: Iterable[Json]) -> Iterator[str]:
         payload = "" if row["payload"] is None else compact(row["payload"])[:120]
         number = str(row["step"] or "")
         rows.append((f"  {row['seq']}", moment(row["at"]), row["kind"], number, row["name"], payload))
-    yield from _columns(rows) if len(rows) > 1 else ()
+    yield from columns(rows) if len(rows) > 1 else ()
 
 
 def ended(saga: Json) -> str:
@@ -71,8 +71,8 @@ def _marks(saga: Json) -> str:
     return ", ".join([*marks, *([f"waits for a person: {saga['attention']}"] if saga["attention"] else [])])
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The last column has no width."""
+def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lines of a table; the last column has no width."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False))

@@ -25,6 +25,8 @@ class Exit(IntEnum):
     """Kafka, the database or the coordinator."""
     NOT_FOUND = 4
     REFUSED = 5
+    FOUND = 6
+    """A command that looks for faults has found some."""
     OUR_FAULT = 70
     """What nobody foresaw (EX_SOFTWARE of sysexits.h)."""
     WAITED = 124

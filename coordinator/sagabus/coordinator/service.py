@@ -5,9 +5,10 @@ Kafka -> Subscription -> Ownership -> CoordinatorSide -> core -> Turn -> Postgre
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
@@ -17,23 +18,32 @@ from sagabus.contracts.errors import DeclarationError
 from sagabus.coordinator import http
 from sagabus.coordinator.definition import SagaDefinition
 from sagabus.coordinator.shard.loading import Definitions, Loading
+from sagabus.coordinator.shard.purging import Purging
 from sagabus.coordinator.shard.side import CoordinatorSide
 from sagabus.coordinator.store.migrations import migrate, schema_is_current
 from sagabus.coordinator.store.read import Reads
 from sagabus.coordinator.store.tables import coordinator_tables
 from sagabus.coordinator.store.write import Store
+from sagabus.coordinator.watchdog import Watchdog
 from sagabus.messaging.backing import Backing, find_backing
-from sagabus.messaging.database import Database
+from sagabus.messaging.database import Database, DatabaseUnreachable
 from sagabus.messaging.dead_letter import DeadLetters
 from sagabus.messaging.kafka import Kafka
+from sagabus.messaging.outlet import Outlet
 from sagabus.messaging.ownership import Ownership
 from sagabus.messaging.partition import partition_of
-from sagabus.messaging.prerequisites import NotReady, coordinator_topics
+from sagabus.messaging.prerequisites import NotReady, coordinator_topics, with_servers
+from sagabus.messaging.readiness import Readiness
+from sagabus.messaging.retention import Retention
 from sagabus.messaging.settings import Settings
 from sagabus.messaging.subscription import Subscription, SubscriptionListener
 from sagabus.messaging.topic_admin import TopicSpec
+from sagabus.messaging.window import check_window
 
 logger = logging.getLogger(__name__)
+
+PROBE: Final = 2.0
+"""Seconds that a probe waits for the database."""
 
 YOUNG_OBJECTS: Final = 50_000
 """New objects until the next look for garbage in cycles: about a turn's worth. Python's own default is 700."""
@@ -51,26 +61,47 @@ class Coordinator:
         self._settings = backing.settings
         self._kafka = kafka or backing.kafka
         self._database = Database(self._settings.database)
+        self._ownership: Ownership | None = None
+        self._shards = 1
+        self._open = False
+        self._end_polls: Callable[[], None] = lambda: None
         self.closings = http.Closings()
+        self.readiness = Readiness()
+        self.watchdog = Watchdog()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Entering connects, waits for Kafka and PostgreSQL, and joins the group; leaving drains. Raises NotReady."""
+        """Entering waits for Kafka and PostgreSQL without end, and joins the group; leaving drains.
+
+        Probes are answered from first to last. Raises NotReady, CannotListen, PartitionsChanged, KafkaRefused.
+        """
         namespace = self._settings.namespace
         async with AsyncExitStack() as stack:
-            await self._kafka.wait_until_reachable()
-            await self._database.wait_until_reachable()
+            stack.enter_context(self.watchdog.running())
+            outlet = Outlet(self._kafka.producer)
+            await self._serve(stack, outlet)
             stack.push_async_callback(self._database.stop)
-            await self._check_schema(namespace)
-            partitions = await self._partitions(namespace)
-            ownership, side = self._wire(namespace, partitions)
-            await ownership.start()
+            stack.push_async_callback(outlet.stop)
+            stack.callback(self._close)
+            ownership, side = await with_servers(self._kafka, self._database, self.readiness, self._begun)
             stack.push_async_callback(ownership.stop)
-            await self._serve(stack, ownership, partitions)
+            self._open = True
+            self.readiness.runs(lambda: ownership.tenures)
             _collect_rarely()
             logger.info("the coordinator of %s runs %s", namespace, ", ".join(map(repr, self._definitions)))
+            stack.callback(self._drain)  # before all else that leaving does
             yield
-            logger.info("the coordinator of %s drains; without effect: %s", namespace, dict(side.counts))
+            logger.info("the coordinator of %s drains; records: %s", namespace, dict(side.counts))
+
+    async def _begun(self) -> tuple[Ownership, CoordinatorSide]:
+        """Once both servers answer; nothing is left of it when it raises."""
+        namespace = self._settings.namespace
+        await self._check_schema(namespace)
+        partitions = await self._partitions(namespace)
+        ownership, side = self._wire(namespace, partitions)
+        await ownership.start()
+        self._ownership, self._shards = ownership, partitions
+        return ownership, side
 
     def _wire(self, namespace: str, partitions: int) -> tuple[Ownership, CoordinatorSide]:
         loading = Loading(namespace=namespace, reads=Reads(namespace), definitions=Definitions(self._definitions))
@@ -82,6 +113,7 @@ class Coordinator:
             partitions=partitions,
             closed=self.closings.closed,
             sooner=lambda: ownership.wake(),  # noqa: PLW0108    # made below
+            purging=Purging(database=self._database, schema=namespace, retention=Retention.of(self._settings)),
         )
         ownership = Ownership(
             kafka=self._kafka,
@@ -99,7 +131,7 @@ class Coordinator:
             self._kafka,
             group=namespace,
             pattern=names.coordinator_pattern(namespace),
-            listener=listener,
+            listener=self.readiness.watching(listener),
             instance=self._settings.instance or None,
         )
 
@@ -118,29 +150,57 @@ class Coordinator:
         missing = sorted(wanted - found.keys())
         if missing:
             raise NotReady(f"topics are missing: {', '.join(missing)}; run `sagabus topics`")
+        await self._check_retention(names.requests_topic(namespace))
         return found[names.requests_topic(namespace)].partitions
 
-    async def _serve(self, stack: AsyncExitStack, ownership: Ownership, partitions: int) -> None:
-        """Raises CannotListen."""
+    async def _check_retention(self, requests: str) -> None:
+        """Without purging, every start is known for ever (H2). Raises NotReady."""
+        if self._settings.retention_sagas is None:
+            return
+        for topic, kept in (await self._kafka.retention([requests])).items():
+            loss = "starts are refused, since they might be copies"
+            check_window(topic, kept, "retention_started_ids", self._settings.retention_started_ids, loss=loss)
+
+    async def _serve(self, stack: AsyncExitStack, outlet: Outlet) -> None:
+        """Raises CannotListen, and SettingsError for an address that others reach without a token."""
         if self._settings.http_address is None:
             return
-        producer = self._kafka.producer()
-        await producer.start()
-        stack.push_async_callback(producer.stop)
 
         async def publish(message: Message) -> None:
-            await producer.publish([message])
+            await outlet.publish([message])
 
         app = http.application(
             database=self._database,
             settings=self._settings,
             publish=publish,
             closings=self.closings,
-            ready=lambda: bool(ownership.tenures),
-            owns=lambda saga_id: partition_of(saga_id.encode(), partitions) in ownership.tenures,
+            why_not=self._why_not,
+            owns=self._owns,
+            accepts=lambda: self._open,
         )
+        self._end_polls = app.state.drain
         address = await stack.enter_async_context(http.serving(app, self._settings.http_address))
         logger.info("the API is at http://%s/api/v1", address)
+
+    def _owns(self, saga_id: str) -> bool:
+        return self._ownership is not None and partition_of(saga_id.encode(), self._shards) in self._ownership.tenures
+
+    async def _why_not(self) -> str:
+        """Who has no shards does not hear from the database by itself, and has to ask."""
+        if self.readiness.spare:
+            try:
+                async with asyncio.timeout(PROBE), self._database.transaction():
+                    pass
+            except (DatabaseUnreachable, TimeoutError) as error:
+                return str(error) or f"PostgreSQL at {self._database.address} does not answer"
+        return self.readiness.why_not
+
+    def _drain(self) -> None:
+        self.readiness.drains()
+        self._end_polls()
+
+    def _close(self) -> None:
+        self._open = False
 
 
 def _collect_rarely() -> None:

@@ -7,6 +7,7 @@ bus would have two.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from sagabus.messaging import database_url
 from sagabus.messaging.run_file import NAME, Run, read_run
-from sagabus.messaging.settings import Settings, SettingsError, variable
+from sagabus.messaging.settings import EMBEDDED, Settings, SettingsError, load_settings, variable
 
 if TYPE_CHECKING:
     from sagabus.messaging.kafka import Kafka
@@ -66,6 +67,15 @@ def find_backing(settings: Settings) -> Backing:
     return Backing(settings.model_copy(update={"database": run.database}) if embedded_database else settings, run)
 
 
+def find_here(*, require: Collection[str]) -> Backing:
+    """As the settings say; where they name neither server, as the live host of this directory does. SettingsError."""
+    settings = load_settings(require=())
+    if settings.kafka or settings.database or read_run(folder_of(settings)) is None:
+        return find_backing(load_settings(require=require))
+    own = {"database": f"{database_url.EMBEDDED}{folder_of(settings)}", "kafka": EMBEDDED}
+    return find_backing(settings.model_copy(update=own))
+
+
 def folder_of(settings: Settings) -> Path:
     """Where a host keeps its data and its run.json: DIR of `embedded:DIR`, else `.sagabus` in the current directory."""
     if settings.database.startswith(database_url.EMBEDDED):
@@ -77,3 +87,16 @@ def url_of(settings: Settings) -> str:
     """Of the coordinator's API: SAGABUS_URL, else that of the host in this directory; empty without both."""
     run = None if settings.url else read_run(folder_of(settings))
     return Backing(settings, run).url
+
+
+def own_url(settings: Settings) -> str | None:
+    """Where this machine reaches the API that listens as SAGABUS_HTTP says; None where it is off."""
+    if settings.http_address is None:
+        return None
+    host, port = settings.http_address
+    host = _ANYWHERE.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+_ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""An address to listen on is none to connect to."""

@@ -24,6 +24,9 @@ ANSWER_TIMEOUT: Final = 15.0
 POLL: Final = 30.0
 """Seconds of one long poll: proxies cut idle connections after a minute."""
 
+FIRST_POLL: Final = 1.0
+"""Seconds of the first one for a saga that was just asked for: it may have been rejected."""
+
 PATIENCE: Final = 30.0
 """Seconds without an answer after which nobody waits any longer for a coordinator that restarts."""
 
@@ -53,6 +56,10 @@ class NoSuchSaga(CoordinatorRefused):
     """No saga with this id has been started, or it ended so long ago that it was forgotten."""
 
 
+class StartRefused(CoordinatorRefused):
+    """The request for this saga became a dead letter: there will be none."""
+
+
 class CoordinatorApi:
     """Use it with `async with`. url: as SAGABUS_URL says.
 
@@ -75,9 +82,13 @@ class CoordinatorApi:
         given = {name: value for name, value in query.items() if value is not None}
         return await self._ask("GET", "/sagas", params=given)
 
-    async def saga(self, id: str, *, wait: float = 0) -> Json:
-        """As it stands; with `wait`, once it has closed or the seconds have passed. Raises NoSuchSaga."""
-        return await self._ask("GET", _path(id), params={"wait": wait} if wait else {}, wait=wait)
+    async def saga(self, id: str, *, wait: float = 0, start: str = "") -> Json:
+        """As it stands; with `wait`, once it has closed or the seconds have passed. Raises NoSuchSaga.
+
+        start: the id of the request that asked for it. Raises StartRefused if that one was rejected.
+        """
+        params = {name: value for name, value in (("wait", wait), ("start", start)) if value}
+        return await self._ask("GET", _path(id), params=params, wait=wait)
 
     async def history(self, id: str, *, after: int = 0) -> Json:
         """One page: `rows`, and `next`, which is to be given as `after`."""
@@ -94,20 +105,27 @@ class CoordinatorApi:
     async def cancel(self, id: str, *, reason: str) -> Json:
         return await self._ask("POST", _path(id) + "/cancel", body={"reason": reason})
 
-    async def closed(self, id: str, *, started: bool = False) -> Json:
-        """Wait until the saga has closed, over restarts of the coordinator. started: the id may still be on its way."""
+    async def verb(self, verb: str, id: str, *, step: int, reason: str, actor: str) -> Json:
+        """An operator's `retry` or `skip`. Accepted is not carried out: one of no use becomes a dead letter."""
+        return await self._ask("POST", f"{_path(id)}/{verb}", body={"step": step, "reason": reason, "actor": actor})
+
+    async def closed(self, id: str, *, start: str = "") -> Json:
+        """Wait until the saga has closed, over restarts of the coordinator.
+
+        start: the id of the request that asked for it, which may still be on its way. Raises StartRefused.
+        """
         loop = asyncio.get_running_loop()
-        heard = loop.time()
+        heard, wait = loop.time(), FIRST_POLL if start else POLL
         while True:
             try:
-                saga = await self.saga(id, wait=POLL)
+                saga = await self.saga(id, wait=wait, start=start)
                 if saga["status"] in CLOSED:
                     return saga
-                heard = loop.time()
+                heard, wait = loop.time(), POLL
             except NoSuchSaga:
-                if not started:
+                if not start:
                     raise
-                heard = loop.time()
+                heard, wait = loop.time(), min(POLL, wait * 2)
             except CoordinatorUnreachable:
                 if loop.time() - heard > PATIENCE:
                     raise
@@ -150,8 +168,11 @@ def _refusal(answer: httpx.Response, url: str) -> Exception:
     code, message = _words(answer)
     if answer.status_code in AWAY:
         return CoordinatorUnreachable(f"the coordinator at {url} cannot answer now: {message}")
-    kind = NoSuchSaga if code == "saga.not_found" else CoordinatorRefused
+    kind = _KINDS.get(code, CoordinatorRefused)
     return kind(message, status=answer.status_code, code=code)
+
+
+_KINDS: Final = {"saga.not_found": NoSuchSaga, "start.rejected": StartRefused}
 
 
 def _words(answer: httpx.Response) -> tuple[str, str]:

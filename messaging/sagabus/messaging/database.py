@@ -7,6 +7,7 @@ and nothing here retries one: whether a failed commit happened is unknown, and o
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -18,6 +19,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sagabus.contracts.errors import SagabusError
+from sagabus.messaging.database_url import masked
+
+log = logging.getLogger(__name__)
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -83,6 +87,11 @@ class Database:
         """Transactions over an engine with the asyncpg driver, which stays its owner's."""
         return EngineDatabase(engine)
 
+    @property
+    def address(self) -> str:
+        """For messages: without the password."""
+        return masked(self._url)
+
     async def start(self) -> None:
         """Raises DatabaseUnreachable. A second call does nothing."""
         if self._pool is not None:
@@ -121,21 +130,26 @@ class Database:
             yield connection
 
     async def wait_until_reachable(self, *, patience: float | None = None) -> None:
-        """Try until a transaction begins, 0.1 s apart and then doubling to 2 s.
+        """Try until a transaction begins, 0.1 s apart and then doubling to 2 s. Each new reason is logged once.
 
         `patience` in seconds; without it, for ever. Raises DatabaseUnreachable when it is used up.
         """
         end = None if patience is None else time.monotonic() + patience
-        pause = 0.1
+        pause, said = 0.1, ""
         while True:
             try:
                 async with self.transaction():
-                    return
-            except DatabaseUnreachable:
+                    break
+            except DatabaseUnreachable as error:
                 if end is not None and time.monotonic() + pause > end:
                     raise
+                if said != str(error):
+                    said = str(error)
+                    log.warning("%s (%s); it is waited for", said, self.address)
             await asyncio.sleep(pause)
             pause = min(2.0, pause * 2)
+        if said:
+            log.info("PostgreSQL at %s answers", self.address)
 
     async def _begin(self, stack: AsyncExitStack) -> Connection:
         await self.start()
@@ -156,6 +170,10 @@ class EngineDatabase(Database):
                 f"this engine uses the driver {engine.dialect.driver!r}: make it with postgresql+asyncpg://…"
             )
         self._engine = engine
+
+    @property
+    def address(self) -> str:
+        return self._engine.url.render_as_string(hide_password=True)
 
     async def start(self) -> None:
         """Nothing: the engine connects by itself."""
@@ -203,4 +221,5 @@ def _out_of_reach() -> Iterator[None]:
     try:
         yield
     except UNREACHABLE as error:
-        raise DatabaseUnreachable(f"PostgreSQL is out of reach: {str(error) or type(error).__name__}") from error
+        said = getattr(error, "orig", None) or error  # without what SQLAlchemy puts around it
+        raise DatabaseUnreachable(f"PostgreSQL is out of reach: {str(said) or type(said).__name__}") from error

@@ -129,6 +129,13 @@ class Kafka:
             name: TopicInfo(name, f"{self._bus.id}:{name}", len(cluster.partitions_for_topic(name))) for name in there
         }
 
+    async def retention(self, names: Collection[str]) -> dict[str, float | None]:
+        """Seconds that each of these topics keeps its records, None without end; those that will not say are left out.
+
+        The embedded bus says nothing: it is a new one at each start. Raises KafkaUnreachable.
+        """
+        return {} if self.embedded else await self._admin.retention(names)
+
     async def create_topics(self, specs: Mapping[str, TopicSpec]) -> dict[str, TopicInfo]:
         """Make those that are missing; gives all of them as they are now, which may differ from the specification.
 
@@ -167,21 +174,26 @@ class Kafka:
         return {partition: (starts[partition], ends[partition]) for partition in partitions}
 
     async def wait_until_reachable(self, *, patience: float | None = None) -> None:
-        """Try until a broker answers, and say so in the log. `patience` in seconds; without it, for ever.
+        """Try until a broker answers. Each new reason is logged once. `patience` in seconds; without it, for ever.
 
         Raises KafkaUnreachable when it is used up, and KafkaRefused at once where waiting does not help.
         """
         end = None if patience is None else time.monotonic() + patience
-        pause = FIRST_PAUSE
+        pause, said = FIRST_PAUSE, ""
         while True:
             try:
-                return await self.reach()
+                await self.reach()
+                break
             except KafkaUnreachable as error:
                 if end is not None and time.monotonic() + pause > end:
                     raise
-                log.warning("%s; next try in %.1f s", error, pause)
+                if said != str(error):
+                    said = str(error)
+                    log.warning("%s; it is waited for", said)
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, pause * 2)
+        if said:
+            log.info("Kafka at %s answers", self.address)
 
     async def reach(self) -> None:
         """One try to connect and log in. Raises KafkaUnreachable or KafkaRefused."""

@@ -24,6 +24,10 @@ class Participation(Protocol):
     def tables(self) -> MetaData | None:
         """The business tables of its author, where they were named."""
 
+    @property
+    def why_not_ready(self) -> str:
+        """Why it does not carry out commands now; empty when it does."""
+
     def running(self, *, kafka: str | None = None) -> AbstractAsyncContextManager[None]:
         """Entering connects and takes commands, leaving drains. Settings come from the environment."""
 

@@ -13,6 +13,7 @@ from typing_extensions import TypeVar
 
 from sagabus.contracts.activity import Activity, Service
 from sagabus.contracts.errors import DeclarationError
+from sagabus.messaging.readiness import Readiness
 from sagabus.participants.context import ActivityContext, ExternalContext
 from sagabus.participants.handler import Handler, belongs, checked
 from sagabus.participants.session import Sessions
@@ -63,6 +64,7 @@ class Participant(Generic[R]):
         self.database = database
         self.tables = tables
         self.handlers: dict[str, Handler] = {}
+        self.readiness = Readiness()
 
     @overload
     def handles(
@@ -106,14 +108,21 @@ class Participant(Generic[R]):
     def running(self, *, kafka: str | None = None) -> AbstractAsyncContextManager[None]:
         """Run inside a program of yours (FastAPI or FastStream lifespan): entering connects, leaving drains.
 
+        While Kafka or PostgreSQL is away it waits, and says so once in the log; `why_not_ready` says it too.
+
         kafka: bootstrap servers, in place of SAGABUS_KAFKA. Settings not given come from SAGABUS_*. Without topics or
         tables it refuses to start, with the command that makes them; on a host's embedded bus and database it makes
-        them. Raises SettingsError, NotReady, KafkaUnreachable, DatabaseUnreachable.
+        them. Raises SettingsError, NotReady, KafkaRefused.
         """
         # Kafka's clients take half a second to import, and declaring and testing handlers needs none of them.
         from sagabus.participants.running import running
 
         return running(self, kafka=kafka)
+
+    @property
+    def why_not_ready(self) -> str:
+        """Why it does not carry out commands now, in words, for a probe of yours; empty when it does."""
+        return self.readiness.why_not
 
     def __repr__(self) -> str:
         return f"Participant({self.service.name!r})"

@@ -15,22 +15,21 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async
 from sagabus.contracts.activity import Service
 from sagabus.contracts.names import commands_topic, service_schema
 from sagabus.messaging.backing import Backing, find_backing
-from sagabus.messaging.database import CONNECT_TIMEOUT, Database
+from sagabus.messaging.database import CONNECT_TIMEOUT, EngineDatabase
 from sagabus.messaging.kafka import Kafka
 from sagabus.messaging.ownership import Ownership
-from sagabus.messaging.prerequisites import NotReady, participant_topics
+from sagabus.messaging.prerequisites import NotReady, participant_topics, with_servers
+from sagabus.messaging.retention import Retention
 from sagabus.messaging.settings import Settings, load_settings
 from sagabus.messaging.subscription import Subscription, SubscriptionListener
 from sagabus.messaging.topic_admin import TopicSpec
+from sagabus.messaging.window import check_window
 from sagabus.participants.carry_out import CarryOut
 from sagabus.participants.session import Sessions
 from sagabus.participants.tables import create_tables, missing_tables, participant_tables
 
 if TYPE_CHECKING:
     from sagabus.participants.participant import Participant
-
-PATIENCE: Final = 30.0
-"""Seconds that a start waits for Kafka and for PostgreSQL."""
 
 DRAIN: Final = 10.0
 """Seconds that a stop waits for handlers with transaction=False; what has not ended then, the next owner runs again."""
@@ -46,18 +45,27 @@ async def running(participant: Participant[Any], *, kafka: str | None = None) ->
     """See `Participant.running`."""
     async with AsyncExitStack() as stack:
         backing, sessions = _surroundings(participant, kafka, stack)
-        await _ready(participant.service, backing, sessions)
+        database = sessions.database
+        bus, readiness = backing.kafka, participant.readiness
+        await with_servers(bus, database, readiness, lambda: _ready(participant.service, backing, database))
         resources = None if participant.lifespan is None else await stack.enter_async_context(participant.lifespan())
         side = CarryOut(
             service=participant.service.name, namespace=backing.settings.namespace, handlers=participant.handlers,
-            sessions=sessions, resources=resources,
+            sessions=sessions, resources=resources, retention=Retention.of(backing.settings),
         )  # fmt: skip
         stack.push_async_callback(side.externals.stop)
-        ownership = _ownership(participant.service, backing, sessions, side)
-        await ownership.start()
+
+        async def begun() -> Ownership:
+            ownership = _ownership(participant, backing, sessions, side)
+            await ownership.start()
+            return ownership
+
+        ownership = await with_servers(bus, database, readiness, begun)
         stack.push_async_callback(ownership.stop)
+        readiness.runs(lambda: ownership.tenures)
         stack.push_async_callback(side.externals.drain, DRAIN)
         _tell(participant)
+        stack.callback(readiness.drains)  # the first thing that a leaving does
         yield
 
 
@@ -74,18 +82,15 @@ def _surroundings(participant: Participant[Any], kafka: str | None, stack: Async
     return backing, Sessions.of(engine)
 
 
-async def _ready(service: Service, backing: Backing, sessions: Sessions) -> None:
-    """Wait until Kafka and PostgreSQL answer, and see that all is there."""
-    kafka = backing.kafka
-    await kafka.wait_until_reachable(patience=PATIENCE)
-    await Database.of_engine(sessions.engine).wait_until_reachable(patience=PATIENCE)
-    async with sessions.engine.begin() as connection:
+async def _ready(service: Service, backing: Backing, database: EngineDatabase) -> None:
+    """See that all is there, or on a host make it. Raises NotReady, KafkaUnreachable, DatabaseUnreachable."""
+    async with database.session_transaction() as connection:
         if backing.run is not None:
             await create_tables(connection, service.name)
         if missing := await missing_tables(connection, service.name):
             schema = service_schema(service.name)
             raise NotReady(f"tables are missing in the schema {schema}: {', '.join(missing)}; run `sagabus migrate`")
-    await _topics(service, kafka, backing.settings)
+    await _topics(service, backing.kafka, backing.settings)
 
 
 async def _topics(service: Service, kafka: Kafka, settings: Settings) -> None:
@@ -95,17 +100,23 @@ async def _topics(service: Service, kafka: Kafka, settings: Settings) -> None:
     missing = wanted - (await kafka.topics(wanted)).keys()
     if missing:
         raise NotReady(f"topics are missing: {', '.join(sorted(missing))}; run `sagabus topics`")
+    commands = commands_topic(service.name)
+    for topic, kept in (await kafka.retention([commands])).items():
+        loss = "those not carried out yet are refused, each before a person"
+        check_window(topic, kept, "retention_inbox", settings.retention_inbox, loss=loss)
 
 
-def _ownership(service: Service, backing: Backing, sessions: Sessions, side: CarryOut) -> Ownership:
+def _ownership(participant: Participant[Any], backing: Backing, sessions: Sessions, side: CarryOut) -> Ownership:
+    service = participant.service
     commands = commands_topic(service.name)
     group, instance = service_schema(service.name), backing.settings.instance or None
 
     def subscribe(*, listener: SubscriptionListener) -> Subscription:
-        return Subscription(backing.kafka, group=group, topics=[commands], listener=listener, instance=instance)
+        watched = participant.readiness.watching(listener)
+        return Subscription(backing.kafka, group=group, topics=[commands], listener=watched, instance=instance)
 
     ownership = Ownership(
-        kafka=backing.kafka, database=Database.of_engine(sessions.engine), tables=participant_tables(service.name),
+        kafka=backing.kafka, database=sessions.database, tables=participant_tables(service.name),
         subscribe=subscribe, main_topic=commands, side=side,
     )  # fmt: skip
     side.externals.wake = ownership.wake

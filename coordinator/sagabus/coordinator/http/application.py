@@ -15,9 +15,9 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, JsonValue, StringConstraints
 from pydantic_core import to_json
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -62,22 +62,32 @@ class CancelBody(BaseModel):
     reason: str = ""
 
 
+class VerbBody(BaseModel):
+    """An operator's retry or skip. actor: who, for the history."""
+
+    step: int
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=4_000)]
+    actor: str = ""
+
+
 def application(
     *,
     database: Database,
     settings: Settings,
     publish: Callable[[Message], Awaitable[None]],
     closings: Closings,
-    ready: Callable[[], bool],
+    why_not: Callable[[], Awaitable[str]],
     owns: Callable[[str], bool] = lambda _: False,
+    accepts: Callable[[], bool] = lambda: True,
 ) -> Starlette:
     """The API as an ASGI application. Raises SettingsError when it would be open to other machines without a token.
 
     publish: returns when the request is acknowledged. closings: is told of every saga that closes in this process.
-    owns: whether a saga id belongs to a shard of this process, so that `closings` hears of its end.
+    owns: whether a saga id belongs to a shard of this process, so that `closings` hears of its end. why_not: why this
+    process is not ready, empty when it is. accepts: false while there is nothing behind the API yet, or any more.
     """
     refuse_open(settings)
-    api = _Api(OperatorReads(database, settings.namespace), settings.namespace, publish, closings, ready, owns)
+    api = _Api(OperatorReads(database, settings.namespace), settings.namespace, publish, closings, why_not, owns)
     app = Starlette(
         routes=[
             Route("/livez", api.livez, methods=["GET"]),
@@ -88,8 +98,10 @@ def application(
             Route("/api/v1/sagas/{id}/history", api.history, methods=["GET"]),
             Route("/api/v1/sagas/{id}/events", api.event, methods=["POST"]),
             Route("/api/v1/sagas/{id}/cancel", api.cancel, methods=["POST"]),
+            Route("/api/v1/sagas/{id}/retry", api.retry, methods=["POST"]),
+            Route("/api/v1/sagas/{id}/skip", api.skip, methods=["POST"]),
         ],
-        middleware=[Middleware(Guard, token=settings.token.get_secret_value())],
+        middleware=[Middleware(Guard, token=settings.token.get_secret_value(), accepts=accepts)],
         exception_handlers=HANDLERS,
     )
     app.state.drain = api.drain
@@ -103,14 +115,14 @@ class _Api:
         namespace: str,
         publish: Callable[[Message], Awaitable[None]],
         closings: Closings,
-        ready: Callable[[], bool],
+        why_not: Callable[[], Awaitable[str]],
         owns: Callable[[str], bool],
     ) -> None:
         self._reads = reads
         self._namespace = namespace
         self._publish = publish
         self._closings = closings
-        self._ready = ready
+        self._why_not = why_not
         self._owns = owns
         self._draining = False
 
@@ -120,12 +132,14 @@ class _Api:
         self._closings.wake_all()
 
     async def livez(self, _: Request) -> Response:
+        """The answer comes from the loop in which everything else runs: that is what it proves."""
         return Response(b'{"status":"alive"}', media_type=JSON)
 
     async def readyz(self, _: Request) -> Response:
-        if self._ready():
-            return Response(b'{"status":"ready"}', media_type=JSON)
-        return Response(b'{"status":"not ready"}', HTTPStatus.SERVICE_UNAVAILABLE, media_type=JSON)
+        if reason := await self._why_not():
+            answer = to_json({"status": "not ready", "reason": reason})
+            return Response(answer, HTTPStatus.SERVICE_UNAVAILABLE, media_type=JSON)
+        return Response(b'{"status":"ready"}', media_type=JSON)
 
     async def list(self, request: Request) -> Response:
         asked = query.ListQuery.read(request)
@@ -139,7 +153,15 @@ class _Api:
         if seconds > 0:
             await self._until_closed(request, id, run, seconds)
         saga = await self._reads.show(id, run)
+        if saga is None and (asked := request.query_params.get("start")):
+            await self._raise_if_rejected(id, asked)
         return _json(SagaView.whole(_found(saga, id, run)))
+
+    async def _raise_if_rejected(self, id: str, message_id: str) -> None:
+        """Who waits for a saga that will never be learns why."""
+        if (why := await self._reads.rejection(id, message_id)) is not None:
+            message = f"the request for saga {id} was rejected: {why[0]}: {why[1]}"
+            raise ApiError(HTTPStatus.CONFLICT, "start.rejected", message)
 
     async def _until_closed(self, request: Request, id: str, run: str | None, seconds: float) -> SagaRow | None:
         async def look() -> SagaRow | None:
@@ -171,6 +193,16 @@ class _Api:
     async def cancel(self, request: Request) -> Response:
         body = codec.decode(CancelBody, await _body(request), what="body")
         return await self._ask({"type": "cancel", "reason": body.reason}, query.saga_id(request))
+
+    async def retry(self, request: Request) -> Response:
+        return await self._verb(request, "retry")
+
+    async def skip(self, request: Request) -> Response:
+        return await self._verb(request, "skip")
+
+    async def _verb(self, request: Request, verb: str) -> Response:
+        body = codec.decode(VerbBody, await _body(request), what="body")
+        return await self._ask({"type": verb, **body.model_dump(mode="json")}, query.saga_id(request))
 
     async def _ask(self, asked: dict[str, JsonValue], saga_id: str, message_id: str | None = None) -> Response:
         message = raw_message(

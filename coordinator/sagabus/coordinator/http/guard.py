@@ -8,41 +8,34 @@ what changes something must be sent as `application/json` (which a page of anoth
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from http import HTTPStatus
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sagabus.coordinator.http.refusals import refusal
-from sagabus.messaging.settings import Settings, SettingsError, variable
+from sagabus.coordinator.http.refusals import closed, refusal
+from sagabus.messaging.settings import Settings, SettingsError, is_loopback, open_to_others, variable
 
 API = "/api/"
 
 
 def refuse_open(settings: Settings) -> None:
     """Raises SettingsError for an API that other machines could use without a token."""
-    address = settings.http_address
-    if address is not None and not settings.token.get_secret_value() and not is_loopback(address[0]):
-        raise SettingsError(
-            [f"{variable('http')}={settings.http}: other machines reach this address; set {variable('token')}"]
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """A name counts as this machine only if it is `localhost`: any other may come to mean something else."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
+    if faults := open_to_others(settings.http, settings.token.get_secret_value()):
+        raise SettingsError(faults)
 
 
 class Guard:
-    """ASGI middleware. /livez and /readyz are open to everybody: they say nothing else than yes or no."""
+    """ASGI middleware. /livez and /readyz are open to everybody: they say yes, or why not, and no secret.
 
-    def __init__(self, app: ASGIApp, *, token: str) -> None:
+    accepts: false while the API is closed, at the start and at the end of its process.
+    """
+
+    def __init__(self, app: ASGIApp, *, token: str, accepts: Callable[[], bool]) -> None:
         self._app = app
+        self._accepts = accepts
         self._expected = f"Bearer {token}".encode() if token else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,6 +45,9 @@ class Guard:
             if answer is not None:
                 status, code, message = answer
                 await refusal(status, code, message, {"www-authenticate": "Bearer"})(scope, receive, send)
+                return
+            if not self._accepts():
+                await closed()(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

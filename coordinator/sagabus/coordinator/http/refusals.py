@@ -17,6 +17,7 @@ from starlette.types import ExceptionHandler
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.coordinator.http.views import ErrorDetail, ErrorView
 from sagabus.messaging.database import DatabaseUnreachable
+from sagabus.messaging.kafka_connection import KafkaUnreachable
 from sagabus.messaging.producer import PublishFailed, PublishRefused, Reason
 
 _SOON: Final = {"retry-after": "1"}
@@ -35,6 +36,12 @@ def refusal(status: int, code: str, message: str, headers: Mapping[str, str] | N
     return Response(body, status, headers, media_type="application/json")
 
 
+def closed() -> Response:
+    """While the process starts or ends."""
+    message = "this coordinator is being started or stopped; ask again, or ask another one. /readyz says more"
+    return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "coordinator.closed", message, _SOON)
+
+
 async def _api(_: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     return refusal(error.status, error.code, error.message)
@@ -50,6 +57,11 @@ async def _invalid(_: Request, error: Exception) -> Response:
 async def _no_database(_: Request, error: Exception) -> Response:
     message = f"{error}; sagas go on when it is back, ask again then"
     return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "database.unreachable", message, _SOON)
+
+
+async def _no_kafka(_: Request, error: Exception) -> Response:
+    message = f"{error}; nothing was changed, ask again when it is back"
+    return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "kafka.unreachable", message, _SOON)
 
 
 async def _maybe_published(_: Request, error: Exception) -> Response:
@@ -81,6 +93,7 @@ HANDLERS: Final[Mapping[type[Exception], ExceptionHandler]] = {
     ApiError: _api,
     MessageInvalid: _invalid,
     DatabaseUnreachable: _no_database,
+    KafkaUnreachable: _no_kafka,
     PublishFailed: _maybe_published,
     PublishRefused: _not_published,
     HTTPException: _http,

@@ -1,0 +1,20 @@
+# One image for all of it: which service a container is, its command says. No compiler, no root, nothing is written.
+
+FROM python:3.13.9-slim-bookworm AS build
+WORKDIR /source
+COPY . .
+# The wheel, and those of all that it needs. A folder `wheels` here may hold some that are on no index.
+RUN pip wheel --no-cache-dir --disable-pip-version-check --find-links wheels --wheel-dir /wheels .
+
+FROM python:3.13.9-slim-bookworm
+RUN groupadd --gid 10001 app && useradd --uid 10001 --gid app --no-create-home --shell /usr/sbin/nologin app
+RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
+    pip install --no-cache-dir --disable-pip-version-check --no-index --find-links /wheels sagabus
+ENV PYTHONUNBUFFERED=1
+WORKDIR /tmp
+USER 10001:10001
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+# Of a coordinator. A participant has no address: see --health-file.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["sagabus", "health"]
+CMD ["sagabus", "--help"]

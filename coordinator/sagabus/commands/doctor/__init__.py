@@ -1,0 +1,99 @@
+"""`doctor`: looks at everything that the services need, and names each fault with its cure. Changes nothing."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Final
+
+from sagabus.commands import modules
+from sagabus.commands.doctor import bus
+from sagabus.commands.doctor.finding import Report
+from sagabus.commands.doctor.tables import Tables
+from sagabus.commands.subcommand import Exit, Failed, Subcommand, say, say_json
+from sagabus.contracts.activity import Service
+from sagabus.contracts.errors import DeclarationError
+from sagabus.messaging.backing import find_here
+from sagabus.messaging.database import Database
+from sagabus.messaging.settings import SERVICES, unknown_variables
+
+
+async def run_doctor(options: Namespace) -> Exit:
+    backing = find_here(require=SERVICES)
+    found = modules.find(options.modules)
+    services = _services(options)
+    here = {one.service.name for one in found.participants}.union(options.service)
+    report = Report()
+    for name in unknown_variables():
+        report.found("settings.unknown", f"{name} is set, and is no setting", "look for a slip of the pen, or unset it")
+    partitions = await bus.look(backing.kafka, backing.settings, services, report)
+    database = Database(backing.settings.database)
+    try:
+        await Tables(database, backing.settings, partitions, report).look(
+            coordinator=not options.services_only,
+            definitions=found.definitions,
+            services=here,
+        )
+    finally:
+        await database.stop()
+    _tell(options, report)
+    return _exit(report)
+
+
+def _services(options: Namespace) -> Sequence[Service]:
+    """Those that the modules speak of, and those that are named. Raises Failed."""
+    found = {one.name: one for one in modules.services(options.modules, required=False)}
+    try:
+        return [*found.values(), *(Service(name) for name in options.service if name not in found)]
+    except DeclarationError as error:
+        raise Failed(Exit.USAGE, f"--service: {error}") from error
+
+
+def _tell(options: Namespace, report: Report) -> None:
+    if options.json:
+        findings = [asdict(one) for one in report.findings]
+        say_json({"well": not findings, "findings": findings, "figures": report.figures})
+        return
+    for name, figure in report.figures.items():
+        shown = ", ".join(f"{key} {value}" for key, value in figure.items()) if isinstance(figure, dict) else figure
+        say(f"{name}: {shown}")
+    for number, one in enumerate(report.findings, start=1):
+        say(f"\n{number}. {one.what} [{one.code}]\n   cure: {one.cure}")
+    say(f"\n{len(report.findings)} found" if report.findings else "all is well")
+
+
+def _exit(report: Report) -> Exit:
+    if any(one.away for one in report.findings):
+        return Exit.UNREACHABLE
+    return Exit.FOUND if report.findings else Exit.DONE
+
+
+def _arguments(place: ArgumentParser) -> None:
+    what = "sagas, contracts and participants: which definitions, topics and tables there should be"
+    place.add_argument("modules", nargs="*", metavar="MODULE[:OBJECT]", help=what)
+    named = "a service whose tables are in SAGABUS_DATABASE, where its module is not at hand; may be repeated"
+    place.add_argument("--service", action="append", default=[], metavar="NAME", help=named)
+    only = "SAGABUS_DATABASE holds services and no coordinator"
+    place.add_argument("--services-only", action="store_true", help=only)
+    place.add_argument("--json", action="store_true", help="one JSON object")
+
+
+SUBCOMMANDS: Final = (
+    Subcommand(
+        name="doctor",
+        about=(
+            "Looks for what is wrong and says how to cure it: servers that are away, topics and tables that are missing"
+            " or not as they should be, rights, clocks, sagas that nobody works on or that wait for a person, what is "
+            "parked or was refused. Changes nothing. 0: all is well. 6: something was found. 3: a server is away."
+        ),
+        examples={
+            "sagabus doctor": "the coordinator's topics and tables, and its sagas",
+            "sagabus doctor shop.order_processing shop.inventory shop.payment shop.shipping":
+                "also whether open sagas have their definitions, and the tables of these participants",
+            "sagabus doctor --services-only --service inventory": "in the database of one service",
+        },
+        arguments=_arguments,
+        run=run_doctor,
+    ),
+)  # fmt: skip

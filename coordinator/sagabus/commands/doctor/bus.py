@@ -1,0 +1,92 @@
+"""What the doctor asks Kafka: is it there, and are the topics as the services need them?"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from sagabus.commands.doctor.finding import Report
+from sagabus.contracts import names
+from sagabus.contracts.activity import Service
+from sagabus.messaging.kafka import Kafka
+from sagabus.messaging.kafka_connection import KafkaRefused, KafkaUnreachable
+from sagabus.messaging.prerequisites import NotReady, coordinator_topics, participant_topics
+from sagabus.messaging.settings import Settings
+from sagabus.messaging.topic_admin import TopicInfo
+from sagabus.messaging.window import check_window
+
+PATIENCE: Final = 3.0
+"""Seconds to wait for an answer."""
+
+WINDOWS: Final = {"requests": "retention_started_ids", "commands": "retention_inbox"}
+"""By the end of the topic's name: what is remembered must outlast what the topic holds (H2, P5)."""
+
+
+async def look(kafka: Kafka, settings: Settings, services: Sequence[Service], report: Report) -> dict[str, int]:
+    """The number of partitions of each topic that is there; empty where Kafka is away."""
+    try:
+        await kafka.wait_until_reachable(patience=PATIENCE)
+        wanted = _wanted(settings.namespace, services)
+        found = await kafka.topics(wanted)
+        kept = await kafka.retention(found)
+    except KafkaRefused as error:
+        cure = "look at SAGABUS_KAFKA_SECURITY and what belongs to it, and at the broker's ACLs"
+        report.found("kafka.refused", str(error), cure, away=True)
+        return {}
+    except KafkaUnreachable as error:
+        cure = f"start it, or set SAGABUS_KAFKA, which is {settings.kafka}; services wait for it and go on"
+        report.found("kafka.away", str(error), cure, away=True)
+        return {}
+    report.figures |= {"kafka": kafka.address, "topics": len(found)}
+    _missing(wanted - found.keys(), services, report)
+    _unequal(found, settings.namespace, report)
+    if not kafka.embedded:
+        _replicated(found, settings, report)
+        _kept(kept, settings, report)
+    return {topic.name: topic.partitions for topic in found.values()}
+
+
+def _wanted(namespace: str, services: Sequence[Service]) -> set[str]:
+    return coordinator_topics(namespace).union(*(participant_topics(one, namespace) for one in services))
+
+
+def _missing(missing: Collection[str], services: Sequence[Service], report: Report) -> None:
+    if missing:
+        modules = "the modules of your contracts" if services else "MODULE, with the module of your contracts"
+        cure = f"run `sagabus topics` with {modules}"
+        report.found("topics.missing", f"topics are missing: {', '.join(sorted(missing))}", cure)
+
+
+def _unequal(found: Mapping[str, TopicInfo], namespace: str, report: Report) -> None:
+    """Partition n of the requests and of every reply topic is shard n."""
+    sharded = {name: one.partitions for name, one in found.items() if name.startswith(f"{namespace}.re")}
+    if len(set(sharded.values())) > 1:
+        counts = ", ".join(f"{name} has {count}" for name, count in sorted(sharded.items()))
+        requests = sharded.get(names.requests_topic(namespace))
+        cure = f"make the others anew with {requests} partitions while no coordinator runs: replies are sent again"
+        report.found("topics.unequal", f"topics of the coordinator differ in partitions: {counts}", cure)
+
+
+def _replicated(found: Mapping[str, TopicInfo], settings: Settings, report: Report) -> None:
+    few = [f"{one.name} {one.replicas}" for one in found.values() if one.replicas < settings.replication]
+    if few:
+        what = f"topics with fewer replicas than SAGABUS_REPLICATION={settings.replication}: {', '.join(sorted(few))}"
+        cure = "add replicas with kafka-reassign-partitions, or set SAGABUS_REPLICATION to what is meant"
+        report.found("topics.replication", what, cure)
+    behind = [f"{one.name} {one.behind}" for one in found.values() if one.behind]
+    if behind:
+        what = f"partitions whose replicas are not all in step: {', '.join(sorted(behind))}"
+        report.found("topics.behind", what, "look after the brokers: one of them is away or slow")
+
+
+def _kept(kept: Mapping[str, float | None], settings: Settings, report: Report) -> None:
+    for topic, seconds in sorted(kept.items()):
+        use = topic.rpartition(".")[2]
+        field = WINDOWS.get(use)
+        if field is None or (use == "requests" and settings.retention_sagas is None):
+            continue  # where no saga is ever forgotten, no start is either
+        try:
+            check_window(topic, seconds, field, getattr(settings, field), loss=f"{use} are refused")
+        except NotReady as error:
+            what, _, cure = str(error).partition("; ")
+            report.found("topics.retention", what, cure)

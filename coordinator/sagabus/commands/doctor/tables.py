@@ -1,0 +1,178 @@
+"""What the doctor asks PostgreSQL: is it there, and how do the tables and the sagas in them stand?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from sqlalchemy import Column, MetaData, Table, Text
+
+from sagabus.commands.doctor.finding import Report
+from sagabus.commands.modules import Definition
+from sagabus.contracts import names
+from sagabus.coordinator.store import coordinator_tables, open_sagas
+from sagabus.coordinator.store.migrations import schema_is_current
+from sagabus.messaging import condition
+from sagabus.messaging.database import Connection, Database, DatabaseUnreachable
+from sagabus.messaging.settings import Settings
+from sagabus.messaging.tables import messaging_tables
+
+PATIENCE: Final = 3.0
+"""Seconds to wait for an answer."""
+
+SKEW: Final = 1.0
+"""Seconds by which clocks may differ. A saga's times are its owner's, and timers fire by them (H3)."""
+
+STILL: Final = 10.0
+"""Seconds without a beat, which comes every second, after which a shard counts as left alone."""
+
+DEEP: Final = 10_000
+"""Messages of a schema that may wait for Kafka: half of what makes a shard take nothing more in (S9)."""
+
+
+class Tables:
+    """One look at the database. partitions: of the topics, as Kafka has them now."""
+
+    def __init__(self, database: Database, settings: Settings, partitions: Mapping[str, int], report: Report) -> None:
+        self._database = database
+        self._settings = settings
+        self._partitions = partitions
+        self._report = report
+
+    async def look(self, *, coordinator: bool, definitions: Sequence[Definition], services: Collection[str]) -> None:
+        """coordinator: whether its schema is to be here too."""
+        try:
+            await self._database.wait_until_reachable(patience=PATIENCE)
+            async with self._database.transaction() as connection:
+                await self._look(connection, coordinator, definitions, services)
+        except DatabaseUnreachable as error:
+            what = f"{error} ({self._database.address})"
+            cure = "start it, or set SAGABUS_DATABASE; services wait for it and go on"
+            self._report.found("database.away", what, cure, away=True)
+
+    async def _look(
+        self, connection: Connection, coordinator: bool, definitions: Sequence[Definition], services: Collection[str]
+    ) -> None:
+        self._report.figures["database"] = self._database.address
+        await self._clock(connection)
+        busy: set[int] = set()
+        if coordinator and await self._usable(connection, coordinator_tables(self._settings.namespace)):
+            busy = await self._sagas(connection, definitions)
+            topic = names.requests_topic(self._settings.namespace)
+            await self._schema(connection, self._settings.namespace, topic, busy, "a coordinator")
+        for service in sorted(services):
+            if await self._usable(connection, _service_tables(service), service):
+                schema, topic = names.service_schema(service), names.commands_topic(service)
+                await self._schema(connection, schema, topic, None if busy else set(), f"the participant {service}")
+
+    async def _clock(self, connection: Connection) -> None:
+        before = time.time()
+        there = await condition.clock(connection)
+        after = time.time()
+        # The answer was given somewhere between the two readings.
+        skew = there - after if there > after else min(0.0, there - before)
+        self._report.figures["clock_skew"] = round(skew, 3)
+        if abs(skew) > SKEW:
+            what = f"this machine's clock and the database's differ by {abs(skew):.1f} s"
+            self._report.found("clock.skew", what, "run NTP on both: timers fire by the clock of their owner")
+
+    async def _usable(self, connection: Connection, wanted: MetaData, service: str = "") -> bool:
+        """Whether the schema can be looked into."""
+        assert wanted.schema is not None
+        schema = wanted.schema
+        missing = await condition.missing(connection, wanted)
+        behind = not service and not missing and not await self._current(connection, schema)
+        if missing or behind:
+            what = f"the schema {schema} is missing or behind: {', '.join(missing) or 'an older release made it'}"
+            self._report.found("schema.behind", what, await self._migrate(connection, service))
+            return False
+        rights = await condition.missing_rights(connection, schema, [table.name for table in wanted.sorted_tables])
+        if rights:
+            role = await condition.role(connection)
+            what = f"the role {role} has no right to the schema {schema}: {', '.join(rights)}"
+            cure = "use the role that ran `sagabus migrate`, or grant these rights to yours"
+            self._report.found("rights.missing", what, cure)
+        return not rights
+
+    async def _current(self, connection: Connection, schema: str) -> bool:
+        if await condition.missing_rights(connection, schema, []):
+            return True  # what cannot be read is told as a right that is missing
+        return await schema_is_current(connection, schema)
+
+    async def _migrate(self, connection: Connection, service: str) -> str:
+        cure = f"run `sagabus migrate{f' MODULE` with the module of the participant {service}' if service else '`'}"
+        if await condition.may_make_schemas(connection):
+            return cure
+        return f"{cure}, as a role that may CREATE in this database: {await condition.role(connection)} may not"
+
+    async def _schema(self, connection: Connection, schema: str, topic: str, busy: set[int] | None, who: str) -> None:
+        """busy: the shards that have work; None: any may have."""
+        shards = await condition.shards(connection, schema)
+        self._changed(schema, topic, shards)
+        still = [one for one in shards if one.still > STILL and (busy is None or one.shard in busy)]
+        if still and (busy is not None or len(still) == len(shards)):
+            listed = ", ".join(str(one.shard) for one in still)
+            what = (
+                f"sagas are open, and nobody works on the shards {listed} of {schema}: no beat for over {STILL:.0f} s"
+            )
+            self._report.found("shards.still", what, f"start {who}, or look why its log says that it takes no shards")
+        if foreign := await condition.untouchable_roles(connection, schema):
+            role = await condition.role(connection)
+            what = f"the role {role} may not end sessions of {', '.join(foreign)}, which holds shards of {schema} (S4)"
+            cure = f"let all of them use one role, or GRANT pg_signal_backend TO {role}"
+            self._report.found("rights.terminate", what, cure)
+        self._backlog(schema, await condition.backlog(connection, schema))
+
+    def _changed(self, schema: str, topic: str, shards: Sequence[condition.ShardState]) -> None:
+        now, stored = self._partitions.get(topic), {one.partitions for one in shards}
+        if now is not None and stored - {now}:
+            was = ", ".join(map(str, sorted(stored)))
+            what = f"{topic} has {now} partitions, and sagas of {schema} were placed by {was} (S11)"
+            cure = f"put the topic back with {was} partitions, or begin a new namespace beside this one"
+            self._report.found("partitions.changed", what, cure)
+
+    def _backlog(self, schema: str, backlog: condition.Backlog) -> None:
+        option = "" if schema == self._settings.namespace else f" --service {schema.removeprefix('sagabus_')}"
+        self._report.figures[schema] = {
+            "unpublished": backlog.unpublished, "parked": backlog.parked, "dead_letters": backlog.dead_letters,
+        }  # fmt: skip
+        if backlog.unpublished > DEEP:
+            what = f"{backlog.unpublished} messages of {schema} wait to be published"
+            self._report.found("outbox.deep", what, "look whether Kafka is slow, or the shard's owner away")
+        if backlog.parked:
+            what = f"{backlog.parked} messages of {schema} are parked, since Kafka would not take them"
+            cure = f"cure what `sagabus dead-letters parked{option}` names, then `sagabus dead-letters unpark`"
+            self._report.found("outbox.parked", what, cure)
+        if backlog.dead_letters:
+            what = f"{backlog.dead_letters} dead letters of {schema}"
+            cure = f"look at them with `sagabus dead-letters list{option}`, then replay or drop them"
+            self._report.found("dead_letters", what, cure)
+
+    async def _sagas(self, connection: Connection, definitions: Sequence[Definition]) -> set[int]:
+        """The shards with open sagas."""
+        namespace = self._settings.namespace
+        running = await open_sagas.running(connection, namespace)
+        self._report.figures["open_sagas"] = sum(one.count for one in running)
+        known = {(one.name, one.version) for one in definitions}
+        for one in running if definitions else ():
+            if (one.definition, one.version) not in known:
+                what = (
+                    f"{one.count} open sagas of {one.definition} version {one.version}, which these modules do not have"
+                )
+                cure = "run a coordinator with that version's code as well, until they have ended"
+                self._report.found("definition.missing", what, cure)
+        waiting = await open_sagas.attention(connection, namespace)
+        self._report.figures["attention"] = waiting.count
+        if waiting.count:
+            examples = "; ".join(f"{id}: {reason}" for id, reason in waiting.examples)
+            what = f"{waiting.count} sagas wait for a person, among them {examples}"
+            self._report.found("sagas.attention", what, "see `sagabus list --attention` and `sagabus show ID`")
+        return await open_sagas.their_shards(connection, namespace)
+
+
+def _service_tables(service: str) -> MetaData:
+    """Of its inbox no more than the name: the participants' side keeps the rest to itself."""
+    metadata = messaging_tables(names.service_schema(service))
+    Table("inbox", metadata, Column("source", Text), Column("id", Text))
+    return metadata

@@ -1,0 +1,129 @@
+"""`health`: for the probes of whatever runs the services, where a container's image has no curl.
+
+A coordinator is asked over HTTP. A participant has no address: where it was told to, it keeps a file, and says there
+each second how it is. A file that has not been written lately is of a process that hangs or is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from sagabus.commands.subcommand import Exit, Failed, Subcommand, say, say_json
+from sagabus.messaging.backing import own_url
+from sagabus.messaging.settings import load_settings, variable
+
+EVERY: Final = 1.0
+"""Seconds between two writings of the file."""
+
+STALE: Final = 10.0
+"""Seconds after which a file says nothing any more: a loop may be held up by a large turn, but not for so long."""
+
+PATIENCE: Final = 3.0
+"""Seconds to wait for an answer."""
+
+
+async def run_health(options: Namespace) -> Exit:
+    why_not = _of_file(Path(options.file)) if options.file else await _of_coordinator()
+    if options.json:
+        say_json({"ready": not why_not, "reason": why_not or None})
+    else:
+        say(f"not ready: {why_not}" if why_not else "ready")
+    return Exit.FOUND if why_not else Exit.DONE
+
+
+@asynccontextmanager
+async def told(file: Path | None, why_not: Callable[[], str]) -> AsyncIterator[None]:
+    """Keep the file while inside; without one, nothing. Raises Failed where it cannot be written."""
+    if file is None:
+        yield
+        return
+    try:
+        _write(file, why_not())
+    except OSError as error:
+        raise Failed(Exit.USAGE, f"--health-file {file} cannot be written: {error.strerror}") from error
+    telling = asyncio.create_task(_tell(file, why_not), name="sagabus health")
+    try:
+        yield
+    finally:
+        telling.cancel()
+        file.unlink(missing_ok=True)  # noqa: ASYNC240    # a file of some bytes
+
+
+async def _tell(file: Path, why_not: Callable[[], str]) -> None:
+    while True:
+        await asyncio.sleep(EVERY)
+        with suppress(OSError):  # a full disk: the file gets old, and that says enough
+            _write(file, why_not())
+
+
+def _write(file: Path, reason: str) -> None:
+    """In one step: a reader never sees half of it."""
+    part = file.with_name(f".{file.name}.part")
+    part.write_text(reason, encoding="utf-8")
+    part.replace(file)
+
+
+def _of_file(file: Path) -> str:
+    """Raises Failed for a file that is not there or not kept any more."""
+    try:
+        reason, age = file.read_text(encoding="utf-8"), time.time() - file.stat().st_mtime
+    except OSError as error:
+        sentence = f"{file}: {error.strerror}; the service is gone, or was started without --health-file {file}"
+        raise Failed(Exit.UNREACHABLE, sentence) from error
+    if age > STALE:
+        raise Failed(Exit.UNREACHABLE, f"{file} was written {age:.0f} s ago: the service hangs, or was killed")
+    return reason
+
+
+async def _of_coordinator() -> str:
+    """Raises Failed where nobody answers."""
+    import httpx  # a tenth of a second, which a look at a file need not wait for
+
+    settings = load_settings(require=())
+    url = settings.url or own_url(settings)
+    if url is None:
+        raise Failed(Exit.USAGE, f"{variable('http')}=off: name the file of --health-file instead")
+    try:
+        async with httpx.AsyncClient(timeout=PATIENCE) as client:
+            answer = await client.get(f"{url}/readyz")
+    except httpx.HTTPError as error:
+        sentence = f"the coordinator at {url} is out of reach: {str(error) or type(error).__name__}"
+        raise Failed(Exit.UNREACHABLE, sentence) from error
+    return "" if answer.is_success else _reason(answer.text, answer.status_code)
+
+
+def _reason(text: str, status: int) -> str:
+    try:
+        return str(json.loads(text)["reason"])
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {status}, not from a coordinator"
+
+
+def _arguments(place: ArgumentParser) -> None:
+    place.add_argument("file", nargs="?", metavar="FILE", help="what the service was given as --health-file")
+    place.add_argument("--json", action="store_true", help="one JSON object")
+
+
+SUBCOMMANDS: Final = (
+    Subcommand(
+        name="health",
+        about=(
+            "Asks whether a service is ready: connected, a member of its group, and in possession of the shards that "
+            "the group gives to it. A coordinator is asked at SAGABUS_URL, else SAGABUS_HTTP; any service that was "
+            "started with --health-file, through that file. 0 is ready, 6 is not ready with the reason, 3 no answer."
+        ),
+        examples={
+            "sagabus health": "the coordinator, as GET /readyz does",
+            "sagabus health /tmp/health": "a service that was started with --health-file /tmp/health",
+        },
+        arguments=_arguments,
+        run=run_health,
+    ),
+)  # fmt: skip

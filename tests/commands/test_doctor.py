@@ -1,0 +1,388 @@
+"""Every fault that the doctor knows, made for real, is found with its cure; and where all is well it says so."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from sagabus.commands.main import main
+from sagabus.commands.subcommand import Exit
+from sagabus.contracts.names import RunId, SagaId
+from sagabus.coordinator.core.status import SagaStatus
+from sagabus.coordinator.store import SagaRow, Store, Writes
+from sagabus.messaging.database import Database
+from sagabus.participants.tables import create_tables
+from tests.support.kafka_broker import KafkaBroker
+from tests.support.ports import free_port
+from tests.support.postgres import PostgresServer
+
+SHARD = (
+    "INSERT INTO {}.shard (shard, token, turn, cluster, generation, partitions, topics, next_position, relay_position) "
+    "VALUES ({}, gen_random_uuid(), 1, 'c', 1, {}, '{{}}', 1, 0)"
+)
+MESSAGE = "SELECT {}, n, 'S', 'topic', '' FROM generate_series(1, {}) AS n"
+
+
+@dataclass
+class Patient:
+    """A deployment to be looked at: a namespace and a service of this test's own, topics and tables made."""
+
+    broker: KafkaBroker
+    server: PostgresServer
+    url: str
+    namespace: str
+    monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str]
+
+    @property
+    def service(self) -> str:
+        return f"svc_{self.namespace}"
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """By what they are for."""
+        own, service = self.namespace, self.service
+        return {
+            "requests": f"{own}.requests", "events": f"{own}.events", "dead letters": f"{own}.dead-letters",
+            "own replies": f"{own}.replies.sagabus", "replies": f"{own}.replies.{service}",
+            "commands": f"{service}.commands",
+        }  # fmt: skip
+
+    def sql(self, statement: str) -> None:
+        self.server.psql(statement, database=self.url.rpartition("/")[2])
+
+    def set(self, name: str, value: str) -> None:
+        self.monkeypatch.setenv(f"SAGABUS_{name}", value)
+
+    def migrate(self) -> None:
+        assert main(["migrate"]) == Exit.DONE
+        self.capsys.readouterr()
+
+    def make_topics(self, *without: str, partitions: int = 4, **config: str) -> None:
+        topics = [name for use, name in self.topics.items() if use not in without]
+        self.broker.create_topics(*topics, partitions=partitions, **config)
+
+    def add_shard(self, shard: int, *, partitions: int = 4, schema: str = "") -> None:
+        self.sql(SHARD.format(schema or self.namespace, shard, partitions))
+
+    def add_saga(self, id: str, **changes: Any) -> None:
+        known: dict[str, Any] = {"definition": "order_processing", "version": 1, "shard": 3, **changes}
+        row = SagaRow(
+            id=SagaId(id), run=RunId("r"), fingerprint="3.11:a", status=SagaStatus.RUNNING, sequence=1,
+            last_now=1, input_hash=b"h", started_at=1, **known,
+        )  # fmt: skip
+        asyncio.run(self._write(Writes(new_sagas=[row])))
+
+    async def _write(self, writes: Writes) -> None:
+        database = Database(self.url)
+        async with database.transaction() as connection:
+            await Store(self.namespace).write(connection, writes)
+        await database.stop()
+
+    def as_role(self, role: str) -> None:
+        self.set("DATABASE", re.sub(r"//.*@", f"//{role}:{role}@", self.url))
+
+    def examined(self, *words: str) -> tuple[int, dict[str, dict[str, str]], dict[str, Any]]:
+        """Exit code, findings by code, figures."""
+        self.capsys.readouterr()
+        code = main(["doctor", *words, "--json"])
+        told = json.loads(self.capsys.readouterr().out)
+        assert told["well"] == (not told["findings"])
+        assert len({one["code"] for one in told["findings"]}) == len(told["findings"]), told
+        return code, {one["code"]: one for one in told["findings"]}, told["figures"]
+
+    def finds(self, code: str, *words: str) -> dict[str, str]:
+        """Nothing but this."""
+        exit, found, _ = self.examined(*words)
+        assert (exit, [*found]) == (Exit.FOUND, [code]), found
+        return found[code]
+
+
+@pytest.fixture
+def ill(
+    kafka_broker: KafkaBroker,
+    postgres: PostgresServer,
+    database: str,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Patient:
+    """Nothing is made yet."""
+    for name in [name for name in os.environ if name.startswith("SAGABUS_")]:
+        monkeypatch.delenv(name)
+    patient = Patient(kafka_broker, postgres, database, namespace, monkeypatch, capsys)
+    patient.set("KAFKA", kafka_broker.address)
+    patient.set("DATABASE", database)
+    patient.set("NAMESPACE", namespace)
+    return patient
+
+
+@pytest.fixture
+def well(ill: Patient) -> Patient:
+    """Topics and the coordinator's tables are there."""
+    ill.migrate()
+    ill.make_topics()
+    return ill
+
+
+def test_where_all_is_well_it_says_so(well: Patient) -> None:
+    well.add_shard(0)
+    code, found, figures = well.examined()
+    assert (code, found) == (Exit.DONE, {})
+    assert (figures["open_sagas"], figures["attention"], figures["topics"]) == (0, 0, 4)
+    assert figures[well.namespace] == {"unpublished": 0, "parked": 0, "dead_letters": 0}
+    assert main(["doctor"]) == Exit.DONE
+    told = well.capsys.readouterr().out
+    assert "all is well" in told
+    assert "postgresql://postgres:…@" in told
+
+
+def test_kafka_away(well: Patient) -> None:
+    nobody = f"127.0.0.1:{free_port()}"
+    well.set("KAFKA", nobody)
+    well.add_saga("S-1", attention="look")
+    code, found, _ = well.examined()
+    assert (code, {*found}) == (Exit.UNREACHABLE, {"kafka.away", "sagas.attention"})
+    assert nobody in found["kafka.away"]["what"]
+    assert nobody in found["kafka.away"]["cure"]
+
+
+def test_database_away(well: Patient) -> None:
+    well.set("DATABASE", f"postgresql://a:secret@127.0.0.1:{free_port()}/shop")
+    code, found, figures = well.examined()
+    assert (code, [*found]) == (Exit.UNREACHABLE, ["database.away"])
+    assert "/shop" in found["database.away"]["what"]
+    assert "secret" not in str(found)
+    assert figures["topics"] == 4
+
+
+def test_topics_missing(ill: Patient) -> None:
+    ill.migrate()
+    ill.make_topics("events", "commands")
+    found = ill.finds("topics.missing")
+    assert found["what"].endswith(f": {ill.namespace}.events")
+    assert "sagabus topics" in found["cure"]
+    asyncio.run(make_service(ill))
+    assert ill.topics["commands"] in ill.finds("topics.missing", "--service", ill.service)["what"]
+
+
+async def make_service(patient: Patient) -> None:
+    """As `sagabus migrate MODULE` does it for a participant's module."""
+    engine = create_async_engine(patient.url.replace("postgresql:", "postgresql+asyncpg:"))
+    async with engine.begin() as connection:
+        await create_tables(connection, patient.service)
+    await engine.dispose()
+
+
+def test_topics_with_unequal_partitions(ill: Patient) -> None:
+    ill.migrate()
+    ill.make_topics("own replies")
+    ill.broker.create_topics(ill.topics["own replies"], partitions=2)
+    found = ill.finds("topics.unequal")
+    assert f"{ill.topics['own replies']} has 2, {ill.topics['requests']} has 4" in found["what"]
+
+
+def test_s11_partitions_changed(well: Patient) -> None:
+    asyncio.run(make_service(well))
+    well.add_shard(0, partitions=6)
+    found = well.finds("partitions.changed")
+    assert (
+        f"{well.topics['requests']} has 4 partitions, and sagas of {well.namespace} were placed by 6" in found["what"]
+    )
+    well.sql(f"UPDATE {well.namespace}.shard SET partitions = 4")
+    well.add_shard(0, partitions=8, schema=f"sagabus_{well.service}")
+    assert "were placed by 8" in well.finds("partitions.changed", "--service", well.service)["what"]
+
+
+def test_fewer_replicas_than_asked_for(well: Patient) -> None:
+    well.set("REPLICATION", "3")
+    assert f"{well.topics['events']} 1" in well.finds("topics.replication")["what"]
+
+
+def test_p5_h2_topics_that_keep_longer_than_is_remembered(ill: Patient) -> None:
+    ill.migrate()
+    ill.make_topics("requests")
+    ill.broker.create_topics(ill.topics["requests"], partitions=4, **{"retention.ms": str(30 * 86_400_000)})
+    found = ill.finds("topics.retention")
+    assert ill.topics["requests"] in found["what"]
+    assert "SAGABUS_RETENTION_STARTED_IDS=60d" in found["cure"]
+
+
+def test_schema_missing_or_behind(ill: Patient) -> None:
+    ill.make_topics()
+    assert ill.finds("schema.behind")["cure"] == "run `sagabus migrate`"
+    ill.migrate()
+    ill.sql(f"UPDATE {ill.namespace}.alembic_version SET version_num = '0000'")
+    assert "an older release" in ill.finds("schema.behind")["what"]
+
+
+def test_the_schema_of_a_service_missing_or_behind(well: Patient) -> None:
+    found = well.finds("schema.behind", "--service", well.service)
+    assert f"sagabus_{well.service}" in found["what"]
+    assert "the module of the participant" in found["cure"]
+    asyncio.run(make_service(well))
+    assert well.examined("--service", well.service)[0] == Exit.DONE
+    well.sql(f"ALTER TABLE sagabus_{well.service}.shard DROP COLUMN pruned_before")
+    assert well.finds("schema.behind", "--service", well.service)["what"].endswith(": shard.pruned_before")
+
+
+def test_a_database_of_services_alone(ill: Patient) -> None:
+    ill.make_topics()
+    asyncio.run(make_service(ill))
+    assert ill.examined("--services-only", "--service", ill.service)[0] == Exit.DONE
+
+
+@contextmanager
+def roles(patient: Patient, *rights: str) -> Iterator[tuple[str, str]]:
+    """Two roles without any right but these on the coordinator's schema."""
+    names = f"a{secrets.token_hex(4)}", f"b{secrets.token_hex(4)}"
+    for name in names:
+        patient.server.psql(f"CREATE ROLE {name} LOGIN PASSWORD '{name}'")
+        for right in rights:
+            patient.sql(f"GRANT {right.format(schema=patient.namespace)} TO {name}")
+    try:
+        yield names
+    finally:
+        for name in names:
+            patient.sql(f"DROP OWNED BY {name}")
+            patient.server.psql(f"DROP ROLE {name}")
+
+
+USE = "USAGE ON SCHEMA {schema}"
+ALL = "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema}"
+
+
+def test_rights_missing(well: Patient) -> None:
+    with roles(well) as (role, _):
+        well.as_role(role)
+        found = well.finds("rights.missing")
+        assert f"the role {role} has no right to the schema {well.namespace}: USAGE" in found["what"]
+    with roles(well, USE, ALL.replace("INSERT, ", "")) as (role, _):
+        well.as_role(role)
+        assert "INSERT on saga" in well.finds("rights.missing")["what"]
+
+
+def test_a_role_that_cannot_make_what_is_missing_is_named(ill: Patient) -> None:
+    ill.make_topics()
+    with roles(ill) as (role, _):
+        ill.as_role(role)
+        assert f"{role} may not" in ill.finds("schema.behind")["cure"]
+
+
+def test_s4_sessions_of_another_role_cannot_be_ended(well: Patient) -> None:
+    with roles(well, USE, ALL) as (ours, theirs):
+        well.add_shard(0)
+        well.as_role(ours)
+        with holding(well, theirs):
+            found = well.finds("rights.terminate")
+            assert f"the role {ours} may not end sessions of {theirs}" in found["what"]
+            assert f"GRANT pg_signal_backend TO {ours}" in found["cure"]
+            well.server.psql(f"GRANT pg_signal_backend TO {ours}")
+            assert well.examined()[0] == Exit.DONE
+        with holding(well, ours):
+            assert well.examined()[0] == Exit.DONE
+
+
+@contextmanager
+def holding(patient: Patient, role: str) -> Iterator[None]:
+    """A session of this role, by which the shards were taken."""
+    with asyncio.Runner() as runner:
+        url = re.sub(r"//.*@", f"//{role}:{role}@", patient.url)
+        connection: asyncpg.Connection[asyncpg.Record] = runner.run(asyncpg.connect(url))
+        patient.sql(f"UPDATE {patient.namespace}.shard SET backend_pid = {connection.get_server_pid()}")
+        yield
+        runner.run(connection.close())
+
+
+def test_definitions_missing_for_open_sagas(well: Patient) -> None:
+    well.add_shard(3)
+    well.add_saga("S-1")
+    well.add_saga("S-2", version=2)
+    assert well.examined()[0] == Exit.DONE  # without modules nothing can be said
+    code, found, _ = well.examined("sagabus.shop.order_processing")
+    # The shop's topics are whoever's; its services' tables are not asked for, since they may be anywhere.
+    assert (code, found.keys() - {"topics.missing"}) == (Exit.FOUND, {"definition.missing"})
+    assert found["definition.missing"]["what"].startswith("1 open sagas of order_processing version 2,")
+
+
+def test_sagas_that_wait_for_a_person(well: Patient) -> None:
+    well.add_shard(3)
+    well.add_saga("S-1", attention="its code has changed")
+    found = well.finds("sagas.attention")
+    assert "1 sagas wait for a person, among them S-1: its code has changed" in found["what"]
+    assert "sagabus show" in found["cure"]
+
+
+def test_shards_that_nobody_works_on_while_sagas_are_open(well: Patient) -> None:
+    for shard in (2, 3):
+        well.add_shard(shard)
+    well.sql(f"UPDATE {well.namespace}.shard SET beat_at = clock_timestamp() - interval '11 s'")
+    assert well.examined()[0] == Exit.DONE  # nothing is to be done
+    well.add_saga("S-1")
+    found = well.finds("shards.still")
+    assert f"on the shards 3 of {well.namespace}" in found["what"]
+    assert "start a coordinator" in found["cure"]
+
+
+def test_a_service_that_nobody_runs_while_sagas_are_open(well: Patient) -> None:
+    asyncio.run(make_service(well))
+    well.add_shard(3)
+    well.add_shard(0, schema=f"sagabus_{well.service}")
+    well.sql(f"UPDATE sagabus_{well.service}.shard SET beat_at = clock_timestamp() - interval '11 s'")
+    assert well.examined("--service", well.service)[0] == Exit.DONE
+    well.add_saga("S-1")
+    assert f"start the participant {well.service}" in well.finds("shards.still", "--service", well.service)["cure"]
+
+
+def test_what_waits_and_what_was_refused(well: Patient) -> None:
+    schema = well.namespace
+    well.add_shard(0)
+    columns = "(shard, position, saga_id, topic, headers)"
+    well.sql(f"INSERT INTO {schema}.outbox {columns} {MESSAGE.format(0, 10_001)}")
+    assert "10001 messages" in well.finds("outbox.deep")["what"]
+    well.sql(f"UPDATE {schema}.shard SET relay_position = 1")
+    assert well.examined()[0] == Exit.DONE
+    parked = f"{columns[:-1]}, reason) {MESSAGE.format(0, 2).replace(' FROM', ', 0 FROM')}"
+    well.sql(f"INSERT INTO {schema}.outbox_parked {parked}")
+    assert "2 messages" in well.finds("outbox.parked")["what"]
+    well.sql(f"DELETE FROM {schema}.outbox_parked")
+    well.sql(
+        f'INSERT INTO {schema}.dead_letter (shard, reason, message, topic, partition, "offset", timestamp, headers) '
+        "VALUES (0, 'x', 'y', 't', 0, 0, 0, '')"
+    )
+    found = well.finds("dead_letters")
+    assert found["what"] == f"1 dead letters of {schema}"
+    assert "sagabus dead-letters list" in found["cure"]
+
+
+def test_h3_clocks_that_differ(well: Patient) -> None:
+    now = time.time
+    well.monkeypatch.setattr(time, "time", lambda: now() - 5)
+    assert "differ by 5.0 s" in well.finds("clock.skew")["what"]
+
+
+def test_a_variable_that_is_no_setting(well: Patient) -> None:
+    well.set("DATABSE", "postgresql://…")
+    assert "SAGABUS_DATABSE" in well.finds("settings.unknown")["what"]
+
+
+def test_faults_are_told_to_people_with_their_cures(well: Patient) -> None:
+    well.add_shard(3)
+    well.add_saga("S-1", attention="look")
+    assert main(["doctor"]) == Exit.FOUND
+    told = well.capsys.readouterr().out
+    assert "1. 1 sagas wait for a person" in told
+    assert "[sagas.attention]\n   cure: see `sagabus list" in told
+    assert told.endswith("\n1 found\n")
