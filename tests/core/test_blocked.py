@@ -11,10 +11,13 @@ from sagabus.contracts import SagaType
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.core import forward
+from sagabus.coordinator.core.decide import Saga
 from sagabus.coordinator.core.effects import TimerKind
 from sagabus.coordinator.core.history import Arrival, Kind
-from sagabus.coordinator.core.program import Blocked
+from sagabus.coordinator.core.program import Blocked, Intent, Program, Spun
+from sagabus.coordinator.core.replay import restore
 from sagabus.coordinator.core.status import SagaStatus
+from sagabus.coordinator.core.watch import PLACE
 from tests.core.kit import SECOND, Drive
 from tests.core.places import of
 from tests.core.shapes import gathered, sequential
@@ -143,6 +146,39 @@ def test_l10_an_endless_sleep_0_is_attention_and_never_undone() -> None:
     assert drive.kinds == ["started", "blocked 1"]
     assert drive.status == SagaStatus.RUNNING
     assert drive.all.told == ["saga.attention"]
+
+
+def test_l10_a_spin_that_is_found_at_another_line_is_the_same_spin(monkeypatch: pytest.MonkeyPatch) -> None:
+    drive = Drive(sequential).start()
+    lines = iter(range(100))
+
+    def spins(program: Program, now: int) -> list[Intent]:
+        raise Spun(f"the code computed for 3 s{PLACE}orders.py:{next(lines)}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Program, "pump", spins)
+        drive.completed(1)
+    assert drive.attention.startswith("the code computed for 3 s; last seen at orders.py:")
+    rows, pump = len(drive.rows), Program.pump
+
+    def spins_later(program: Program, now: int) -> list[Intent]:
+        return spins(program, now) if program.steps and program.loop._ready else pump(program, now)
+
+    monkeypatch.setattr(Program, "pump", spins_later)
+    drive.reload()
+    drive.reload()
+    assert (len(drive.rows), drive.last.told) == (rows, [])
+    saga = restore_once(drive, again=False)
+    assert (saga.state.blocked, saga.state.attention, saga.program) == (3, drive.attention, None)
+    monkeypatch.setattr(Program, "pump", pump)
+    drive.reload()
+    assert drive.last.short == ["do 2 bank.charge"]
+
+
+def restore_once(drive: Drive, *, again: bool) -> Saga:
+    state = drive.fresh()
+    state.attention = drive.stored.attention
+    return restore(state, drive.code, drive.rows, status=drive.stored.status, now=drive.now, again=again)
 
 
 class Odd(BaseException):

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from sagabus.coordinator.core.eviction import PATIENCE, THROWS
-from sagabus.coordinator.core.loop import SagaEvicted, SagaLoop
+from sagabus.coordinator.core.eviction import PATIENCE, THROWS, Eviction
+from sagabus.coordinator.core.loop import PumpInterrupted, SagaEvicted, SagaLoop
 
 Saga = Callable[["Commands"], Coroutine[Any, Any, None]]
 
@@ -387,3 +387,27 @@ def test_l4_a_saga_that_swallows_its_eviction_comes_to_an_end(saga: Saga, capfd:
     del commands
     gc.collect()
     assert capfd.readouterr() == ("", "")
+
+
+def test_l10_an_interrupt_in_the_middle_of_an_eviction_leaves_no_coroutine_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may come at any place: before a coroutine is closed, and after."""
+    close, closed = Eviction._close, []
+
+    def interrupted(eviction: Eviction, coroutine: Coroutine[Any, Any, Any]) -> None:
+        closed.append(coroutine)
+        if len(closed) == 2:
+            raise PumpInterrupted
+        close(eviction, coroutine)
+        if len(closed) == 4:
+            raise PumpInterrupted
+
+    async def tasks(commands: Commands) -> None:
+        await asyncio.gather(*(leaf(commands, str(number)) for number in range(4)))
+
+    commands = suspended(tasks)
+    monkeypatch.setattr(Eviction, "_close", interrupted)
+    commands.loop.evict()
+    assert commands.refused == [f"{number} finally: SagaEvicted" for number in (3, 2, 1, 0)]
+    assert (commands.loop.tasks(), commands.sent) == ([], ["0", "1", "2", "3"])

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from sagabus.coordinator.core import loop as loop_module
-from sagabus.coordinator.core.loop import LoopOverrun, LoopRefused, SagaFuture, SagaLoop, SagaTask
+from sagabus.coordinator.core.loop import LoopOverrun, LoopRefused, PumpInterrupted, SagaFuture, SagaLoop, SagaTask
+from sagabus.coordinator.core.watch import WATCH, Watch
 
 MINUTE = 60_000_000
 MANY = 10_000
@@ -730,3 +731,69 @@ def test_asyncios_own_furniture_works(loop: SagaLoop) -> None:
         return [*taken, await asyncio.wait_for(asyncio.sleep(1, "slept"), 2), loop.time()]
 
     assert run(loop, saga()) == [0, 1, 2, "slept", 2.0]
+
+
+# Interrupts, as a watchdog makes them (the real one is tried in tests/coordinator/test_watchdog.py).
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
+    """Its withdrawal is hit by an interrupt that was on its way, and is repeated."""
+    calls = iter((True, False))
+
+    def withdraw() -> None:
+        if next(calls):
+            raise PumpInterrupted
+        WATCH.interrupting = False
+
+    monkeypatch.setattr(WATCH, "withdraw", withdraw)
+    return WATCH
+
+
+@pytest.mark.parametrize("lands", [True, False])
+def test_l10_a_pump_that_was_interrupted_has_failed_wherever_it_landed(
+    loop: SagaLoop, watch: Watch, lands: bool
+) -> None:
+    went_on: list[bool] = []
+
+    async def saga() -> None:
+        assert watch.loop is loop
+        watch.interrupting, watch.words = True, "too long"
+        if lands:
+            raise PumpInterrupted
+        await asyncio.sleep(0)
+        went_on.append(True)
+
+    loop.start(saga())
+    before = watch.pumps
+    loop.pump(0)
+    assert str(loop.failure) == "too long"
+    assert (watch.loop, watch.words, watch.interrupting, watch.pumps) == (None, "", False, before + 1)
+    loop.pump(1)
+    assert went_on == [True] * (not lands), "nothing runs any more"
+
+
+def test_l10_an_interrupt_between_two_callbacks_does_not_leave_the_pump(
+    loop: SagaLoop, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def saga() -> None:
+        watch.interrupting, watch.words = True, "too long"
+        raise KeyboardInterrupt
+
+    def ends(*_: object) -> bool:
+        raise PumpInterrupted
+
+    loop.start(saga())
+    monkeypatch.setattr(SagaLoop, "_ends", ends)
+    loop.pump(0)
+    assert str(loop.failure) == "too long"
+
+
+def test_l10_an_interrupt_that_was_called_off_changes_nothing(loop: SagaLoop, watch: Watch) -> None:
+    async def saga() -> int:
+        watch.interrupting = True
+        return 7
+
+    task = loop.start(saga())
+    loop.pump(0)
+    assert (task.result(), loop.failure, watch.interrupting) == (7, None, False)

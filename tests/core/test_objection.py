@@ -84,7 +84,7 @@ def test_p2_replies_to_a_step(
         (U.SENT, None, None, OLD_ATTEMPT),
         (U.PAUSED, None, DUPLICATE, DUPLICATE),
         (U.DONE, DUPLICATE, DUPLICATE, DUPLICATE),
-        (U.SKIPPED, DUPLICATE, DUPLICATE, DUPLICATE),
+        (U.SKIPPED, None, DUPLICATE, DUPLICATE),  # done after all: for a person to see (U8)
     ],
 )
 def test_p2_replies_to_an_undo(

@@ -187,8 +187,8 @@ def _broken(*_: object) -> None:
 
 def test_an_operators_verb_of_a_later_version_blocks() -> None:
     drive = Drive(sequential).start()
-    drive.take(Arrival(Kind.OPERATOR, name="skip"))
-    assert drive.attention == "the operator's verb skip is not known to this version"
+    drive.take(Arrival(Kind.OPERATOR, name="odd"))
+    assert drive.attention == "the operator's verb odd is not known to this version"
 
 
 def test_eviction_leaves_no_trace_in_history() -> None:

@@ -6,25 +6,31 @@ import hashlib
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Coroutine
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from collections.abc import Callable, Coroutine, Iterator
+from functools import cached_property
+from types import CodeType, FunctionType
+from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, overload
 
 from pydantic import BaseModel, create_model
 
 from sagabus.contracts import DeclarationError, SagaType, Seconds, Start, codec, names
-from sagabus.contracts.activity import model_type
+from sagabus.contracts.activity import model_type, positive
 from sagabus.coordinator.context import SagaContext
+from sagabus.coordinator.core.fingerprint import fingerprint
 from sagabus.coordinator.core.program import Program
 
 P = ParamSpec("P")
 I = TypeVar("I", bound=BaseModel)  # noqa: E741
 O = TypeVar("O", bound=BaseModel | None)  # noqa: E741
 
+LAST_VERSION: Final = 2**31 - 1
+"""What an integer of PostgreSQL holds. Version 0 stands for a definition that was missing when its saga was started."""
+
 Body = Callable[[SagaContext, I], Coroutine[Any, Any, O]]
 
 
 class SagaDefinition(Generic[I, O]):
-    """One version of a saga. `fingerprint` changes with its source and with Python's minor version (H7)."""
+    """One version of a saga."""
 
     def __init__(
         self, contract: SagaType[..., I, O], body: Body[I, O], *, version: int, timeout: Seconds | None
@@ -32,11 +38,17 @@ class SagaDefinition(Generic[I, O]):
         self.contract = contract
         self.name = contract.name
         self.version = version
-        self.timeout = timeout
-        self.fingerprint = _fingerprint(body, version)
+        self.timeout = None if timeout is None else positive(timeout, f"saga {contract.name}", "timeout")
         self._body = body
         self._request: Any = create_model("StartBody", input=(contract.input, ...))
         self.__doc__ = body.__doc__
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with the saga's function, with the functions of its module that it names, and with Python's minor
+        version (H7). Reads their sources: to be asked for while the files are those that were imported."""
+        python = f"{sys.version_info.major}.{sys.version_info.minor}"
+        return fingerprint(self.name, self.version, python, map(_source, _reached(self._body)))
 
     def of(self, input: I, /) -> Start[O]:
         """A start request."""
@@ -77,16 +89,26 @@ def saga(
 def saga(named: Any, /, *, version: int = 1, timeout: Seconds | None = None) -> Any:
     """Declare a saga. By name alone, its input and result are read from the function's annotations.
 
-    timeout: seconds for the whole saga; then it is undone. Raises DeclarationError.
+    version: from 1. timeout: more than 0 seconds for the whole saga; then it is undone. Raises DeclarationError.
     """
 
+    if not isinstance(named, SagaType | str):
+        raise DeclarationError(f'@saga was given {_shown(named)}; give it a SagaType or a name: @saga("my_saga")')
+    name = names.local_name(named, "saga") if isinstance(named, str) else named.name
+    if type(version) is not int or not 1 <= version <= LAST_VERSION:
+        raise DeclarationError(f"saga {name}: version={version!r}: give a whole number from 1 to {LAST_VERSION}")
+
     def declare(body: Body[Any, Any]) -> SagaDefinition[Any, Any]:
-        if not inspect.iscoroutinefunction(body):
-            raise DeclarationError(f"saga {body.__name__} is not an async function; write `async def {body.__name__}`")
-        contract = named if isinstance(named, SagaType) else _contract(named, body)
+        if not inspect.iscoroutinefunction(body) or not hasattr(body, "__code__"):
+            raise DeclarationError(f"saga {name}: {_shown(body)} is not an async function; write `async def {name}`")
+        contract = named if isinstance(named, SagaType) else _contract(name, body)
         return SagaDefinition(contract, body, version=version, timeout=timeout)
 
     return declare
+
+
+def _shown(value: object) -> str:
+    return str(getattr(value, "__qualname__", None) or repr(value))
 
 
 def _contract(name: str, body: Callable[..., Any]) -> SagaType[..., Any, Any]:
@@ -100,13 +122,32 @@ def _contract(name: str, body: Callable[..., Any]) -> SagaType[..., Any, Any]:
     output = hints["return"]
     result = None if output is type(None) else model_type(output, f"saga {name}")
     input = model_type(hints[parameters[1]], f"saga {name}")
-    return SagaType(names.local_name(name, "saga"), input, cast("Any", result))
+    return SagaType(name, input, cast("Any", result))
 
 
-def _fingerprint(body: Callable[..., Any], version: int) -> str:
+def _reached(body: Any) -> list[FunctionType]:
+    """The function and, by name, those of its own module that it names, and so on. Defined later is no obstacle."""
+    found: dict[str, FunctionType] = {body.__qualname__: body}
+    waiting = [body]
+    while waiting:
+        function = inspect.unwrap(waiting.pop())
+        for name in _names(function.__code__):
+            other = function.__globals__.get(name)
+            if isinstance(other, FunctionType) and other.__module__ == body.__module__ and name not in found:
+                found[name] = other
+                waiting.append(other)
+    return [found[name] for name in sorted(found)]
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+def _source(function: FunctionType) -> str:
     try:
-        source = inspect.getsource(body)
+        return inspect.getsource(function)
     except (OSError, TypeError):  # made in an interactive session, or compiled without sources
-        source = repr(body.__code__.co_code)
-    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
-    return f"v{version}-py{sys.version_info.major}.{sys.version_info.minor}-{digest}"
+        return repr(function.__code__.co_code)

@@ -9,6 +9,7 @@ I/O: time and ids come in with the input.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final, assert_never
 
 from sagabus.contracts import codec
@@ -16,10 +17,10 @@ from sagabus.contracts.errors import ActivityFailed, MessageInvalid
 from sagabus.contracts.event import Event
 from sagabus.contracts.lifecycle import LifecycleType, domain_event_message
 from sagabus.contracts.retry import as_microseconds
-from sagabus.coordinator.core import forward, undo
-from sagabus.coordinator.core.effects import Effects, TimerKind
+from sagabus.coordinator.core import forward, undo, verbs
+from sagabus.coordinator.core.effects import Effects, TimerKey, TimerKind
 from sagabus.coordinator.core.history import Arrival, Divergence, Kind, Row
-from sagabus.coordinator.core.objection import BLOCKED, answers_nothing, objection
+from sagabus.coordinator.core.objection import BLOCKED, STALE, answers_nothing, objection, objection_of_rows
 from sagabus.coordinator.core.program import (
     Blocked,
     Called,
@@ -29,10 +30,11 @@ from sagabus.coordinator.core.program import (
     Intent,
     Program,
     Published,
+    Spun,
     Unreadable,
 )
 from sagabus.coordinator.core.state import SagaState, plain, reason_json, words_of
-from sagabus.coordinator.core.status import SagaStatus
+from sagabus.coordinator.core.status import SagaStatus, Undoing
 
 MAX_EVENTS: Final = 1_000
 MAX_EVENT_BYTES: Final = 1024 * 1024
@@ -44,21 +46,29 @@ MAX_ROWS: Final = 20_000
 
 BLOCK: Final = "block"
 
+PARKED: Final = "parked"
+RELEASED: Final = "parked.released"
+"""Names of notices: what the saga sends waits because Kafka will not take it, or goes on its way again (S8)."""
+
 
 class Saga:
     """One saga in memory: its state, and its code as far as it has come."""
 
-    __slots__ = ("_code", "program", "state")
+    __slots__ = ("_code", "past", "program", "state", "stopped_by")
 
     def __init__(self, state: SagaState, code: Code | None) -> None:
         self.state = state
         self.program: Program | None = None
+        self.past: Sequence[Row] | None = None
+        """Its history, where the code cannot follow it: no state has come of it."""
+        self.stopped_by = ""
+        """Why it cannot."""
         self._code = code
 
     @property
     def fingerprint(self) -> str:
-        """Of the code that runs it; empty without code."""
-        return "" if self._code is None else self._code.fingerprint
+        """Of the code that it was last decided with; empty before that."""
+        return self.state.fingerprint
 
     def take(self, arrival: Arrival, *, now: int, cause: str) -> str | None:
         """None when it took effect, else why it changed nothing: a word to count it by.
@@ -68,14 +78,13 @@ class Saga:
         state = self.state
         state.now = max(now, state.now)
         state.cause = cause
-        if state.blocked:
-            if arrival.kind is Kind.TIMER:
-                return BLOCKED
-            state.journal.taken(arrival, state.now)
-            return None
+        if state.blocked or self.past is not None:
+            return self._take_blocked(arrival)
         reason = objection(state, arrival)
         if reason is not None:
             return reason
+        if arrival.kind is Kind.TIMER and self._put_off(TimerKey(TimerKind(arrival.name), arrival.step)):
+            return STALE
         if arrival.kind is Kind.TIMER and arrival.name == TimerKind.RESEND:
             self._resend(arrival.step)
             return None
@@ -83,13 +92,38 @@ class Saga:
         self.advance_or_block(row)
         return None
 
+    def _put_off(self, key: TimerKey) -> bool:
+        """It was stored with an earlier time, under another code (H7): the time that counts is the present code's."""
+        due = self.state.timers[key]
+        if due > self.state.now:
+            self.state.effects.set_timer(key, due)
+            return True
+        return False
+
+    def _take_blocked(self, arrival: Arrival) -> str | None:
+        """Inputs are kept (H1), once; a closed saga, which decides no more, keeps only what it cannot explain."""
+        state = self.state
+        if arrival.kind is Kind.TIMER:
+            return BLOCKED
+        if self.past is not None:
+            rows = [*self.past, *state.journal.new]
+            if (reason := objection_of_rows(rows, arrival, closed=state.is_closed)) is not None:
+                return reason
+        row = state.journal.taken(arrival, state.now)
+        if not state.blocked:
+            self.block(self.stopped_by, since=row.seq)
+        return None
+
     def advance_or_block(self, row: Row) -> None:
         """What follows from an input; or, if the code cannot go on, the input alone is kept (H1)."""
         mark = self.state.mark()
         try:
             self.advance(row)
+            if self._code is not None:
+                self.state.decided_by(self._code.fingerprint)
         except Exception as stop:
             self.state.back_to(mark)
+            self.state.spun = isinstance(stop, Spun)
             self.block(why_stopped(stop), since=row.seq)
 
     def block(self, reason: str, *, since: int) -> None:
@@ -120,14 +154,18 @@ class Saga:
                 self._cancel(row)
             case Kind.TIMER:
                 self._fire(row)
+            case Kind.NOTICE if row.name == RELEASED:
+                state.attend_no_more(PARKED)
             case Kind.NOTICE:
-                state.attend((row.payload or b"").decode())
+                state.attend((row.payload or b"").decode(), about=row.name)
             case Kind.BLOCKED:
                 state.attend((row.payload or b"").decode(), about=BLOCK)
             case Kind.RESUMED:
                 state.attend_no_more(BLOCK)
+            case Kind.UNKNOWN:
+                raise Blocked(f"row {row.seq} is a {row.name!r}, which only a later release knows; deploy that one")
             case Kind.OPERATOR:
-                raise Blocked(f"the operator's verb {row.name} is not known to this version")
+                verbs.carry_out(state, row)
             case _:
                 self._reply(row)
 
@@ -200,6 +238,8 @@ class Saga:
                 forward.refused(state, self._alive(), step, row)
             case Kind.STEP_FAILED:
                 forward.failed(state, self._alive(), step, row)
+            case Kind.UNDO_COMPLETED if step.undoing is Undoing.SKIPPED:
+                verbs.skipped_too_late(state, step)
             case Kind.UNDO_COMPLETED:
                 undo.undone(state, step)
             case Kind.UNDO_FAILED | Kind.UNDO_REFUSED:
@@ -300,7 +340,7 @@ class Saga:
     def resend_outstanding(self, *, now: int) -> None:
         """Copies of all that is unanswered: the bus may have lost what was sent (S6)."""
         self.state.now = max(now, self.state.now)
-        if self.state.blocked:
+        if self.state.blocked or self.state.is_closed:
             return
         for number in self.state.steps:
             self._resend(number)

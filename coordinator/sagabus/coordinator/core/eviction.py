@@ -21,6 +21,8 @@ import ctypes
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from sagabus.coordinator.core.watch import PumpInterrupted
+
 if TYPE_CHECKING:
     from sagabus.coordinator.core.handles import SagaTask
     from sagabus.coordinator.core.scheduler import Scheduler
@@ -56,10 +58,14 @@ class Eviction:
             self._loop.dead, self._loop.pumping = False, True
 
     def close(self, tasks: dict[int, SagaTask[Any]]) -> None:
-        """End the coroutines of the tasks, newest first, and forget the tasks. The dead loop is the running one."""
+        """End the coroutines of the tasks, newest first, and forget the tasks. The dead loop is the running one.
+
+        An interrupt may come at any place (L10): what is still among the tasks then is to be closed once more.
+        """
         while tasks:
-            _, task = tasks.popitem()
-            self._close(task.get_coro())
+            number = next(reversed(tasks))
+            self._close(tasks[number].get_coro())
+            del tasks[number]
         self._bury()
 
     def _close(self, coroutine: Coroutine[Any, Any, Any] | Any) -> None:
@@ -67,6 +73,8 @@ class Eviction:
             self._bury()
             try:
                 awaited = coroutine.throw(SagaEvicted(EVICTED))
+            except PumpInterrupted:  # in it, or on the way back from it: the next throw will tell whether it has ended
+                continue
             except BaseException:  # it ended; whatever it raises has nobody to go to
                 return
             if isinstance(awaited, asyncio.Future):

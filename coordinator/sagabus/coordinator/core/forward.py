@@ -13,7 +13,7 @@ from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.names import CommandKind
 from sagabus.contracts.replies import ID_REUSED, INBOX_EXPIRED, NO_HANDLER, RETRIES_EXHAUSTED, Failure, read_failure
 from sagabus.coordinator.core.effects import TimerKind
-from sagabus.coordinator.core.history import Kind, Row
+from sagabus.coordinator.core.history import Divergence, Kind, Row, words
 from sagabus.coordinator.core.program import Blocked, Called, Program
 from sagabus.coordinator.core.state import SagaState, words_of
 from sagabus.coordinator.core.status import Outcome
@@ -30,11 +30,32 @@ def called(state: SagaState, call: Called) -> None:
     """The code called an activity. Recorded at once; sent unless an undo is under way at the same service (U4)."""
     step = call.step
     written = state.decide(Kind.COMMAND, step=step.number, name=step.activity, payload=step.body)
-    step.body = written.payload or step.body  # as it was sent: a copy with other bytes is another command (P6)
+    if written.payload != step.body:
+        _kept_its_place(state, step, written)
+        step.body = written.payload or step.body  # as it was sent: a copy with other bytes is another command (P6)
     step.held = any(other.holds_its_service for other in state.steps.values() if other.service == step.service)
     state.steps[step.number] = step
     if not step.held:
         first_send(state, step)
+
+
+def _kept_its_place(state: SagaState, step: Step, written: Row) -> None:
+    """Payloads are not compared; but two calls of one activity that have changed places would get each other's answers.
+
+    Another order of steps, as another Python brings (H7), shows by nothing else then. Raises Divergence.
+    """
+    other = state.journal.ahead(Kind.COMMAND, step.activity, step.body)
+    if other is None or _reads_as(step, written.payload):
+        return
+    raise Divergence(f"history has {words(written)}, the code now makes there what history has as {words(other)}")
+
+
+def _reads_as(step: Step, body: bytes | None) -> bool:
+    """A set is written in another order in each process."""
+    try:
+        return bool(codec.decode(step.contract.input, body, what=step.activity) == step.input)
+    except MessageInvalid:
+        return False
 
 
 def first_send(state: SagaState, step: Step) -> None:
@@ -173,7 +194,7 @@ def pause(state: SagaState, step: Step, failure: Failure) -> int:
 
 def asked(failure: Failure) -> int:
     """Microseconds that the participant wants to be left alone."""
-    return min(round((failure.again_after or 0.0) * 1_000_000), LONGEST_WISH)
+    return round(max(0.0, min((failure.again_after or 0.0) * 1_000_000, LONGEST_WISH)))  # of 1e308 it is an infinity
 
 
 def chance(state: SagaState, number: int, attempt: int) -> float:

@@ -39,6 +39,9 @@ class Kind(StrEnum):
     PUBLISH = "publish"
     ENDED = "ended"
 
+    UNKNOWN = "unknown"
+    """Written by a later release: its word is the row's name. Whoever reads it cannot go on."""
+
 
 DECISIONS: Final = frozenset((Kind.COMMAND, Kind.SETTLE, Kind.UNDO, Kind.UNDO_INPUT, Kind.PUBLISH, Kind.ENDED))
 INPUTS: Final = frozenset(Kind) - DECISIONS
@@ -127,6 +130,11 @@ class Journal:
         if self._expected:
             raise Divergence(f"history has {words(self._expected[-1])}, the code does nothing there")
         self.replaying = False
+
+    def ahead(self, kind: Kind, name: str, payload: bytes) -> Row | None:
+        """While replaying: a decision with this very payload that is written but has not been made again yet."""
+        same = (row for row in reversed(self._expected) if (row.kind, row.name, row.payload) == (kind, name, payload))
+        return next(same, None)
 
     def taken(self, arrival: Arrival, at: int) -> Row:
         self.seq += 1

@@ -28,8 +28,9 @@ from sagabus.coordinator.core.eviction import EVICTED, Eviction, SagaEvicted
 from sagabus.coordinator.core.handles import SagaFuture, SagaHandle, SagaTask, SagaTimer
 from sagabus.coordinator.core.refusals import NOT_YOURS, LoopRefused
 from sagabus.coordinator.core.scheduler import Scheduler
+from sagabus.coordinator.core.watch import WATCH, PumpInterrupted
 
-__all__ = ["LoopOverrun", "LoopRefused", "SagaEvicted", "SagaFuture", "SagaLoop", "SagaTask"]
+__all__ = ["LoopOverrun", "LoopRefused", "PumpInterrupted", "SagaEvicted", "SagaFuture", "SagaLoop", "SagaTask"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -72,8 +73,9 @@ class SagaLoop(Scheduler):
     def pump(self, now: int) -> None:
         """Run the ready queue dry. now: microseconds since the saga's start, never less than before.
 
-        What the saga raises ends up in its tasks, in `errors` or in `failure`; once there is a failure, nothing runs
-        any more. Raises LoopOverrun after too many callbacks: the loop is only fit for eviction then.
+        What the saga raises ends up in its tasks, in `errors` or in `failure`, and so does an interrupt; once there is
+        a failure, nothing runs any more. Raises LoopOverrun after too many callbacks: the loop is only fit for eviction
+        then.
         """
         if self.dead or self.pumping or now < self.now:
             self._refuse_pump(now)
@@ -116,9 +118,14 @@ class SagaLoop(Scheduler):
             self.dead = True
             if self._tasks or self._ready or self._timers or self.errors:
                 self._eviction = Eviction(self)
-                self._ready[:] = [SagaHandle(self._close, (self._eviction,), Context())]
-                self._run_dry()
+                self._close_all(self._eviction)
+                while self._tasks:  # one spun, and the interrupt took the others' closing with it
+                    self._close_all(self._eviction)
                 self._eviction = None
+
+    def _close_all(self, eviction: Eviction) -> None:
+        self._ready[:] = [SagaHandle(self._close, (eviction,), Context())]
+        self._run_dry()
 
     def _close(self, eviction: Eviction) -> None:
         eviction.close(self._tasks)
@@ -138,7 +145,8 @@ class SagaLoop(Scheduler):
 
     def _run_dry(self) -> None:
         """Run the ready queue set apart from all else: garbage collection off (rule L6), the outer loop and its task
-        put aside (L8), generator hooks of our own (L5). One long function, for calls are most of what a pump costs."""
+        put aside (L8), generator hooks of our own (L5), an interrupt kept inside (L10). One long function, for calls
+        are most of what a pump costs."""
         collecting, hooks, outer = gc.isenabled(), sys.get_asyncgen_hooks(), _get_running_loop()
         gc.disable()
         outer_task = None if outer is None else current_task(outer)
@@ -149,7 +157,10 @@ class SagaLoop(Scheduler):
         self.pumping = not self.dead
         ready, left = self._ready, self._handles_per_pump
         handle: SagaHandle | SagaTimer | None = None
+        watch = WATCH
         try:
+            watch.pumps += 1
+            watch.loop = self
             while ready:
                 for handle in islice(ready, left):  # goes on to what the callbacks append
                     if handle._callback is not None:
@@ -164,7 +175,18 @@ class SagaLoop(Scheduler):
                 left -= len(ready)
                 handle = None  # nor may a traceback that somebody keeps, and with it this frame, keep the last callback
                 ready.clear()  # may set off destructors that put more on it
+        except PumpInterrupted:
+            pass  # it came between two callbacks: the words of it are there
         finally:
+            watch.loop = None  # first of all: from here on nobody begins to interrupt (watch.py)
+            while watch.interrupting:
+                try:
+                    watch.withdraw()
+                except PumpInterrupted:
+                    continue  # it was on its way
+            if watch.words:
+                self.failure, watch.words = PumpInterrupted(watch.words), ""
+                ready.clear()
             self.pumping = False
             sys.set_asyncgen_hooks(*hooks)
             _set_running_loop(outer)

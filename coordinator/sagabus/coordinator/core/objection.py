@@ -6,8 +6,10 @@ puts the saga on attention, because it proves that history was lost (U9).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
+from sagabus.coordinator.core import verbs
 from sagabus.coordinator.core.effects import TimerKey, TimerKind
 from sagabus.coordinator.core.history import Arrival, Kind, Row
 from sagabus.coordinator.core.state import SagaState
@@ -21,6 +23,7 @@ STALE: Final = "stale"
 CLOSED: Final = "saga.closed"
 CANCEL_REJECTED: Final = "cancel.rejected"
 FOREIGN: Final = "reply.foreign"
+NO_USE: Final = "request.no_use"
 BLOCKED: Final = "saga.blocked"
 """A timer of a blocked saga: it fires when the saga goes on, if it is still pending then (H3)."""
 
@@ -28,6 +31,13 @@ STEP_REPLIES: Final = frozenset((Kind.STEP_COMPLETED, Kind.STEP_REFUSED, Kind.ST
 UNDO_REPLIES: Final = frozenset((Kind.UNDO_COMPLETED, Kind.UNDO_REFUSED, Kind.UNDO_FAILED))
 SETTLE_REPLIES: Final = frozenset((Kind.SETTLE_COMPLETED, Kind.SETTLE_NEVER, Kind.SETTLE_FAILED))
 REPLIES: Final = STEP_REPLIES | UNDO_REPLIES | SETTLE_REPLIES
+
+_ASKED: Final[dict[Kind, tuple[Kind, str]]] = {
+    **dict.fromkeys(STEP_REPLIES, (Kind.COMMAND, TimerKind.RETRY.value)),
+    **dict.fromkeys(UNDO_REPLIES, (Kind.UNDO, TimerKind.UNDO_RETRY.value)),
+    **dict.fromkeys(SETTLE_REPLIES, (Kind.SETTLE, "")),
+}
+"""Of a reply: the row of what it answers, and the timer that leads to its next attempt."""
 
 
 def objection(state: SagaState, arrival: Arrival | Row) -> str | None:
@@ -43,7 +53,45 @@ def objection(state: SagaState, arrival: Arrival | Row) -> str | None:
         return CLOSED if state.is_closed else None
     if kind is Kind.CANCEL:
         return _to_cancel(state)
+    if kind is Kind.OPERATOR:
+        return _to_verb(state, arrival)
     return None
+
+
+def objection_of_rows(rows: Sequence[Row], arrival: Arrival, *, closed: bool) -> str | None:
+    """The same for a saga whose code cannot follow its history: what the rows alone can tell.
+
+    An open one takes in whatever is not there already, and decides when its code is back. A closed one has nothing to
+    decide any more: only what its rows do not explain is news (P2, U9).
+    """
+    if arrival.kind in (Kind.EVENT, Kind.OPERATOR):
+        if any((row.kind, row.ref) == (arrival.kind, arrival.ref) for row in rows):
+            return DUPLICATE
+        return CLOSED if closed else None
+    if arrival.kind is Kind.CANCEL and closed:
+        return CANCEL_REJECTED
+    if arrival.kind not in REPLIES:
+        return None
+    same = arrival.kind, arrival.attempt, arrival.name, arrival.payload
+    of_step = [row for row in rows if row.step == arrival.step]
+    if any((row.kind, row.attempt, row.name, row.payload) == same for row in of_step):
+        return DUPLICATE
+    return _of_closed(of_step, arrival) if closed else None
+
+
+def _of_closed(rows: Sequence[Row], arrival: Arrival) -> str | None:
+    """rows: those of the step."""
+    kinds = {row.kind for row in rows}
+    asked, retry = _ASKED[arrival.kind]
+    again = sum(row.kind is Kind.OPERATOR or (row.kind is Kind.TIMER and row.name == retry) for row in rows)
+    command = next((row for row in rows if row.kind is Kind.COMMAND), None)
+    if command is None or asked not in kinds or (retry and arrival.attempt > 1 + again):
+        return None
+    if arrival.name and arrival.name != command.name.partition(".")[0]:
+        return FOREIGN
+    if arrival.kind is Kind.STEP_COMPLETED and not kinds & {Kind.STEP_COMPLETED, Kind.SETTLE}:
+        return None
+    return DUPLICATE if arrival.kind in kinds else LATE
 
 
 def answers_nothing(state: SagaState, arrival: Arrival | Row) -> bool:
@@ -64,7 +112,7 @@ def _to_reply(state: SagaState, step: Step, arrival: Arrival | Row) -> str | Non
     if arrival.kind in STEP_REPLIES:
         return _to_step_reply(step, arrival)
     if arrival.kind in UNDO_REPLIES:
-        return _to_undo_reply(step, arrival)
+        return _to_undo_reply(state, step, arrival)
     return None if step.undoing is Undoing.SETTLING else DUPLICATE
 
 
@@ -79,7 +127,9 @@ def _to_step_reply(step: Step, arrival: Arrival | Row) -> str | None:
     return None if arrival.attempt == step.attempt else OLD_ATTEMPT
 
 
-def _to_undo_reply(step: Step, arrival: Arrival | Row) -> str | None:
+def _to_undo_reply(state: SagaState, step: Step, arrival: Arrival | Row) -> str | None:
+    if step.undoing is Undoing.SKIPPED and arrival.kind is Kind.UNDO_COMPLETED:
+        return DUPLICATE if verbs.late(step) in state.reasons else None
     if step.undoing in (Undoing.DONE, Undoing.SKIPPED):
         return DUPLICATE
     if arrival.kind is Kind.UNDO_COMPLETED:
@@ -87,6 +137,12 @@ def _to_undo_reply(step: Step, arrival: Arrival | Row) -> str | None:
     if step.undoing is not Undoing.SENT:
         return DUPLICATE
     return None if arrival.attempt == step.undo_attempt else OLD_ATTEMPT
+
+
+def _to_verb(state: SagaState, arrival: Arrival | Row) -> str | None:
+    if state.is_closed:
+        return CLOSED
+    return None if verbs.is_of_use(state, arrival) else NO_USE
 
 
 def _to_cancel(state: SagaState) -> str | None:

@@ -7,7 +7,6 @@ history demands. The same inputs in the same order give the same intents in ever
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from random import Random
@@ -20,7 +19,8 @@ from sagabus.contracts.activity import positive, retry_of
 from sagabus.contracts.errors import ActivityError, MessageInvalid
 from sagabus.contracts.retry import Seconds, as_microseconds
 from sagabus.coordinator.core.call import Call
-from sagabus.coordinator.core.loop import LoopOverrun, SagaFuture, SagaLoop, SagaTask
+from sagabus.coordinator.core.loop import LoopOverrun, PumpInterrupted, SagaFuture, SagaLoop, SagaTask
+from sagabus.coordinator.core.mailbox import Mailbox
 from sagabus.coordinator.core.state import words_of
 from sagabus.coordinator.core.step import Step
 
@@ -34,13 +34,21 @@ class Blocked(Exception):
     """The saga cannot go on until somebody deploys something. Inputs are kept; nothing is undone."""
 
 
+class Spun(Blocked):
+    """It would not come to rest. The same code will hardly do so when it is tried again."""
+
+
 class Code(Protocol):
     """A definition, as far as the core needs it."""
 
     name: str
     version: int
     timeout: Seconds | None
-    fingerprint: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that decides what it does (H7)."""
+        ...
 
     def run(self, program: Program, request: bytes) -> Coroutine[Any, Any, BaseModel | None]:
         """The saga's coroutine for this start request. Raises MessageInvalid."""
@@ -106,18 +114,12 @@ class StepFuture(SagaFuture[Any]):
         return given_up
 
 
-@dataclass(slots=True)
-class _Waiter:
-    type: EventType[..., Any]
-    future: SagaFuture[tuple[str, bytes]]
-
-
 class Program:
     """The code of one saga, from its start to its end or its eviction."""
 
     __slots__ = (
-        "_awaited", "_events", "_leaving", "_publications", "_random", "_waiters", "ended", "id", "intents", "loop",
-        "main", "quiet", "run", "started_at", "steps",
+        "_awaited", "_leaving", "_publications", "_random", "ended", "id", "intents", "loop", "mailbox", "main",
+        "quiet", "run", "started_at", "steps",
     )  # fmt: skip
 
     def __init__(self, code: Code, request: bytes, *, id: str, run: str, started_at: int) -> None:
@@ -125,13 +127,13 @@ class Program:
         self.run = run
         self.started_at = started_at
         self.loop = SagaLoop()
+        self.loop.name = id
         self.intents: list[Intent] = []
         self.steps = 0
         self.quiet = False
         self._publications = 0
         self._awaited: dict[int, StepFuture] = {}
-        self._events: deque[tuple[str, bytes]] = deque()
-        self._waiters: list[_Waiter] = []
+        self.mailbox = Mailbox(self.loop)
         self._random: Random | None = None
         self._leaving: list[SagaTask[Any]] = []
         self.ended = False
@@ -180,38 +182,14 @@ class Program:
         self.intents.append(Published(self._publications, type, data, body, key))
 
     async def event(self, type: EventType[..., Any]) -> Any:
-        """The oldest unconsumed match, the first registered waiter first (H5)."""
+        """The oldest unconsumed match, the first registered waiter first (H5). One that cannot be read is set aside."""
         self.loop.check()
         while True:
-            name, body = self._take_event(type.name) or await self._wait_for_event(type)
+            name, body = await self.mailbox.take(type.name)
             try:
                 return codec.decode(event_body(type), body, what=f"event {name}").data
             except MessageInvalid as error:
                 self.intents.append(Unreadable(name, error.message))
-
-    async def _wait_for_event(self, type: EventType[..., Any]) -> tuple[str, bytes]:
-        waiter = _Waiter(type, self.loop.create_future())
-        self._waiters.append(waiter)
-        try:
-            return await waiter.future
-        except asyncio.CancelledError:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-            if waiter.future.done() and not waiter.future.cancelled():
-                self._give_back(waiter.future.result())  # it came in the turn of the cancellation
-            raise
-
-    def _give_back(self, event: tuple[str, bytes]) -> None:
-        """To who waits next; else it is the oldest of its name."""
-        if not self._handed_over(event):
-            self._events.appendleft(event)
-
-    def _take_event(self, name: str) -> tuple[str, bytes] | None:
-        for index, event in enumerate(self._events):
-            if event[0] == name:
-                del self._events[index]
-                return event
-        return None
 
     @property
     def now(self) -> int:
@@ -237,16 +215,7 @@ class Program:
             self.loop.reject(future, error)
 
     def deliver(self, name: str, body: bytes) -> None:
-        if not self._handed_over((name, body)):
-            self._events.append((name, body))
-
-    def _handed_over(self, event: tuple[str, bytes]) -> bool:
-        for index, waiter in enumerate(self._waiters):
-            if waiter.type.name == event[0] and not waiter.future.done():
-                del self._waiters[index]
-                self.loop.resolve(waiter.future, event)
-                return True
-        return False
+        self.mailbox.deliver((name, body))
 
     def fire(self, number: int) -> None:
         self.loop.fire(number)
@@ -257,7 +226,8 @@ class Program:
 
     def unconsumed(self) -> tuple[int, int]:
         """How many events nobody has waited for yet, and their bytes."""
-        return len(self._events), sum(len(body) for _, body in self._events)
+        untaken = self.mailbox.untaken
+        return len(untaken), sum(len(body) for _, body in untaken)
 
     def pump(self, now: int) -> list[Intent]:
         """Run the code until it waits; after its end nothing runs. now: microseconds since 1970. Raises Blocked."""
@@ -269,7 +239,9 @@ class Program:
             if self.main.done() and loop.failure is None:
                 self._wind_down(since)
         except LoopOverrun as error:
-            raise Blocked(f"the saga's code does not come to rest: {error}") from error
+            raise Spun(f"the saga's code does not come to rest: {error}") from error
+        if isinstance(loop.failure, PumpInterrupted):
+            raise Spun(str(loop.failure))
         if loop.failure is not None:
             raise Blocked(f"the saga's code raised {type(loop.failure).__name__}: {words_of(loop.failure)}")
         intents, self.intents = self.intents, []
@@ -291,7 +263,7 @@ class Program:
                 self.loop.cancel(task)
             self.loop.pump(since)
         else:
-            raise Blocked(f"the saga's code does not come to rest: {ROUNDS} times cancelled tasks left new ones")
+            raise Spun(f"the saga's code does not come to rest: {ROUNDS} times cancelled tasks left new ones")
         for number in sorted(self._awaited):
             self.given_up(number)
         self.ended = True

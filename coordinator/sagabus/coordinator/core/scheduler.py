@@ -31,10 +31,12 @@ class Scheduler(RefusingLoop):
 
     __slots__ = (
         "_context", "_eviction", "_number", "_ready", "_tasks", "_timer_number", "_timers",
-        "dead", "errors", "failure", "now", "pumping", "timers_changed",
+        "dead", "errors", "failure", "name", "now", "pumping", "timers_changed",
     )  # fmt: skip
 
     def __init__(self) -> None:
+        self.name = ""
+        """The saga's id, for a log."""
         self.now = 0
         """Microseconds since the saga's start; set by each pump."""
         self.pumping = False

@@ -40,6 +40,7 @@ class Mark(NamedTuple):
     reasons: dict[str, str]
     result: bytes | None
     error: bytes | None
+    fingerprint: str
 
 
 class SagaState:
@@ -47,8 +48,8 @@ class SagaState:
 
     __slots__ = (
         "_known_timers", "_name", "addresses", "attention", "blocked", "cause", "closed_at", "completions",
-        "definition", "effects", "ending", "error", "input_hash", "journal", "now", "plan", "reasons", "result",
-        "seen_events", "sequence", "started_at", "status", "steps", "timers", "trace", "version",
+        "definition", "effects", "ending", "error", "fingerprint", "input_hash", "journal", "now", "plan", "reasons",
+        "result", "seen_events", "sequence", "spun", "started_at", "status", "steps", "timers", "trace", "version",
     )  # fmt: skip
 
     def __init__(self, addresses: Addresses, *, definition: str, version: int, trace: Headers = ()) -> None:
@@ -56,6 +57,8 @@ class SagaState:
         self.definition = definition
         self._name = codec.encode_value(definition)  # a name that was asked for, and may be anything
         self.version = version
+        self.fingerprint = ""
+        """Of the code that the saga was last decided with; empty before that (H7)."""
         self.trace = trace
         self.journal = Journal()
         self.effects = Effects()
@@ -67,6 +70,8 @@ class SagaState:
         """Why a person should look, by what it is about."""
         self.blocked = 0
         """The first row that is kept undecided, while the code cannot go on; 0 otherwise."""
+        self.spun = False
+        """Blocked because its code would not come to rest."""
         self.now = self.started_at = 0
         self.closed_at: int | None = None
         self.cause = ""
@@ -97,6 +102,12 @@ class SagaState:
         self.status = changed(SAGA, self.status, status)
         self.closed_at = self.now if status in CLOSED else None
         self.effects.saga_changed = True
+
+    def decided_by(self, fingerprint: str) -> None:
+        """An input has been decided upon with this code. Another one than before is stored with what was decided."""
+        if fingerprint != self.fingerprint and fingerprint:
+            self.fingerprint = fingerprint
+            self.effects.saga_changed = True
 
     def decide(self, kind: Kind, *, step: int = 0, name: str = "", payload: bytes | None = None) -> Row:
         return self.journal.decided(kind, at=self.now, step=step, name=name, payload=payload)
@@ -210,7 +221,7 @@ class SagaState:
         return Mark(
             len(self.journal.new), self.journal.seq, len(effects.messages), self.sequence,
             effects.timers_set.copy(), effects.timers_cleared.copy(), effects.saga_changed, self.status,
-            self.closed_at, self.attention, self.reasons.copy(), self.result, self.error,
+            self.closed_at, self.attention, self.reasons.copy(), self.result, self.error, self.fingerprint,
         )  # fmt: skip
 
     def back_to(self, mark: Mark) -> None:
@@ -222,7 +233,7 @@ class SagaState:
         self.effects.saga_changed = mark.saga_changed
         self.status, self.closed_at = mark.status, mark.closed_at
         self.attention, self.reasons = mark.attention, mark.reasons
-        self.result, self.error = mark.result, mark.error
+        self.result, self.error, self.fingerprint = mark.result, mark.error, mark.fingerprint
 
     def drain(self) -> Effects:
         """What has come together since the last time. The caller commits it, or drops this saga from memory."""

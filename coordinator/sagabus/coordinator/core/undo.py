@@ -60,7 +60,7 @@ def _start_undo(state: SagaState, step: Step, compensation: str) -> None:
     if step.undo_input is None:
         step.undo_becomes(Undoing.BLOCKED)
         words = f"step {step.number}: the input of {compensation} could not be made: {step.undo_fault}"
-        state.attend(words, about=_undo_of(step))
+        state.attend(words, about=name_of(step))
         return
     step.undo_becomes(Undoing.SENT)
     step.undo_issued = state.now
@@ -103,8 +103,14 @@ def undone(state: SagaState, step: Step) -> None:
     for kind in (TimerKind.RESEND, TimerKind.UNDO_RETRY):
         state.clear_timer(kind, step.number)
     step.undo_becomes(Undoing.DONE)
-    state.attend_no_more(_undo_of(step))
-    state.tell(LifecycleType.COMPENSATION_COMPLETED, step=step, name=_compensation(step))
+    state.attend_no_more(name_of(step))
+    state.tell(LifecycleType.COMPENSATION_COMPLETED, step=step, name=compensation_of(step))
+    _after(state, step)
+
+
+def over(state: SagaState, step: Step) -> None:
+    """The undo was skipped: nobody need look any more, and the next one follows."""
+    state.attend_no_more(name_of(step))
     _after(state, step)
 
 
@@ -115,11 +121,12 @@ def not_undone(state: SagaState, step: Step, row: Row) -> None:
     step.undo_becomes(Undoing.PAUSED)
     state.clear_timer(TimerKind.RESEND, step.number)
     error = codec.encode_value(failure.model_dump(mode="json", exclude={"again_after"}))
-    state.tell(LifecycleType.COMPENSATION_FAILED, step=step, name=_compensation(step), error=error)
+    state.tell(LifecycleType.COMPENSATION_FAILED, step=step, name=compensation_of(step), error=error)
     hopeless = row.kind is Kind.UNDO_REFUSED or failure.code in forward.FOR_A_PERSON | {NO_HANDLER}
     if hopeless or step.undo_failures >= PATIENCE:
-        state.attend(f"{_undo_of(step)}: {failure.code}: {failure.message}", about=_undo_of(step))
-    state.set_timer(TimerKind.UNDO_RETRY, step.number, state.now + _pause(state, step, failure))
+        state.attend(f"{name_of(step)}: {failure.code}: {failure.message}", about=name_of(step))
+    if failure.code not in forward.FOR_A_PERSON:  # the inbox will not say anything else the next time
+        state.set_timer(TimerKind.UNDO_RETRY, step.number, state.now + _pause(state, step, failure))
 
 
 def retried(state: SagaState, step: Step) -> None:
@@ -171,15 +178,15 @@ def _after(state: SagaState, step: Step) -> None:
         advance(state)
 
 
-def _undo_of(step: Step) -> str:
-    return f"undo of step {step.number} ({_compensation(step)})"
+def name_of(step: Step) -> str:
+    return f"undo of step {step.number} ({compensation_of(step)})"
 
 
 def _settle_of(step: Step) -> str:
     return f"settle of step {step.number}"
 
 
-def _compensation(step: Step) -> str:
+def compensation_of(step: Step) -> str:
     return "" if step.contract.compensation is None else step.contract.compensation.name
 
 

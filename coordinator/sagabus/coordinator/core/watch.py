@@ -1,0 +1,46 @@
+"""Which saga's code runs just now, for a watchdog that looks on from another thread (rule L10).
+
+The loop writes, at the beginning and at the end of each pump; that is all it costs. A watchdog may have
+`PumpInterrupted` raised in the pumping thread. From there on it is bound by this protocol, so that it never lands
+outside the pump, in code that is not the saga's:
+
+- it sets `interrupting`, then looks once more whether the pump is still the one it means, and only then interrupts;
+- the pump first says that it is over (`loop = None`), then looks at `interrupting`, and if that is set, calls
+  `withdraw`. Having returned, `withdraw` promises that no interrupt is on its way any more.
+
+So either the watchdog sees that the pump is over, or the pump sees the watchdog. All pumps of a process are of one
+thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from sagabus.coordinator.core.loop import SagaLoop
+
+__all__ = ["PLACE", "WATCH", "PumpInterrupted", "Watch"]
+
+PLACE: Final = "; last seen at "
+"""In the words of an interrupt. What follows may be another line of the same spin each time."""
+
+
+class PumpInterrupted(BaseException):
+    """The saga's code computed without end. It says for how long, and where."""
+
+
+class Watch:
+    """Of one process. pumps: how many have begun. words: why the present pump was interrupted; empty if it was not."""
+
+    __slots__ = ("interrupting", "loop", "pumps", "withdraw", "words")
+
+    def __init__(self) -> None:
+        self.loop: SagaLoop | None = None
+        self.pumps = 0
+        self.interrupting = False
+        self.words = ""
+        self.withdraw: Callable[[], None] = lambda: None
+
+
+WATCH: Final = Watch()

@@ -1,0 +1,201 @@
+"""Looks on while sagas' code runs: names what does not end, and interrupts what spins in Python (rule L10).
+
+Theory of operation. One thread looks a few times a second at `core.watch`, where the loop says which pump runs. It
+measures the processor time that the pumping thread has spent since it first saw that pump: a process that was stopped,
+or that has to wait for a processor, spends none. Beyond the limit `PumpInterrupted` is raised in that thread, at the
+very place where it stands, as long as that is in the saga's own code: never half-way through logging or an import,
+which would leave a lock behind. What keeps it inside the pump is told in `core.watch`.
+
+A pump that lasts and spends no processor time is blocked in a call of C, which nothing can interrupt: it is named in
+the log and counted. So is one that computes in C; the interrupt meets it when that call returns. As long as such a call
+keeps hold of the interpreter, this thread stands still too.
+
+It must never touch a saga, and never wait for the pumping thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+from sagabus.coordinator.core.loop import SagaLoop
+from sagabus.coordinator.core.watch import PLACE, WATCH, PumpInterrupted, Watch
+
+logger = logging.getLogger(__name__)
+
+SPIN_SECONDS: Final = 3.0
+"""Of processor time in one pump. Honest sagas take milliseconds; after six seconds another process takes the shard."""
+
+BLOCK_SECONDS: Final = 3.0
+"""Of one pump, while it spends no processor time."""
+
+IDLE: Final = 10
+"""A blocked pump spends less than this part of its time. One that is short of processors still gets more."""
+
+LOOK_SECONDS: Final = 0.25
+"""Between two looks."""
+
+AIM_SECONDS: Final = 0.005
+"""Between two looks at a pump that is to be interrupted, until it stands in the saga's own code."""
+
+AIMS: Final = 200
+"""Looks after which it is interrupted wherever it stands: about two seconds more."""
+
+SPUN: Final = "saga.spun"
+BLOCKS: Final = "saga.blocks"
+
+_LOCKING: Final = ("logging", "threading", "importlib", "_frozen_importlib", "_frozen_importlib_external")
+_OURS: Final = ("sagabus.contracts", "sagabus.coordinator")
+_PUMP: Final = SagaLoop._run_dry.__code__
+
+
+class Watchdog:
+    """Of the thread in which it is entered. counts: pumps that were interrupted, and pumps that were found blocked."""
+
+    def __init__(
+        self,
+        *,
+        watch: Watch = WATCH,
+        counts: Counter[str] | None = None,
+        spin_seconds: float = SPIN_SECONDS,
+        block_seconds: float = BLOCK_SECONDS,
+    ) -> None:
+        self.counts: Counter[str] = Counter() if counts is None else counts
+        self._watch = watch
+        self._spin = spin_seconds
+        self._block = block_seconds
+        self._interrupting = threading.Lock()
+        self._end = threading.Event()
+        self._pump = 0
+        self._spent = self._lasted = 0.0
+        self._named: set[str] = set()
+        self._aims = 0
+        self._thread = 0
+        self._clock: Callable[[], float] = time.process_time
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Watch the pumps of this thread. Leaving waits for the last look; nothing is on its way then."""
+        self._thread = threading.get_ident()
+        self._clock = _processor_time(self._thread)
+        self._watch.withdraw = self._withdraw
+        self._end.clear()
+        thread = threading.Thread(target=self._run, name="sagabus-watchdog", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._end.set()
+            thread.join()
+
+    def _run(self) -> None:
+        pause = LOOK_SECONDS
+        while not self._end.wait(pause):
+            pause = self.look(pause)
+
+    def look(self, since: float) -> float:
+        """One look, `since` seconds after the last. Returns the seconds until the next."""
+        watch, pump = self._watch, self._watch.pumps
+        if watch.loop is None or pump != self._pump:
+            self._pump, self._spent, self._lasted = pump, self._clock(), 0.0
+            self._named, self._aims = set(), 0
+            return LOOK_SECONDS
+        spent = self._clock() - self._spent
+        self._lasted += since  # and not by a clock: while this process is stopped nobody is late
+        if spent >= self._spin:
+            return self._aim(pump, spent)
+        if self._lasted >= self._block and spent < self._lasted / IDLE:
+            self._name(BLOCKS, f"waits in a call for {self._lasted:.1f} s, which cannot be interrupted", self._frames())
+        return LOOK_SECONDS
+
+    def _aim(self, pump: int, spent: float) -> float:
+        frames = self._frames()
+        self._aims += 1
+        if not frames or (self._aims < AIMS and _guarded(frames)):
+            return AIM_SECONDS
+        words = (
+            f"the saga's code computed for more than {self._spin:g} s and did not come to rest{PLACE}{_place(frames)}"
+        )
+        if self._interrupt(pump, words):
+            self._name(SPUN, f"has computed for {spent:.1f} s and is interrupted", frames)
+            if spent >= 2 * self._spin:
+                self._name(BLOCKS, "does not heed it: it swallows the interrupt, or computes in a call of C", frames)
+        self._aims = 0
+        return LOOK_SECONDS
+
+    def _interrupt(self, pump: int, words: str) -> bool:
+        """Unless that pump is over. The order is the protocol of `core.watch`."""
+        watch = self._watch
+        with self._interrupting:
+            watch.interrupting = True
+            if watch.loop is None or watch.pumps != pump:
+                watch.interrupting = False
+                return False
+            watch.words = words
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(PumpInterrupted))
+            return True
+
+    def _withdraw(self) -> None:
+        """In the pumping thread: whatever was on its way has come, or never will."""
+        with self._interrupting:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), None)
+            self._watch.interrupting = False
+
+    def _name(self, word: str, what: str, frames: list[FrameType]) -> None:
+        """Once for each pump."""
+        loop = self._watch.loop
+        if word not in self._named and loop is not None:
+            self._named.add(word)
+            self.counts[word] += 1
+            logger.warning(
+                "saga %s stops all others of this process: it %s; it stands at %s", loop.name, what, _place(frames)
+            )
+
+    def _frames(self) -> list[FrameType]:
+        """Of the pump, the innermost first. Empty if that thread is not in one."""
+        frames: list[FrameType] = []
+        frame = sys._current_frames().get(self._thread)
+        while frame is not None and frame.f_code is not _PUMP:
+            frames.append(frame)
+            frame = frame.f_back
+        return [] if frame is None else frames
+
+
+def _processor_time(thread: int) -> Callable[[], float]:
+    """Seconds. Where a thread has no clock of its own (macOS) the process's stands in: others hardly compute then."""
+    if not hasattr(time, "pthread_getcpuclockid"):
+        return time.process_time
+    clock = time.pthread_getcpuclockid(thread)
+    return lambda: time.clock_gettime(clock)
+
+
+def _guarded(frames: list[FrameType]) -> bool:
+    """An interrupt here could leave a lock, or a table of ours, behind in the wrong state."""
+    return _in(frames[0], _OURS) or any(_in(frame, _LOCKING) for frame in frames)
+
+
+def _in(frame: FrameType, modules: tuple[str, ...]) -> bool:
+    name = frame.f_globals.get("__name__", "")
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
+def _place(frames: list[FrameType]) -> str:
+    """The innermost line, and the saga's own where that is another file."""
+    own = [frame for frame in frames if not _in(frame, _OURS)] or frames
+    if not own:
+        return "the loop's own code"
+    inner, outer = own[0], own[-1]
+    called = "" if outer.f_code.co_filename == inner.f_code.co_filename else f", called from {_line(outer)}"
+    return f"{_line(inner)}{called}"
+
+
+def _line(frame: FrameType) -> str:
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"

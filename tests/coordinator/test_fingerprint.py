@@ -1,0 +1,64 @@
+"""H7 in the tables: which code a saga was last decided with, over restarts with another code and back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from sagabus.coordinator import SagaContext, saga
+from sagabus.coordinator.store.migrations import migrate
+from sagabus.messaging.database import Database
+from tests.coordinator.shard_desk import ShardDesk, of_shard
+from tests.core.trade import Order, Result, charge, paid, reserve
+
+SHARD = 1
+ID = of_shard(SHARD, "S-")
+
+
+@saga("saga")
+async def first(ctx: SagaContext, order: Order) -> Result:
+    await ctx.event(paid)
+    return Result(refs=[(await ctx.call(reserve(order=order.order))).ref])
+
+
+@saga("saga")
+async def reworded(ctx: SagaContext, order: Order) -> Result:
+    await ctx.event(paid)
+    reserved = await ctx.call(reserve(order=order.order))
+    return Result(refs=[reserved.ref])
+
+
+@saga("saga")
+async def other(ctx: SagaContext, order: Order) -> Result:
+    return Result(refs=[(await ctx.call(charge(order=order.order))).ref])
+
+
+@pytest.fixture
+async def desk(database: str) -> AsyncIterator[ShardDesk]:
+    await migrate(database, "sagabus")
+    pool = Database(database)
+    yield ShardDesk(pool, (first,), SHARD)
+    await pool.stop()
+
+
+async def test_h7_the_fingerprint_of_the_last_deciding_code_is_stored_and_told(desk: ShardDesk) -> None:
+    tenure = await desk.take()
+    await desk.turn(tenure, desk.request(ID, type="start", saga="saga", input={"order": "O"}))
+    assert (await desk.saga(ID))["fingerprint"] == first.fingerprint
+
+    tenure = await desk.crash(other)
+    await desk.turn(tenure, desk.request(ID, type="event", name="payment.confirmed", data={"amount": 1}))
+    blocked = await desk.saga(ID)
+    changed = f"its code has changed ({first.fingerprint[-16:]} → {other.fingerprint[-16:]})"
+    assert (
+        blocked["attention"]
+        == f"history has nothing more, the code now makes command bank.charge (number 1); {changed}"
+    )
+    assert blocked["fingerprint"] == first.fingerprint
+
+    tenure = await desk.crash(reworded)
+    left = await desk.turn(tenure)
+    assert "stock.reserve" in {dict(message.headers)["ce_type"].decode() for message in left}
+    saga = await desk.saga(ID)
+    assert (saga["attention"], saga["fingerprint"]) == (None, reworded.fingerprint)
