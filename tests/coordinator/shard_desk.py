@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID, uuid4
 
 import asyncpg
 
 from sagabus.contracts.envelope import Message, Record
 from sagabus.coordinator.definition import SagaDefinition
 from sagabus.coordinator.shard.loading import Definitions, Loading
+from sagabus.coordinator.shard.purging import Purging
 from sagabus.coordinator.shard.side import CoordinatorSide
 from sagabus.coordinator.store.read import Reads
 from sagabus.coordinator.store.write import Store
@@ -20,11 +22,13 @@ from sagabus.messaging.database import Database
 from sagabus.messaging.dead_letter import DeadLetters
 from sagabus.messaging.outbox import unpublished
 from sagabus.messaging.partition import partition_of
+from sagabus.messaging.retention import Retention
 from sagabus.messaging.taking import Claim, take
 from sagabus.messaging.tenure import Log, Tenure
 
 PARTITIONS = 4
 REQUESTS = "sagabus.requests"
+TOPICS = (REQUESTS, *(f"sagabus.replies.{one}" for one in ("inventory", "payment", "shipping", "approvals")))
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,9 @@ class ShardDesk:
     shard: int
     now: float = 1_800_000_000.0
     ends: dict[str, int] = field(default_factory=dict)
+    topics: Sequence[str] = TOPICS
+    ids: Callable[[], UUID] = uuid4
+    retention: Retention | None = None
 
     def __post_init__(self) -> None:
         self._generations = itertools.count(1)
@@ -56,6 +63,7 @@ class ShardDesk:
         self.side = self._new_side()
 
     def _new_side(self) -> CoordinatorSide:
+        kept = self.retention
         return CoordinatorSide(
             database=self.database,
             store=Store("sagabus"),
@@ -65,15 +73,18 @@ class ShardDesk:
             closed=lambda _: None,
             sooner=lambda: None,
             clock=lambda: self.now,
+            ids=self.ids,
+            purging=None
+            if kept is None
+            else Purging(database=self.database, schema="sagabus", retention=kept, clock=lambda: self.now),
         )
 
     async def take(self, *, ids: str = "log") -> Tenure:
         """What happens at a take. ids: of all topics; other ones mean that the bus is a new one."""
         async with self.database.transaction() as connection:
             claim = Claim(cluster="cluster", generation=next(self._generations), partitions=PARTITIONS)
-            tenure = await take(connection, "sagabus", self.shard, claim)
-        topics = {REQUESTS, "sagabus.replies.inventory", "sagabus.replies.payment", "sagabus.replies.approvals"}
-        tenure.locate({topic: Log(ids, 0, self.ends.get(topic, 0)) for topic in topics})
+            tenure = await take(connection, "sagabus", self.shard, claim, token=uuid4())
+        tenure.locate({topic: Log(ids, 0, self.ends.get(topic, 0)) for topic in self.topics})
         await self.side.taken(tenure)
         return tenure
 

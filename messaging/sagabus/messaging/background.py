@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
 from sagabus.contracts.errors import SagabusError
+from sagabus.messaging.loop_time import monotonic
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Background:
 async def until_set(event: asyncio.Event, *, at: float | None) -> None:
     """Until the event is set, or the monotonic clock shows `at`."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(None if at is None else max(0.0, at - time.monotonic())):
+        async with asyncio.timeout(None if at is None else max(0.0, at - monotonic())):
             await event.wait()
 
 

@@ -7,10 +7,10 @@ its tenure (S2); the shard stays wanted, and is tried again after a pause.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID, uuid4
 
 from aiokafka import TopicPartition
 
@@ -19,6 +19,7 @@ from sagabus.contracts.errors import SagabusError
 from sagabus.messaging import outbox
 from sagabus.messaging.background import trace
 from sagabus.messaging.database import Database, DatabaseUnreachable
+from sagabus.messaging.loop_time import monotonic
 from sagabus.messaging.ports import Cluster, Side
 from sagabus.messaging.relay import Publisher
 from sagabus.messaging.taking import Claim, take
@@ -48,7 +49,7 @@ class _Wanted:
     """Monotonic seconds."""
 
     def failed(self) -> None:
-        self.next_try = time.monotonic() + min(LONGEST_PAUSE, FIRST_PAUSE * 2**self.failures)
+        self.next_try = monotonic() + min(LONGEST_PAUSE, FIRST_PAUSE * 2**self.failures)
         self.failures += 1
 
 
@@ -64,6 +65,7 @@ class Holdings:
         side: Side,
         publisher: Publisher,
         relay_ended: Callable[[Tenure], None],
+        tokens: Callable[[], UUID] = uuid4,
     ) -> None:
         self.tenures: dict[int, Tenure] = {}
         self.unreachable_since: float | None = None
@@ -74,6 +76,7 @@ class Holdings:
         self._side = side
         self._publisher = publisher
         self._relay_ended = relay_ended
+        self._tokens = tokens
         self._claim = Claim(cluster="", generation=0, partitions=0)
         self._topics: Collection[str] = ()
         self._wanted: dict[int, _Wanted] = {}
@@ -102,7 +105,7 @@ class Holdings:
 
         Raises what Kafka raises; then nothing has been taken.
         """
-        now = time.monotonic()
+        now = monotonic()
         due = [shard for shard, wanted in self._wanted.items() if shard not in self.tenures and wanted.next_try <= now]
         taken = await self._take_all(due)
         try:
@@ -167,7 +170,7 @@ class Holdings:
 
     async def _take(self, shard: int) -> Tenure:
         async with self._database.transaction() as connection:
-            tenure = await take(connection, self._schema, shard, self._claim)
+            tenure = await take(connection, self._schema, shard, self._claim, token=self._tokens())
             tenure.relay.park(await outbox.parked_sagas(connection, self._schema, shard))
             rows = await outbox.unpublished(connection, self._schema, shard, tenure.relay_position)
         tenure.relay.push(rows)
@@ -178,12 +181,13 @@ class Holdings:
         tenure.relay.start(self._publisher, on_end=lambda: self._relay_ended(tenure))
         try:
             await self._side.taken(tenure)
-        except BaseException as error:
-            log.error("shard %s: what it needs could not be loaded: %s", tenure.shard, error, exc_info=error)
+        except Exception as error:
+            log.error("shard %s: what it needs could not be loaded: %s", tenure.shard, error, exc_info=trace(error))
             await self._end(tenure)
-            if not isinstance(error, Exception):
-                raise
             return False
+        except BaseException:  # cancelled
+            await self._end(tenure)
+            raise
         self.tenures[tenure.shard] = tenure
         log.info("shard %s taken: %r", tenure.shard, tenure)
         return True
@@ -196,7 +200,7 @@ class Holdings:
             self._wanted[tenure.shard].failed()
 
     def _succeeded(self, work: Mapping[Tenure, Sequence[Record]]) -> None:
-        now = time.monotonic()
+        now = monotonic()
         for tenure, records in work.items():
             tenure.turned_at = now
             if records and tenure.shard in self._wanted:
@@ -204,5 +208,5 @@ class Holdings:
 
     def _unreachable(self, error: DatabaseUnreachable) -> None:
         if self.unreachable_since is None:
-            self.unreachable_since = time.monotonic()
+            self.unreachable_since = monotonic()
             log.warning("%s", error)

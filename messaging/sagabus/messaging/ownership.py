@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
+from uuid import UUID, uuid4
 
 from aiokafka import TopicPartition
 from sqlalchemy import MetaData
@@ -23,6 +24,7 @@ from sagabus.messaging.database import Database
 from sagabus.messaging.holdings import Holdings
 from sagabus.messaging.intake import Intake
 from sagabus.messaging.log_watch import LogWatch
+from sagabus.messaging.loop_time import monotonic
 from sagabus.messaging.membership import Membership, Subscribe
 from sagabus.messaging.outlet import Outlet
 from sagabus.messaging.ports import Cluster, Side
@@ -54,7 +56,7 @@ class Ownership:
     """The shards of one process. `start` once, `stop` once; between them it is the listener of its stream.
 
     tables: `messaging_tables(schema)`. main_topic: whose partitions number the shards (requests, or commands). clock:
-    seconds since 1970, for timers only.
+    seconds since 1970, for timers only. tokens: gives each tenure its own; no two may be alike, ever (S1).
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Ownership:
         main_topic: str,
         side: Side,
         clock: Callable[[], float] = time.time,
+        tokens: Callable[[], UUID] = uuid4,
     ) -> None:
         assert tables.schema is not None
         self._kafka = kafka
@@ -81,6 +84,7 @@ class Ownership:
             side=side,
             publisher=self._outlet,
             relay_ended=self._relay_ended,
+            tokens=tokens,
         )
         self._intake = Intake()
         self._pulse = Pulse(side, clock)
@@ -210,7 +214,7 @@ class Ownership:
                 await self._holdings.drop([self.tenures[place.partition] for place in places])
             self._pulse.wake()
         since = self._holdings.unreachable_since
-        if since is not None and time.monotonic() - since > PATIENCE:
+        if since is not None and monotonic() - since > PATIENCE:
             await self._stay_away()
 
     async def _stay_away(self) -> None:

@@ -6,11 +6,11 @@ The beat is how a lost shard is noticed (S1), how an idle one stores its relay's
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Final
 
+from sagabus.messaging.loop_time import monotonic
 from sagabus.messaging.ports import Side
 from sagabus.messaging.tenure import Tenure
 
@@ -35,8 +35,8 @@ class Pulse:
 
     async def wait(self, tenures: Collection[Tenure]) -> None:
         """Until somebody may be due."""
-        beat = min((tenure.turned_at for tenure in tenures), default=time.monotonic()) + BEAT
-        pause = beat - time.monotonic()
+        beat = min((tenure.turned_at for tenure in tenures), default=monotonic()) + BEAT
+        pause = beat - monotonic()
         timer = self._timer()
         if timer is not None:
             pause = min(pause, timer - self._clock())
@@ -47,7 +47,7 @@ class Pulse:
 
     def due(self, tenures: Collection[Tenure]) -> list[Tenure]:
         """Who is to be turned now. Timers fire only in tenures that have caught up (H4)."""
-        now = time.monotonic()
+        now = monotonic()
         beats = any(now - tenure.turned_at >= BEAT for tenure in tenures)
         timer = self._timer()
         fires = timer is not None and timer <= self._clock()

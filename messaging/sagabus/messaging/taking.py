@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
-from uuid import uuid4
+from uuid import UUID
 
 import asyncpg
 
@@ -43,14 +43,13 @@ class PartitionsChanged(SagabusError):
     """The number of partitions is not the one by which sagas were placed. The sentence says the cure."""
 
 
-async def take(connection: Connection, schema: str, shard: int, claim: Claim) -> Tenure:
-    """Take a shard within this transaction; the tenure counts from its commit.
+async def take(connection: Connection, schema: str, shard: int, claim: Claim, *, token: UUID) -> Tenure:
+    """Take a shard within this transaction; the tenure counts from its commit. token: never used before (S1).
 
     The tenure does not know its places in Kafka's logs yet: look at the logs after the commit, then `Tenure.locate`.
     Raises TakeRefused (S3) or PartitionsChanged (S11), both with nothing written.
     """
     sql = _statements(schema)
-    token = uuid4()
     if await connection.fetchrow(sql.look, shard) is None:  # ON CONFLICT would wait for whoever holds the row
         await connection.execute(sql.add, shard, token, claim.cluster, claim.generation, claim.partitions)
     row = await _locked(connection, sql, shard, claim)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
-from uuid import uuid4
+from uuid import UUID
 
 from sagabus.contracts import codec
-from sagabus.contracts.envelope import Record, pack_headers, source_of
+from sagabus.contracts.envelope import Record, microseconds, pack_headers, source_of
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.lifecycle import LifecycleType, rejection_message
 from sagabus.contracts.names import RunId, SagaId
@@ -21,12 +21,12 @@ from sagabus.contracts.requests import Request
 from sagabus.coordinator.core.decide import Saga
 from sagabus.coordinator.core.effects import IN_MEMORY, Effects
 from sagabus.coordinator.core.history import Arrival, Kind
-from sagabus.coordinator.core.objection import CANCEL_REJECTED, CLOSED, FOREIGN
+from sagabus.coordinator.core.objection import CANCEL_REJECTED, CLOSED, FOREIGN, NO_USE
 from sagabus.coordinator.definition import SagaDefinition
 from sagabus.coordinator.shard.loading import Loading
 from sagabus.coordinator.shard.memory import ShardMemory
 from sagabus.coordinator.shard.reading import Input, read
-from sagabus.coordinator.store.rows import EarlyRequest, SagaKey, SagaRow, TimerRef
+from sagabus.coordinator.store.rows import EarlyRequest, SagaKey, SagaRow, StartedId, TimerRef
 from sagabus.coordinator.store.write import Writes
 from sagabus.messaging.tenure import Tenure
 from sagabus.messaging.turn import Turn
@@ -37,35 +37,56 @@ EARLY_LIMIT: Final = 100
 EARLY_MICROSECONDS: Final = 3_600 * 1_000_000
 """How long they are kept."""
 
+APPLIED: Final = "applied"
 NO_SAGA: Final = "reply.no_saga"
+REQUEST_NO_SAGA: Final = "request.no_saga"
+PURGED: Final = "reply.purged"
 SAME_START: Final = "start.same"
 OTHER_INPUT: Final = "start.other_input"
+START_EXPIRED: Final = "start.expired"
+EARLY_KEPT: Final = "early.kept"
+EARLY_TOO_MANY: Final = "early.too_many"
+EARLY_EXPIRED: Final = "early.expired"
+_EXPIRED: Final = (
+    "this start is older than what is remembered of started ids, so it may be a copy of one that was carried out; "
+    "look for its effects, then start it under another id"
+)
 _DEAD: Final = {
     CLOSED: "the saga has ended",
+    NO_USE: "there is nothing to retry or to skip: look at the saga's steps, `sagabus show`",
     FOREIGN: "the reply came on another service's topic; only a step's own service may answer for it",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """An input on its way to its saga, with the record it came in; a timer has none."""
+    """An input on its way to its saga, with the record it came in; a timer has none. kept: it came before its saga."""
 
     memory: ShardMemory
     input: Input
     record: Record | None = None
+    kept: bool = False
 
 
 @dataclass(slots=True)
 class Deciding:
-    """Of one turn. sagas: all that the turn may need, by key and, the current one, by id."""
+    """Of one turn. ids: for new runs. by_key, by_id: all sagas that the turn may need; of an id the current one.
+
+    counts: each record of the turn once, under one of `contracts.reasons`. kept_counts: what became of requests that an
+    earlier turn, or this one, has counted as kept. started: ids whose sagas retention has removed (H2); until: for how
+    long one is remembered that is started again now, in microseconds since 1970.
+    """
 
     turn: Turn
     loading: Loading
     now: int
+    ids: Callable[[], UUID]
     by_id: dict[SagaId, Saga] = field(default_factory=dict)
     by_key: dict[SagaKey, Saga] = field(default_factory=dict)
-    started: dict[SagaId, bytes] = field(default_factory=dict)
+    started: dict[SagaId, StartedId] = field(default_factory=dict)
+    until: int = 0
     counts: Counter[str] = field(default_factory=Counter)
+    kept_counts: Counter[str] = field(default_factory=Counter)
     writes: Writes = field(default_factory=Writes)
     _touched: dict[int, tuple[Saga, ShardMemory]] = field(default_factory=dict)
     _new: set[int] = field(default_factory=set)
@@ -83,11 +104,17 @@ class Deciding:
             self._reject_start(memory.tenure, request, record, error.reason, error.message)
             return
         existing = self.by_id.get(request.saga_id)
-        before = existing.state.input_hash if existing else self.started.get(request.saga_id)
-        if before is None:
+        removed = self.started.get(request.saga_id) if existing is None else None
+        before = existing.state.input_hash if existing else removed and removed.input_hash
+        if before is None and _may_be_forgotten(memory.tenure, record):
+            self._reject_start(memory.tenure, request, record, START_EXPIRED, _EXPIRED)
+        elif before is None:
+            self.counts[APPLIED] += 1
             self._begin(memory, request, definition, digest)
-        elif before == digest:
+        elif before in (digest, _raw_hash(request)):  # the raw one: it was started while its definition was missing
             self.counts[SAME_START] += 1
+            if removed and removed.until < self.until:  # so that this copy is known again as long as it can be read
+                self.writes.started_ids.append(replace(removed, until=self.until))
         else:
             sentence = f"saga {request.saga_id} was started with another input; choose another id"
             self._reject_start(memory.tenure, request, record, OTHER_INPUT, sentence)
@@ -96,7 +123,7 @@ class Deciding:
         self, memory: ShardMemory, request: Request, definition: SagaDefinition[Any, Any] | None, digest: bytes
     ) -> None:
         state = self.loading.state(
-            request.saga_id, RunId(uuid4().hex[:12]), memory.tenure.shard, definition=request.name,
+            request.saga_id, RunId(self.ids().hex[:12]), memory.tenure.shard, definition=request.name,
             version=definition.version if definition else 0, trace=pack_headers(request.trace),
         )  # fmt: skip
         state.input_hash = digest
@@ -110,13 +137,16 @@ class Deciding:
             self._offer_early(memory, early)
 
     def _offer_early(self, memory: ShardMemory, early: EarlyRequest) -> None:
-        given = read(early, self.loading.namespace)
+        try:
+            given = read(early, self.loading.namespace)
+        except MessageInvalid as error:  # an older release took it
+            self.dead_letter(memory.tenure, early, error.reason, error.message, kept=True)
+            return
         assert isinstance(given, Input), "a start is never kept as early"
-        self.offer(Offer(memory, given, early))
+        self.offer(Offer(memory, given, early, kept=True))
 
     def _reject_start(self, tenure: Tenure, request: Request, record: Record, reason: str, message: str) -> None:
-        self.counts[reason] += 1
-        self.turn.dead_letter(tenure, record, reason=reason, message=message)
+        self.dead_letter(tenure, record, reason, message)
         self._reject(tenure, LifecycleType.START_REJECTED, request.saga_id, request.message_id, reason, message)
 
     def _reject(
@@ -128,6 +158,11 @@ class Deciding:
             body=body, time=self.now, cause=cause, shard=tenure.shard,
         ))  # fmt: skip
 
+    def dead_letter(self, tenure: Tenure, record: Record, reason: str, message: str, *, kept: bool = False) -> None:
+        """Keep it for a person. kept: it was counted as kept before."""
+        (self.kept_counts if kept else self.counts)[reason] += 1
+        self.turn.dead_letter(tenure, record, reason=reason, message=message)
+
     def offer(self, offer: Offer) -> None:
         """An input for a saga that is there, or not yet."""
         given, id, run = offer.input, offer.input.saga_id, offer.input.run
@@ -136,8 +171,15 @@ class Deciding:
             self._without_saga(offer)
             return
         reason = self._take(saga, offer.memory, given.arrival, given.cause)
-        if reason is not None:
-            self._objected(offer, reason)
+        if offer.record is None:
+            return
+        if reason in _DEAD:
+            self.dead_letter(offer.memory.tenure, offer.record, reason, _DEAD[reason], kept=offer.kept)
+            return
+        if reason == CANCEL_REJECTED:
+            self._reject_cancel(offer.memory.tenure, given, kept=offer.kept)
+            return
+        (self.kept_counts if offer.kept else self.counts)[reason or APPLIED] += 1
 
     def _take(self, saga: Saga, memory: ShardMemory, arrival: Arrival, cause: str) -> str | None:
         self.touch(saga, memory)
@@ -147,32 +189,52 @@ class Deciding:
         """Its effects are gathered at the end of the turn."""
         self._touched[id(saga)] = saga, memory
 
-    def _objected(self, offer: Offer, reason: str) -> None:
-        self.counts[reason] += 1
-        tenure, given = offer.memory.tenure, offer.input
-        if reason == CANCEL_REJECTED:
-            message = "the saga has ended, or is being undone already"
-            self._reject(tenure, LifecycleType.CANCEL_REJECTED, given.saga_id, given.cause, reason, message)
-        elif reason in _DEAD and offer.record is not None:
-            self.turn.dead_letter(tenure, offer.record, reason=reason, message=_DEAD[reason])
-
     def _without_saga(self, offer: Offer) -> None:
         kind, record = offer.input.arrival.kind, offer.record
         if record is None:
             return  # a timer of a saga that is gone
+        removed = self.started.get(offer.input.saga_id)
+        if removed is not None and offer.input.run in (None, removed.run):
+            self._after_removal(offer, record, kind)
+            return
         if kind in (Kind.EVENT, Kind.CANCEL):
             self._keep_early(offer, record)
             return
-        self.counts[NO_SAGA] += 1
+        if kind is Kind.OPERATOR:
+            message = f"no saga {offer.input.saga_id} is known here"
+            self.dead_letter(offer.memory.tenure, record, REQUEST_NO_SAGA, message)
+            return
         message = f"no saga {offer.input.saga_id} with run {offer.input.run} is known here"
-        self.turn.dead_letter(offer.memory.tenure, record, reason=NO_SAGA, message=message)
+        self.dead_letter(offer.memory.tenure, record, NO_SAGA, message)
+
+    def _after_removal(self, offer: Offer, record: Record, kind: Kind) -> None:
+        """Retention has removed this saga. No history is lost, so nobody is called (U9).
+
+        What a closed saga would have said to a copy cannot be told any more from what it would have shown to a person,
+        a step that succeeded after its undo: therefore replies are kept as dead letters.
+        """
+        tenure, given = offer.memory.tenure, offer.input
+        if kind in (Kind.EVENT, Kind.OPERATOR):
+            self.dead_letter(tenure, record, CLOSED, _DEAD[CLOSED])
+        elif kind is Kind.CANCEL:
+            self._reject_cancel(tenure, given)
+        else:
+            message = f"saga {given.saga_id} ended, and was removed by retention (SAGABUS_RETENTION_SAGAS)"
+            self.dead_letter(tenure, record, PURGED, message)
+
+    def _reject_cancel(self, tenure: Tenure, given: Input, *, kept: bool = False) -> None:
+        (self.kept_counts if kept else self.counts)[CANCEL_REJECTED] += 1
+        message = "the saga has ended, or is being undone already"
+        type = LifecycleType.CANCEL_REJECTED
+        self._reject(tenure, type, given.saga_id, given.cause, CANCEL_REJECTED, message)
 
     def _keep_early(self, offer: Offer, record: Record) -> None:
         memory, saga_id = offer.memory, offer.input.saga_id
         if len(memory.early.get(saga_id, ())) >= EARLY_LIMIT:
             message = f"{EARLY_LIMIT} requests are kept for {saga_id} already, and nobody has started it"
-            self.turn.dead_letter(memory.tenure, record, reason="early.too_many", message=message)
+            self.dead_letter(memory.tenure, record, EARLY_TOO_MANY, message)
             return
+        self.counts[EARLY_KEPT] += 1
         number = memory.last_early + 1
         early = EarlyRequest.of(record, shard=memory.tenure.shard, saga_id=saga_id, number=number, at=self.now)
         memory.know_early(early)
@@ -182,7 +244,7 @@ class Deciding:
         """Requests for an id that nobody has started in time are dead letters."""
         for early in memory.outdated_early(self.now - EARLY_MICROSECONDS):
             message = f"saga {early.saga_id} was not started within an hour"
-            self.turn.dead_letter(memory.tenure, early, reason="early.expired", message=message)
+            self.dead_letter(memory.tenure, early, EARLY_EXPIRED, message, kept=True)
             self.writes.early_removed.append(early.ref)
 
     def gather(self) -> Iterator[tuple[Saga, ShardMemory, Effects]]:
@@ -210,10 +272,20 @@ class Deciding:
                 self.writes.timers[TimerRef(shard, key.id, key.run, timer.kind, timer.number)] = due
 
 
+def _may_be_forgotten(tenure: Tenure, record: Record) -> bool:
+    """H2. An unknown start from before that may be a copy of one whose id was forgotten. 0: its time is not known."""
+    known_from = tenure.pruned_before
+    return known_from is not None and 0 < record.timestamp * 1_000 < microseconds(known_from)
+
+
 def _input_hash(definition: SagaDefinition[Any, Any] | None, request: Request) -> bytes:
     if definition is None:  # it waits on attention; its input is read when a coordinator has the definition
-        return hashlib.sha256(request.body).digest()
+        return _raw_hash(request)
     return definition.input_hash(request.body)
+
+
+def _raw_hash(request: Request) -> bytes:
+    return hashlib.sha256(request.body).digest()
 
 
 def saga_row(saga: Saga) -> SagaRow:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sagabus.contracts.commands import Addresses
@@ -19,6 +20,8 @@ from sagabus.coordinator.store.read import Reads
 from sagabus.coordinator.store.rows import SagaKey, SagaRow
 from sagabus.messaging.database import Connection
 
+logger = logging.getLogger(__name__)
+
 
 class Definitions:
     """The definitions that this coordinator has. Of a name the highest version serves new sagas."""
@@ -28,6 +31,7 @@ class Definitions:
         self._newest: dict[str, SagaDefinition[Any, Any]] = {}
         for definition in sorted(definitions, key=lambda each: each.version):
             self._all[definition.name, definition.version] = self._newest[definition.name] = definition
+            logger.debug("%r is %s", definition, definition.fingerprint)  # its source is read now, as it was imported
 
     def newest(self, name: str) -> SagaDefinition[Any, Any] | None:
         return self._newest.get(name)
@@ -39,11 +43,16 @@ class Definitions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loading:
-    """Reads sagas of any shard; `now` in microseconds since 1970."""
+    """Reads sagas of any shard; `now` in microseconds since 1970.
+
+    spun: sagas whose code would not come to rest. The code of this process is the same tomorrow, and to try it again
+    with each input that is kept for such a saga would stop all others for seconds (L10).
+    """
 
     namespace: str
     reads: Reads
     definitions: Definitions
+    spun: set[SagaKey] = field(default_factory=set)
 
     async def by_id(self, connection: Connection, ids: Sequence[SagaId], *, now: int) -> dict[SagaId, Saga]:
         """The open saga of each id, else the one that was last; ids that never were are left out."""
@@ -76,8 +85,12 @@ class Loading:
             trace=row.trace,
         )  # fmt: skip
         state.input_hash, state.attention, state.closed_at = row.input_hash, row.attention, row.closed_at
-        state.result, state.error = row.result, row.error
-        return restore(state, code, history, status=SagaStatus(row.status), now=now)
+        state.result, state.error, state.fingerprint = row.result, row.error, row.fingerprint
+        again = row.key not in self.spun
+        saga = restore(state, code, history, status=SagaStatus(row.status), now=now, again=again)
+        if saga.state.spun:
+            self.spun.add(row.key)
+        return saga
 
     def state(
         self, id: SagaId, run: RunId, shard: int, *, definition: str, version: int, trace: bytes = b""

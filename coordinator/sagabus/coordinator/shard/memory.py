@@ -12,6 +12,7 @@ from typing import Final
 from sagabus.contracts.names import SagaId
 from sagabus.coordinator.core.decide import Saga
 from sagabus.coordinator.core.effects import Effects
+from sagabus.coordinator.shard.silence import Silence
 from sagabus.coordinator.shard.timers import TimerPlace, TimerQueue
 from sagabus.coordinator.store.rows import EarlyRequest
 from sagabus.messaging.tenure import Tenure
@@ -32,6 +33,7 @@ class ShardMemory:
         self.timers = TimerQueue()
         self.blocked: Sequence[SagaId] = ()
         """Sagas that were blocked at the take; the first turn tries whether their code is back."""
+        self.silence = Silence((), taken=0)
         self._early_look = 0
         self.last_early = 0
         """The last number given to an early request; each is given once."""
@@ -40,6 +42,14 @@ class ShardMemory:
 
     def __len__(self) -> int:
         return len(self._sagas)
+
+    def everybody(self) -> list[SagaId]:
+        """All sagas that were open at the take. For its first turn, when none is in memory yet."""
+        return self.silence.everybody()
+
+    def unheard(self, now: int) -> list[SagaId]:
+        """Some open sagas that nobody has loaded since the take; each is named once."""
+        return self.silence.portion(self._sagas, now)
 
     def saga(self, saga_id: SagaId) -> Saga | None:
         return self._sagas.get(saga_id)

@@ -12,6 +12,9 @@ from sagabus.contracts.replies import ReplyKind, read_reply
 from sagabus.contracts.requests import Request, RequestType, read_request
 from sagabus.coordinator.core.history import Arrival, Kind
 
+MOST_STEPS: Final = 1_000_000
+"""Far beyond what a history holds; a blocked saga keeps requests without looking into them."""
+
 _DO, _UNDO, _SETTLE = CommandKind.DO, CommandKind.UNDO, CommandKind.SETTLE
 
 _ANSWERS: Final = {
@@ -52,9 +55,23 @@ def _request(record: Record) -> Request | Input:
         arrival = Arrival(Kind.EVENT, name=request.name, ref=request.dedupe, payload=request.body)
     elif request.type is RequestType.CANCEL:
         arrival = Arrival(Kind.CANCEL, ref=request.message_id, payload=request.reason.encode())
+    elif request.type in (RequestType.RETRY, RequestType.SKIP):
+        step = _step(request)
+        arrival = Arrival(Kind.OPERATOR, step, name=request.type.value, ref=request.message_id, payload=request.body)
     else:
         raise MessageInvalid("request.unsupported", f"requests of type {request.type.value!r} are not carried out yet")
     return Input(request.saga_id, None, arrival, request.message_id)
+
+
+def _step(request: Request) -> int:
+    """An operator's verb names the step, and says why."""
+    for field, value in (("step", request.step), ("reason", request.reason)):
+        if not value:
+            raise MessageInvalid("request.incomplete", f"a request of type {request.type.value!r} needs {field!r}")
+    assert request.step is not None
+    if not 0 < request.step <= MOST_STEPS:
+        raise MessageInvalid("request.incomplete", f"step {request.step} is no step: give 1 to {MOST_STEPS}")
+    return request.step
 
 
 def _reply(record: Record, service: str) -> Input:

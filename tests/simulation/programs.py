@@ -1,0 +1,126 @@
+"""The production code of both sides, put together on simulated parts as `service` and `running` do it on real ones."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from sagabus.contracts import names
+from sagabus.coordinator.shard.loading import Definitions, Loading
+from sagabus.coordinator.shard.side import CoordinatorSide
+from sagabus.coordinator.store.read import Reads
+from sagabus.coordinator.store.tables import coordinator_tables
+from sagabus.coordinator.store.write import Store
+from sagabus.messaging.dead_letter import DeadLetters
+from sagabus.messaging.ownership import Ownership
+from sagabus.messaging.subscription import SubscriptionListener
+from sagabus.participants.carry_out import CarryOut
+from sagabus.participants.participant import Participant
+from sagabus.participants.session import Sessions, Transaction
+from sagabus.participants.tables import participant_tables
+from tests.simulation.bus import Cluster, Stream
+from tests.simulation.postgres import SimulatedConnection, SimulatedDatabase
+from tests.simulation.process import SimulatedProcess
+from tests.simulation.workload import Ground, SimulatedSession, journey
+from tests.simulation.world import NAMESPACE, World
+
+
+class CoordinatorProgram:
+    """One life of a coordinator."""
+
+    def __init__(self, world: World, process: SimulatedProcess) -> None:
+        database = SimulatedDatabase(world.server, process, world.statements)
+        loading = Loading(namespace=NAMESPACE, reads=Reads(NAMESPACE), definitions=Definitions([journey]))
+        self.side = CoordinatorSide(
+            database=database,
+            store=Store(NAMESPACE),
+            loading=loading,
+            dead_letters=DeadLetters(topic=names.dead_letters_topic(NAMESPACE), by=names.OWN_SERVICE),
+            partitions=world.bus.partitions,
+            closed=lambda _: None,
+            sooner=lambda: self.ownership.wake(),  # noqa: PLW0108    # made below
+            clock=process.clock,
+            ids=world.uuid,
+        )
+
+        def subscribe(*, listener: SubscriptionListener) -> Stream:
+            pattern = names.coordinator_pattern(NAMESPACE).removeprefix("^").removesuffix("$")
+            return Stream(process, world.bus, group=NAMESPACE, pattern=pattern, listener=listener)
+
+        self.ownership = Ownership(
+            kafka=Cluster(process, world.bus), database=database, tables=coordinator_tables(NAMESPACE),
+            subscribe=subscribe, main_topic=names.requests_topic(NAMESPACE), side=self.side, clock=process.clock,
+            tokens=world.uuid,
+        )  # fmt: skip
+
+    async def start(self) -> None:
+        await self.ownership.start()
+
+    async def stop(self) -> None:
+        await self.ownership.stop()
+
+    def bury(self) -> None:
+        for tenure in list(self.side._memories):
+            with suppress(Exception):
+                self.side.lost(tenure)
+
+
+class ParticipantProgram:
+    """One life of a participant."""
+
+    def __init__(
+        self, world: World, process: SimulatedProcess, participant: Participant[Ground], ground: Ground
+    ) -> None:
+        name = participant.service.name
+        database = SimulatedDatabase(world.server, process, world.statements)
+        self.side = CarryOut(
+            service=name, namespace=NAMESPACE, handlers=participant.handlers, sessions=SimulatedSessions(database),
+            resources=ground, clock=process.clock, retention=world.retention(name),
+        )  # fmt: skip
+        commands = names.commands_topic(name)
+
+        def subscribe(*, listener: SubscriptionListener) -> Stream:
+            return Stream(process, world.bus, group=names.service_schema(name), pattern=commands, listener=listener)
+
+        self.ownership = Ownership(
+            kafka=Cluster(process, world.bus), database=database, tables=participant_tables(name),
+            subscribe=subscribe, main_topic=commands, side=self.side, clock=process.clock, tokens=world.uuid,
+        )  # fmt: skip
+        self.side.externals.wake = self.ownership.wake
+
+    async def start(self) -> None:
+        await self.ownership.start()
+
+    async def stop(self) -> None:
+        await self.side.externals.drain(2.0)
+        await self.ownership.stop()
+        await self.side.externals.stop()
+
+    def bury(self) -> None:
+        """Its jobs are tasks of its loop."""
+
+
+class SimulatedSessions(Sessions):
+    """Over the simulated server."""
+
+    def __init__(self, database: SimulatedDatabase) -> None:
+        self._database = database
+
+    @property
+    def database(self) -> Any:
+        return self._database
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        async with self._database.transaction() as connection:
+            made: Any = connection
+            yield Transaction(made, connection)
+
+    def shared(self, connection: AsyncConnection) -> AsyncSession:
+        given: Any = connection
+        assert isinstance(given, SimulatedConnection)
+        session: Any = SimulatedSession(given)
+        return session  # type: ignore[no-any-return]

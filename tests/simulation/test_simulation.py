@@ -1,0 +1,92 @@
+"""The simulation as a test: many runs without a violation, and runs with bugs put in on purpose that must show them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.__main__ import infected_run
+from tests.simulation.mutants import ALL, OWN, QUICK, RULES, Mutant, MutantGone, infected
+from tests.simulation.plan import KINDS, Fault, Order, Schedule, schedule
+from tests.simulation.simulation import everywhere, shrunk, simulate
+from tests.simulation.workload import Leg
+
+SEEDS = int(os.environ.get("SAGABUS_TEST_SEEDS", "1000"))
+ROOT = Path(__file__).parents[2]
+
+
+def test_no_run_breaks_the_promise() -> None:
+    """And the runs are worth it: sagas ended in every way, every kind of fault was injected."""
+    runs = list(chain.from_iterable(everywhere(0, SEEDS)))
+    bad = {run.seed: run.violations for run in runs if run.violations}
+    assert not bad, f"see `python -m tests.simulation --seed {min(bad)}`: {bad}"
+    assert len(runs) == SEEDS
+    assert {"completed", "compensated", "cancelled"} <= {status for run in runs for status in run.statuses}
+    assert {kind for run in runs for kind in run.injected} == set(KINDS)
+
+
+def test_the_same_seed_gives_the_same_run_in_any_process() -> None:
+    program = (
+        "from tests.simulation.simulation import simulate\nfrom tests.simulation.plan import schedule\n"
+        "print(*(simulate(schedule(seed)).digest for seed in range(8)))"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": hashing},
+            capture_output=True, text=True, check=True, timeout=120,
+        ).stdout
+        for hashing in ("1", "2")
+    ]  # fmt: skip
+    assert said[0] == said[1]
+    assert len(set(said[0].split())) == 8
+
+
+@pytest.mark.parametrize("rule", QUICK)
+def test_a_broken_rule_is_found(rule: str) -> None:
+    mutant = next(each for each in RULES if each.rule == rule)
+    runs = (infected_run(mutant, seed) for seed in range(200))
+    assert any(run.violations for run in runs), f"{mutant.name}: not found in 200 runs"
+
+
+def test_all_that_mutants_replace_is_there() -> None:
+    for mutant in ALL:
+        with infected(mutant):
+            pass
+    assert len(OWN) >= 10
+    assert {each.rule for each in RULES} >= {
+        "P1", "P2", "P3", "P5", "P6", "S1", "S2", "S3", "S5", "S6", "S13", "U1", "U2", "U3", "U4", "U9",
+    }  # fmt: skip
+
+
+def test_a_mutant_whose_function_is_gone_fails_loudly() -> None:
+    gone = Mutant("gone", "", {"sagabus.messaging.fence:no_such_function": lambda original: original})
+    with pytest.raises(MutantGone, match="no_such_function"), infected(gone):
+        pass
+
+
+def test_what_is_found_is_made_as_short_as_it_can_be() -> None:
+    mutant = next(each for each in RULES if each.rule == "U4")
+    run = next(run for seed in range(200) if (run := infected_run(mutant, seed)).violations)
+    with infected(mutant):
+        short = shrunk(run)
+    assert short.violations
+    assert short.schedule.size < run.schedule.size
+    assert len(short.schedule.orders) == 1
+
+
+def test_a_run_without_faults_ends_as_it_is_ordered() -> None:
+    legs = [Leg(service="alpha", mood="fine"), Leg(service="beta", mood="refused")]
+    orders = (
+        Order(at=0.0, id="ORD-0", program="line", legs=legs),
+        Order(at=0.1, id="ORD-1", program="line", legs=legs[:1]),
+    )
+    run = simulate(Schedule(1, orders, (Fault(at=1.0, kind="rebalance", target="alpha"),)))
+    assert not run.violations
+    assert run.statuses == ("compensated", "completed")
+    assert run.injected == ("rebalance",)
+    assert schedule(1).size > 0
