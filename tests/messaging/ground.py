@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 import asyncpg
 from sqlalchemy import MetaData
@@ -107,7 +108,7 @@ class Shards:
 
     async def take(self, shard: int = 0, claim: Claim = FIRST, logs: Mapping[str, Log] = LOGS) -> Tenure:
         async with self.database.transaction() as connection:
-            tenure = await take(connection, self.schema, shard, claim)
+            tenure = await take(connection, self.schema, shard, claim, token=uuid4())
         tenure.locate(logs)
         return tenure
 

@@ -38,7 +38,7 @@ class Observer:
 async def reading(cluster: Kafka, *places: TopicPartition) -> AsyncIterator[ShardConsumer]:
     """A consumer without a group, with these partitions held."""
     connection = cluster.connection.aiokafka
-    consumer = ShardConsumer(observer=Observer(), group=None, instance=None, by_pattern=False, **connection)
+    consumer = ShardConsumer(observer=Observer(), group=None, instance=None, **connection)
     await consumer.start()
     await asyncio.sleep(0)  # aiokafka 0.14 cannot be stopped in the step in which it was started
     try:

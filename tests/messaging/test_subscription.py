@@ -380,6 +380,23 @@ async def test_broker_that_restarts_loses_nothing(own_broker: KafkaBroker, names
         await until(lambda: set(listener.read) == set(range(20)))
 
 
+async def test_s6_topic_that_was_gone_at_the_join_is_read_soon_after_it_is_made(
+    own_broker: KafkaBroker, namespace: str
+) -> None:
+    """An empty bus has taken the place of the old one, and is set up under its members."""
+    cluster = real_kafka(own_broker.address)
+    await made(cluster, namespace, partitions=2)
+    listener = Listener()
+    async with running(Subscription(cluster, group=namespace, topics=[namespace], listener=listener)):
+        await listener.owns(0, 1)
+        await asyncio.to_thread(own_broker.wipe)
+        await listener.owns()
+        await made(cluster, namespace, partitions=2)
+        await until(lambda: listener.shards == {0, 1}, within=30, what="the topic's partitions are owned")
+        await publish(cluster, message(namespace, 1))
+        await listener.has(1)
+
+
 async def test_consumer_that_breaks_is_replaced(real: Kafka, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """aiokafka's coordinator dies of an error that it does not foresee, and then nothing is read ever again."""
     await made(real, namespace, partitions=2)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import asyncpg
 from pydantic import BaseModel
@@ -23,6 +24,7 @@ from sagabus.contracts.replies import Failure, ReplyHead, ReplyKind, read_failur
 from sagabus.messaging.database import Database
 from sagabus.messaging.database_url import sqlalchemy_url
 from sagabus.messaging.outbox import unpublished
+from sagabus.messaging.retention import Retention
 from sagabus.messaging.taking import Claim, take
 from sagabus.messaging.tenure import Log, Tenure
 from sagabus.participants import ActivityContext, Refused
@@ -157,6 +159,7 @@ class Desk:
     handlers: dict[str, Handler] = field(default_factory=dict)
     logs: dict[int, int] = field(default_factory=dict)
     now: float = 1_800_000_000.0
+    retention: Retention | None = None
 
     def __post_init__(self) -> None:
         self.sessions = Sessions(async_sessionmaker(self.engine))
@@ -168,7 +171,7 @@ class Desk:
     def new_side(self) -> CarryOut:
         return CarryOut(
             service="shop", namespace="sagabus", handlers=self.handlers, sessions=self.sessions,
-            resources="resources", clock=lambda: self.now,
+            resources="resources", clock=lambda: self.now, retention=self.retention,
         )  # fmt: skip
 
     def handles(self, activity: Any, *, transaction: bool = True) -> Callable[[F], F]:
@@ -184,7 +187,7 @@ class Desk:
         """What Ownership does at a take. The log of the shard is counted here."""
         async with self.database.transaction() as connection:
             claim = Claim(cluster="cluster", generation=next(self._generations), partitions=12)
-            tenure = await take(connection, "sagabus_shop", shard, claim)
+            tenure = await take(connection, "sagabus_shop", shard, claim, token=uuid4())
         tenure.locate({"shop.commands": Log("log", 0, self.logs.get(shard, 0))})
         await self.side.taken(tenure)
         return tenure

@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
 from sagabus.contracts.envelope import Headers, moment, unpack_headers
 from sagabus.contracts.replies import ReplyKind
@@ -321,6 +322,20 @@ async def test_s1_a_shard_that_is_lost_under_a_handler_loses_its_effects(desk: D
     with pytest.raises(Fenced):
         await desk.turn(old, *batch("A", "B"))
     assert (await desk.effects(), await desk.inbox()) == ([], [])
+
+
+async def test_s4_a_turn_neither_waits_nor_stands_still_without_end(desk: Desk) -> None:
+    """Else a process that is stopped with a row of the handlers' keeps another one from hearing that it is the heir."""
+    limits: list[object] = []
+
+    @desk.handles(take_item)
+    async def handler(command: Take, ctx: ActivityContext) -> Taken:
+        names = ("lock_timeout", "idle_in_transaction_session_timeout")
+        limits.extend([await ctx.session.scalar(text(f"SHOW {name}")) for name in names])
+        return Taken(item=command.item, left=0)
+
+    await desk.turn(await desk.take(), *batch("A"))
+    assert limits == ["5s", "1min"]
 
 
 async def test_an_idle_turn_beats(desk: Desk) -> None:

@@ -289,6 +289,22 @@ async def test_what_it_stores_is_committed_by_itself(desk: Desk) -> None:
     assert (reply.code, await desk.effects()) == ("no", ["kept"])
 
 
+async def test_s4_a_stopped_process_keeps_its_command_for_a_minute_at_most(desk: Desk) -> None:
+    """Its transaction holds the inbox row, which the next owner's handler wants."""
+    limits = []
+
+    @desk.handles(charge, transaction=False)
+    async def handler(command: Take, ctx: ExternalContext[Any]) -> Taken:
+        async with ctx.transaction() as session:
+            limits.append(await session.scalar(text("SHOW idle_in_transaction_session_timeout")))
+        return Taken(item=command.item, left=0)
+
+    tenure = await desk.take()
+    await desk.turn(tenure, command())
+    await ended(desk, tenure)
+    assert limits == ["1min"]
+
+
 async def test_p4_what_was_taken_from_this_process_it_cannot_store(desk: Desk, gateway: Gateway) -> None:
     """A process that was stopped and wakes up: its shard has another owner, and the step was settled there."""
     old = await desk.take()
@@ -330,6 +346,31 @@ async def test_p3_a_database_that_fails_it_is_no_reply(desk: Desk, monkeypatch: 
     [reply] = await ended(desk, tenure)
     assert (reply.kind, calls) == (ReplyKind.COMPLETED, ["A:r1:1", "A:r1:1"])
     assert await desk.effects() == ["A"]
+
+
+async def test_p3_a_connection_that_was_cut_in_its_pool_is_no_reply(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncpg calls that an error of the interface, like a parameter of the wrong type."""
+    monkeypatch.setattr(external_module, "FIRST_PAUSE", 0.01)
+    calls: list[str] = []
+
+    @desk.handles(charge, transaction=False)
+    async def handler(command: Take, ctx: ExternalContext[Any]) -> Taken:
+        calls.append(ctx.saga_id)
+        async with ctx.transaction() as session:
+            if len(calls) == 1:
+                connection = await session.connection()
+                driver = (await connection.get_raw_connection()).driver_connection
+                assert driver is not None
+                await driver.close()
+            await session.execute(text("SELECT 1"))
+        return Taken(item=command.item, left=0)
+
+    tenure = await desk.take()
+    await desk.turn(tenure, command())
+    [reply] = await ended(desk, tenure)
+    assert (reply.kind, calls) == (ReplyKind.COMPLETED, ["A", "A"])
 
 
 async def test_p3_a_constraint_violation_is_an_answer(desk: Desk) -> None:

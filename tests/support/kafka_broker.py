@@ -77,6 +77,26 @@ class KafkaBroker:
         shutil.rmtree(self._data)
         self.start()
 
+    @property
+    def kept(self) -> Path:
+        """Where the present log is put away."""
+        return self.folder / f"data-of-{self.cluster_id}"
+
+    def replace(self) -> Path:
+        """As `wipe`, but what was there is kept: returns the old log's folder, for `reopen`."""
+        self.kill()
+        kept = self._data.rename(self.kept)
+        self.start()
+        return kept
+
+    def reopen(self, kept: Path) -> None:
+        """Killed, and started on a log that `replace` had put away, at the same address; the present one is kept."""
+        self.kill()
+        self._data.rename(self.kept)
+        kept.rename(self._data)
+        self.cluster_id = kept.name.removeprefix("data-of-")
+        self.start()
+
     def create_topics(self, *names: str, partitions: int = 1, **config: str) -> None:
         """Make topics, and return when they can be used."""
         topics = [NewTopic(name, num_partitions=partitions, replication_factor=1, config=config) for name in names]

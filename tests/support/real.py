@@ -23,8 +23,8 @@ from tests.support.postgres import PostgresServer
 REAL = {"kafka_installation", "kafka_broker", "kafka", "postgres", "database"}
 """The fixtures that make a test `real`."""
 
-missing: dict[str, str] = {}
-"""What this run had to leave out: part to reason."""
+LEFT_OUT = "Skipped: no "
+"""How the reason begins where a part is missing."""
 
 
 @pytest.fixture(scope="session")
@@ -94,14 +94,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The last word: what was left out, and the cure."""
+    skipped = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", ())]
+    missing = sorted({reason.removeprefix("Skipped: ") for reason in skipped if reason.startswith(LEFT_OUT)})
     if missing:
         terminalreporter.section("left out", sep="!", red=True, bold=True)
-    for part, reason in missing.items():
-        terminalreporter.write_line(f"no {part}: {reason}", red=True)
+    for reason in missing:
+        terminalreporter.write_line(reason, red=True)
 
 
 def _leave_out(part: str, reason: str) -> NoReturn:
-    missing[part] = reason
     if os.environ.get("SAGABUS_TEST_REQUIRE_REAL") == "1":
         pytest.fail(f"SAGABUS_TEST_REQUIRE_REAL is set, and there is no {part}: {reason}")
     pytest.skip(f"no {part}: {reason}")

@@ -6,13 +6,14 @@ Ledgers are judged by their own rows and their own order; topics by what an inde
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
 import asyncpg
 from confluent_kafka import Consumer, Message, TopicPartition
 
+from tests.support.conditions import blocking_until
 from tests.system.orders import Fate, Order
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -81,8 +82,18 @@ class Told:
 
 def read_all(kafka: str, topics: Iterable[str]) -> Told:
     """Everything from the first record to the end as of now."""
-    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "account", "enable.auto.commit": False})
     told, seen = Told(), set[str]()
+    for headers, value in records_of(kafka, topics):
+        told.copies += headers["ce_id"] in seen
+        if headers["ce_id"] not in seen:
+            seen.add(headers["ce_id"])
+            told.records.append((headers, value))
+    return told
+
+
+def records_of(kafka: str, topics: Iterable[str]) -> Iterator[tuple[dict[str, str], bytes]]:
+    """Headers and value of every record from the first to the end as of now, copies too."""
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "account", "enable.auto.commit": False})
     try:
         ends = _ends(consumer, topics)
         consumer.assign([TopicPartition(topic, partition, 0) for topic, partition in ends])
@@ -95,13 +106,9 @@ def read_all(kafka: str, topics: Iterable[str]) -> Told:
             if (message.offset() or 0) + 1 >= ends[place]:
                 left.discard(place)
             headers = {str(name): bytes(value or b"").decode() for name, value in _headers(message)}
-            told.copies += headers["ce_id"] in seen
-            if headers["ce_id"] not in seen:
-                seen.add(headers["ce_id"])
-                told.records.append((headers, message.value() or b""))
+            yield headers, message.value() or b""
     finally:
         consumer.close()
-    return told
 
 
 def _headers(message: Message) -> list[tuple[str, bytes | None]]:
@@ -112,8 +119,16 @@ def _ends(consumer: Consumer, topics: Iterable[str]) -> dict[tuple[str, int], in
     ends = {}
     for topic in topics:
         for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
-            ends[topic, partition] = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]
+            ends[topic, partition] = _end(consumer, TopicPartition(topic, partition))
     return ends
+
+
+def _end(consumer: Consumer, place: TopicPartition) -> int:
+    """Of one partition. A broker that has just been started may not lead it yet."""
+    low_and_high = blocking_until(
+        lambda: consumer.get_watermark_offsets(place, timeout=10), what=f"{place.topic} {place.partition} can be read"
+    )
+    return int(low_and_high[1])
 
 
 def check_sequences(told: Told, sagas: Iterable[str]) -> None:

@@ -17,7 +17,7 @@ SAGAS = ("sagabus.shop.order_processing", "sagabus.shop.expense_approval")
 PARTICIPANTS = ("sagabus.shop.inventory", "sagabus.shop.payment", "sagabus.shop.shipping", "sagabus.shop.approvals")
 SERVICES = ("inventory", "payment", "shipping", "approvals")
 
-START = 60.0
+START = 120.0
 """Seconds of patience for a service to be ready; it takes about two."""
 
 
@@ -30,6 +30,7 @@ class Deployment:
         kafka: str,
         database: str,
         folder: Path,
+        sagas: Sequence[str] = SAGAS,
         participants: Sequence[str] = PARTICIPANTS,
         services: Sequence[str] = SERVICES,
         settings: Mapping[str, str] | None = None,
@@ -37,6 +38,7 @@ class Deployment:
         self.kafka = kafka
         self.database = database
         self.folder = folder
+        self.sagas = tuple(sagas)
         self.participants = tuple(participants)
         self.services = tuple(services)
         self.settings = {
@@ -46,7 +48,7 @@ class Deployment:
         self.children: list[Child] = []
 
     async def __aenter__(self) -> Self:
-        await self.run("topics", *SAGAS, *self.participants)
+        await self.make_topics()
         await self.run("migrate", *self.participants, "--tables")
         return self
 
@@ -58,6 +60,10 @@ class Deployment:
                 (self.folder / f"{child.name}.report").write_text(child.report())
             child.kill()
 
+    async def make_topics(self) -> None:
+        """Those that are missing."""
+        await self.run("topics", *self.sagas, *self.participants)
+
     async def run(self, *arguments: str) -> str:
         """A command that ends by itself, successfully."""
         child = self._child(f"{arguments[0]}-{len(self.children)}", *arguments)
@@ -67,7 +73,7 @@ class Deployment:
 
     async def coordinator(self, name: str = "coordinator", *, instance: str = "") -> Child:
         """A coordinator that has joined; its shards come a moment later."""
-        child = self._child(name, "coordinator", *SAGAS, instance=instance)
+        child = self._child(name, "coordinator", *self.sagas, instance=instance)
         await child.says("the coordinator of", within=START)
         return child
 

@@ -53,6 +53,44 @@ class Order:
         }  # fmt: skip
 
 
+class Answer(StrEnum):
+    """What an expense hears, and so how it ends."""
+
+    CANCEL = "cancel"
+    PROMPT = "prompt"
+    LATE = "late"
+
+
+@dataclass(frozen=True)
+class Approval:
+    """An expense of `tests.system.impatient_sagas`. One that is answered late goes to the manager first."""
+
+    number: int
+    answer: Answer
+
+    @property
+    def id(self) -> str:
+        return f"EXP-{self.number}"
+
+    @property
+    def approved(self) -> bool:
+        return self.number % 2 == 0
+
+    @property
+    def request(self) -> dict[str, Any]:
+        approver = "Hasty" if self.answer is Answer.LATE else "Ann"
+        expense = {"expense_id": self.id, "approver": approver, "manager": "Bo"}
+        return {"type": "start", "saga": "expense_approval", "input": expense}
+
+    @property
+    def reply(self) -> dict[str, Any]:
+        """With an id of its own: sent twice, it is one."""
+        if self.answer is Answer.CANCEL:
+            return {"type": "cancel", "reason": "no longer needed", "event_id": f"{self.id}-answer"}
+        data = {"approved": self.approved, "by": "Ann"}
+        return {"type": "event", "name": "approvals.decided", "data": data, "event_id": f"{self.id}-answer"}
+
+
 def some_orders(count: int, *, first: int = 1) -> list[Order]:
     """Seven of ten complete; one of ten is refused at each of the three steps."""
     fates = [Fate.COMPLETED] * 7 + [Fate.OUT_OF_STOCK, Fate.CARD_DECLINED, Fate.NOT_SERVED]

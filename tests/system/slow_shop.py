@@ -1,4 +1,4 @@
-"""The shop's cashier and courier as services that take their time: 20 to 200 ms, seeded by the command's id.
+"""The shop's cashier and courier as services that take their time: 50 to 750 ms, seeded by the command's id.
 
 Their effects lie outside the transaction of their replies, so a killed one runs again with the same idempotency key,
 and must find out by it what it has done already.
@@ -30,7 +30,7 @@ from sagabus.shop.contracts import (
     shipping,
 )
 
-SHORTEST, SPREAD = 20, 180
+SHORTEST, SPREAD = 50, 700
 """Milliseconds."""
 
 slow_payment = Participant(payment, tables=cashier.Base.metadata)

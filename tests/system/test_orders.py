@@ -18,7 +18,7 @@ STOCK = 1_000_000
 
 
 @pytest.mark.slow
-async def test_every_order_ends_and_the_ledgers_balance(
+async def test_s12_every_order_ends_and_the_ledgers_balance_whoever_hashed_the_key(
     kafka_installation: KafkaInstallation, database: str, tmp_path: Path
 ) -> None:
     orders = some_orders(1_000)
@@ -39,11 +39,22 @@ async def test_every_order_ends_and_the_ledgers_balance(
             await accounts.check_ledgers(connection, orders)
             await accounts.check_stock(connection, STOCK)
             await check_approvals(connection, approvals)
+            check_forwarded(broker.address, at_least=len(approvals))
             told = accounts.read_all(broker.address, ["sagabus.events", *accounts.EVENT_TOPICS])
             accounts.check_sequences(told, [*(order.id for order in orders), *approvals])
             accounts.check_domain_events(told, orders)
             assert not accounts.read_all(broker.address, ["sagabus.dead-letters"]).records
             await connection.close()
+
+
+def check_forwarded(kafka: str, *, at_least: int) -> None:
+    """S12. What librdkafka's CRC32 had put elsewhere came to its saga's partition, each record once."""
+    found = [
+        headers["ce_forwarded"]
+        for headers, _ in accounts.records_of(kafka, ["sagabus.requests"])
+        if "ce_forwarded" in headers
+    ]
+    assert len(found) == len(set(found)) >= at_least
 
 
 def start(id: str) -> dict[str, Any]:

@@ -44,9 +44,9 @@ GROUP: Final = {
     "max_poll_interval_ms": 60_000,
 }
 
-METADATA_AGE_MS: Final = 60_000
-METADATA_AGE_WITH_PATTERN_MS: Final = 2_000
-"""At most so much later is a topic read from that is new to the pattern."""
+METADATA_AGE_MS: Final = 2_000
+"""At most so much later is a topic read from that is new to the pattern, or that is there again after it was gone: a
+member that joined while its topic was missing has no partitions until then."""
 
 FETCH_WAIT_MS: Final = 500
 FETCH_WAIT_BY_HAND_MS: Final = 10
@@ -69,9 +69,7 @@ class Observer(Protocol):
 class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has no types
     """Without a group, partitions are assigned by hand: `subscribe`, which FastStream calls, does nothing then."""
 
-    def __init__(
-        self, *, observer: Observer, group: str | None, instance: str | None, by_pattern: bool, **connection: Any
-    ) -> None:
+    def __init__(self, *, observer: Observer, group: str | None, instance: str | None, **connection: Any) -> None:
         """`connection`: `KafkaConnection.aiokafka`. Not started, and subscribed to nothing yet."""
         super().__init__(
             **connection,
@@ -82,7 +80,7 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",  # what an outside application took back was never said
-            metadata_max_age_ms=METADATA_AGE_WITH_PATTERN_MS if by_pattern else METADATA_AGE_MS,
+            metadata_max_age_ms=METADATA_AGE_MS,
             fetch_max_wait_ms=FETCH_WAIT_MS if group else FETCH_WAIT_BY_HAND_MS,
         )
         self._observer = observer

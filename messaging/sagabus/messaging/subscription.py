@@ -221,7 +221,6 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
             observer=self,
             group=None if self._kafka.embedded else self._group,
             instance=self._instance,
-            by_pattern=self._choice.pattern is not None,
             **self._kafka.connection.aiokafka,
         )
         return self._consumer

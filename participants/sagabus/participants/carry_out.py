@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +22,7 @@ from sagabus.contracts.envelope import Record, moment, source_of
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.names import dead_letters_topic, service_schema
 from sagabus.messaging.dead_letter import DeadLetters
+from sagabus.messaging.retention import Pruning, Retention
 from sagabus.messaging.tenure import Tenure
 from sagabus.messaging.turn import Turn
 from sagabus.participants.context import Claim
@@ -30,6 +32,7 @@ from sagabus.participants.handling import Disturbed, Handling
 from sagabus.participants.inbox import Inbox
 from sagabus.participants.outcome import Outcome
 from sagabus.participants.page import Page
+from sagabus.participants.pruning import InboxPruning
 from sagabus.participants.received import Command, KeptRecord, Received, command, received
 from sagabus.participants.session import Sessions, Transaction
 from sagabus.participants.trouble import DatabaseTrouble
@@ -62,7 +65,10 @@ class _Attempt:
 
 
 class CarryOut:
-    """A `Side`. resources: what handlers get as `ctx.resources`. clock: seconds since 1970."""
+    """A `Side`. resources: what handlers get as `ctx.resources`. clock: seconds since 1970.
+
+    retention: what is removed after turns; None: nothing is.
+    """
 
     def __init__(
         self,
@@ -74,8 +80,11 @@ class CarryOut:
         resources: Any = None,
         clock: Callable[[], float] = time.time,
         watcher: Watcher | None = None,
+        retention: Retention | None = None,
     ) -> None:
         self.externals = Externals(resources=resources, claim=self._claim, clock=clock)
+        self.counts: Counter[str] = Counter()
+        """What became of each record since this process began, by reason (`contracts.reasons`); after the commit."""
         self._schema = service_schema(service)
         self._inbox = Inbox(self._schema)
         self._dead_letters = DeadLetters(topic=dead_letters_topic(namespace), by=service)
@@ -88,6 +97,11 @@ class CarryOut:
         self._orphans: dict[Tenure, dict[Key, Command]] = {}
         self._failing = False
         self._handling: Handling | None = None
+        self._pruning: Pruning | None = None
+        if retention is not None:
+            self._pruning = InboxPruning(
+                schema=self._schema, inbox=self._inbox, sessions=sessions, retention=retention, clock=clock
+            ).pruning
 
     async def taken(self, tenure: Tenure) -> None:
         """Run once more what an owner before us had begun outside of a transaction (P1)."""
@@ -109,8 +123,12 @@ class CarryOut:
                 await self._together(work, commands)
         finally:
             watch.cancel()
+        if self._pruning is not None:
+            await self._pruning.after(work)
 
     def lost(self, tenure: Tenure) -> None:
+        if self._pruning is not None:
+            self._pruning.forget(tenure)
         self.externals.lost(tenure)
         self._orphans.pop(tenure, None)
 
@@ -158,6 +176,8 @@ class CarryOut:
         jobs = self.externals.ended(attempt.work)
         page = None
         async with self._sessions.transaction() as transaction:
+            if turn.may_release:
+                await turn.release(transaction.driver)
             if attempt.commands or jobs:
                 page = await self._written(transaction, attempt, turn, jobs)
             await turn.write(transaction.driver)
@@ -183,6 +203,7 @@ class CarryOut:
 
     def _after(self, page: Page) -> int:
         page.committed()
+        self.counts.update(page.counts)
         if self._watcher is not None:
             for one, outcome in page.outcomes:
                 self._watcher(one, outcome)

@@ -6,6 +6,7 @@ A page is used once. If its transaction is rolled back it is thrown away, and no
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import assert_never
 
@@ -47,6 +48,8 @@ class Page:
     ) -> None:
         self.outcomes: list[tuple[Command, Outcome]] = []
         """What handlers have come to in this transaction."""
+        self.counts: Counter[str] = Counter()
+        """What became of each record, by reason (`contracts.reasons`)."""
         self._turn = turn
         self._ledger = ledger
         self._handling = handling
@@ -73,24 +76,32 @@ class Page:
 
     async def take_in(self, received: Received) -> None:
         """Raises Disturbed or DatabaseTrouble, after either of which the transaction is to be rolled back."""
-        command, tenure = received.command, received.tenure
+        command = received.command
         if isinstance(command, MessageInvalid):
-            self._turn.dead_letter(tenure, received.record, reason=command.reason, message=command.message)
-            return
+            self._turn.dead_letter(received.tenure, received.record, reason=command.reason, message=command.message)
+            self.counts[command.reason] += 1
+        else:
+            self.counts[await self._judged(received, command)] += 1
+
+    async def _judged(self, received: Received, command: Command) -> str:
+        """What it is counted by."""
+        tenure = received.tenure
         row = self._ledger.row(command.key)
         pruned = None if tenure.pruned_before is None else microseconds(tenure.pruned_before)
         verdict = judge(command.head, command.digest, row, pruned_before=pruned)
         match verdict:
             case Answer():
                 self._reply(tenure, command.head, verdict.outcome, verdict.attempt)
+                return verdict.reason
             case Act.RUN:
-                await self._run(received, command)
+                return await self._run(received, command)
             case Act.BURY:
                 self._bury(command.key, command.head.attempt)
                 self._reply(tenure, command.head, NEVER, command.head.attempt)
+                return "buried"
             case Act.WAIT:
                 assert row is not None
-                await self._wait(received, command, row)
+                return await self._wait(received, command, row)
             case _:
                 assert_never(verdict)
 
@@ -104,43 +115,45 @@ class Page:
         for command, outcome in self.outcomes:
             _log(command.head, outcome)
 
-    async def _run(self, received: Received, command: Command) -> None:
+    async def _run(self, received: Received, command: Command) -> str:
         head, tenure = command.head, received.tenure
         handler = self._handlers.get(head.activity)
         if handler is None:
             self._reply(tenure, head, _no_handler(head), head.attempt)
-        elif handler.transaction:
+            return "no_handler"
+        if handler.transaction:
             outcome = await self._handling.outcome(handler, command)
             self._conclude(tenure, command, outcome, head.attempt)
-        else:
-            row = Row(*command.key, head.activity, State.STARTED, head.attempt, command.digest)
-            self._ledger.put(row, body=command.body, headers=tuple(received.record.headers))
-            self._begun[command.key] = Job(tenure, handler, command)
+            return outcome.kind.value
+        row = Row(*command.key, head.activity, State.STARTED, head.attempt, command.digest)
+        self._ledger.put(row, body=command.body, headers=tuple(received.record.headers))
+        self._begun[command.key] = Job(tenure, handler, command)
+        return State.STARTED.value
 
-    async def _wait(self, received: Received, command: Command, row: Row) -> None:
+    async def _wait(self, received: Received, command: Command, row: Row) -> str:
         """P1. A handler outside the transaction is at it, in this process or in one that has died."""
         head, tenure = command.head, received.tenure
         job = self._begun.get(command.key) or self._externals.find(tenure, command.key)
         if job is None:
-            await self._adopt(received, command)
-        elif head.kind is CommandKind.SETTLE:
+            return await self._adopt(received, command)
+        if head.kind is CommandKind.SETTLE:
             self._settles.append((job, command))
         elif head.attempt > row.attempt:  # the outcome that is awaited counts for this attempt too
             headers = tuple(received.record.headers)
             self._ledger.put(row._replace(attempt=head.attempt), body=command.body, headers=headers)
+        return "awaited"
 
-    async def _adopt(self, received: Received, command: Command) -> None:
+    async def _adopt(self, received: Received, command: Command) -> str:
         """Nobody is at it: since it was begun, its handler has become a transactional one, or is gone."""
         if command.head.kind is not CommandKind.SETTLE:
-            await self._run(received, command)
-            return
+            return await self._run(received, command)
         step = self._orphans.get(received.tenure, {}).get(command.key)
         handler = None if step is None else self._handlers.get(step.head.activity)
         if step is None or handler is None or not handler.transaction:
             self._reply(received.tenure, command.head, _no_handler((step or command).head), command.head.attempt)
-            return
+            return "no_handler"
         await self._run(received, step)
-        await self.take_in(received)
+        return await self._judged(received, command)
 
     def _end(self, job: Job, row: Row, outcome: Outcome) -> None:
         tenure, settles = job.tenure, [settle.head for settle in job.settles.values()]

@@ -133,7 +133,7 @@ class Carried:
         topic = commands_topic(self._service.name)
         async with self._database.transaction() as connection:
             claim = Claim(cluster=NAMESPACE, generation=0, partitions=1)
-            self._tenure: Tenure = await take(connection, self._schema, self._shard, claim)
+            self._tenure: Tenure = await take(connection, self._schema, self._shard, claim, token=uuid4())
         self._tenure.locate({topic: Log(NAMESPACE, 0, 0)})
         self._side.externals.wake = self._ended.set
         writer = asyncio.create_task(self._write_outcomes())

@@ -22,6 +22,9 @@ from sagabus.contracts.errors import SagabusError
 # internal error.
 _WORLD: Final = frozenset({"08", "28", "3D", "40", "53", "55", "57", "58", "F0", "XX"})
 
+_CLOSED: Final = "connection is closed"
+"""What asyncpg says of a connection from a pool that was cut while nobody used it."""
+
 _READ_ONLY: Final = "25006"
 """A server that has become a standby; the rest of class 25 is what a handler does to its own transaction."""
 
@@ -41,6 +44,8 @@ def _of_the_world(error: BaseException) -> bool:
         return sqlstate[:2] in _WORLD or sqlstate == _READ_ONLY
     if isinstance(error, PoolTimeoutError):
         return True
+    if isinstance(error, asyncpg.InterfaceError):  # among much that is the handler's: a value of the wrong type, say
+        return _CLOSED in str(error)
     return isinstance(error, OSError | TimeoutError) and _from_driver(error)
 
 
