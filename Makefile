@@ -10,7 +10,7 @@ PYTEST ?=
 CORE_COVERAGE := --cov=sagabus.coordinator.core --cov-fail-under=95 --cov-report=term-missing:skip-covered
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format clean kafka
+.PHONY: help run test simulate check format clean kafka
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name does; do \
@@ -21,7 +21,11 @@ run: $(VENV)/installed ## show the order saga, on an embedded bus and database
 
 test: $(VENV)/installed-dev kafka check ## run the checks and all tests
 	$(BIN)/python -m pytest tests/core -q $(CORE_COVERAGE)
-	$(BIN)/python -m pytest --ignore=tests/core $(PYTEST)
+	$(BIN)/python -m pytest --ignore=tests/core -n 2 --dist loadfile $(PYTEST)
+
+simulate: $(VENV)/installed-dev ## 10,000 runs of a simulated deployment, then every bug that was put in on purpose
+	$(BIN)/python -m tests.simulation --seeds 10000
+	$(BIN)/python -m tests.simulation --mutants
 
 check: $(VENV)/installed-dev ## run the linters and type checkers
 	$(BIN)/ruff check .
