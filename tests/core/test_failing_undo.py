@@ -55,6 +55,14 @@ def test_u6_an_undo_that_cannot_be_carried_out_is_for_a_person_at_once(code: str
     assert drive.status == SagaStatus.COMPENSATING
 
 
+@pytest.mark.parametrize("code", [INBOX_EXPIRED, ID_REUSED])
+def test_p5_an_undo_of_which_the_inbox_knows_nothing_is_not_repeated(code: str) -> None:
+    """It would hear the same again, for ever, each time with an event and a row of history."""
+    drive = compensating()
+    drive.undo_failed(1, code)
+    assert drive.due == {}
+
+
 def test_an_undo_that_succeeds_leaves_another_reason_for_attention_alone() -> None:
     drive = compensating()
     drive.undo_failed(1)
