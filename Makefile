@@ -21,7 +21,7 @@ run: $(VENV)/installed ## show the order saga, on an embedded bus and database
 
 test: $(VENV)/installed-dev kafka check ## run the checks and all tests
 	$(BIN)/python -m pytest tests/core -q $(CORE_COVERAGE)
-	$(BIN)/python -m pytest --ignore=tests/core -n 2 --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest --ignore=tests/core -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 simulate: $(VENV)/installed-dev ## 10,000 runs of a simulated deployment, then every bug that was put in on purpose
 	$(BIN)/python -m tests.simulation --seeds 10000

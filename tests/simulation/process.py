@@ -103,14 +103,12 @@ class SimulatedProcess:
         self.loop.stopped = False
 
     async def terminate(self) -> None:
-        """SIGTERM. To be run on this process's loop."""
-        program = self.program
+        """SIGTERM, to be run on this process's loop. A second one changes nothing."""
+        program, self.program = self.program, None
         if program is not None:
             await program.stop()
-        if self.alive:
-            self.loop.alive = False
-            self._world.died(self.loop, program)
-            self.program = None
+            self.program = program
+            self.kill()
 
     async def boundary(self, _: str) -> None:
         """Some time passes; the process may die here."""

@@ -76,7 +76,8 @@ def test_what_is_found_is_made_as_short_as_it_can_be() -> None:
         short = shrunk(run)
     assert short.violations
     assert short.schedule.size < run.schedule.size
-    assert len(short.schedule.orders) == 1
+    assert len(short.schedule.orders) <= 2
+    assert not short.schedule.faults
 
 
 def test_a_run_without_faults_ends_as_it_is_ordered() -> None:
