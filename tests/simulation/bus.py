@@ -77,6 +77,13 @@ class Bus:
     def __post_init__(self) -> None:
         self.replace()
 
+    def back(self) -> None:
+        """It can be reached again."""
+        self.up = True
+        for group in self.groups.values():
+            for stream in group.members:
+                stream.wake()
+
     def replace(self) -> None:
         """An empty cluster in place of this one; nobody is in a group there yet."""
         self.number += 1
@@ -300,8 +307,8 @@ class Stream:
                     self._bell.set()
                     await asyncio.sleep(0.02)
                 else:
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(1.0):
+                    with suppress(TimeoutError):  # who is back after a while rings for nobody
+                        async with asyncio.timeout(1.0 if not self._bus.up else None):
                             await self._bell.wait()
                 await asyncio.sleep(self._bus.random.choice((0.0, 0.001, 0.005)))
 

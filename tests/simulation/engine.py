@@ -64,9 +64,10 @@ class SimulatedLoop(_Loop):  # type: ignore[misc]    # on purpose, see there
         return self.alive and not self.stopped
 
     def next_timer(self) -> float | None:
-        while self.timers and self.timers[0][2].cancelled():
-            heapq.heappop(self.timers)
-        return self.timers[0][0] if self.timers else None
+        timers = self.timers
+        while timers and timers[0][2]._cancelled:
+            heapq.heappop(timers)
+        return timers[0][0] if timers else None
 
     def round(self) -> None:
         """What asyncio calls an iteration: the callbacks that are ready now, not those that they make ready."""

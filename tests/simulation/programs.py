@@ -24,8 +24,11 @@ from sagabus.participants.tables import participant_tables
 from tests.simulation.bus import Cluster, Stream
 from tests.simulation.postgres import SimulatedConnection, SimulatedDatabase
 from tests.simulation.process import SimulatedProcess
-from tests.simulation.workload import Ground, SimulatedSession, journey
+from tests.simulation.workload import SERVICES, Ground, SimulatedSession, journey
 from tests.simulation.world import NAMESPACE, World
+
+COORDINATOR_TABLES = coordinator_tables(NAMESPACE)
+PARTICIPANT_TABLES = {name: participant_tables(name) for name in SERVICES}
 
 
 class CoordinatorProgram:
@@ -51,7 +54,7 @@ class CoordinatorProgram:
             return Stream(process, world.bus, group=NAMESPACE, pattern=pattern, listener=listener)
 
         self.ownership = Ownership(
-            kafka=Cluster(process, world.bus), database=database, tables=coordinator_tables(NAMESPACE),
+            kafka=Cluster(process, world.bus), database=database, tables=COORDINATOR_TABLES,
             subscribe=subscribe, main_topic=names.requests_topic(NAMESPACE), side=self.side, clock=process.clock,
             tokens=world.uuid,
         )  # fmt: skip
@@ -86,7 +89,7 @@ class ParticipantProgram:
             return Stream(process, world.bus, group=names.service_schema(name), pattern=commands, listener=listener)
 
         self.ownership = Ownership(
-            kafka=Cluster(process, world.bus), database=database, tables=participant_tables(name),
+            kafka=Cluster(process, world.bus), database=database, tables=PARTICIPANT_TABLES[name],
             subscribe=subscribe, main_topic=commands, side=self.side, clock=process.clock, tokens=world.uuid,
         )  # fmt: skip
         self.side.externals.wake = self.ownership.wake

@@ -152,7 +152,8 @@ class World:
 
     def _calm_down(self) -> None:
         self.calm = True
-        self.server.up = self.bus.up = True
+        self.server.up = True
+        self.bus.back()
         self._on_the_way.clear()
         for process in self.processes.values():
             process.kill_at = 1 << 60
@@ -238,7 +239,7 @@ class World:
                 self.later(fault.amount, lambda: setattr(self.server, "up", True))
             case "bus_down":
                 self.bus.up = False
-                self.later(fault.amount, lambda: setattr(self.bus, "up", True))
+                self.later(fault.amount, self.bus.back)
             case "rebalance":
                 group = self.bus.groups.get(self._group(fault.target))
                 if group is not None:
