@@ -18,12 +18,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from typing import Any, Final
 
-from tests.simulation.mutants import ALL, Mutant, infected
+from tests.simulation.hunting import hunt
+from tests.simulation.mutants import ALL
 from tests.simulation.plan import schedule
 from tests.simulation.simulation import Run, everywhere, shrunk, simulate
-
-MOST: Final = 400
-"""Seeds in which a mutant has to be found."""
 
 FOUND: Final = 6
 """Exit code, as of every command that looks for faults."""
@@ -89,22 +87,6 @@ def _mutants(workers: int) -> dict[str, Any]:
     missed = [row["name"] for row in rows if row["seed"] is None]
     rows.sort(key=lambda row: (not row["rule"], row["rule"], row["name"]))
     return {"bugs": rows, "violations": len(missed), "missed": missed, "seconds": round(time.monotonic() - begun, 1)}
-
-
-def hunt(number: int, most: int = MOST) -> dict[str, Any]:
-    """The first seed that shows the bug, and what it shows."""
-    mutant = ALL[number]
-    for seed in range(most):
-        run = infected_run(mutant, seed)
-        if run.violations:
-            return {"name": mutant.name, "rule": mutant.rule, "seed": seed, "says": run.violations[0]}
-    return {"name": mutant.name, "rule": mutant.rule, "seed": None, "says": ""}
-
-
-def infected_run(mutant: Mutant, seed: int) -> Run:
-    """One run with the bug inside."""
-    with infected(mutant):
-        return simulate(schedule(seed, must=mutant.must))
 
 
 def _print_violations(run: Run) -> None:

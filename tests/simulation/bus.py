@@ -21,7 +21,7 @@ from aiokafka import TopicPartition
 from sagabus.contracts.envelope import Headers, Message, Record
 from sagabus.messaging.kafka_connection import KafkaUnreachable
 from sagabus.messaging.partition import partition_of
-from sagabus.messaging.producer import PublishFailed
+from sagabus.messaging.producer import PublishFailed, PublishRefused, Reason
 from sagabus.messaging.subscription import Assignment, SubscriptionListener
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ class Bus:
     cluster: str = ""
     topics: dict[str, Topic] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
+    """Sagas whose messages it will not take, until somebody does something about it."""
     published: list[LoggedRecord] = field(default_factory=list)
     """All that ever stood in a log, in the order of appending."""
 
@@ -256,8 +258,8 @@ class Stream:
     def expire(self) -> None:
         """The group has not heard of this member for a session's length."""
         self._group.leave(self)
-        if not self._left and self._loop.alive:
-            self._bus.later(self._bus.random.uniform(0.0, 0.5), self.rejoin)
+        if not self._left and self._loop.alive:  # it finds out with its next heartbeat
+            self._loop.call_later(self._bus.random.uniform(0.0, 0.5), self.rejoin)
 
     # In the process.
 
@@ -290,6 +292,7 @@ class Stream:
             if not self._news:
                 self._places |= {place: at for place, at in places.items() if place.partition in assignment.shards}
                 self._done |= self._places
+                self._bell.set()
             return
 
     def _strayed(self) -> bool:
@@ -388,6 +391,8 @@ class Producer:
             await self._process.boundary("bus")
             if not self._bus.up:
                 raise PublishFailed("no broker answers")
+            if message.saga_id in self._bus.refused:
+                raise PublishRefused(message, Reason.TOO_LARGE, "more than this broker takes")
             self._bus.send(message)
         await self._process.boundary("bus")
         if cut == len(messages):

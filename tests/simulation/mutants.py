@@ -315,6 +315,13 @@ def _offset_too_far(original: Any) -> Any:
     return places_after
 
 
+def _nobody_released(original: Any) -> Any:
+    async def release(self: Any, connection: Any) -> Mapping[Any, Any]:
+        return {}
+
+    return release
+
+
 def _no_rows(original: Any) -> Any:
     async def none(*args: Any) -> Sequence[Any]:
         return []
@@ -440,6 +447,13 @@ OWN: Final = (
         ("stop",),
     ),
     Mutant("the second cancel is another one", "", {f"{_CORE}.objection:_to_cancel": _always(None)}),
+    Mutant(
+        "a new owner does not know who is parked",
+        "S8",
+        {f"{_MESSAGING}.relay:Relay.park": _nothing},
+        ("refuse", "rebalance"),
+    ),
+    Mutant("what is released is not sent", "S8", {f"{_MESSAGING}.turn:Turn.release": _nobody_released}, ("refuse",)),
     Mutant("starts are not compared with those before", "", {f"{_SHARD}.deciding:Deciding.known": _nothing}),
 )
 """Found by asking what somebody might get wrong in here."""

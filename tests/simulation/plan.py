@@ -21,6 +21,7 @@ SHARDS: Final = 2
 KINDS: Final = (
     "kill", "kill_at", "stop", "terminate", "commit_really", "commit_never", "publish", "database_down", "bus_down",
     "rebalance", "lose", "copy", "delay", "replace_bus", "remake_topic", "prune", "restore", "skew", "cut", "reuse",
+    "refuse",
 )  # fmt: skip
 
 
@@ -175,6 +176,8 @@ def _fault(random: Random, kind: str, length: float) -> Fault:
             return Fault(at=at, kind=kind)
         case "reuse":
             return Fault(at=at + 3.0, kind=kind, target="ORD-0")
+        case "refuse":
+            return Fault(at=at, kind=kind, target=f"ORD-{random.randrange(4)}", amount=random.choice((0.5, 4.0)))
         case "skew":
             return Fault(at=0.0, kind=kind, target=process, amount=random.choice((-120.0, -1.0, 1.0, 30.0)))
         case _:

@@ -96,6 +96,8 @@ class Known(Statements):
             texts["delete"]: self._delete_published(out),
             texts["park"]: self._park(out, parked),
             texts["parked_sagas"]: self._parked_sagas(parked),
+            texts["released"]: self._released(parked),
+            texts["unpark"]: self._unpark(parked),
             take.add: self._add_shard(shard),
             take.look: self._look(shard, lock=False),
             f"{take.look} FOR NO KEY UPDATE": self._look(shard, lock=True),
@@ -149,7 +151,11 @@ class Known(Statements):
             ]
             for key, row in found:
                 c.tx.put(table, key, None)
-                c.tx.insert(parked, key, {**row, "reason": starts[row["saga_id"]][1], "released_at": None})
+                c.tx.insert(
+                    parked,
+                    key,
+                    {**row, "reason": starts[row["saga_id"]][1], "released_at": None, "release_reason": None},
+                )
             return f"INSERT 0 {len(found)}"
 
         return park
@@ -161,6 +167,29 @@ class Known(Statements):
             ]
 
         return parked
+
+    def _released(self, table: Table) -> Meaning:
+        async def released(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            shards, most = args
+            words: dict[tuple[int, str], str] = {}
+            for (shard, _), row in sorted(c.tx.scan(table)):
+                if shard in shards and row["released_at"] is not None and len(words) < most:
+                    words[shard, row["saga_id"]] = row["release_reason"] or ""
+            rows = [
+                {**row, "word": words[row["shard"], row["saga_id"]]}
+                for _, row in c.tx.scan(table)
+                if (row["shard"], row["saga_id"]) in words
+            ]
+            return sorted(rows, key=lambda row: (int(row["shard"]), int(row["position"])))
+
+        return released
+
+    def _unpark(self, table: Table) -> Meaning:
+        async def unpark(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
+            shard, positions = args
+            return _deleted(c, table, [(shard, position) for position in positions])
+
+        return unpark
 
     def _add_shard(self, table: Table) -> Meaning:
         async def add(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:

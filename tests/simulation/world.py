@@ -172,7 +172,9 @@ class World:
             return False
         if any(row["status"] not in _CLOSED and row["attention"] is None for row in rows):
             return False
-        return not any(self.server.table((schema, "outbox")) for schema in self.schemas)
+        return not any(
+            self.server.table((schema, name)) for schema in self.schemas for name in ("outbox", "outbox_parked")
+        )
 
     @property
     def schemas(self) -> list[str]:
@@ -253,6 +255,9 @@ class World:
                 self._remake(fault.target)
             case "prune":
                 """From the beginning: see `retention`."""
+            case "refuse":
+                self.bus.refused.add(fault.target)
+                self.later(fault.amount, lambda: self._release(fault.target))
             case "reuse":
                 self._reuse(fault.target)
             case "restore":
@@ -300,6 +305,16 @@ class World:
         """A window of seconds, where days would be right: what is old is forgotten while copies of it are under way."""
         windows = [fault.amount for fault in self.schedule.faults if (fault.kind, fault.target) == ("prune", service)]
         return Retention(inbox=windows[0]) if windows else None
+
+    def _release(self, id: str) -> None:
+        """The cause is cured, and a person has what is parked sent again; once more, if more was parked meanwhile."""
+        self.bus.refused.discard(id)
+        for schema in self.schemas:
+            parked = self.server.table((schema, "outbox_parked"))
+            for key, row in parked.items():
+                if row["saga_id"] == id:
+                    parked[key] = {**row, "released_at": self.wall(), "release_reason": "cured"}
+        self.later(3.0, lambda: self._release(id))
 
     def _reuse(self, id: str) -> None:
         """Retention has removed a closed saga, and later what was remembered of its id, which is then used again."""
