@@ -1,0 +1,154 @@
+"""What the statements of a participant's inbox mean, and those around its handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from sagabus.messaging import retention
+from sagabus.participants import handling, inbox
+from sagabus.participants.verdict import KINDS, State
+from sagabus.participants.verdict import Row as InboxRow
+from tests.simulation.meaning import Book, Meaning, deleted, nth
+from tests.simulation.postgres import Row, SimulatedConnection, Table
+
+_STATES: Final = {state.value: kind.value for state, kind in KINDS.items()}
+
+
+class InboxStatements(Book):
+    """Of the services' schemas."""
+
+    def _inbox(self, schema: str) -> None:
+        rows, shard = (schema, "inbox"), (schema, "shard")
+        texts = inbox._statements(schema)
+        self._all |= {
+            texts["hold"]: self._hold(shard),
+            texts["claim"]: self._claim(rows),
+            texts["find"]: self._find(rows),
+            texts["store"]: self._store_inbox(rows),
+            texts["drop"]: self._drop(rows),
+            texts["started"]: self._started(rows),
+            texts["prune"]: self._prune(rows, shard),
+        }
+
+    def _hold(self, table: Table) -> Meaning:
+        async def hold(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            held: list[Row] = []
+            for shard, token, turn in sorted(zip(*args, strict=True), key=lambda mine: int(mine[0])):
+                if not _is(c.tx.get(table, (shard,)), token, turn):
+                    continue
+                await c.tx.lock(table, (shard,), timeout=timeout)
+                if _is(c.tx.get(table, (shard,)), token, turn):
+                    held.append({"shard": shard})
+            return held
+
+        return hold
+
+    def _claim(self, table: Table) -> Meaning:
+        async def claim(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
+            sources, ids, shards, at = args
+            made = 0
+            for source, id, shard in zip(sources, ids, shards, strict=True):
+                if c.tx.get(table, (source, id)) is not None:
+                    continue
+                await c.tx.lock(table, (source, id), timeout=timeout)
+                if c.tx.get(table, (source, id)) is None:
+                    c.tx.insert(table, (source, id), {
+                        "source": source, "id": id, "activity": "", "state": inbox._CLAIMED, "attempt": 0,
+                        "input_hash": None, "reply": None, "shard": shard, "at": at, "command": None, "headers": None,
+                    })  # fmt: skip
+                    made += 1
+            return f"INSERT 0 {made}"
+
+        return claim
+
+    def _find(self, table: Table) -> Meaning:
+        async def find(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            rows = [c.tx.get(table, key) for key in zip(*args, strict=True)]
+            return [row for row in rows if row is not None and row["state"] != inbox._CLAIMED]
+
+        return find
+
+    def _store_inbox(self, table: Table) -> Meaning:
+        async def store(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
+            at, *columns = args
+            names = (*InboxRow._fields, "old_state", "old_attempt", "command", "headers")
+            done = 0
+            for number in range(len(columns[0])):
+                new = {name: nth(column, number) for name, column in zip(names, columns, strict=True)}
+                old_state, old_attempt = new.pop("old_state") or inbox._CLAIMED, new.pop("old_attempt") or 0
+                key = (new["source"], new["id"])
+                await c.tx.lock(table, key)
+                row = c.tx.get(table, key)
+                if row is not None and (row["state"], row["attempt"]) == (old_state, old_attempt):
+                    kind = _STATES.get(new["state"])
+                    c.tx.put(table, key, {**row, **new, "reply_kind": kind, "at": at})
+                    done += 1
+            return f"UPDATE {done}"
+
+        return store
+
+    def _drop(self, table: Table) -> Meaning:
+        async def drop(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
+            return deleted(c, table, list(zip(*args, strict=True)))
+
+        return drop
+
+    def _started(self, table: Table) -> Meaning:
+        async def started(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            rows = [
+                row
+                for _, row in c.tx.scan(table)
+                if row["shard"] == args[0] and row["headers"] is not None and row["state"] == State.STARTED.value
+            ]
+            return sorted(rows, key=lambda row: (row["at"], row["source"], row["id"]))
+
+        return started
+
+    def _prune(self, table: Table, shards: Table) -> Meaning:
+        async def prune(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            shard, before, margin, most = args
+            old = [
+                (key, row["at"])
+                for key, row in c.tx.scan(table)
+                if row["shard"] == shard and row["at"] < before and row["state"] != State.STARTED.value
+            ]
+            old = sorted(old, key=lambda item: item[1])[:most]
+            deleted(c, table, [key for key, _ in old])
+            owner = c.tx.get(shards, (shard,))
+            assert owner is not None
+            known = [owner["pruned_before"]] if owner["pruned_before"] is not None else []
+            last = max([*known, *(at + margin for _, at in old)], default=None)
+            c.tx.put(shards, (shard,), {**owner, "pruned_before": last})
+            return [{"gone": len(old), "pruned_before": last}]
+
+        return prune
+
+    def _savepoints(self) -> None:
+        async def begin(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
+            c.savepoint()
+            return "SAVEPOINT"
+
+        async def keep(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
+            c.release(undo=False)
+            return "RELEASE"
+
+        async def undo(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
+            c.release(undo=True)
+            return "ROLLBACK"
+
+        async def nothing(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
+            return "SET CONSTRAINTS"
+
+        self._all |= {
+            handling._SAVEPOINT: begin,
+            handling._KEEP: keep,
+            handling._UNDO: undo,
+            "SET CONSTRAINTS ALL IMMEDIATE": nothing,
+            retention._LOCAL: nothing,
+        }
+
+
+def _is(row: Row | None, token: UUID, turn: int) -> bool:
+    return row is not None and row["token"] == token and row["turn"] == turn

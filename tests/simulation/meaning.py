@@ -1,0 +1,50 @@
+"""What a statement's meaning is, and the few things that several of them do."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from tests.simulation.postgres import Key, Row, SimulatedConnection, Statements, Table
+
+Meaning = Callable[[SimulatedConnection, Sequence[Any], float | None], Awaitable[str | list[Row]]]
+
+_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "shard": ("shard",),
+    "outbox": ("shard", "position"),
+    "outbox_parked": ("shard", "position"),
+    "inbox": ("source", "id"),
+    "saga": ("id", "run"),
+    "history": ("id", "run", "seq"),
+    "timer": ("shard", "id", "run", "kind", "number"),
+    "early_request": ("shard", "saga_id", "number"),
+    "started_id": ("id",),
+}
+
+
+class Book(Statements):
+    """Statements by their texts. now: the server's clock, seconds since 1970."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._all: dict[str, Meaning] = {}
+
+
+def key_of(table: str, row: Row) -> Key:
+    return tuple(row[name] for name in _KEYS.get(table, ("id",)))
+
+
+def only(row: Row, columns: Iterable[str]) -> Row:
+    return {name: row[name] for name in columns}
+
+
+def deleted(c: SimulatedConnection, table: Table, keys: Sequence[Key]) -> str:
+    there = [key for key in keys if c.tx.get(table, key) is not None]
+    for key in there:
+        c.tx.put(table, key, None)
+    return f"DELETE {len(there)}"
+
+
+def nth(column: Sequence[Any], number: int) -> Any:
+    """`unnest` fills up a shorter array with nulls."""
+    return column[number] if number < len(column) else None

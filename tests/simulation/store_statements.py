@@ -1,0 +1,187 @@
+"""What the statements of the coordinator's store mean: sagas, histories, timers, early requests, started ids."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from sagabus.coordinator.core.status import CLOSED
+from sagabus.coordinator.store import read, write
+from sagabus.coordinator.store.columns import CHANGED, EARLY, EARLY_KEY, HISTORY, SAGA, STARTED, TIMER, TIMER_KEY
+from tests.simulation.meaning import Book, Meaning, deleted, key_of, only
+from tests.simulation.postgres import Row, SimulatedConnection, Table
+
+_CLOSED: Final = frozenset(status.value for status in CLOSED)
+_EPOCH_2000: Final = 946_684_800_000_000
+
+
+class StoreStatements(Book):
+    """Of the namespace's schema."""
+
+    def _store(self, schema: str) -> None:
+        names = ("saga", "history", "timer", "early_request", "started_id")
+        saga, history, timer, early, started = ((schema, name) for name in names)
+        texts = write._statements(schema)
+        self._all |= {
+            texts["created"]: self._created(saga),
+            texts["changed"]: self._changed(saga),
+            texts["timers_set"]: self._upsert(timer, list(TIMER)),
+            texts["timers_cleared"]: self._delete(timer, list(TIMER_KEY)),
+            texts["early_added"]: self._upsert(early, list(EARLY)),
+            texts["early_removed"]: self._delete(early, list(EARLY_KEY)),
+            texts["started_ids"]: self._upsert(started, list(STARTED)),
+        }
+        texts = read._statements(schema)
+        self._all |= {
+            texts["sagas"]: self._sagas(saga),
+            texts["runs"]: self._runs(saga),
+            texts["open_sagas"]: self._open_sagas(saga),
+            texts["blocked_ids"]: self._blocked_ids(saga),
+            texts["histories"]: self._histories(history),
+            texts["timers"]: self._rows(timer, list(TIMER), ("due", "number", "id", "run", "kind")),
+            texts["early"]: self._rows(early, list(EARLY), ("number", "saga_id")),
+            texts["started_ids"]: self._started_ids(started),
+        }
+
+    def _created(self, table: Table) -> Meaning:
+        async def created(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            made: list[Row] = []
+            for values in zip(*args, strict=True):
+                row = dict(zip(SAGA, values, strict=True))
+                key = (row["id"], row["run"])
+                taken = any(r["id"] == row["id"] and r["status"] not in _CLOSED for _, r in c.tx.scan(table))
+                open_twice = taken and row["status"] not in _CLOSED
+                if c.tx.get(table, key) is None and not open_twice:
+                    c.tx.insert(table, key, row)
+                    made.append({"id": row["id"], "run": row["run"]})
+            return made
+
+        return created
+
+    def _changed(self, table: Table) -> Meaning:
+        async def changed(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
+            done = 0
+            for values in zip(*args, strict=True):
+                new = dict(zip(CHANGED, values, strict=True))
+                key = (new["id"], new["run"])
+                row = c.tx.get(table, key)
+                if row is not None:
+                    c.tx.put(table, key, {**row, **new})
+                    done += 1
+            return f"UPDATE {done}"
+
+        return changed
+
+    def _upsert(self, table: Table, columns: list[str]) -> Meaning:
+        async def upsert(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
+            for values in zip(*args, strict=True):
+                row = dict(zip(columns, values, strict=True))
+                c.tx.put(table, key_of(table[1], row), row)
+            return f"INSERT 0 {len(args[0])}"
+
+        return upsert
+
+    def _delete(self, table: Table, columns: list[str]) -> Meaning:
+        async def delete(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
+            rows = [dict(zip(columns, values, strict=True)) for values in zip(*args, strict=True)]
+            return deleted(c, table, [key_of(table[1], row) for row in rows])
+
+        return delete
+
+    def _sagas(self, table: Table) -> Meaning:
+        async def sagas(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            wanted = set(args[0])
+            best: dict[str, Row] = {}
+            for _, row in sorted(c.tx.scan(table), key=lambda item: _newest(item[1])):
+                if row["id"] in wanted:
+                    best.setdefault(row["id"], row)
+            return [only(best[id], SAGA) for id in sorted(best)]
+
+        return sagas
+
+    def _runs(self, table: Table) -> Meaning:
+        async def runs(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            rows = [c.tx.get(table, key) for key in zip(*args, strict=True)]
+            return [only(row, SAGA) for row in rows if row is not None]
+
+        return runs
+
+    def _open_sagas(self, table: Table) -> Meaning:
+        async def open_sagas(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            shard, after, limit = args
+            rows = [
+                only(row, SAGA)
+                for _, row in c.tx.scan(table)
+                if row["shard"] == shard and row["status"] not in _CLOSED and row["id"] > after
+            ]
+            return sorted(rows, key=lambda row: str(row["id"]))[:limit]
+
+        return open_sagas
+
+    def _blocked_ids(self, table: Table) -> Meaning:
+        async def blocked(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            return [
+                {"id": row["id"]}
+                for _, row in c.tx.scan(table)
+                if row["shard"] == args[0]
+                and row["attention"] is not None
+                and row["decided"] is not None
+                and row["status"] not in _CLOSED
+            ]
+
+        return blocked
+
+    def _histories(self, table: Table) -> Meaning:
+        async def histories(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            places = {key: place for place, key in enumerate(zip(*args, strict=True), 1)}
+            found: list[Row] = []
+            for (id, run, _), row in c.tx.scan(table):
+                place = places.get((id, run))
+                if place is not None:
+                    found.append({"place": place, **only(row, HISTORY)})
+            return sorted(found, key=lambda row: (row["place"], row["seq"]))
+
+        return histories
+
+    def _rows(self, table: Table, columns: list[str], order: tuple[str, ...]) -> Meaning:
+        async def rows(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            found = [only(row, columns) for _, row in c.tx.scan(table) if row["shard"] == args[0]]
+            return sorted(found, key=lambda row: tuple(row[name] for name in order))
+
+        return rows
+
+    def _started_ids(self, table: Table) -> Meaning:
+        async def started(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            rows = [c.tx.get(table, (id,)) for id in args[0]]
+            return [only(row, STARTED) for row in rows if row is not None]
+
+        return started
+
+
+def _newest(row: Row) -> tuple[Any, ...]:
+    """The open run first, then the one that started last; of two the one that did not go on as another."""
+    return row["id"], row["status"] in _CLOSED, -row["started_at"], row["status"] == "continued"
+
+
+def binary_rows(data: bytes) -> Iterable[list[bytes | None]]:
+    at = 19  # signature, flags, length of the header's extension
+    while (count := struct.unpack_from(">h", data, at)[0]) != -1:
+        at += 2
+        fields: list[bytes | None] = []
+        for _ in range(count):
+            (length,) = struct.unpack_from(">i", data, at)
+            at += 4
+            fields.append(None if length == -1 else data[at : at + length])
+            at += max(length, 0)
+        yield fields
+
+
+def history_row(fields: Mapping[str, bytes | None]) -> Row:
+    row: dict[str, Any] = dict(fields)
+    for name in ("id", "run", "kind", "name", "ref"):
+        row[name] = row[name].decode()
+    for name in ("seq", "at", "step", "attempt", "sequence"):
+        row[name] = int.from_bytes(row[name], "big", signed=True)
+    row["at"] += _EPOCH_2000
+    return row
