@@ -13,14 +13,11 @@ import asyncpg
 from sagabus.commands.subcommand import Exit, Failed
 from sagabus.contracts import names
 from sagabus.contracts.errors import DeclarationError
-from sagabus.messaging import database_url
-from sagabus.messaging.backing import Backing, find_backing, folder_of
+from sagabus.messaging.backing import Backing, find_here
 from sagabus.messaging.database import Database
 from sagabus.messaging.letter_box import LetterBox
 from sagabus.messaging.parked_rows import ParkedRows
 from sagabus.messaging.producer import BatchProducer
-from sagabus.messaging.run_file import read_run
-from sagabus.messaging.settings import EMBEDDED, load_settings
 
 PATIENCE: Final = 10.0
 """Seconds to wait for a server that does not answer."""
@@ -50,7 +47,7 @@ class Place:
 @asynccontextmanager
 async def opened(options: Namespace, *, kafka: bool = False) -> AsyncIterator[Place]:
     """Raises SettingsError, DatabaseUnreachable, and Failed where this database has no such tables."""
-    backing = _backing(kafka=kafka)
+    backing = find_here(require=("kafka", "database") if kafka else ("database",))
     schema = _schema(options.service, backing)
     database = Database(backing.settings.database)
     try:
@@ -70,11 +67,3 @@ def _schema(service: str | None, backing: Backing) -> str:
         return names.service_schema(names.service_name(service)) if service else backing.settings.namespace
     except DeclarationError as error:
         raise Failed(Exit.USAGE, f"--service {service}: {error}") from error
-
-
-def _backing(*, kafka: bool) -> Backing:
-    settings = load_settings(require=())
-    if not settings.database and read_run(folder_of(settings)) is not None:
-        found = {"database": f"{database_url.EMBEDDED}{folder_of(settings)}", "kafka": settings.kafka or EMBEDDED}
-        return find_backing(settings.model_copy(update=found))
-    return find_backing(load_settings(require=("kafka", "database") if kafka else ("database",)))
