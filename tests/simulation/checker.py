@@ -218,7 +218,9 @@ def _lifecycle(published: Iterable[LoggedRecord], rows: Sequence[Mapping[str, An
         mine = seen.setdefault((_header(record, "ce_subject"), _header(record, "ce_run")), [])
         if int(sequence) not in mine:
             mine.append(int(sequence))
-            last[_header(record, "ce_subject"), _header(record, "ce_run")] = _header(record, "ce_type")
+            type = _header(record, "ce_type")
+            if not type.startswith("sagabus.saga.attention"):  # a closed saga may wait for a person, and be let go
+                last[_header(record, "ce_subject"), _header(record, "ce_run")] = type
     for row in rows:
         got = seen.pop((row["id"], row["run"]), [])
         if got != list(range(1, len(got) + 1)) or len(got) < row["sequence"]:
