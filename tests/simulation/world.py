@@ -170,7 +170,7 @@ class World:
         rows = self.sagas()
         if {row["id"] for row in rows} < {order.id for order in self.schedule.orders}:
             return False
-        if any(row["status"] not in _CLOSED and row["attention"] is None for row in rows):
+        if any(row["status"] not in _CLOSED and _goes_on(row["attention"]) for row in rows):
             return False
         return not any(
             self.server.table((schema, name)) for schema in self.schemas for name in ("outbox", "outbox_parked")
@@ -344,6 +344,11 @@ class World:
             loop.bury()
         self.loops_faults += self.loop.faults
         self.loop.bury()
+
+
+def _goes_on(attention: str | None) -> bool:
+    """Whether an open saga moves by itself: also one whose undo has failed so often that a person should look."""
+    return attention is None or "sagabus.handler_error" in attention
 
 
 def _to_partition(message: Message, partition: int) -> Message:
