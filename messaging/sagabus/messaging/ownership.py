@@ -200,9 +200,9 @@ class Ownership:
     # In the background.
 
     async def _beat(self) -> None:
-        await self._pulse.wait(self.tenures.values())
+        await self._pulse.wait(self._alive())
         async with self._lock:
-            await self._turn(dict.fromkeys(self._pulse.due(self.tenures.values()), ()))
+            await self._turn(dict.fromkeys(self._pulse.due(self._alive()), ()))
 
     async def _retake(self) -> None:
         await until_set(self._look, at=self._holdings.next_try())
@@ -242,6 +242,10 @@ class Ownership:
                 self._pulse.wake(anew=True)
 
     # Small things.
+
+    def _alive(self) -> list[Tenure]:
+        """One that has ended is not turned any more: it would stay due, and be waited for in circles, until retaken."""
+        return [tenure for tenure in self.tenures.values() if not tenure.ended]
 
     async def _partitions(self) -> int:
         topics = await self._kafka.topics([self._main_topic])
