@@ -80,7 +80,7 @@ SUBCOMMANDS: Final = (
         ),
         examples={
             "sagabus init bookshop": "a folder bookshop with the package bookshop",
-            "sagabus init ~/work/book-shop --name bookshop": "where the folder's name is none for a package",
+            "sagabus init book-shop --name bookshop": "where the folder's name is none for a package",
         },
         arguments=_arguments,
         run=run_init,
