@@ -6,12 +6,13 @@ import asyncio
 import logging
 import ssl
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.client import AIOKafkaClient
 from confluent_kafka.admin import AdminClient
 
 from sagabus.contracts.envelope import Message
@@ -245,3 +246,38 @@ async def test_broker_that_demands_tls_and_a_password(
             await Kafka(Settings(**right | {"kafka_ca_file": ""})).wait_until_reachable()
         with pytest.raises(KafkaUnreachable):
             await real_kafka(broker.secure).wait_until_reachable(patience=0)
+
+
+async def test_a_cancellation_that_meets_the_clean_up_is_heard(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody waits for it: `Background.stop`, under the lock that the step would take next."""
+    kafka, cleaning = Kafka(load_settings(kafka="embedded", require=("kafka",)), bus=bus), asyncio.Event()
+    await kafka.create_topics({"a.topic": TopicSpec(1)})
+
+    def announced(close: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
+        async def announce(self: Any) -> None:
+            cleaning.set()
+            await close(self)
+
+        return announce
+
+    monkeypatch.setattr(AIOKafkaConsumer, "stop", announced(AIOKafkaConsumer.stop))
+    monkeypatch.setattr(AIOKafkaClient, "close", announced(AIOKafkaClient.close))
+    work: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+        "range": lambda: kafka.log_range([TopicPartition("a.topic", 0)]),
+        "metadata": kafka.topics,
+    }
+    heard = {name: [await _heard(begin(), cleaning, turns) for turns in range(8)] for name, begin in work.items()}
+    assert heard == dict.fromkeys(work, [True] * 8)
+
+
+async def _heard(work: Coroutine[Any, Any, object], cleaning: asyncio.Event, turns: int) -> bool:
+    """Cancelled so many turns of the loop after its clean-up has begun. True also if it was over before."""
+    cleaning.clear()
+    task = asyncio.create_task(work)
+    await cleaning.wait()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    over = task.done()
+    task.cancel()
+    await asyncio.wait([task])
+    return over or task.cancelled()

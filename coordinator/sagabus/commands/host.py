@@ -13,21 +13,19 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final, ParamSpec, TypeVar
+from typing import Final
 
 from sagabus.commands.subcommand import Exit, Failed
 from sagabus.messaging import database_url
+from sagabus.messaging.background import uninterrupted
 from sagabus.messaging.backing import Backing, find_backing, own_url
 from sagabus.messaging.embedded_kafka import EmbeddedKafka
 from sagabus.messaging.embedded_postgres import EmbeddedPostgres
 from sagabus.messaging.run_file import Run, read_run, remove_run, write_run
 from sagabus.messaging.settings import EMBEDDED, Settings, load_settings, variable
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 DRAIN: Final = 10.0
 """Seconds that a child has after SIGTERM; then SIGKILL."""
@@ -102,8 +100,8 @@ async def hosting(folder: Path, *, fresh: bool = False, http: str | None = None)
         postgres = EmbeddedPostgres(folder)
         try:
             if fresh:
-                await _uninterrupted(_forget, postgres, folder)
-            database = await _uninterrupted(postgres.start)
+                await uninterrupted(asyncio.to_thread(_forget, postgres, folder))
+            database = await uninterrupted(asyncio.to_thread(postgres.start))
             with EmbeddedKafka() as bus, _told_to_all(settings):
                 run = Run.of_this_process(kafka=bus.address, bus=bus.id, database=database, http=own_url(settings))
                 write_run(folder, run)
@@ -114,7 +112,7 @@ async def hosting(folder: Path, *, fresh: bool = False, http: str | None = None)
                     await host.stop_children()
                     remove_run(folder)
         finally:
-            await _uninterrupted(postgres.stop)
+            await uninterrupted(asyncio.to_thread(postgres.stop))
 
 
 @contextmanager
@@ -156,13 +154,3 @@ def _alone(folder: Path) -> Iterator[None]:
 def _forget(postgres: EmbeddedPostgres, folder: Path) -> None:
     postgres.stop()
     shutil.rmtree(folder / "postgres", ignore_errors=True)
-
-
-async def _uninterrupted(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """In a thread. A cancellation waits for its end: what is half started could not be stopped."""
-    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise

@@ -17,6 +17,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Final
 
+from sagabus.commands.force import end_by_force
 from sagabus.commands.subcommand import Exit, Failed, Subcommand, complain
 from sagabus.contracts.errors import SagabusError
 
@@ -69,6 +70,9 @@ EXIT_CODES: Final = """exit codes:
   0 done   1 the saga ended otherwise   2 usage or settings   3 out of reach   4 not found   5 refused
   6 faults were found   124 the wait ran out   130 interrupted"""
 
+DRAIN: Final = 25.0
+"""Seconds from SIGTERM to an end by force. Kubernetes sends its SIGKILL, which explains nothing, after thirty."""
+
 WIDTH: Final = 100
 """Characters of a line of help."""
 
@@ -98,9 +102,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _run(chosen: Subcommand, options: Namespace) -> Exit:
-    """SIGTERM ends it as Ctrl-C does: by cancelling, so that every block it is in is left in order."""
+    """SIGTERM ends it as Ctrl-C does: by cancelling, so that every block it is in is left in order, within bounds."""
     task = asyncio.ensure_future(chosen.run(options))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    loop = asyncio.get_running_loop()
+
+    def told_to_end() -> None:
+        end_by_force(loop, after=DRAIN, exit=Exit.WAITED)
+        task.cancel()
+
+    loop.add_signal_handler(signal.SIGTERM, told_to_end)
     try:
         return await task
     except asyncio.CancelledError:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from sagabus.contracts.errors import SagabusError
 from sagabus.messaging.loop_time import monotonic
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 PAUSE: Final = 0.5
 """Seconds after a fault."""
+
+AGAIN: Final = 2.0
+"""Seconds after which a task that goes on is cancelled once more."""
 
 
 class Background:
@@ -28,9 +33,7 @@ class Background:
 
     async def stop(self) -> None:
         """Cancelled, and over when this returns."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancelled(self._tasks)
 
 
 async def until_set(event: asyncio.Event, *, at: float | None) -> None:
@@ -38,6 +41,32 @@ async def until_set(event: asyncio.Event, *, at: float | None) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(None if at is None else max(0.0, at - monotonic())):
             await event.wait()
+
+
+async def cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel these, and wait for their end; what they raise is theirs.
+
+    One cancellation may not do: libraries, and handlers, swallow one that meets their own waiting for a task they have
+    cancelled. Whoever waited for such a task would wait without end.
+    """
+    going_on = set(tasks)
+    while going_on:
+        for task in going_on:
+            task.cancel()
+        _, going_on = await asyncio.wait(going_on, timeout=AGAIN)
+
+
+async def uninterrupted(work: Awaitable[T]) -> T:
+    """A cancellation waits for its end, and is raised then: what is half done could not be undone.
+
+    For aiokafka's `stop` and `close` as well, in which a cancellation would be lost.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def trace(error: Exception) -> Exception | None:

@@ -16,6 +16,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError
 
 from sagabus.contracts.envelope import Record
+from sagabus.messaging.background import cancelled
 from sagabus.messaging.shard_consumer import ShardConsumer
 from sagabus.messaging.topic_admin import TopicInfo
 
@@ -98,8 +99,7 @@ class Handover:
         task, self._task = self._task, None
         if task is None:
             return
-        task.cancel()
-        await asyncio.wait([task])
+        await cancelled([task])
         if self._announced:
             self._announced = False
             await self._revoke()

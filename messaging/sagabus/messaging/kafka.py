@@ -23,6 +23,7 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.message import StreamMessage
 
+from sagabus.messaging.background import uninterrupted
 from sagabus.messaging.kafka_connection import CLIENT, KafkaConnection, KafkaRefused, KafkaUnreachable
 from sagabus.messaging.producer import BatchProducer
 from sagabus.messaging.run_file import Run
@@ -170,7 +171,7 @@ class Kafka:
                 starts = await consumer.beginning_offsets(partitions)
                 ends = await consumer.end_offsets(partitions)
             finally:
-                await consumer.stop()
+                await uninterrupted(consumer.stop())
         return {partition: (starts[partition], ends[partition]) for partition in partitions}
 
     async def wait_until_reachable(self, *, patience: float | None = None) -> None:
@@ -222,7 +223,7 @@ class Kafka:
                 await client.force_metadata_update()
             yield client
         finally:
-            await client.close()
+            await uninterrupted(client.close())
 
     @contextmanager
     def _unreachable(self) -> Iterator[None]:

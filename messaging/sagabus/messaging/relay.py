@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from sagabus.contracts.envelope import Message
+from sagabus.messaging.background import cancelled
 from sagabus.messaging.producer import PublishRefused
 
 log = logging.getLogger(__name__)
@@ -109,8 +110,7 @@ class Relay:
         """Nothing is handed to the producer any more when this returns. What it was given before may still go out."""
         self._end()
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await cancelled([self._task])
 
     async def _run(self, producer: Publisher, on_end: Callable[[], None]) -> None:
         try:

@@ -19,6 +19,7 @@ from typing import Any, Final
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
+from sagabus.messaging.background import cancelled
 from sagabus.messaging.handover import FIRST_PAUSE, LONGEST_PAUSE, Assignment, Handover, SubscriptionListener
 from sagabus.messaging.kafka import Kafka
 from sagabus.messaging.kafka_connection import KafkaUnreachable
@@ -95,10 +96,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
 
         A static member stays in the group unless `leave`: its shards wait for its return, for as long as a session.
         """
-        tasks = [*self._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancelled(self._tasks)
         if self._consumer is not None and leave:
             self._consumer.leave_for_good()
         await self._close()
@@ -248,8 +246,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
         except TimeoutError:
             log.error("group %s: a batch takes longer than %.0f s and is given up", self._group, DRAIN)
             if self._runner is not None:
-                self._runner.cancel()
-                await asyncio.wait([self._runner])
+                await cancelled([self._runner])
 
     # Small things.
 

@@ -17,6 +17,7 @@ from sagabus.contracts import codec
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.names import CommandId
 from sagabus.contracts.replies import INPUT_INVALID, ReplyKind
+from sagabus.messaging.background import cancelled
 from sagabus.messaging.tenure import Tenure
 from sagabus.participants.context import Claim, ExternalContext, NotOurs, Scope
 from sagabus.participants.handler import Handler
@@ -98,10 +99,7 @@ class Externals:
 
     async def stop(self) -> None:
         """Cancel what runs, and wait for it to have ended."""
-        tasks = self._running()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancelled(self._running())
 
     def _running(self) -> Collection[asyncio.Task[None]]:
         return list(self._tasks.values())

@@ -21,6 +21,7 @@ from sagabus.contracts.envelope import Headers, Message, source_of
 from sagabus.contracts.headers import HeaderReader
 from sagabus.contracts.names import CommandKind, RunId, SagaId, commands_topic, replies_topic, service_schema
 from sagabus.contracts.replies import ReplyKind, read_failure
+from sagabus.messaging.background import cancelled
 from sagabus.messaging.database import Database
 from sagabus.messaging.outbox import unpublished
 from sagabus.messaging.tables import qualified
@@ -140,8 +141,7 @@ class Carried:
         try:
             yield
         finally:
-            writer.cancel()
-            await asyncio.wait([writer])
+            await cancelled([writer])
             await self._side.externals.stop()
             await self._forget()
 

@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ import aiokafka
 
 from sagabus.contracts.envelope import Record
 from sagabus.contracts.headers import HeaderReader
+from sagabus.messaging.background import cancelled
 from sagabus.messaging.kafka import Kafka
 
 FETCH_WAIT: Final = 10
@@ -112,9 +113,7 @@ async def watching(kafka: Kafka, topics: Collection[str], tell: Callable[[Happen
     try:
         yield witness
     finally:
-        reading.cancel()
-        with suppress(asyncio.CancelledError):
-            await reading
+        await cancelled([reading])
         await consumer.stop()
 
 

@@ -1,0 +1,65 @@
+"""The end of a process that was told to end and is still there: it says where it stands, and is gone.
+
+Whatever holds it up, a handler that takes no cancellation or a library that waits for ever, is not waited for without
+end. Nothing is lost by it: what was under way is not committed, and whoever takes the shards next carries it out again,
+as after any kill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+from sagabus.commands.subcommand import complain
+
+DEEP = 100
+"""Coroutines that wait for one another, the outermost first."""
+
+
+def end_by_force(loop: asyncio.AbstractEventLoop, *, after: float, exit: int) -> None:
+    """From a thread, so that it works whatever the loop is doing; a process that ends in time never notices.
+
+    after: seconds. exit: the code. May be called again: the first one counts.
+    """
+    thread = threading.Thread(target=_end, args=(loop, after, exit), name="sagabus force", daemon=True)
+    thread.start()
+
+
+def _end(loop: asyncio.AbstractEventLoop, after: float, exit: int) -> None:
+    time.sleep(after)
+    complain(
+        f"told to end, and still here after {after:g} s: ended by force. Nothing is lost: what was under way is "
+        "carried out again by whoever takes over. Where it stood:"
+    )
+    for task in asyncio.all_tasks(loop):
+        complain(f"  {task.get_name()}: {' > '.join(_places(task)) or 'nowhere'}")
+    faulthandler.dump_traceback(sys.stderr)
+    sys.stderr.flush()
+    os._exit(exit)
+
+
+def _places(task: asyncio.Task[Any]) -> Iterator[str]:
+    """Where each of its coroutines waits, down to the one that holds it up."""
+    waiting: Any = task.get_coro()
+    for _ in range(DEEP):
+        frame = _attribute(waiting, "frame")
+        if isinstance(frame, FrameType):
+            yield _place(frame.f_code, frame.f_lineno)
+        waiting = _attribute(waiting, "await") or _attribute(waiting, "yieldfrom")
+
+
+def _attribute(waiting: Any, name: str) -> Any:
+    """Of a coroutine, a generator or an asynchronous generator: each has a prefix of its own."""
+    return next((found for kind in ("cr", "gi", "ag") if (found := getattr(waiting, f"{kind}_{name}", None))), None)
+
+
+def _place(code: CodeType, line: int) -> str:
+    return f"{Path(code.co_filename).name}:{line} {code.co_qualname}"
