@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from sagabus.client import NoSuchSaga, SagaClient, SagaFailed, SagaHandle, StartRejected
 from sagabus.contracts import SagaType
 from sagabus.contracts.errors import MessageInvalid
-from sagabus.messaging.run_file import read_run
+from sagabus.messaging.embedded.run_file import read_run
 from sagabus.messaging.settings import SettingsError
 from sagabus.shop.approval import Expense, Outcome, decided, expense_approval
 from sagabus.shop.contracts import Address, Order, OrderItem, OrderResult, order_processing

@@ -10,7 +10,7 @@ import aiokafka
 from sagabus.client import SagaClient
 from sagabus.contracts.envelope import Record
 from sagabus.contracts.requests import read_request
-from sagabus.messaging.partition import partition_of
+from sagabus.messaging.bus.partition import partition_of
 from sagabus.shop.approval import Expense, decided, expense_approval
 from tests.support.kafka_broker import KafkaBroker
 

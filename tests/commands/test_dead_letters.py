@@ -19,12 +19,12 @@ from sagabus.commands.main import main, parser
 from sagabus.commands.subcommand import Exit
 from sagabus.contracts.reasons import FATES, MEANINGS, Fate
 from sagabus.coordinator.store.migrations import migrate
-from sagabus.messaging import dead_letter
-from sagabus.messaging.database import Database
-from sagabus.messaging.kafka import Kafka
-from sagabus.messaging.letter_box import AS_IT_WAS, LetterBox, Wanted
-from sagabus.messaging.tables import qualified
-from sagabus.messaging.topic_admin import TopicSpec
+from sagabus.messaging.bus.kafka import Kafka
+from sagabus.messaging.bus.topic_admin import TopicSpec
+from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.postgres.tables import qualified
+from sagabus.messaging.publishing import dead_letter
+from sagabus.messaging.publishing.letter_box import AS_IT_WAS, LetterBox, Wanted
 from tests.messaging.clusters import read, real_kafka
 from tests.messaging.ground import Given
 

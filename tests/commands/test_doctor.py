@@ -22,7 +22,7 @@ from sagabus.commands.subcommand import Exit
 from sagabus.contracts.names import RunId, SagaId
 from sagabus.coordinator.core.status import SagaStatus
 from sagabus.coordinator.store import SagaRow, Store, Writes
-from sagabus.messaging.database import Database
+from sagabus.messaging.postgres.database import Database
 from sagabus.participants.tables import create_tables
 from tests.support.kafka_broker import KafkaBroker
 from tests.support.ports import free_port

@@ -14,9 +14,9 @@ import pytest
 
 from sagabus.commands.host import hosting
 from sagabus.commands.subcommand import Exit, Failed
-from sagabus.messaging.backing import find_backing
-from sagabus.messaging.embedded_postgres import EmbeddedPostgres
-from sagabus.messaging.run_file import read_run
+from sagabus.messaging.embedded.embedded_postgres import EmbeddedPostgres
+from sagabus.messaging.embedded.run_file import read_run
+from sagabus.messaging.service.backing import find_backing
 from sagabus.messaging.settings import load_settings
 from tests.support.conditions import until
 from tests.support.dev_host import DevHost

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import sagabus.coordinator.http
-import sagabus.messaging.coordinator_api
-import sagabus.messaging.embedded_kafka
-import sagabus.messaging.embedded_postgres
-import sagabus.messaging.prerequisites
+import sagabus.messaging.embedded.embedded_kafka
+import sagabus.messaging.embedded.embedded_postgres
+import sagabus.messaging.service.coordinator_api
+import sagabus.messaging.service.prerequisites
 from sagabus.commands import main as command_line
 from sagabus.commands.main import EXAMPLES, EXITS, SUBCOMMANDS, main, parser
 from sagabus.commands.subcommand import Exit, Failed, Subcommand
@@ -129,10 +129,10 @@ def raising(error: BaseException) -> Callable[[], object]:
     ("error", "exit"),
     [
         (SettingsError(["SAGABUS_KAFKA is not set"]), Exit.USAGE),
-        (sagabus.messaging.prerequisites.NotReady("run `sagabus migrate`"), Exit.USAGE),
-        (sagabus.messaging.coordinator_api.CoordinatorUnreachable("away"), Exit.UNREACHABLE),
-        (sagabus.messaging.coordinator_api.NoSuchSaga("none", status=404, code="x"), Exit.NOT_FOUND),
-        (sagabus.messaging.coordinator_api.CoordinatorRefused("no", status=400, code="x"), Exit.REFUSED),
+        (sagabus.messaging.service.prerequisites.NotReady("run `sagabus migrate`"), Exit.USAGE),
+        (sagabus.messaging.service.coordinator_api.CoordinatorUnreachable("away"), Exit.UNREACHABLE),
+        (sagabus.messaging.service.coordinator_api.NoSuchSaga("none", status=404, code="x"), Exit.NOT_FOUND),
+        (sagabus.messaging.service.coordinator_api.CoordinatorRefused("no", status=400, code="x"), Exit.REFUSED),
         (Failed(Exit.WAITED, "too long"), Exit.WAITED),
         (SagabusError("no"), Exit.REFUSED),
         (KeyboardInterrupt(), Exit.INTERRUPTED),

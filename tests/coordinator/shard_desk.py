@@ -18,13 +18,13 @@ from sagabus.coordinator.shard.purging import Purging
 from sagabus.coordinator.shard.side import CoordinatorSide
 from sagabus.coordinator.store.read import Reads
 from sagabus.coordinator.store.write import Store
-from sagabus.messaging.database import Database
-from sagabus.messaging.dead_letter import DeadLetters
-from sagabus.messaging.outbox import unpublished
-from sagabus.messaging.partition import partition_of
-from sagabus.messaging.retention import Retention
-from sagabus.messaging.taking import Claim, take
-from sagabus.messaging.tenure import Log, Tenure
+from sagabus.messaging.bus.partition import partition_of
+from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.publishing.dead_letter import DeadLetters
+from sagabus.messaging.publishing.outbox import unpublished
+from sagabus.messaging.shards.retention import Retention
+from sagabus.messaging.shards.taking import Claim, take
+from sagabus.messaging.shards.tenure import Log, Tenure
 
 PARTITIONS = 4
 REQUESTS = "sagabus.requests"

@@ -8,7 +8,7 @@ import pytest
 
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.store.migrations import migrate
-from sagabus.messaging.database import Database
+from sagabus.messaging.postgres.database import Database
 from tests.coordinator.shard_desk import ShardDesk, of_shard
 from tests.core.trade import Order, Result, charge, paid, reserve
 

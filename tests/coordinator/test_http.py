@@ -23,9 +23,9 @@ from sagabus.coordinator.http import CannotListen, Closings, application, serve,
 from sagabus.coordinator.http import query as http_query
 from sagabus.coordinator.store import SagaRow, Store, TimerRef, Writes
 from sagabus.coordinator.store.migrations import migrate
-from sagabus.messaging.database import Database
-from sagabus.messaging.kafka_connection import KafkaUnreachable
-from sagabus.messaging.producer import PublishFailed, PublishRefused, Reason
+from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
+from sagabus.messaging.bus.producer import PublishFailed, PublishRefused, Reason
+from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.settings import Settings, SettingsError
 from tests.support.conditions import until
 

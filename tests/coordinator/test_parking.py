@@ -10,11 +10,11 @@ import pytest
 
 from sagabus.contracts.envelope import Message
 from sagabus.coordinator.store.migrations import migrate
-from sagabus.messaging import outbox
-from sagabus.messaging.database import Database
-from sagabus.messaging.parked_rows import ParkedRows
-from sagabus.messaging.producer import PublishRefused, Reason
-from sagabus.messaging.tenure import Tenure
+from sagabus.messaging.bus.producer import PublishRefused, Reason
+from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.publishing import outbox
+from sagabus.messaging.publishing.parked_rows import ParkedRows
+from sagabus.messaging.shards.tenure import Tenure
 from sagabus.shop.order_processing import order_processing
 from tests.coordinator.shard_desk import ShardDesk, headers_of, of_shard
 

@@ -13,11 +13,11 @@ import pytest
 from sagabus.coordinator.shard.purging import SAGAS
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.coordinator.store.tables import coordinator_tables
-from sagabus.messaging import retention
-from sagabus.messaging.database import Database
-from sagabus.messaging.fence import Fenced
-from sagabus.messaging.retention import ROWS, Pruning, Retention, prune_dead_letters
-from sagabus.messaging.tenure import Tenure
+from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.shards import retention
+from sagabus.messaging.shards.fence import Fenced
+from sagabus.messaging.shards.retention import ROWS, Pruning, Retention, prune_dead_letters
+from sagabus.messaging.shards.tenure import Tenure
 from sagabus.shop.order_processing import order_processing
 from tests.coordinator.shard_desk import Given, ShardDesk, of_shard, types
 from tests.support.postgres import PostgresServer

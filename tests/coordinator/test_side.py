@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sagabus.coordinator.store.migrations import migrate
-from sagabus.messaging.database import Database
+from sagabus.messaging.postgres.database import Database
 from sagabus.shop.expense_approval import expense_approval
 from sagabus.shop.order_processing import order_processing
 from tests.coordinator.shard_desk import ShardDesk, headers_of, of_shard, types

@@ -9,7 +9,7 @@ import pytest
 from sagabus.contracts.names import SagaId
 from sagabus.coordinator.shard.silence import PATIENCE, PORTION, Silence
 from sagabus.coordinator.store.migrations import migrate
-from sagabus.messaging.database import Database
+from sagabus.messaging.postgres.database import Database
 from sagabus.shop.order_processing import order_processing
 from tests.coordinator.shard_desk import ShardDesk, headers_of, types
 from tests.coordinator.test_side import INPUT, ORDER, SHARD

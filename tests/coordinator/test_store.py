@@ -33,7 +33,7 @@ from sagabus.coordinator.store import columns as store_columns
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.coordinator.store.operators import Filter, OperatorReads
 from sagabus.coordinator.store.wire import LATEST, storable
-from sagabus.messaging.database import SESSION, Connection, Database
+from sagabus.messaging.postgres.database import SESSION, Connection, Database
 from tests.support.conditions import until
 
 AT = 1_790_000_000_123_457

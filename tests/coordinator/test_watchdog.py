@@ -23,8 +23,8 @@ from sagabus.coordinator.core.loop import PumpInterrupted, SagaLoop
 from sagabus.coordinator.core.watch import PLACE
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.coordinator.watchdog import BLOCKS, SPUN, Watchdog
-from sagabus.messaging.database import Database
-from sagabus.messaging.partition import partition_of
+from sagabus.messaging.bus.partition import partition_of
+from sagabus.messaging.postgres.database import Database
 from tests.coordinator.shard_desk import PARTITIONS, ShardDesk, of_shard
 from tests.core.kit import Drive
 from tests.core.other_pythons import PYTHONS, NotThere, environment, python

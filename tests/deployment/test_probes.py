@@ -12,12 +12,12 @@ import pytest
 from sagabus.contracts.envelope import Message
 from sagabus.coordinator.service import Coordinator
 from sagabus.coordinator.store.migrations import migrate
-from sagabus.messaging.kafka import Kafka
-from sagabus.messaging.ownership import Ownership
-from sagabus.messaging.prerequisites import coordinator_topics
-from sagabus.messaging.producer import BatchProducer, PublishFailed
+from sagabus.messaging.bus.kafka import Kafka
+from sagabus.messaging.bus.producer import BatchProducer, PublishFailed
+from sagabus.messaging.bus.topic_admin import TopicSpec
+from sagabus.messaging.service.prerequisites import coordinator_topics
 from sagabus.messaging.settings import Settings, load_settings
-from sagabus.messaging.topic_admin import TopicSpec
+from sagabus.messaging.shards.ownership import Ownership
 from sagabus.shop.order_processing import order_processing
 from tests.support.conditions import until
 from tests.support.ports import free_port

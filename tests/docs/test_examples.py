@@ -8,7 +8,7 @@ import shlex
 import asyncpg
 import pytest
 
-from sagabus.messaging.run_file import read_run
+from sagabus.messaging.embedded.run_file import read_run
 from tests.support.dev_host import DevHost
 from tests.support.folders import data_folder
 from tests.support.processes import ROOT, Child

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from sagabus.contracts.envelope import Message
 from sagabus.contracts.reasons import FATES, Fate
-from sagabus.messaging.tenure import Tenure
+from sagabus.messaging.shards.tenure import Tenure
 from tests.hostile.seeds import Draft
 
 

@@ -16,9 +16,9 @@ from uuid import UUID
 
 from sagabus.contracts.envelope import Message
 from sagabus.coordinator import SagaContext, saga
-from sagabus.messaging.database import Database
-from sagabus.messaging.partition import partition_of
-from sagabus.messaging.tenure import Tenure
+from sagabus.messaging.bus.partition import partition_of
+from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.shards.tenure import Tenure
 from sagabus.shop.expense_approval import expense_approval
 from sagabus.shop.order_processing import order_processing
 from tests.coordinator.shard_desk import PARTITIONS, REQUESTS, Given, ShardDesk

@@ -26,8 +26,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from sagabus.contracts.reasons import by_fate
 from sagabus.coordinator.store.migrations import migrate
-from sagabus.messaging.database import Database
 from sagabus.messaging.database_url import sqlalchemy_url
+from sagabus.messaging.postgres.database import Database
 from sagabus.participants.tables import create_tables
 from tests.hostile.bench import Broken, feed
 from tests.hostile.coordinator_fuzz import CoordinatorFuzz

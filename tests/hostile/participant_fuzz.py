@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sagabus.contracts.envelope import Message
 from sagabus.contracts.replies import ReplyKind
-from sagabus.messaging.tenure import Tenure
+from sagabus.messaging.shards.tenure import Tenure
 from sagabus.participants import ActivityContext, ExternalContext, Refused, TryAgain
 from sagabus.participants.carry_out import CarryOut
 from sagabus.participants.outcome import Outcome

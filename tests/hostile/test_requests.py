@@ -18,8 +18,8 @@ import pytest
 from sagabus.contracts.envelope import Message, unpack_headers
 from sagabus.contracts.reasons import FATES, Fate
 from sagabus.coordinator.store.migrations import migrate
-from sagabus.messaging.database import Database
-from sagabus.messaging.tenure import Tenure
+from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.shards.tenure import Tenure
 from sagabus.shop.expense_approval import expense_approval
 from sagabus.shop.order_processing import order_processing
 from tests.coordinator.shard_desk import REQUESTS, Given, ShardDesk, headers_of, of_shard, types

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager, contextmanager
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from sagabus.contracts.envelope import Message, Record
-from sagabus.messaging.embedded_kafka import EmbeddedKafka
-from sagabus.messaging.kafka import Bus, Kafka
+from sagabus.messaging.bus.kafka import Bus, Kafka
+from sagabus.messaging.bus.subscription import Assignment, Subscription
+from sagabus.messaging.embedded.embedded_kafka import EmbeddedKafka
 from sagabus.messaging.settings import Settings
-from sagabus.messaging.subscription import Assignment, Subscription
 from tests.support.conditions import until
 
 

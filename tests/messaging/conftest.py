@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sagabus.messaging.kafka import Kafka
+from sagabus.messaging.bus.kafka import Kafka
 from tests.messaging.clusters import embedded_kafka, real_kafka
 from tests.support.kafka_broker import KafkaBroker
 from tests.support.kafka_installation import KafkaInstallation

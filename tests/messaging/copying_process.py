@@ -9,7 +9,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 
-from sagabus.messaging.database import Database
+from sagabus.messaging.postgres.database import Database
 from tests.messaging.ground import Given, Shards
 
 

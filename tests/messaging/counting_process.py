@@ -11,10 +11,10 @@ import signal
 import sys
 from functools import partial
 
-from sagabus.messaging.database import Database
-from sagabus.messaging.kafka import Kafka
-from sagabus.messaging.ownership import Ownership
-from sagabus.messaging.subscription import Subscription
+from sagabus.messaging.bus.kafka import Kafka
+from sagabus.messaging.bus.subscription import Subscription
+from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.shards.ownership import Ownership
 from tests.messaging.clusters import real_kafka
 from tests.messaging.ground import Shards
 from tests.messaging.toy_side import Counter

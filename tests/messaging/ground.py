@@ -15,14 +15,14 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.schema import CreateTable
 
 from sagabus.contracts.envelope import Message, Record
-from sagabus.messaging.database import Database
-from sagabus.messaging.dead_letter import DeadLetters
-from sagabus.messaging.outbox import unpublished
-from sagabus.messaging.relay import Publisher
-from sagabus.messaging.tables import messaging_tables, qualified
-from sagabus.messaging.taking import Claim, take
-from sagabus.messaging.tenure import Log, Tenure
-from sagabus.messaging.turn import Turn
+from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.postgres.tables import messaging_tables, qualified
+from sagabus.messaging.publishing.dead_letter import DeadLetters
+from sagabus.messaging.publishing.outbox import unpublished
+from sagabus.messaging.publishing.relay import Publisher
+from sagabus.messaging.shards.taking import Claim, take
+from sagabus.messaging.shards.tenure import Log, Tenure
+from sagabus.messaging.shards.turn import Turn
 
 Condition = Callable[[], bool | Awaitable[bool]]
 """For `until` with an async function: without it, mypy takes the coroutine itself for the answer."""

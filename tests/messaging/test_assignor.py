@@ -8,7 +8,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, Cons
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagabus.messaging.assignor import Claim, ShardAssignor, deal_out
+from sagabus.messaging.bus.assignor import Claim, ShardAssignor, deal_out
 
 Dealt = dict[str, frozenset[int]]
 

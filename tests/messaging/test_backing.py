@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sagabus.messaging.backing import find_backing, folder_of, url_of
-from sagabus.messaging.run_file import Run, write_run
+from sagabus.messaging.embedded.run_file import Run, write_run
+from sagabus.messaging.service.backing import find_backing, folder_of, url_of
 from sagabus.messaging.settings import Settings, SettingsError
 
 URL = "postgresql://postgres@/sagabus?host=/tmp/socket"

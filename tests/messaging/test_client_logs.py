@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from sagabus.messaging.client_logs import Repeated
+from sagabus.messaging.bus.client_logs import Repeated
 
 
 def line(name: str, text: str, *values: object) -> logging.LogRecord:
@@ -31,5 +31,5 @@ def test_after_the_window_it_says_how_many_were_left_out() -> None:
 
 def test_lines_of_others_pass() -> None:
     repeated = Repeated(window=3600)
-    for name in ("sagabus.messaging.kafka", "aiokafkaesque", "root"):
+    for name in ("sagabus.messaging.bus.kafka", "aiokafkaesque", "root"):
         assert all(repeated.filter(line(name, "again")) for _ in range(3))

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from sagabus.contracts.errors import SagabusError
-from sagabus.messaging.database import Database, DatabaseUnreachable
+from sagabus.messaging.postgres.database import Database, DatabaseUnreachable
 from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer
 

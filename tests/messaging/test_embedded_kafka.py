@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from sagabus.messaging.embedded_kafka import EmbeddedKafka, EmbeddedKafkaFailed
+from sagabus.messaging.embedded.embedded_kafka import EmbeddedKafka, EmbeddedKafkaFailed
 
 
 @pytest.fixture

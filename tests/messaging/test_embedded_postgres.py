@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from sagabus.messaging.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresFailed
+from sagabus.messaging.embedded.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresFailed
 
 KEEP_7 = "DROP TABLE IF EXISTS kept; CREATE TABLE kept AS SELECT 7 AS n"
 
@@ -140,7 +140,7 @@ def _start_and_be_killed(folder: Path) -> int:
     """A host that starts the server and dies by SIGKILL; the server's process id."""
     script = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from sagabus.messaging.embedded_postgres import EmbeddedPostgres\n"
+        "from sagabus.messaging.embedded.embedded_postgres import EmbeddedPostgres\n"
         "server = EmbeddedPostgres(Path(sys.argv[1])); server.start(); print(server.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sagabus.messaging.forward import forwarded
+from sagabus.messaging.publishing.forward import forwarded
 from tests.messaging.ground import Given
 
 

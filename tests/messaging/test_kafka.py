@@ -16,13 +16,13 @@ from aiokafka.client import AIOKafkaClient
 from confluent_kafka.admin import AdminClient
 
 from sagabus.contracts.envelope import Message
-from sagabus.messaging.embedded_kafka import EmbeddedKafka
-from sagabus.messaging.kafka import Bus, Kafka
-from sagabus.messaging.kafka_connection import KafkaConnection, KafkaRefused, KafkaUnreachable
-from sagabus.messaging.run_file import Run
+from sagabus.messaging.bus.kafka import Bus, Kafka
+from sagabus.messaging.bus.kafka_connection import KafkaConnection, KafkaRefused, KafkaUnreachable
+from sagabus.messaging.bus.subscription import Subscription
+from sagabus.messaging.bus.topic_admin import TopicSpec
+from sagabus.messaging.embedded.embedded_kafka import EmbeddedKafka
+from sagabus.messaging.embedded.run_file import Run
 from sagabus.messaging.settings import Settings, SettingsError, load_settings
-from sagabus.messaging.subscription import Subscription
-from sagabus.messaging.topic_admin import TopicSpec
 from tests.messaging.clusters import Listener, message, publish, real_kafka, running
 from tests.support.conditions import until
 from tests.support.kafka_broker import KafkaBroker
@@ -119,7 +119,7 @@ async def test_waiting_for_kafka_is_said_in_the_log_and_ends_when_it_comes(
     kafka_installation: KafkaInstallation, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = KafkaBroker(kafka_installation, tmp_path)
-    caplog.set_level(logging.WARNING, logger="sagabus.messaging.kafka")
+    caplog.set_level(logging.WARNING, logger="sagabus.messaging.bus.kafka")
     waiting = asyncio.create_task(real_kafka(broker.address).wait_until_reachable())
     await until(lambda: f"Kafka is out of reach ({broker.address}" in caplog.text)
     try:

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 import pytest
 
 from sagabus.contracts.envelope import Headers
-from sagabus.messaging import dead_letter, outbox
-from sagabus.messaging.letter_box import Letter, LetterBox, Repair, Wanted, again
-from sagabus.messaging.parked_rows import ParkedRows
-from sagabus.messaging.relay import Parking
+from sagabus.messaging.publishing import dead_letter, outbox
+from sagabus.messaging.publishing.letter_box import Letter, LetterBox, Repair, Wanted, again
+from sagabus.messaging.publishing.parked_rows import ParkedRows
+from sagabus.messaging.publishing.relay import Parking
 from tests.messaging.ground import Given, Shards, message, opened
 
 

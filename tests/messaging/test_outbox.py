@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from sagabus.contracts.envelope import Message
-from sagabus.messaging import outbox
-from sagabus.messaging.relay import Parking
+from sagabus.messaging.publishing import outbox
+from sagabus.messaging.publishing.relay import Parking
 from tests.messaging.ground import Shards, message, opened
 
 

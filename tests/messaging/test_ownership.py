@@ -11,11 +11,11 @@ import pytest
 from aiokafka import TopicPartition
 
 from sagabus.contracts.envelope import Record
-from sagabus.messaging import ownership, taking
-from sagabus.messaging.ownership import NoSuchTopic
-from sagabus.messaging.producer import PublishFailed
-from sagabus.messaging.taking import PartitionsChanged
-from sagabus.messaging.tenure import Tenure
+from sagabus.messaging.bus.producer import PublishFailed
+from sagabus.messaging.shards import ownership, taking
+from sagabus.messaging.shards.ownership import NoSuchTopic
+from sagabus.messaging.shards.taking import PartitionsChanged
+from sagabus.messaging.shards.tenure import Tenure
 from tests.messaging.ground import Condition, Given
 from tests.messaging.toy_bus import ToyBus
 from tests.messaging.toy_world import Process, World

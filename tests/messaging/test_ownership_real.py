@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from sagabus.contracts.envelope import Message
-from sagabus.messaging.kafka import Kafka
-from sagabus.messaging.producer import BatchProducer
-from sagabus.messaging.topic_admin import TopicSpec
+from sagabus.messaging.bus.kafka import Kafka
+from sagabus.messaging.bus.producer import BatchProducer
+from sagabus.messaging.bus.topic_admin import TopicSpec
 from tests.messaging.clusters import embedded_kafka, numbers, read, real_kafka
 from tests.messaging.counting_process import owner
 from tests.messaging.ground import Condition, Shards, opened

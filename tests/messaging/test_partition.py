@@ -7,7 +7,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sagabus.messaging.partition import murmur2, partition_of
+from sagabus.messaging.bus.partition import murmur2, partition_of
 
 
 @pytest.mark.parametrize(

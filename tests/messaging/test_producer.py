@@ -9,12 +9,12 @@ import pytest
 from aiokafka import errors
 
 from sagabus.contracts.envelope import MAX_PAYLOAD, Message
-from sagabus.messaging import sender
-from sagabus.messaging.kafka import Kafka
-from sagabus.messaging.partition import partition_of
-from sagabus.messaging.producer import REFUSALS, BatchProducer, PublishFailed, PublishRefused, Reason
-from sagabus.messaging.sender import BATCH_BYTES
-from sagabus.messaging.topic_admin import TopicSpec
+from sagabus.messaging.bus import sender
+from sagabus.messaging.bus.kafka import Kafka
+from sagabus.messaging.bus.partition import partition_of
+from sagabus.messaging.bus.producer import REFUSALS, BatchProducer, PublishFailed, PublishRefused, Reason
+from sagabus.messaging.bus.sender import BATCH_BYTES
+from sagabus.messaging.bus.topic_admin import TopicSpec
 from tests.messaging.clusters import message, numbers, read, real_kafka
 from tests.support.conditions import until
 from tests.support.kafka_broker import KafkaBroker

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from aiokafka import TopicPartition
 
 from sagabus.contracts.envelope import Record
-from sagabus.messaging.handover import Assignment
-from sagabus.messaging.readiness import Readiness
+from sagabus.messaging.bus.handover import Assignment
+from sagabus.messaging.service.readiness import Readiness
 
 
 class Listener:

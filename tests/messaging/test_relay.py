@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from sagabus.contracts.envelope import Message
-from sagabus.messaging.producer import PublishFailed, PublishRefused, Reason
-from sagabus.messaging.relay import Parking, Relay
+from sagabus.messaging.bus.producer import PublishFailed, PublishRefused, Reason
+from sagabus.messaging.publishing.relay import Parking, Relay
 from tests.messaging.ground import Recorder, message
 from tests.support.conditions import until
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sagabus.messaging.run_file import NAME, Run, read_run, remove_run, write_run
+from sagabus.messaging.embedded.run_file import NAME, Run, read_run, remove_run, write_run
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_without_a_file_there_is_no_host(tmp_path: Path) -> None:
 
 def test_a_dead_host_is_none(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from sagabus.messaging.run_file import *\n"
+        "import sys; from pathlib import Path; from sagabus.messaging.embedded.run_file import *\n"
         "write_run(Path(sys.argv[1]), Run.of_this_process(kafka='k', bus='b', database='d'))\n"
     )
     subprocess.run([sys.executable, "-c", script, tmp_path], check=True, timeout=60)

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sagabus.messaging.database_url import masked, normalised, sqlalchemy_url
-from sagabus.messaging.retention import Retention
 from sagabus.messaging.settings import Security, Settings, SettingsError, load_settings, variable
+from sagabus.messaging.shards.retention import Retention
 
 GOOD: dict[str, Any] = {"kafka": "localhost:9092", "database": "postgresql://me:secret@localhost/shop"}
 

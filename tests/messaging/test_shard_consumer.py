@@ -13,10 +13,10 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import calc_crc32c
 from confluent_kafka import Producer
 
-from sagabus.messaging.kafka import Kafka
-from sagabus.messaging.shard_consumer import ShardConsumer
-from sagabus.messaging.subscription import Subscription
-from sagabus.messaging.topic_admin import TopicSpec
+from sagabus.messaging.bus.kafka import Kafka
+from sagabus.messaging.bus.shard_consumer import ShardConsumer
+from sagabus.messaging.bus.subscription import Subscription
+from sagabus.messaging.bus.topic_admin import TopicSpec
 from tests.messaging.clusters import Listener, message, numbers, publish, running
 
 

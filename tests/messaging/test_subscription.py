@@ -10,10 +10,10 @@ from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError
 
 from sagabus.contracts.envelope import Message, Record
-from sagabus.messaging.kafka import Kafka
-from sagabus.messaging.kafka_connection import KafkaRefused, KafkaUnreachable
-from sagabus.messaging.subscription import Assignment, Subscription
-from sagabus.messaging.topic_admin import TopicSpec
+from sagabus.messaging.bus.kafka import Kafka
+from sagabus.messaging.bus.kafka_connection import KafkaRefused, KafkaUnreachable
+from sagabus.messaging.bus.subscription import Assignment, Subscription
+from sagabus.messaging.bus.topic_admin import TopicSpec
 from tests.messaging.clusters import Listener, message, numbers, places, publish, real_kafka, running
 from tests.support.conditions import until
 from tests.support.kafka_broker import KafkaBroker

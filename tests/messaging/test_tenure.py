@@ -10,11 +10,11 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from sagabus.messaging import taking
-from sagabus.messaging.fence import Fenced
-from sagabus.messaging.tables import qualified
-from sagabus.messaging.taking import PartitionsChanged, TakeRefused, check_partitions
-from sagabus.messaging.tenure import Log
+from sagabus.messaging.postgres.tables import qualified
+from sagabus.messaging.shards import taking
+from sagabus.messaging.shards.fence import Fenced
+from sagabus.messaging.shards.taking import PartitionsChanged, TakeRefused, check_partitions
+from sagabus.messaging.shards.tenure import Log
 from tests.messaging.ground import FIRST, Condition, Given, Shards, message, opened
 from tests.support.conditions import until
 

@@ -11,10 +11,10 @@ import asyncpg
 import pytest
 
 from sagabus.contracts.envelope import MAX_PAYLOAD, unpack_headers
-from sagabus.messaging.fence import Fenced
-from sagabus.messaging.parked_rows import ParkedRows
-from sagabus.messaging.relay import Parking
-from sagabus.messaging.tenure import Log, Tenure
+from sagabus.messaging.publishing.parked_rows import ParkedRows
+from sagabus.messaging.publishing.relay import Parking
+from sagabus.messaging.shards.fence import Fenced
+from sagabus.messaging.shards.tenure import Log, Tenure
 from tests.messaging.ground import Given, Recorder, Shards, message, opened
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from aiokafka import TopicPartition
 
 from sagabus.contracts.envelope import Record
-from sagabus.messaging.subscription import Assignment, SubscriptionListener
+from sagabus.messaging.bus.subscription import Assignment, SubscriptionListener
 from tests.messaging.ground import Given, Recorder
 
 

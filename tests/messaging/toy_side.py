@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from sagabus.contracts.envelope import Message, Record
-from sagabus.messaging.tables import qualified
-from sagabus.messaging.tenure import Tenure
+from sagabus.messaging.postgres.tables import qualified
+from sagabus.messaging.shards.tenure import Tenure
 from tests.messaging.ground import Shards
 
 TABLE = "CREATE TABLE {table} (shard int, topic text, number bigint, value text)"

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
-from sagabus.messaging.ownership import Ownership
-from sagabus.messaging.subscription import SubscriptionListener
+from sagabus.messaging.bus.subscription import SubscriptionListener
+from sagabus.messaging.shards.ownership import Ownership
 from tests.messaging.ground import Condition, Shards, opened
 from tests.messaging.toy_bus import ToyBus, ToyStream
 from tests.messaging.toy_side import Counter

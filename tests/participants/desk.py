@@ -21,12 +21,12 @@ from sagabus.contracts.envelope import Headers, Message, Record
 from sagabus.contracts.headers import HeaderReader
 from sagabus.contracts.names import CommandKind, RunId, SagaId
 from sagabus.contracts.replies import Failure, ReplyHead, ReplyKind, read_failure, read_reply
-from sagabus.messaging.database import Database
 from sagabus.messaging.database_url import sqlalchemy_url
-from sagabus.messaging.outbox import unpublished
-from sagabus.messaging.retention import Retention
-from sagabus.messaging.taking import Claim, take
-from sagabus.messaging.tenure import Log, Tenure
+from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.publishing.outbox import unpublished
+from sagabus.messaging.shards.retention import Retention
+from sagabus.messaging.shards.taking import Claim, take
+from sagabus.messaging.shards.tenure import Log, Tenure
 from sagabus.participants import ActivityContext, Refused
 from sagabus.participants.carry_out import CarryOut
 from sagabus.participants.handler import Handler, checked

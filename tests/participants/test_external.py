@@ -10,8 +10,8 @@ from sqlalchemy import text
 
 from sagabus.contracts.envelope import Message
 from sagabus.contracts.replies import ReplyKind
-from sagabus.messaging.fence import Fenced
-from sagabus.messaging.tenure import Tenure
+from sagabus.messaging.shards.fence import Fenced
+from sagabus.messaging.shards.tenure import Tenure
 from sagabus.participants import ActivityContext, ExternalContext, Refused, TryAgain
 from sagabus.participants import external as external_module
 from sagabus.participants.context import HandlerEnded, NotOurs

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text, update
 
 from sagabus.contracts.replies import ReplyKind
-from sagabus.messaging.database import DatabaseUnreachable
+from sagabus.messaging.postgres.database import DatabaseUnreachable
 from sagabus.participants import ActivityContext, Refused, TryAgain
 from sagabus.participants.trouble import DatabaseTrouble
 from tests.participants.desk import (

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from sagabus.contracts.envelope import Message
-from sagabus.messaging.parked_rows import ParkedRows
-from sagabus.messaging.producer import PublishRefused, Reason
+from sagabus.messaging.bus.producer import PublishRefused, Reason
+from sagabus.messaging.publishing.parked_rows import ParkedRows
 from tests.participants.desk import Desk, batch, opened, takes
 
 

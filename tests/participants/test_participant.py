@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 
 import sagabus.participants
 from sagabus.contracts import DeclarationError, Service
-from sagabus.messaging.participation import Participation
+from sagabus.messaging.service.participation import Participation
 from sagabus.participants import ActivityContext, ExternalContext, Participant, TryAgain
 from tests.participants.desk import Noted, Take, Taken, charge, give_back, noted, shop, take_item
 

@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import text
 
 from sagabus.contracts.replies import ReplyKind
-from sagabus.messaging import retention
-from sagabus.messaging.fence import Fenced
-from sagabus.messaging.prerequisites import NotReady
-from sagabus.messaging.retention import CLOCKS_APART, ROWS, Retention
-from sagabus.messaging.window import check_window
+from sagabus.messaging.service.prerequisites import NotReady
+from sagabus.messaging.service.window import check_window
+from sagabus.messaging.shards import retention
+from sagabus.messaging.shards.fence import Fenced
+from sagabus.messaging.shards.retention import CLOCKS_APART, ROWS, Retention
 from sagabus.participants import ExternalContext
 from sagabus.participants.tables import create_tables, participant_tables
 from tests.participants.desk import BOOK, Desk, Saga, Take, Taken, batch, charge, takes

@@ -18,11 +18,11 @@ from sagabus.contracts.commands import Addresses, command_message
 from sagabus.contracts.envelope import Message, Record
 from sagabus.contracts.headers import HeaderReader
 from sagabus.contracts.names import CommandKind, RunId, SagaId
+from sagabus.messaging.bus.kafka import Kafka
+from sagabus.messaging.bus.topic_admin import TopicSpec
 from sagabus.messaging.database_url import sqlalchemy_url
-from sagabus.messaging.kafka import Kafka
-from sagabus.messaging.prerequisites import NotReady, participant_topics
+from sagabus.messaging.service.prerequisites import NotReady, participant_topics
 from sagabus.messaging.settings import SettingsError, load_settings
-from sagabus.messaging.topic_admin import TopicSpec
 from sagabus.participants import ActivityContext, ExternalContext, Participant
 from tests.participants.desk import Noted, Take, Taken
 

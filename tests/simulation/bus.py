@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 from aiokafka import TopicPartition
 
 from sagabus.contracts.envelope import Headers, Message, Record
-from sagabus.messaging.kafka_connection import KafkaUnreachable
-from sagabus.messaging.partition import partition_of
-from sagabus.messaging.producer import PublishFailed, PublishRefused, Reason
-from sagabus.messaging.subscription import Assignment, SubscriptionListener
+from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
+from sagabus.messaging.bus.partition import partition_of
+from sagabus.messaging.bus.producer import PublishFailed, PublishRefused, Reason
+from sagabus.messaging.bus.subscription import Assignment, SubscriptionListener
 
 if TYPE_CHECKING:
     from tests.simulation.process import SimulatedProcess

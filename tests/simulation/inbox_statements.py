@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sagabus.messaging import retention
+from sagabus.messaging.shards import retention
 from sagabus.participants import handling, inbox
 from sagabus.participants.verdict import KINDS, State
 from sagabus.participants.verdict import Row as InboxRow

@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sagabus.messaging import fence, outbox, taking
+from sagabus.messaging.publishing import outbox
+from sagabus.messaging.shards import fence, taking
 from tests.simulation.meaning import Book, Meaning, deleted
 from tests.simulation.postgres import Row, SimulatedConnection, Table
 

@@ -17,7 +17,7 @@ from uuid import UUID
 from sagabus.contracts.replies import ReplyKind
 from sagabus.coordinator.core.objection import LATE
 from sagabus.coordinator.core.status import Outcome, SagaStatus, Undoing
-from sagabus.messaging.fence import Fenced
+from sagabus.messaging.shards.fence import Fenced
 from sagabus.participants.verdict import Act, Answer, State, _stored
 
 Make = Callable[[Any], Any]
@@ -330,8 +330,9 @@ def _no_rows(original: Any) -> Any:
 
 
 _CORE: Final = "sagabus.coordinator.core"
-_SHARD: Final = "sagabus.coordinator.shard"
-_MESSAGING: Final = "sagabus.messaging"
+_COORDINATOR: Final = "sagabus.coordinator.shard"
+_SHARDS: Final = "sagabus.messaging.shards"
+_PUBLISHING: Final = "sagabus.messaging.publishing"
 _SERVICE: Final = "sagabus.participants"
 
 
@@ -362,7 +363,7 @@ RULES: Final = (
     Mutant(
         "messages leave before their rows are committed",
         "P3",
-        {f"{_MESSAGING}.turn:Turn.write": _published_before_commit},
+        {f"{_SHARDS}.turn:Turn.write": _published_before_commit},
         ("commit_never",),
     ),
     Mutant(
@@ -376,36 +377,51 @@ RULES: Final = (
         "P6",
         {
             f"{_SERVICE}.verdict:_reused": lambda original: lambda head, row: _stored(row),
-            f"{_SHARD}.deciding:Deciding._begin": _same_run,
+            f"{_COORDINATOR}.deciding:Deciding._begin": _same_run,
         },
         ("reuse",),
     ),
     Mutant(
-        "the fence lets everybody pass", "S1", {f"{_MESSAGING}.fence:advance": _fence_ignored}, ("stop", "rebalance")
+        "the fence lets everybody pass",
+        "S1",
+        {f"{_SHARDS}.fence:advance": _fence_ignored},
+        ("stop", "rebalance"),
     ),
-    Mutant("the token alone, no turn", "S1", {f"{_MESSAGING}.fence:advance": _turn_not_compared}, ("restore",)),
+    Mutant("the token alone, no turn", "S1", {f"{_SHARDS}.fence:advance": _turn_not_compared}, ("restore",)),
     Mutant(
-        "a failed turn ends nothing", "S2", {f"{_MESSAGING}.holdings:Holdings.turn": _memory_kept}, ("commit_really",)
+        "a failed turn ends nothing",
+        "S2",
+        {f"{_SHARDS}.holdings:Holdings.turn": _memory_kept},
+        ("commit_really",),
     ),
     Mutant(
-        "a commit is believed", "S2", {f"{_SHARD}.side:CoordinatorSide._commit": _commit_believed}, ("commit_never",)
+        "a commit is believed",
+        "S2",
+        {f"{_COORDINATOR}.side:CoordinatorSide._commit": _commit_believed},
+        ("commit_never",),
     ),
     Mutant(
         "any generation may take, and nobody takes again",
         "S3",
-        {f"{_MESSAGING}.taking:_check": _any_generation, f"{_MESSAGING}.ownership:Ownership._retake": _never_again},
+        {
+            f"{_SHARDS}.taking:_check": _any_generation,
+            f"{_SHARDS}.ownership:Ownership._retake": _never_again,
+        },
         ("rebalance",),
     ),
     Mutant(
         "positions are counted from the rows",
         "S5",
-        {f"{_MESSAGING}.holdings:Holdings._take": _positions_from_rows},
+        {f"{_SHARDS}.holdings:Holdings._take": _positions_from_rows},
         ("kill",),
     ),
     Mutant(
-        "a new log is not noticed", "S6", {f"{_MESSAGING}.tenure:Tenure.locate": _logs_not_compared}, ("remake_topic",)
+        "a new log is not noticed",
+        "S6",
+        {f"{_SHARDS}.tenure:Tenure.locate": _logs_not_compared},
+        ("remake_topic",),
     ),
-    Mutant("all runs have one id", "S13", {f"{_SHARD}.deciding:Deciding._begin": _same_run}, ("reuse",)),
+    Mutant("all runs have one id", "S13", {f"{_COORDINATOR}.deciding:Deciding._begin": _same_run}, ("reuse",)),
     Mutant("steps of unknown outcome are not settled", "U1", {f"{_CORE}.undo:start": _never_settled}),
     Mutant(
         "an undo asks the inbox for its step", "U2", {f"{_SERVICE}.page:Page.take_in": _undo_asks_the_inbox}, ("prune",)
@@ -427,34 +443,45 @@ RULES: Final = (
 """One for each rule that a model has shown to be needed, some with two."""
 
 OWN: Final = (
-    Mutant("unpublished rows are not read at a take", "", {f"{_MESSAGING}.outbox:unpublished": _no_rows}, ("kill",)),
+    Mutant(
+        "unpublished rows are not read at a take",
+        "",
+        {f"{_PUBLISHING}.outbox:unpublished": _no_rows},
+        ("kill",),
+    ),
     Mutant("nothing is sent again", "", {f"{_CORE}.undo:resend": _nothing}, ("lose",)),
     Mutant(
-        "sagas nobody hears of are not loaded", "", {f"{_SHARD}.silence:Silence.portion": _always([])}, ("lose", "kill")
+        "sagas nobody hears of are not loaded",
+        "",
+        {f"{_COORDINATOR}.silence:Silence.portion": _always([])},
+        ("lose", "kill"),
     ),
     Mutant("undone in the order of completion", "", {f"{_CORE}.undo:begin": _order_of_calling}),
     Mutant("no tombstone", "", {f"{_SERVICE}.page:Page._bury": _nothing}, ("delay",)),
     Mutant("timers are forgotten at a take", "", {"sagabus.coordinator.store.read:Reads.timers": _no_rows}, ("kill",)),
-    Mutant("what is astray is not forwarded", "", {f"{_SHARD}.side:CoordinatorSide._forward": _nothing}),
+    Mutant("what is astray is not forwarded", "", {f"{_COORDINATOR}.side:CoordinatorSide._forward": _nothing}),
     Mutant(
-        "an offset too many is skipped", "", {f"{_MESSAGING}.tenure:Tenure.places_after": _offset_too_far}, ("kill",)
+        "an offset too many is skipped",
+        "",
+        {f"{_SHARDS}.tenure:Tenure.places_after": _offset_too_far},
+        ("kill",),
     ),
-    Mutant("the last outbox row is deleted unpublished", "", {f"{_MESSAGING}.relay:Relay.push": _nothing}),
+    Mutant("the last outbox row is deleted unpublished", "", {f"{_PUBLISHING}.relay:Relay.push": _nothing}),
     Mutant(
         "a fenced participant goes on",
         "",
-        {f"{_SERVICE}.inbox:Inbox.hold": _nothing_to_await, f"{_MESSAGING}.fence:advance": _fence_ignored},
+        {f"{_SERVICE}.inbox:Inbox.hold": _nothing_to_await, f"{_SHARDS}.fence:advance": _fence_ignored},
         ("stop",),
     ),
     Mutant("the second cancel is another one", "", {f"{_CORE}.objection:_to_cancel": _always(None)}),
     Mutant(
         "a new owner does not know who is parked",
         "S8",
-        {f"{_MESSAGING}.relay:Relay.park": _nothing},
+        {f"{_PUBLISHING}.relay:Relay.park": _nothing},
         ("refuse", "rebalance"),
     ),
-    Mutant("what is released is not sent", "S8", {f"{_MESSAGING}.turn:Turn.release": _nobody_released}, ("refuse",)),
-    Mutant("starts are not compared with those before", "", {f"{_SHARD}.deciding:Deciding.known": _nothing}),
+    Mutant("what is released is not sent", "S8", {f"{_SHARDS}.turn:Turn.release": _nobody_released}, ("refuse",)),
+    Mutant("starts are not compared with those before", "", {f"{_COORDINATOR}.deciding:Deciding.known": _nothing}),
 )
 """Found by asking what somebody might get wrong in here."""
 

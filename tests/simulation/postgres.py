@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from sagabus.messaging.database import Connection, Database, DatabaseUnreachable
+from sagabus.messaging.postgres.database import Connection, Database, DatabaseUnreachable
 
 if TYPE_CHECKING:
     from tests.simulation.process import SimulatedProcess

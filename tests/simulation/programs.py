@@ -14,9 +14,9 @@ from sagabus.coordinator.shard.side import CoordinatorSide
 from sagabus.coordinator.store.read import Reads
 from sagabus.coordinator.store.tables import coordinator_tables
 from sagabus.coordinator.store.write import Store
-from sagabus.messaging.dead_letter import DeadLetters
-from sagabus.messaging.ownership import Ownership
-from sagabus.messaging.subscription import SubscriptionListener
+from sagabus.messaging.bus.subscription import SubscriptionListener
+from sagabus.messaging.publishing.dead_letter import DeadLetters
+from sagabus.messaging.shards.ownership import Ownership
 from sagabus.participants.carry_out import CarryOut
 from sagabus.participants.participant import Participant
 from sagabus.participants.session import Sessions, Transaction

@@ -24,14 +24,14 @@ from sagabus.coordinator.shard.side import CoordinatorSide
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.coordinator.store.read import Reads
 from sagabus.coordinator.store.write import Store
-from sagabus.messaging.database import Database
+from sagabus.messaging.bus.partition import partition_of
 from sagabus.messaging.database_url import sqlalchemy_url
-from sagabus.messaging.dead_letter import DeadLetters
-from sagabus.messaging.partition import partition_of
-from sagabus.messaging.ports import Side
-from sagabus.messaging.retention import Retention
-from sagabus.messaging.taking import Claim, take
-from sagabus.messaging.tenure import Log, Tenure
+from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.publishing.dead_letter import DeadLetters
+from sagabus.messaging.shards.ports import Side
+from sagabus.messaging.shards.retention import Retention
+from sagabus.messaging.shards.taking import Claim, take
+from sagabus.messaging.shards.tenure import Log, Tenure
 from sagabus.participants import Participant
 from sagabus.participants.carry_out import CarryOut
 from sagabus.participants.session import Sessions

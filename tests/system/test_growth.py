@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from sagabus.messaging.retention import Retention
+from sagabus.messaging.shards.retention import Retention
 from tests.support.postgres import PostgresServer
 from tests.system.paper_bus import SERVICES, PaperWorld, paper_world
 

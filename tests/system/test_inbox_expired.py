@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sagabus.messaging.retention import Retention
+from sagabus.messaging.shards.retention import Retention
 from tests.system.paper_bus import PARTITIONS, PaperWorld, paper_world
 
 WINDOW = 10

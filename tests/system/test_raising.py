@@ -17,9 +17,9 @@ import pytest
 from sagabus.contracts import SagaType
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.store.migrations import migrate
-from sagabus.messaging.database import Database
-from sagabus.messaging.taking import Claim, take
-from sagabus.messaging.tenure import Log, Tenure
+from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.shards.taking import Claim, take
+from sagabus.messaging.shards.tenure import Log, Tenure
 from sagabus.participants import ActivityContext
 from tests.coordinator.shard_desk import PARTITIONS, REQUESTS, Given, ShardDesk, of_shard
 from tests.participants.desk import Desk, Effect, Take, Taken, give_back, note, opened, take_item

@@ -13,11 +13,11 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sagabus.contracts import Service
 from sagabus.coordinator.service import Coordinator
 from sagabus.coordinator.store.migrations import migrate
+from sagabus.messaging.bus.kafka import Kafka
+from sagabus.messaging.bus.topic_admin import TopicSpec
 from sagabus.messaging.database_url import sqlalchemy_url
-from sagabus.messaging.kafka import Kafka
-from sagabus.messaging.prerequisites import NotReady, coordinator_topics, participant_topics
+from sagabus.messaging.service.prerequisites import NotReady, coordinator_topics, participant_topics
 from sagabus.messaging.settings import Settings, load_settings
-from sagabus.messaging.topic_admin import TopicSpec
 from sagabus.participants import Participant
 
 DAY_MS = 86_400_000

@@ -14,7 +14,7 @@ from sagabus.commands.logs import start_logging
 from sagabus.commands.setup import make_tables
 from sagabus.commands.subcommand import Exit, Subcommand, say
 from sagabus.coordinator.service import Coordinator
-from sagabus.messaging.backing import FOLDER
+from sagabus.messaging.service.backing import FOLDER
 from sagabus.messaging.settings import load_settings
 
 SHOP: Final = " ".join(f"sagabus.shop.{name}" for name in ("order_processing", "inventory", "payment", "shipping"))

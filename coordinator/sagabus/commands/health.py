@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from sagabus.commands.subcommand import Exit, Failed, Subcommand, say, say_json
-from sagabus.messaging.backing import own_url
+from sagabus.messaging.service.backing import own_url
 from sagabus.messaging.settings import load_settings, variable
 
 EVERY: Final = 1.0

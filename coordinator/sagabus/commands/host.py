@@ -21,10 +21,10 @@ from typing import Final
 from sagabus.commands.subcommand import Exit, Failed
 from sagabus.messaging import database_url
 from sagabus.messaging.background import uninterrupted
-from sagabus.messaging.backing import Backing, find_backing, own_url
-from sagabus.messaging.embedded_kafka import EmbeddedKafka
-from sagabus.messaging.embedded_postgres import EmbeddedPostgres
-from sagabus.messaging.run_file import Run, read_run, remove_run, write_run
+from sagabus.messaging.embedded.embedded_kafka import EmbeddedKafka
+from sagabus.messaging.embedded.embedded_postgres import EmbeddedPostgres
+from sagabus.messaging.embedded.run_file import Run, read_run, remove_run, write_run
+from sagabus.messaging.service.backing import Backing, find_backing, own_url
 from sagabus.messaging.settings import EMBEDDED, Settings, load_settings, variable
 
 DRAIN: Final = 10.0

@@ -13,7 +13,7 @@ from typing import Any, TypeGuard, TypeVar
 from sagabus.commands.subcommand import Exit, Failed
 from sagabus.contracts.activity import Activity, Service
 from sagabus.coordinator import SagaDefinition
-from sagabus.messaging.participation import Participation
+from sagabus.messaging.service.participation import Participation
 
 T = TypeVar("T")
 

@@ -18,8 +18,8 @@ from sagabus.commands import sheets
 from sagabus.commands.subcommand import Exit, Failed, Subcommand, complain, say, say_json
 from sagabus.contracts import codec
 from sagabus.contracts.errors import MessageInvalid
-from sagabus.messaging.backing import url_of
-from sagabus.messaging.coordinator_api import CoordinatorApi, NoSuchSaga
+from sagabus.messaging.service.backing import url_of
+from sagabus.messaging.service.coordinator_api import CoordinatorApi, NoSuchSaga
 from sagabus.messaging.settings import load_settings
 
 WAIT: Final = 60.0

@@ -14,8 +14,8 @@ from sagabus.commands.health import told
 from sagabus.commands.logs import start_logging
 from sagabus.commands.subcommand import Exit, Failed, Subcommand
 from sagabus.coordinator.service import Coordinator
-from sagabus.messaging.backing import Backing, find_backing
-from sagabus.messaging.participation import Participation
+from sagabus.messaging.service.backing import Backing, find_backing
+from sagabus.messaging.service.participation import Participation
 from sagabus.messaging.settings import load_settings
 
 HOST_WATCH: Final = 1.0

@@ -14,12 +14,12 @@ from sagabus.commands.subcommand import Exit, Failed, Subcommand, say, say_json
 from sagabus.contracts import names
 from sagabus.contracts.activity import Service
 from sagabus.coordinator.store.migrations import migrate
-from sagabus.messaging.backing import find_backing
-from sagabus.messaging.database import Database
-from sagabus.messaging.participation import Participation
-from sagabus.messaging.prerequisites import coordinator_topics, participant_topics
+from sagabus.messaging.bus.topic_admin import TopicInfo, TopicSpec
+from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.service.backing import find_backing
+from sagabus.messaging.service.participation import Participation
+from sagabus.messaging.service.prerequisites import coordinator_topics, participant_topics
 from sagabus.messaging.settings import Settings, load_settings
-from sagabus.messaging.topic_admin import TopicInfo, TopicSpec
 
 PATIENCE: Final = 10.0
 """Seconds to wait for a server that does not answer."""

@@ -25,20 +25,20 @@ from sagabus.coordinator.store.read import Reads
 from sagabus.coordinator.store.tables import coordinator_tables
 from sagabus.coordinator.store.write import Store
 from sagabus.coordinator.watchdog import Watchdog
-from sagabus.messaging.backing import Backing, find_backing
-from sagabus.messaging.database import Database, DatabaseUnreachable
-from sagabus.messaging.dead_letter import DeadLetters
-from sagabus.messaging.kafka import Kafka
-from sagabus.messaging.outlet import Outlet
-from sagabus.messaging.ownership import Ownership
-from sagabus.messaging.partition import partition_of
-from sagabus.messaging.prerequisites import NotReady, coordinator_topics, with_servers
-from sagabus.messaging.readiness import Readiness
-from sagabus.messaging.retention import Retention
+from sagabus.messaging.bus.kafka import Kafka
+from sagabus.messaging.bus.partition import partition_of
+from sagabus.messaging.bus.subscription import Subscription, SubscriptionListener
+from sagabus.messaging.bus.topic_admin import TopicSpec
+from sagabus.messaging.postgres.database import Database, DatabaseUnreachable
+from sagabus.messaging.publishing.dead_letter import DeadLetters
+from sagabus.messaging.publishing.outlet import Outlet
+from sagabus.messaging.service.backing import Backing, find_backing
+from sagabus.messaging.service.prerequisites import NotReady, coordinator_topics, with_servers
+from sagabus.messaging.service.readiness import Readiness
+from sagabus.messaging.service.window import check_window
 from sagabus.messaging.settings import Settings
-from sagabus.messaging.subscription import Subscription, SubscriptionListener
-from sagabus.messaging.topic_admin import TopicSpec
-from sagabus.messaging.window import check_window
+from sagabus.messaging.shards.ownership import Ownership
+from sagabus.messaging.shards.retention import Retention
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from sagabus.client.client import SagaClient
 from sagabus.client.failures import SagaFailed, StartRejected
 from sagabus.client.handle import SagaHandle
-from sagabus.messaging.coordinator_api import CoordinatorRefused, CoordinatorUnreachable, NoSuchSaga
+from sagabus.messaging.service.coordinator_api import CoordinatorRefused, CoordinatorUnreachable, NoSuchSaga
 
 __all__ = [
     "CoordinatorRefused",

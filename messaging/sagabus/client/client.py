@@ -13,9 +13,9 @@ from sagabus.client.handle import SagaHandle
 from sagabus.contracts import Event, Start
 from sagabus.contracts.envelope import Message
 from sagabus.contracts.requests import event_message, raw_message, start_message
-from sagabus.messaging.backing import find_backing
-from sagabus.messaging.coordinator_api import CoordinatorApi
-from sagabus.messaging.outlet import Outlet
+from sagabus.messaging.publishing.outlet import Outlet
+from sagabus.messaging.service.backing import find_backing
+from sagabus.messaging.service.coordinator_api import CoordinatorApi
 from sagabus.messaging.settings import load_settings
 
 O = TypeVar("O", bound=BaseModel | None)  # noqa: E741

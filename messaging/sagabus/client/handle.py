@@ -12,7 +12,7 @@ from pydantic_core import to_json
 from sagabus.client.failures import SagaFailed, StartRejected
 from sagabus.contracts import Seconds, Start
 from sagabus.contracts.retry import seconds
-from sagabus.messaging.coordinator_api import CoordinatorApi, StartRefused
+from sagabus.messaging.service.coordinator_api import CoordinatorApi, StartRefused
 
 O_co = TypeVar("O_co", bound=BaseModel | None, covariant=True)
 

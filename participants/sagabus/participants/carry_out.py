@@ -21,10 +21,10 @@ from typing import Any, Final
 from sagabus.contracts.envelope import Record, moment, source_of
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.names import dead_letters_topic, service_schema
-from sagabus.messaging.dead_letter import DeadLetters
-from sagabus.messaging.retention import Pruning, Retention
-from sagabus.messaging.tenure import Tenure
-from sagabus.messaging.turn import Turn
+from sagabus.messaging.publishing.dead_letter import DeadLetters
+from sagabus.messaging.shards.retention import Pruning, Retention
+from sagabus.messaging.shards.tenure import Tenure
+from sagabus.messaging.shards.turn import Turn
 from sagabus.participants.context import Claim
 from sagabus.participants.external import Externals, Job
 from sagabus.participants.handler import Handler

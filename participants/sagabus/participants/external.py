@@ -18,7 +18,7 @@ from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.names import CommandId
 from sagabus.contracts.replies import INPUT_INVALID, ReplyKind
 from sagabus.messaging.background import cancelled
-from sagabus.messaging.tenure import Tenure
+from sagabus.messaging.shards.tenure import Tenure
 from sagabus.participants.context import Claim, ExternalContext, NotOurs, Scope
 from sagabus.participants.handler import Handler
 from sagabus.participants.handling import is_cancelled

@@ -13,10 +13,10 @@ from functools import cache
 from typing import Any, Final
 
 from sagabus.contracts.envelope import Headers, pack_headers, unpack_headers
-from sagabus.messaging.database import Connection
-from sagabus.messaging.fence import Fenced
-from sagabus.messaging.tables import qualified
-from sagabus.messaging.tenure import Tenure
+from sagabus.messaging.postgres.database import Connection
+from sagabus.messaging.postgres.tables import qualified
+from sagabus.messaging.shards.fence import Fenced
+from sagabus.messaging.shards.tenure import Tenure
 from sagabus.participants.trouble import DatabaseTrouble
 from sagabus.participants.verdict import KINDS, Key, Row, State
 

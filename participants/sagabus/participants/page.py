@@ -16,8 +16,8 @@ from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.lifecycle import domain_event_message
 from sagabus.contracts.names import CommandKind
 from sagabus.contracts.replies import NO_HANDLER, ReplyKind, reply_message
-from sagabus.messaging.tenure import Tenure
-from sagabus.messaging.turn import Turn
+from sagabus.messaging.shards.tenure import Tenure
+from sagabus.messaging.shards.turn import Turn
 from sagabus.participants.external import Externals, Job
 from sagabus.participants.handler import Handler
 from sagabus.participants.handling import Handling

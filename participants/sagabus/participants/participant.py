@@ -13,7 +13,7 @@ from typing_extensions import TypeVar
 
 from sagabus.contracts.activity import Activity, Service
 from sagabus.contracts.errors import DeclarationError
-from sagabus.messaging.readiness import Readiness
+from sagabus.messaging.service.readiness import Readiness
 from sagabus.participants.context import ActivityContext, ExternalContext
 from sagabus.participants.handler import Handler, belongs, checked
 from sagabus.participants.session import Sessions

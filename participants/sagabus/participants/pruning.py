@@ -10,8 +10,8 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from sagabus.contracts.envelope import moment
-from sagabus.messaging.database import Connection
-from sagabus.messaging.retention import (
+from sagabus.messaging.postgres.database import Connection
+from sagabus.messaging.shards.retention import (
     ROWS,
     Pruned,
     Pruning,
@@ -20,7 +20,7 @@ from sagabus.messaging.retention import (
     prune_dead_letters,
     prune_parked,
 )
-from sagabus.messaging.tenure import Tenure
+from sagabus.messaging.shards.tenure import Tenure
 from sagabus.participants.inbox import Inbox
 from sagabus.participants.session import Sessions
 

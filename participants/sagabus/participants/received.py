@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sagabus.contracts.commands import CommandHead, read_command
 from sagabus.contracts.envelope import Headers, Record
 from sagabus.contracts.errors import MessageInvalid
-from sagabus.messaging.tenure import Tenure
+from sagabus.messaging.shards.tenure import Tenure
 from sagabus.participants.verdict import Key
 
 

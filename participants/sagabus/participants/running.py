@@ -14,16 +14,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async
 
 from sagabus.contracts.activity import Service
 from sagabus.contracts.names import commands_topic, service_schema
-from sagabus.messaging.backing import Backing, find_backing
-from sagabus.messaging.database import CONNECT_TIMEOUT, EngineDatabase
-from sagabus.messaging.kafka import Kafka
-from sagabus.messaging.ownership import Ownership
-from sagabus.messaging.prerequisites import NotReady, participant_topics, with_servers
-from sagabus.messaging.retention import Retention
+from sagabus.messaging.bus.kafka import Kafka
+from sagabus.messaging.bus.subscription import Subscription, SubscriptionListener
+from sagabus.messaging.bus.topic_admin import TopicSpec
+from sagabus.messaging.postgres.database import CONNECT_TIMEOUT, EngineDatabase
+from sagabus.messaging.service.backing import Backing, find_backing
+from sagabus.messaging.service.prerequisites import NotReady, participant_topics, with_servers
+from sagabus.messaging.service.window import check_window
 from sagabus.messaging.settings import Settings, load_settings
-from sagabus.messaging.subscription import Subscription, SubscriptionListener
-from sagabus.messaging.topic_admin import TopicSpec
-from sagabus.messaging.window import check_window
+from sagabus.messaging.shards.ownership import Ownership
+from sagabus.messaging.shards.retention import Retention
 from sagabus.participants.carry_out import CarryOut
 from sagabus.participants.session import Sessions
 from sagabus.participants.tables import create_tables, missing_tables, participant_tables

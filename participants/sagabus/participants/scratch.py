@@ -21,7 +21,7 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sagabus.messaging.database_url import sqlalchemy_url
-from sagabus.messaging.embedded_postgres import EmbeddedPostgres
+from sagabus.messaging.embedded.embedded_postgres import EmbeddedPostgres
 
 
 @asynccontextmanager

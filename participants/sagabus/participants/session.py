@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from sqlalchemy.orm import Session
 
 from sagabus.contracts.errors import DeclarationError, SagabusError
-from sagabus.messaging.database import UNREACHABLE, Connection, Database, DatabaseUnreachable, EngineDatabase
+from sagabus.messaging.postgres.database import UNREACHABLE, Connection, Database, DatabaseUnreachable, EngineDatabase
 
 
 class SessionMisuse(SagabusError):

@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateSchema
 
 from sagabus.contracts.names import service_schema
-from sagabus.messaging.tables import KEPT_STORAGE, messaging_tables
+from sagabus.messaging.postgres.tables import KEPT_STORAGE, messaging_tables
 
 _ONE_AT_A_TIME: Final = 0x5A6A_B05
 """Key of the advisory lock under which tables are made: IF NOT EXISTS of two processes at once can fail."""

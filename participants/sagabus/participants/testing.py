@@ -22,11 +22,11 @@ from sagabus.contracts.headers import HeaderReader
 from sagabus.contracts.names import CommandKind, RunId, SagaId, commands_topic, replies_topic, service_schema
 from sagabus.contracts.replies import ReplyKind, read_failure
 from sagabus.messaging.background import cancelled
-from sagabus.messaging.database import Database
-from sagabus.messaging.outbox import unpublished
-from sagabus.messaging.tables import qualified
-from sagabus.messaging.taking import Claim, take
-from sagabus.messaging.tenure import Log, Tenure
+from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.postgres.tables import qualified
+from sagabus.messaging.publishing.outbox import unpublished
+from sagabus.messaging.shards.taking import Claim, take
+from sagabus.messaging.shards.tenure import Log, Tenure
 from sagabus.participants import received
 from sagabus.participants.carry_out import CarryOut
 from sagabus.participants.outcome import Outcome

@@ -13,11 +13,11 @@ import asyncpg
 from sagabus.commands.subcommand import Exit, Failed
 from sagabus.contracts import names
 from sagabus.contracts.errors import DeclarationError
-from sagabus.messaging.backing import Backing, find_here
-from sagabus.messaging.database import Database
-from sagabus.messaging.letter_box import LetterBox
-from sagabus.messaging.parked_rows import ParkedRows
-from sagabus.messaging.producer import BatchProducer
+from sagabus.messaging.bus.producer import BatchProducer
+from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.publishing.letter_box import LetterBox
+from sagabus.messaging.publishing.parked_rows import ParkedRows
+from sagabus.messaging.service.backing import Backing, find_here
 
 PATIENCE: Final = 10.0
 """Seconds to wait for a server that does not answer."""

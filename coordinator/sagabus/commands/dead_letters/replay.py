@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from sagabus.commands.subcommand import Exit, Failed
-from sagabus.messaging.letter_box import LetterBox, Repair, again
-from sagabus.messaging.producer import PublishFailed, PublishRefused
-from sagabus.messaging.relay import Publisher
+from sagabus.messaging.bus.producer import PublishFailed, PublishRefused
+from sagabus.messaging.publishing.letter_box import LetterBox, Repair, again
+from sagabus.messaging.publishing.relay import Publisher
 
 TOGETHER: Final = 100
 """Letters in one transaction: so many are published again if it is cut off after their acknowledgement."""

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from sagabus.commands import sheets
 from sagabus.commands.dead_letters.cures import cure_of, meaning_of
-from sagabus.messaging.letter_box import Letter
-from sagabus.messaging.parked_rows import Parked
+from sagabus.messaging.publishing.letter_box import Letter
+from sagabus.messaging.publishing.parked_rows import Parked
 
 SHORT: Final = 60
 """Characters of a key or a topic in a list."""

@@ -26,10 +26,10 @@ from sagabus.commands.logs import start_logging
 from sagabus.commands.setup import make_tables
 from sagabus.commands.subcommand import Exit, Subcommand, complain, say
 from sagabus.contracts import names
-from sagabus.messaging.backing import FOLDER
-from sagabus.messaging.participation import Participation
+from sagabus.messaging.bus.topic_admin import TopicSpec
+from sagabus.messaging.service.backing import FOLDER
+from sagabus.messaging.service.participation import Participation
 from sagabus.messaging.settings import OFF, Log
-from sagabus.messaging.topic_admin import TopicSpec
 
 SERVICES: Final = ("sagabus.shop.inventory", "sagabus.shop.payment", "sagabus.shop.shipping")
 

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from typing import Self
 
 from sagabus.commands.demo.teller import Teller
-from sagabus.messaging.participation import Participation
+from sagabus.messaging.service.participation import Participation
 
 
 class Crew:

@@ -18,7 +18,7 @@ import aiokafka
 from sagabus.contracts.envelope import Record
 from sagabus.contracts.headers import HeaderReader
 from sagabus.messaging.background import cancelled
-from sagabus.messaging.kafka import Kafka
+from sagabus.messaging.bus.kafka import Kafka
 
 FETCH_WAIT: Final = 10
 """Milliseconds: the embedded bus does not wake a waiting fetch."""

@@ -14,8 +14,8 @@ from sagabus.commands.doctor.tables import Tables
 from sagabus.commands.subcommand import Exit, Failed, Subcommand, say, say_json
 from sagabus.contracts.activity import Service
 from sagabus.contracts.errors import DeclarationError
-from sagabus.messaging.backing import find_here
-from sagabus.messaging.database import Database
+from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.service.backing import find_here
 from sagabus.messaging.settings import SERVICES, unknown_variables
 
 

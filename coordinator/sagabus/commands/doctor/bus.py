@@ -8,12 +8,12 @@ from typing import Final
 from sagabus.commands.doctor.finding import Report
 from sagabus.contracts import names
 from sagabus.contracts.activity import Service
-from sagabus.messaging.kafka import Kafka
-from sagabus.messaging.kafka_connection import KafkaRefused, KafkaUnreachable
-from sagabus.messaging.prerequisites import NotReady, coordinator_topics, participant_topics
+from sagabus.messaging.bus.kafka import Kafka
+from sagabus.messaging.bus.kafka_connection import KafkaRefused, KafkaUnreachable
+from sagabus.messaging.bus.topic_admin import TopicInfo
+from sagabus.messaging.service.prerequisites import NotReady, coordinator_topics, participant_topics
+from sagabus.messaging.service.window import check_window
 from sagabus.messaging.settings import Settings
-from sagabus.messaging.topic_admin import TopicInfo
-from sagabus.messaging.window import check_window
 
 PATIENCE: Final = 3.0
 """Seconds to wait for an answer."""

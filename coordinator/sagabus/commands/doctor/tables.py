@@ -13,10 +13,10 @@ from sagabus.commands.modules import Definition
 from sagabus.contracts import names
 from sagabus.coordinator.store import coordinator_tables, open_sagas
 from sagabus.coordinator.store.migrations import schema_is_current
-from sagabus.messaging import condition
-from sagabus.messaging.database import Connection, Database, DatabaseUnreachable
+from sagabus.messaging.postgres import condition
+from sagabus.messaging.postgres.database import Connection, Database, DatabaseUnreachable
+from sagabus.messaging.postgres.tables import messaging_tables
 from sagabus.messaging.settings import Settings
-from sagabus.messaging.tables import messaging_tables
 
 PATIENCE: Final = 3.0
 """Seconds to wait for an answer."""

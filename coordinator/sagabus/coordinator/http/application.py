@@ -36,7 +36,7 @@ from sagabus.coordinator.http.refusals import HANDLERS, ApiError
 from sagabus.coordinator.http.views import Accepted, HistoryRowView, HistoryView, SagaPage, SagaSummary, SagaView
 from sagabus.coordinator.store.operators import OperatorReads
 from sagabus.coordinator.store.rows import SagaRow
-from sagabus.messaging.database import Database
+from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.settings import Settings
 
 JSON: Final = "application/json"

@@ -16,9 +16,9 @@ from starlette.types import ExceptionHandler
 
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.coordinator.http.views import ErrorDetail, ErrorView
-from sagabus.messaging.database import DatabaseUnreachable
-from sagabus.messaging.kafka_connection import KafkaUnreachable
-from sagabus.messaging.producer import PublishFailed, PublishRefused, Reason
+from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
+from sagabus.messaging.bus.producer import PublishFailed, PublishRefused, Reason
+from sagabus.messaging.postgres.database import DatabaseUnreachable
 
 _SOON: Final = {"retry-after": "1"}
 

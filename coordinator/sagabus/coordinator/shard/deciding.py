@@ -28,8 +28,8 @@ from sagabus.coordinator.shard.memory import ShardMemory
 from sagabus.coordinator.shard.reading import Input, read
 from sagabus.coordinator.store.rows import EarlyRequest, SagaKey, SagaRow, StartedId, TimerRef
 from sagabus.coordinator.store.write import Writes
-from sagabus.messaging.tenure import Tenure
-from sagabus.messaging.turn import Turn
+from sagabus.messaging.shards.tenure import Tenure
+from sagabus.messaging.shards.turn import Turn
 
 EARLY_LIMIT: Final = 100
 """Requests kept for an id that has not been started; producers overtake each other, but not without end."""

@@ -18,7 +18,7 @@ from sagabus.coordinator.core.status import SagaStatus
 from sagabus.coordinator.definition import SagaDefinition
 from sagabus.coordinator.store.read import Reads
 from sagabus.coordinator.store.rows import SagaKey, SagaRow
-from sagabus.messaging.database import Connection
+from sagabus.messaging.postgres.database import Connection
 
 logger = logging.getLogger(__name__)
 

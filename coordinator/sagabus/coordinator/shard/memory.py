@@ -15,7 +15,7 @@ from sagabus.coordinator.core.effects import Effects
 from sagabus.coordinator.shard.silence import Silence
 from sagabus.coordinator.shard.timers import TimerPlace, TimerQueue
 from sagabus.coordinator.store.rows import EarlyRequest
-from sagabus.messaging.tenure import Tenure
+from sagabus.messaging.shards.tenure import Tenure
 
 MOST_SAGAS: Final = 20_000
 """Open sagas in memory, a shard: about 10 KiB each. One that is not here costs a replay of its history."""

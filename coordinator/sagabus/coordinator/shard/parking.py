@@ -11,7 +11,7 @@ from sagabus.contracts.names import SagaId
 from sagabus.coordinator.core.decide import PARKED, RELEASED
 from sagabus.coordinator.core.history import Arrival, Kind
 from sagabus.coordinator.shard.reading import Input
-from sagabus.messaging.relay import Parking
+from sagabus.messaging.publishing.relay import Parking
 
 
 def notices(parked: Iterable[Parking], released: Mapping[str, str]) -> Iterator[Input]:

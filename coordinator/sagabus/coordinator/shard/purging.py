@@ -12,8 +12,8 @@ from typing import Final
 
 from sagabus.coordinator.store.purge import Purge
 from sagabus.coordinator.store.wire import LATEST
-from sagabus.messaging.database import Connection, Database
-from sagabus.messaging.retention import (
+from sagabus.messaging.postgres.database import Connection, Database
+from sagabus.messaging.shards.retention import (
     ROWS,
     Pruned,
     Pruning,
@@ -22,7 +22,7 @@ from sagabus.messaging.retention import (
     prune_dead_letters,
     prune_parked,
 )
-from sagabus.messaging.tenure import Tenure
+from sagabus.messaging.shards.tenure import Tenure
 
 SAGAS: Final = 100
 """Sagas that a step removes: about a thousand rows of history, 10 ms here."""

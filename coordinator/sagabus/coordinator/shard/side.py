@@ -32,12 +32,12 @@ from sagabus.coordinator.shard.silence import Silence
 from sagabus.coordinator.shard.timers import TimerPlace
 from sagabus.coordinator.store.rows import SagaKey
 from sagabus.coordinator.store.write import Store
-from sagabus.messaging.database import Connection, Database
-from sagabus.messaging.dead_letter import DeadLetters
-from sagabus.messaging.forward import forwarded
-from sagabus.messaging.partition import partition_of
-from sagabus.messaging.tenure import Tenure
-from sagabus.messaging.turn import Turn
+from sagabus.messaging.bus.partition import partition_of
+from sagabus.messaging.postgres.database import Connection, Database
+from sagabus.messaging.publishing.dead_letter import DeadLetters
+from sagabus.messaging.publishing.forward import forwarded
+from sagabus.messaging.shards.tenure import Tenure
+from sagabus.messaging.shards.turn import Turn
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ Closed = Callable[[Iterable[SagaId]], None]
 
 
 class CoordinatorSide:
-    """Implements `sagabus.messaging.ports.Side`. clock: seconds since 1970.
+    """Implements `sagabus.messaging.shards.ports.Side`. clock: seconds since 1970.
 
     closed: told of sagas after the commit that closed them. sooner: told when the next timer has become another one.
     ids: gives each run of a saga its own (S13). purging: what retention does after turns; None: nothing is removed.

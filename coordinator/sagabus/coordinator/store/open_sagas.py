@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from sagabus.coordinator.store.tables import IS_OPEN
-from sagabus.messaging.database import Connection
-from sagabus.messaging.tables import qualified
+from sagabus.messaging.postgres.database import Connection
+from sagabus.messaging.postgres.tables import qualified
 
 EXAMPLES: Final = 3
 

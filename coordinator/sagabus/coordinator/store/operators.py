@@ -22,8 +22,8 @@ from sagabus.coordinator.store.read import history_row, saga_row
 from sagabus.coordinator.store.rows import SagaKey, SagaRow, TimerRow
 from sagabus.coordinator.store.tables import IS_OPEN
 from sagabus.coordinator.store.wire import TIME, read
-from sagabus.messaging.database import Connection, Database
-from sagabus.messaging.tables import qualified
+from sagabus.messaging.postgres.database import Connection, Database
+from sagabus.messaging.postgres.tables import qualified
 
 MAX_PAGE: Final = 500
 """Sagas, or rows of history, in one answer: some hundred kilobytes."""

@@ -11,8 +11,8 @@ from datetime import datetime
 from sagabus.coordinator.core.status import SagaStatus
 from sagabus.coordinator.store.tables import IS_OPEN
 from sagabus.coordinator.store.wire import TIME
-from sagabus.messaging.database import Connection
-from sagabus.messaging.tables import qualified
+from sagabus.messaging.postgres.database import Connection
+from sagabus.messaging.postgres.tables import qualified
 
 
 class Purge:

@@ -16,8 +16,8 @@ from sagabus.coordinator.store.columns import EARLY, HISTORY, SAGA, STARTED, TIM
 from sagabus.coordinator.store.rows import EarlyRequest, SagaKey, SagaRow, StartedId, TimerRow
 from sagabus.coordinator.store.tables import IS_OPEN
 from sagabus.coordinator.store.wire import read
-from sagabus.messaging.database import Connection
-from sagabus.messaging.tables import qualified
+from sagabus.messaging.postgres.database import Connection
+from sagabus.messaging.postgres.tables import qualified
 
 
 class Reads:

@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 from sagabus.coordinator.core.status import CLOSED, SagaStatus
-from sagabus.messaging.tables import KEPT_STORAGE, QUEUE_STORAGE, messaging_tables
+from sagabus.messaging.postgres.tables import KEPT_STORAGE, QUEUE_STORAGE, messaging_tables
 
 OPEN: Final = tuple(status for status in SagaStatus if status not in CLOSED)
 """In SQL and in the index's predicate alike: PostgreSQL uses the index only for the words that it was made with."""

@@ -17,8 +17,8 @@ from sagabus.coordinator.store.columns import CHANGED, EARLY, EARLY_KEY, SAGA, S
 from sagabus.coordinator.store.copy_format import HISTORY_COLUMNS, NewRows
 from sagabus.coordinator.store.rows import EarlyRef, EarlyRequest, SagaKey, SagaRow, StartedId, TimerRef
 from sagabus.coordinator.store.wire import LATEST, Arguments, Columns, arguments, assigned, quoted, unnest, written
-from sagabus.messaging.database import Connection
-from sagabus.messaging.tables import qualified
+from sagabus.messaging.postgres.database import Connection
+from sagabus.messaging.postgres.tables import qualified
 
 
 class SagaExists(SagabusError):

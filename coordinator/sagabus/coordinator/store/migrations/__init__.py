@@ -20,8 +20,8 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateSchema
 
 from sagabus.messaging import database_url
-from sagabus.messaging.database import Connection
-from sagabus.messaging.tables import qualified
+from sagabus.messaging.postgres.database import Connection
+from sagabus.messaging.postgres.tables import qualified
 
 VERSION_TABLE: Final = "alembic_version"
 

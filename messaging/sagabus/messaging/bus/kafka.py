@@ -1,0 +1,241 @@
+"""Kafka, as everything here meets it: the one place that makes clients, all from the same settings.
+
+On the embedded bus (see `embedded_kafka`) there are no topic ids, no groups and no `create_topics`; one log there is
+told from another by the id that its host gave it. Nothing here reads or writes records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import AuthenticationFailedError, KafkaError, SaslAuthenticationFailed
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from faststream.message import StreamMessage
+
+from sagabus.messaging.background import uninterrupted
+from sagabus.messaging.bus.kafka_connection import CLIENT, KafkaConnection, KafkaRefused, KafkaUnreachable
+from sagabus.messaging.bus.producer import BatchProducer
+from sagabus.messaging.bus.topic_admin import REQUEST_TIMEOUT, TopicAdmin, TopicInfo, TopicSpec
+from sagabus.messaging.embedded.run_file import Run
+from sagabus.messaging.settings import Settings, SettingsError
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE: Final = 0.2
+LONGEST_PAUSE: Final = 5.0
+"""Seconds between two tries to reach Kafka, doubling from the first."""
+
+LOOK_AGAIN: Final = 0.05
+
+REFUSALS: Final = (AuthenticationFailedError, SaslAuthenticationFailed, ssl.SSLCertVerificationError)
+"""Trying again does not help here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bus:
+    """An embedded bus: where it listens, and which one it is."""
+
+    address: str
+    id: str
+
+
+class Kafka:
+    """One cluster. What is made here is started and stopped by who asked for it."""
+
+    def __init__(self, settings: Settings, *, bus: Bus | None = None) -> None:
+        """`bus`: the host's, where the settings say `embedded`. Raises SettingsError without one."""
+        if settings.embedded and bus is None:
+            raise SettingsError(
+                ["SAGABUS_KAFKA=embedded: no host runs here; start `sagabus dev`, or name a real Kafka"]
+            )
+        self._bus = bus
+        self.connection = KafkaConnection(settings, bus.address if bus else settings.kafka)
+        self._admin = TopicAdmin(self.connection)
+
+    @classmethod
+    def of_run(cls, settings: Settings, run: Run | None) -> Kafka:
+        """For a process that is not the host: `embedded` is the bus of a live run.json. Raises SettingsError."""
+        return cls(settings, bus=Bus(run.kafka, run.bus) if settings.embedded and run else None)
+
+    @property
+    def embedded(self) -> bool:
+        return self._bus is not None
+
+    @property
+    def address(self) -> str:
+        """Bootstrap servers, comma-separated."""
+        return self.connection.address
+
+    def producer(self) -> BatchProducer:
+        """A new one, not started."""
+        return BatchProducer(self.connection, makes_topics=self.embedded)
+
+    async def broker(
+        self,
+        *,
+        topics: Sequence[str],
+        pattern: str | None,
+        listener: ConsumerRebalanceListener,
+        max_records: int,
+        make_consumer: Callable[..., AIOKafkaConsumer],
+        handle: Callable[[Any], Awaitable[None]],
+    ) -> KafkaBroker:
+        """FastStream's broker, not started, with one batch subscriber that changes nothing about the records.
+
+        FastStream's own parser fails on a header that is null or not UTF-8, before anybody could dead-letter it.
+        Its log lines, several for each batch, are off, and so are its producer and its making of topics.
+        """
+        broker = KafkaBroker(
+            self.address, consumer_only=True, apply_types=False, logger=None, graceful_timeout=None, client_id=CLIENT
+        )
+        subscriber = broker.subscriber(
+            *topics,
+            pattern=pattern and pattern.replace("{", "{{").replace("}", "}}"),  # to FastStream a brace is a parameter
+            batch=True,
+            max_records=max_records,
+            listener=listener,
+            ack_policy=AckPolicy.MANUAL,
+            parser=_as_it_is,
+            decoder=_body,
+            no_reply=True,
+        )
+        subscriber(handle)
+        await broker.connect()
+        broker.config.broker_config.builder = make_consumer
+        return broker
+
+    async def cluster_id(self) -> str:
+        """Which cluster this is; of the embedded bus, the id that its host gave it. Raises KafkaUnreachable."""
+        return await self._admin.cluster_id() if self._bus is None else self._bus.id
+
+    async def topics(self, names: Collection[str] | None = None) -> dict[str, TopicInfo]:
+        """Those of these topics that there are, or all but Kafka's own. Raises KafkaUnreachable."""
+        if self._bus is None:
+            return await self._admin.describe(await self._admin.names() if names is None else names)
+        async with self._metadata() as client:
+            cluster = client.cluster
+        there = cluster.topics() if names is None else cluster.topics().intersection(names)
+        return {
+            name: TopicInfo(name, f"{self._bus.id}:{name}", len(cluster.partitions_for_topic(name))) for name in there
+        }
+
+    async def retention(self, names: Collection[str]) -> dict[str, float | None]:
+        """Seconds that each of these topics keeps its records, None without end; those that will not say are left out.
+
+        The embedded bus says nothing: it is a new one at each start. Raises KafkaUnreachable.
+        """
+        return {} if self.embedded else await self._admin.retention(names)
+
+    async def create_topics(self, specs: Mapping[str, TopicSpec]) -> dict[str, TopicInfo]:
+        """Make those that are missing; gives all of them as they are now, which may differ from the specification.
+
+        Returns when clients can use them. May be repeated. Raises KafkaRefused or KafkaUnreachable.
+        """
+        if self.embedded:
+            async with self._metadata() as client:  # a topic appears there when it is first named
+                await client.set_topics(specs)
+        else:
+            await self._admin.create(specs)
+        end = time.monotonic() + REQUEST_TIMEOUT
+        while missing := specs.keys() - (topics := await self.topics(specs.keys())).keys():
+            if time.monotonic() > end:
+                raise KafkaUnreachable(f"made, and not there yet: the topics {', '.join(sorted(missing))}")
+            await asyncio.sleep(LOOK_AGAIN)
+        return topics
+
+    async def log_range(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+        """Offsets of each partition's first record and of the one to come, or of the first in an open transaction.
+
+        Raises KafkaUnreachable; so it does, after ten seconds, for a partition that does not exist.
+        """
+        if not partitions:
+            return {}
+        timeout = int(REQUEST_TIMEOUT * 1000)
+        options = {"request_timeout_ms": timeout, "isolation_level": "read_committed"}
+        consumer = AIOKafkaConsumer(**self.connection.aiokafka, **options)
+        with self._unreachable():
+            try:
+                await consumer.start()
+                await asyncio.sleep(0)  # aiokafka 0.14 cannot be stopped in the step in which it was started
+                starts = await consumer.beginning_offsets(partitions)
+                ends = await consumer.end_offsets(partitions)
+            finally:
+                await uninterrupted(consumer.stop())
+        return {partition: (starts[partition], ends[partition]) for partition in partitions}
+
+    async def wait_until_reachable(self, *, patience: float | None = None) -> None:
+        """Try until a broker answers. Each new reason is logged once. `patience` in seconds; without it, for ever.
+
+        Raises KafkaUnreachable when it is used up, and KafkaRefused at once where waiting does not help.
+        """
+        end = None if patience is None else time.monotonic() + patience
+        pause, said = FIRST_PAUSE, ""
+        while True:
+            try:
+                await self.reach()
+                break
+            except KafkaUnreachable as error:
+                if end is not None and time.monotonic() + pause > end:
+                    raise
+                if said != str(error):
+                    said = str(error)
+                    log.warning("%s; it is waited for", said)
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_PAUSE, pause * 2)
+        if said:
+            log.info("Kafka at %s answers", self.address)
+
+    async def reach(self) -> None:
+        """One try to connect and log in. Raises KafkaUnreachable or KafkaRefused."""
+        options = self.connection.aiokafka
+        servers = options.pop("bootstrap_servers")
+        reasons = []
+        for host, port, _ in collect_hosts(servers):
+            try:
+                connection = await create_conn(host, port, request_timeout_ms=int(REQUEST_TIMEOUT * 1000), **options)
+            except REFUSALS as error:
+                raise KafkaRefused(f"Kafka at {host}:{port} and we do not trust each other: {error}") from error
+            except (OSError, KafkaError, TimeoutError) as error:
+                reasons.append(f"{host}:{port}: {str(error) or type(error).__name__}")
+            else:
+                connection.close()
+                return
+        raise KafkaUnreachable(f"Kafka is out of reach ({'; '.join(reasons)})")
+
+    @asynccontextmanager
+    async def _metadata(self) -> AsyncIterator[AIOKafkaClient]:
+        """A client that knows all topics as they are now. Raises KafkaUnreachable."""
+        client = AIOKafkaClient(**self.connection.aiokafka)
+        try:
+            with self._unreachable():
+                await client.bootstrap()
+                await client.force_metadata_update()
+            yield client
+        finally:
+            await uninterrupted(client.close())
+
+    @contextmanager
+    def _unreachable(self) -> Iterator[None]:
+        try:
+            yield
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise KafkaUnreachable(f"Kafka at {self.address} is out of reach: {error!r}") from error
+
+
+async def _as_it_is(records: Any) -> StreamMessage[Any]:
+    return StreamMessage(raw_message=records, body=records)
+
+
+async def _body(message: StreamMessage[Any]) -> Any:
+    return message.body

@@ -1,0 +1,256 @@
+"""aiokafka's consumer, made safe for offsets that are kept elsewhere.
+
+A partition that was just assigned is *held*: nothing of it is fetched or handed on until somebody who knows says where
+to read on (`place`). Three faults of aiokafka 0.14 are cured on the way:
+
+- it starts to fetch from Kafka's committed offset before the listener has been asked, and hands that on;
+- an error on one partition throws away what was drained from others in the same call, their positions moved on: after
+  any error all partitions go back to what was really handed on;
+- whoever waits for records meets errors of one partition, or of the group, as exceptions: they are told to an observer
+  here, and the waiting goes on.
+
+It must never hand on a record that lies outside of what `place` said, and never skip one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, Protocol
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError, OffsetOutOfRangeError
+
+from sagabus.messaging.bus.assignor import ShardAssignor
+from sagabus.messaging.bus.lenient_fetch import fetch_leniently
+
+log = logging.getLogger(__name__)
+
+POLL_MS: Final = 1000
+"""How long one look waits. A new record ends it at once."""
+
+STOP_TIMEOUT: Final = 5.0
+
+GROUP: Final = {
+    # The least that a broker takes by default (group.min.session.timeout.ms). So late a killed member is replaced.
+    "session_timeout_ms": 6_000,
+    # A member hears of a rebalance with its next heartbeat.
+    "heartbeat_interval_ms": 300,
+    # For members to finish their turns when shards are dealt out anew; who takes longer is out.
+    "rebalance_timeout_ms": 10_000,
+    # A turn that takes longer than this hangs: others get the shards.
+    "max_poll_interval_ms": 60_000,
+}
+
+METADATA_AGE_MS: Final = 2_000
+"""At most so much later is a topic read from that is new to the pattern, or that is there again after it was gone: a
+member that joined while its topic was missing has no partitions until then."""
+
+FETCH_WAIT_MS: Final = 500
+FETCH_WAIT_BY_HAND_MS: Final = 10
+"""The embedded bus does not wake a waiting fetch, so this is its latency; less of it costs more of a core idle."""
+
+PAUSE: Final = 0.5
+"""Seconds after an error. FastStream's own loop would sleep for five."""
+
+
+class Observer(Protocol):
+    """Who made the consumer, and looks after what it cannot cure."""
+
+    def log_changed(self, partitions: Collection[TopicPartition]) -> None:
+        """These have no record at the offset that was asked for. They are held."""
+
+    def broken(self, error: BaseException) -> None:
+        """This consumer will hand nothing on any more. Said again and again."""
+
+
+class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has no types
+    """Without a group, partitions are assigned by hand: `subscribe`, which FastStream calls, does nothing then."""
+
+    def __init__(self, *, observer: Observer, group: str | None, instance: str | None, **connection: Any) -> None:
+        """`connection`: `KafkaConnection.aiokafka`. Not started, and subscribed to nothing yet."""
+        super().__init__(
+            **connection,
+            **GROUP,
+            group_id=group,
+            group_instance_id=instance if group else None,
+            partition_assignment_strategy=(ShardAssignor(),),
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",  # what an outside application took back was never said
+            metadata_max_age_ms=METADATA_AGE_MS,
+            fetch_max_wait_ms=FETCH_WAIT_MS if group else FETCH_WAIT_BY_HAND_MS,
+        )
+        self._observer = observer
+        self._handed_on: dict[TopicPartition, int] = {}
+        """The next offset of each partition that is not held."""
+        self._stopped: set[TopicPartition] = set()
+        self._batch: dict[TopicPartition, int] = {}
+        """Where the batch that was handed on last begins, without partitions that were placed or held since."""
+        self._disturbed = False
+
+    @property
+    def generation(self) -> int:
+        """Of the group; 0 without one. Read it where partitions are assigned: it moves on."""
+        return 0 if self._group_id is None else int(self._coordinator.generation)
+
+    def subscribe(self, *args: Any, **options: Any) -> None:
+        if self._group_id is not None:
+            super().subscribe(*args, **options)
+
+    def leave_for_good(self) -> None:
+        """Let `stop` leave the group for a static member too (KIP-345): its shards go to others at once."""
+        if self._coordinator is not None:
+            self._coordinator._group_instance_id = None
+
+    async def stop(self) -> None:
+        """aiokafka's own waits for a rebalance that is under way, which lasts until the slowest member has joined."""
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT):
+                await super().stop()
+        except TimeoutError:
+            with suppress(KafkaError, asyncio.CancelledError):
+                await self._coordinator._maybe_leave_group()
+            await self._fetcher.close()
+            await self._client.close()
+
+    def hold(self, partitions: Collection[TopicPartition]) -> None:
+        """Hand on nothing of these. They must be assigned.
+
+        A position of their own keeps aiokafka from asking for the group's committed offset.
+        """
+        self.pause(*partitions)
+        for partition in partitions:
+            self.seek(partition, 0)
+            self._forget(partition)
+
+    def let_go(self) -> None:
+        """Hand on nothing at all: the assignment ends."""
+        for partition in [*self._handed_on]:
+            self._forget(partition)
+        self._stopped.clear()
+
+    def place(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Read on from here; held no longer. Raises IllegalStateError for a partition that is not assigned, with the
+        others in place."""
+        missing = [partition for partition in offsets if partition not in self.assignment()]
+        for partition, offset in offsets.items():
+            if partition not in missing:
+                self.seek(partition, offset)
+                self._forget(partition)
+                self._handed_on[partition] = offset
+                self._flow(partition)
+        if missing:
+            raise IllegalStateError(f"not assigned: {missing}")
+
+    def stop_flow(self, partitions: Collection[TopicPartition]) -> None:
+        """Fetch nothing more of these until `start_flow`, wherever they are placed meanwhile."""
+        self._stopped.update(partitions)
+        self.pause(*self.assignment().intersection(partitions))
+
+    def start_flow(self, partitions: Collection[TopicPartition]) -> None:
+        self._stopped.difference_update(partitions)
+        for partition in partitions:
+            self._flow(partition)
+
+    async def read_to(self, partition: TopicPartition) -> int | None:
+        """Up to where this partition was read and what was read dealt with, control records included; None if held."""
+        if partition not in self._handed_on:
+            return None
+        begun = self._batch.get(partition)
+        return int(await self.position(partition)) if begun is None else begun
+
+    async def getmany(
+        self, *_: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
+    ) -> dict[TopicPartition, list[ConsumerRecord]]:
+        """Never empty, and never an error: it waits until there is something. Ends with ConsumerStoppedError."""
+        self._batch = {}
+        while True:
+            fetched = await self._fetched(max_records)
+            ready = {partition: records for partition, records in fetched.items() if partition in self._handed_on}
+            if ready:
+                self._hand_on(ready)
+                return ready
+
+    def undisturbed(self, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
+        """Of the batch that was handed on last, what was not overtaken by `place`, `hold` or `let_go`."""
+        if not self._disturbed:
+            return records
+        return [record for record in records if TopicPartition(record.topic, record.partition) in self._batch]
+
+    def hand_on_again(self) -> None:
+        """The batch that was handed on last was not dealt with: read it again."""
+        for partition, offset in self._batch.items():
+            self._handed_on[partition] = offset
+        self._batch = {}
+        self._go_back()
+
+    async def _fetched(self, max_records: int | None) -> dict[TopicPartition, list[ConsumerRecord]]:
+        try:
+            return dict(await super().getmany(timeout_ms=POLL_MS, max_records=max_records))
+        except ConsumerStoppedError:
+            raise
+        except UnicodeDecodeError:
+            return await self._fetched_leniently(max_records)
+        except OffsetOutOfRangeError as error:
+            self._go_back()
+            self._log_changed([partition for partition in error.args[0] if partition in self._handed_on])
+        except Exception as error:
+            self._go_back()
+            log.warning("reading from Kafka: %s", str(error) or type(error).__name__, exc_info=_trace(error))
+            self._look_for_the_end()
+            await asyncio.sleep(PAUSE)
+        return {}
+
+    async def _fetched_leniently(self, max_records: int | None) -> dict[TopicPartition, list[ConsumerRecord]]:
+        self._go_back()
+        wanted = {place: offset for place, offset in self._handed_on.items() if place not in self._stopped}
+        try:
+            found = await fetch_leniently(self._client, wanted)
+        except KafkaError as error:
+            log.warning("reading from Kafka: %s", error)
+            await asyncio.sleep(PAUSE)
+            return {}
+        still = {place for place, offset in wanted.items() if self._handed_on.get(place) == offset}
+        fetched = {place: records[:max_records] for place, records in found.items() if place in still}
+        for place, records in fetched.items():
+            self.seek(place, records[-1].offset + 1)
+        return fetched
+
+    def _hand_on(self, ready: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> None:
+        self._disturbed = False
+        for partition, records in ready.items():
+            self._batch[partition] = self._handed_on[partition]
+            self._handed_on[partition] = records[-1].offset + 1
+
+    def _log_changed(self, partitions: Collection[TopicPartition]) -> None:
+        if partitions:
+            self.hold(partitions)
+            self._observer.log_changed(partitions)
+
+    def _go_back(self) -> None:
+        """Positions may have moved over records that were drained and lost."""
+        for partition in self.assignment().intersection(self._handed_on):
+            self.seek(partition, self._handed_on[partition])
+
+    def _look_for_the_end(self) -> None:
+        """A background task of aiokafka's that died of an error never comes back."""
+        for task in (getattr(self._coordinator, "_coordination_task", None), self._fetcher.error_future):
+            if task is not None and task.done() and not task.cancelled() and (error := task.exception()):
+                self._observer.broken(error)
+
+    def _forget(self, partition: TopicPartition) -> None:
+        self._handed_on.pop(partition, None)
+        self._batch.pop(partition, None)
+        self._disturbed = True
+
+    def _flow(self, partition: TopicPartition) -> None:
+        if partition in self._handed_on and partition not in self._stopped:
+            self.resume(partition)
+
+
+def _trace(error: Exception) -> Exception | None:
+    """Kafka's errors say all in their sentence."""
+    return None if isinstance(error, KafkaError) else error

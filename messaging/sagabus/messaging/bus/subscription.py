@@ -1,0 +1,270 @@
+"""Reading the shards that the consumer group gives to this process, from offsets that are kept elsewhere.
+
+Theory of operation. FastStream starts the consumer, runs the loop and gives each batch to one handler, a batch at a
+time; the consumer itself is ours (`shard_consumer`). Nothing is acknowledged to Kafka. Partitions that are assigned
+stay closed until the listener has said where to read on (`handover`).
+
+On the embedded bus there are no groups: partitions are assigned by hand, with generation 0, and again when topics
+appear. A consumer that is broken beyond repair is replaced; to the listener that is one more rebalance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError
+
+from sagabus.messaging.background import cancelled
+from sagabus.messaging.bus.handover import FIRST_PAUSE, LONGEST_PAUSE, Assignment, Handover, SubscriptionListener
+from sagabus.messaging.bus.kafka import Kafka
+from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
+from sagabus.messaging.bus.shard_consumer import ShardConsumer
+from sagabus.messaging.bus.topic_choice import TopicChoice
+
+__all__ = ["Assignment", "Subscription", "SubscriptionListener"]
+
+log = logging.getLogger(__name__)
+
+MAX_RECORDS: Final = 1000
+"""In one batch: a turn of some ten milliseconds."""
+
+DISCOVERY: Final = 1.0
+"""Seconds between two looks for new topics on the embedded bus."""
+
+DRAIN: Final = 10.0
+"""Seconds that `stop` waits for the batch under way, and then for `revoked`."""
+
+COMMIT_TIMEOUT: Final = 2.0
+
+AFTER_ERROR: Final = 0.5
+"""Seconds until a batch comes again that the listener did not take."""
+
+RETAKE: Final = 1.0
+"""Seconds until the listener is asked again for places that exist."""
+
+
+class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokafka has no types
+    """One member of one group. `start` once, `stop` once."""
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        *,
+        group: str,
+        topics: Sequence[str] = (),
+        pattern: str | None = None,
+        listener: SubscriptionListener,
+        instance: str | None = None,
+        max_records: int = MAX_RECORDS,
+    ) -> None:
+        """The topics, and those that match `pattern` as a whole, later ones too. `instance`: static membership."""
+        self.failed_commits = 0
+        self._kafka = kafka
+        self._group = group
+        self._choice = TopicChoice(tuple(topics), pattern)
+        self._listener = listener
+        self._instance = instance or None
+        self._max_records = max_records
+        self._handover = Handover(listener)
+        self._consumer: ShardConsumer | None = None
+        self._broker: Any = None
+        self._following: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._runner: asyncio.Task[Any] | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closing = True
+
+    async def start(self) -> None:
+        """Join the group. Returns with the first assignment, which the listener may still be taking.
+
+        Raises KafkaUnreachable, or KafkaRefused for a topic that is missing; nothing is left running then.
+        """
+        try:
+            await self._open()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self, *, leave: bool | None = None) -> None:
+        """The batch under way is awaited, the listener hears `revoked`, the group is left.
+
+        A static member stays in the group unless `leave`: its shards wait for its return, for as long as a session.
+        """
+        await cancelled(self._tasks)
+        if self._consumer is not None and leave:
+            self._consumer.leave_for_good()
+        await self._close()
+
+    async def seek(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Read on from here; opens what `assigned` had left out. Raises IllegalStateError for what is not assigned."""
+        self._reading().place(offsets)
+
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        """Nothing more of these is fetched until `resume`, or until the assignment ends."""
+        self._reading().stop_flow(partitions)
+
+    def resume(self, partitions: Collection[TopicPartition]) -> None:
+        self._reading().start_flow(partitions)
+
+    async def position(self, partition: TopicPartition) -> int | None:
+        """The offset up to which `batch` has returned, transaction markers included; None if it is not read now."""
+        try:
+            return await self._reading().read_to(partition)
+        except (IllegalStateError, KafkaUnreachable):
+            return None
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """For tools that show lag. Failures are counted, not raised: nothing depends on it."""
+        if self._kafka.embedded or not offsets:
+            return
+        try:
+            async with asyncio.timeout(COMMIT_TIMEOUT):
+                await self._reading().commit(dict(offsets))
+        except Exception as error:
+            self.failed_commits += 1
+            log.debug("offsets not told to Kafka: %s", error)
+
+    # Called by aiokafka, in its coordinator's task.
+
+    async def on_partitions_revoked(self, _: Collection[TopicPartition]) -> None:
+        if self._consumer is not None:
+            await self._handover.end(self._consumer)
+
+    def on_partitions_assigned(self, partitions: Collection[TopicPartition]) -> None:
+        if self._consumer is not None and not self._closing:
+            log.info("group %s: generation %d, %d partitions", self._group, self._consumer.generation, len(partitions))
+            self._handover.begin(self._consumer, partitions)
+
+    # Called by the consumer.
+
+    def log_changed(self, partitions: Collection[TopicPartition]) -> None:
+        log.warning("no record at the offsets asked for: the log was cut or replaced: %s", sorted(partitions))
+        self._spawn(self._again())
+
+    def broken(self, error: BaseException) -> None:
+        if not self._closing:
+            self._closing = True
+            log.error("the consumer of group %s is broken, another one is made: %s", self._group, error)
+            self._spawn(self._replace())
+
+    # The consumer's life.
+
+    async def _open(self) -> None:
+        with _translated():
+            await self._choice.require(self._kafka)
+            self._broker = await self._kafka.broker(
+                topics=() if self._choice.pattern else self._choice.names,
+                pattern=self._choice.regex if self._choice.pattern else None,
+                listener=self,
+                max_records=self._max_records,
+                make_consumer=self._make_consumer,
+                handle=self._consume,
+            )
+            self._closing = False
+            await self._broker.start()
+            await asyncio.sleep(0)  # aiokafka 0.14 cannot be stopped in the step in which it was started
+            if self._kafka.embedded:
+                await self._assign_by_hand()
+                self._following = self._spawn(self._follow())
+
+    async def _close(self) -> None:
+        self._closing = True
+        if self._following is not None:
+            self._following.cancel()
+        await self._finish_batch()
+        if self._consumer is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN):
+                    await self._handover.end(self._consumer)
+        broker, self._broker, self._consumer = self._broker, None, None
+        if broker is not None:
+            await broker.stop()
+
+    async def _replace(self) -> None:
+        await self._close()
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return await self._open()
+            except Exception as error:
+                log.error("group %s is not read, next try in %.1f s: %s", self._group, pause, error)
+                await self._close()
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_PAUSE, pause * 2)
+
+    async def _again(self) -> None:
+        await asyncio.sleep(RETAKE)
+        await self._handover.again(self._reading())
+
+    async def _assign_by_hand(self) -> None:
+        await self._handover.by_hand(self._reading(), await self._choice.found(self._kafka))
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(DISCOVERY)
+            try:
+                await self._assign_by_hand()
+            except KafkaUnreachable as error:
+                log.warning("%s", error)
+
+    def _make_consumer(self, **_: Any) -> ShardConsumer:
+        """FastStream's options are left aside: all of ours are in one place."""
+        self._consumer = ShardConsumer(
+            observer=self,
+            group=None if self._kafka.embedded else self._group,
+            instance=self._instance,
+            **self._kafka.connection.aiokafka,
+        )
+        return self._consumer
+
+    async def _consume(self, records: Sequence[ConsumerRecord]) -> None:
+        consumer = self._consumer
+        if self._closing or consumer is None:
+            return
+        self._runner = asyncio.current_task()
+        self._idle.clear()
+        try:
+            if current := consumer.undisturbed(records):
+                await self._listener.batch(current)
+        except Exception as error:
+            log.error("a batch failed and is read again: %s", error, exc_info=error)
+            consumer.hand_on_again()
+            await asyncio.sleep(AFTER_ERROR)
+        finally:
+            self._idle.set()
+
+    async def _finish_batch(self) -> None:
+        try:
+            async with asyncio.timeout(DRAIN):
+                await self._idle.wait()
+        except TimeoutError:
+            log.error("group %s: a batch takes longer than %.0f s and is given up", self._group, DRAIN)
+            if self._runner is not None:
+                await cancelled([self._runner])
+
+    # Small things.
+
+    def _reading(self) -> ShardConsumer:
+        if self._consumer is None or self._closing:
+            raise KafkaUnreachable(f"group {self._group} is not read at the moment")
+        return self._consumer
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=f"sagabus subscription {self._group}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise KafkaUnreachable(f"Kafka is out of reach: {str(error) or type(error).__name__}") from error

@@ -1,0 +1,1 @@
+"""A bus and a database of a host's own, and where it says that they are."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: transactions, and the tables that both sides have."""

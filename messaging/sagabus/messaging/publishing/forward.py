@@ -1,0 +1,29 @@
+"""A record in the wrong partition is sent on to the right one, once (S12).
+
+Partition n of every topic belongs to shard n, and a saga's shard is murmur2 of its id. kcat and librdkafka hash keys by
+CRC32: their records land anywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sagabus.contracts.envelope import Message, Record
+from sagabus.messaging.publishing.dead_letter import text_of
+
+FORWARDED: Final = "ce_forwarded"
+
+
+def forwarded(record: Record, to_partition: int, *, saga_id: str | None = None) -> Message | None:
+    """The same record for another partition of its topic; None if it was forwarded already: a dead letter.
+
+    Key, value and headers are kept. `ce_forwarded` says where it was found, and is its `ce_id` too where it had none:
+    so copies are known as copies. `saga_id`: whose it is, if the key does not say.
+    """
+    headers = dict(record.headers)
+    if FORWARDED in headers:
+        return None
+    found = f"{record.topic}:{record.partition}:{record.offset}".encode()
+    added = ((FORWARDED, found),) if headers.get("ce_id") else ((FORWARDED, found), ("ce_id", found))
+    owner = text_of(record.key or b"") if saga_id is None else saga_id
+    return Message(record.topic, record.key, record.value, (*record.headers, *added), owner, to_partition)

@@ -1,0 +1,127 @@
+"""The outbox: messages written in the transaction of the state that they follow from, published after it.
+
+Rows are appended, deleted in bulk once published, and never changed. Positions come from the shard row (S5): counted
+from the rows that are left, a position would be given again once its row is deleted.
+
+What can never be published stands in `outbox_parked` (S8), with all that follows of its saga. When a person has
+released a saga's rows there, the owner's next turn sends them as new messages and deletes them, in one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from sagabus.contracts.envelope import Message, pack_headers, unpack_headers
+from sagabus.messaging.postgres.database import Connection
+from sagabus.messaging.postgres.tables import qualified
+from sagabus.messaging.publishing.relay import Parking, Positioned
+
+COLUMNS: Final = ("shard", "position", "saga_id", "topic", "partition", "key", "headers", "value")
+
+RELEASES: Final = 200
+"""Sagas that one turn brings back from `outbox_parked`; the next turn follows within a second."""
+
+Row = tuple[int, int, str, str, int | None, bytes | None, bytes, bytes | None]
+
+
+class Released(NamedTuple):
+    """A row of `outbox_parked`: where it stands there, and the word of the person who released it."""
+
+    shard: int
+    position: int
+    word: str
+    message: Message
+
+
+def row_of(shard: int, position: int, message: Message) -> Row:
+    """The row of a message, headers packed: made before the transaction begins (S4)."""
+    m = message
+    return (shard, position, m.saga_id, m.topic, m.partition, m.key, pack_headers(m.headers), m.value)
+
+
+async def append(connection: Connection, schema: str, rows: Sequence[Row]) -> None:
+    """All rows by one COPY."""
+    await connection.copy_records_to_table("outbox", schema_name=schema, columns=COLUMNS, records=rows)
+
+
+async def unpublished(connection: Connection, schema: str, shard: int, after: int) -> list[Positioned]:
+    """What may not have been published yet, in order. Read by a new tenure, once."""
+    rows = await connection.fetch(_statements(schema)["unpublished"], shard, after)
+    return [(row["position"], _message(row)) for row in rows]
+
+
+async def delete_published(connection: Connection, schema: str, positions: Mapping[int, int]) -> None:
+    """Delete the rows up to these positions: shard to the last position that is published."""
+    await connection.execute(_statements(schema)["delete"], list(positions), list(positions.values()))
+
+
+async def park(connection: Connection, schema: str, shard: int, parkings: Iterable[Parking]) -> None:
+    """Move rows that cannot be published, and what follows of their sagas, to `outbox_parked` (S8)."""
+    first = {one.saga_id: one for one in reversed([*parkings])}
+    if first:
+        rows = [(one.saga_id, one.position, one.reason) for one in first.values()]
+        await connection.execute(_statements(schema)["park"], shard, *zip(*rows, strict=True))
+
+
+async def parked_sagas(connection: Connection, schema: str, shard: int) -> list[str]:
+    """The sagas whose messages have to wait behind a parked one."""
+    rows = await connection.fetch(_statements(schema)["parked_sagas"], shard)
+    return [row["saga_id"] for row in rows]
+
+
+async def released(connection: Connection, schema: str, shards: Sequence[int]) -> list[Released]:
+    """All parked rows of sagas that a person has released, in order of positions.
+
+    Of at most RELEASES sagas; a row that was parked after the word was given belongs to them as well.
+    """
+    rows = await connection.fetch(_statements(schema)["released"], shards, RELEASES)
+    return [Released(row["shard"], row["position"], row["word"], _message(row)) for row in rows]
+
+
+async def unpark(connection: Connection, schema: str, shard: int, positions: Sequence[int]) -> None:
+    """Delete these parked rows: they have been sent again, in this transaction."""
+    await connection.execute(_statements(schema)["unpark"], shard, positions)
+
+
+def _message(row: asyncpg.Record) -> Message:
+    return Message(
+        topic=row["topic"],
+        key=row["key"],
+        value=row["value"],
+        headers=unpack_headers(row["headers"]),
+        saga_id=row["saga_id"],
+        partition=row["partition"],
+    )
+
+
+@cache
+def _statements(schema: str) -> dict[str, str]:
+    outbox, parked = qualified(schema, "outbox"), qualified(schema, "outbox_parked")
+    columns = ", ".join(COLUMNS)
+    return {
+        "unpublished": f"SELECT {columns} FROM {outbox} WHERE shard = $1 AND position > $2 ORDER BY position",
+        "delete": f"""
+            DELETE FROM {outbox} AS row USING unnest($1::int[], $2::bigint[]) AS done (shard, position)
+            WHERE row.shard = done.shard AND row.position <= done.position""",
+        "park": f"""
+            WITH moved AS (
+                DELETE FROM {outbox} AS row
+                USING unnest($2::text[], $3::bigint[], $4::text[]) AS first (saga_id, position, reason)
+                WHERE row.shard = $1 AND row.saga_id = first.saga_id AND row.position >= first.position
+                RETURNING row.*, first.reason AS reason
+            )
+            INSERT INTO {parked} ({columns}, reason) SELECT {columns}, reason FROM moved""",
+        "parked_sagas": f"SELECT DISTINCT saga_id FROM {parked} WHERE shard = $1",
+        "released": f"""
+            WITH wanted AS (
+                SELECT shard, saga_id, coalesce(max(release_reason), '') AS word FROM {parked}
+                WHERE shard = ANY ($1::int[]) AND released_at IS NOT NULL
+                GROUP BY shard, saga_id ORDER BY min(position) LIMIT $2
+            )
+            SELECT {columns}, word FROM {parked} JOIN wanted USING (shard, saga_id) ORDER BY shard, position""",
+        "unpark": f"DELETE FROM {parked} WHERE shard = $1 AND position = ANY ($2::bigint[])",
+    }

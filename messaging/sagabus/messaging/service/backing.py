@@ -1,0 +1,102 @@
+"""Where Kafka, the database and the coordinator's API are, for a process that was given settings.
+
+What the settings name is taken as it is. What they call `embedded` belongs to a host (`sagabus dev`, `sagabus demo`):
+it is found through the host's live run.json, and nothing is ever started here, since two processes that each started a
+bus would have two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sagabus.messaging import database_url
+from sagabus.messaging.embedded.run_file import NAME, Run, read_run
+from sagabus.messaging.settings import EMBEDDED, Settings, SettingsError, load_settings, variable
+
+if TYPE_CHECKING:
+    from sagabus.messaging.bus.kafka import Kafka
+
+FOLDER: Final = Path(".sagabus")
+"""Of the host in the current directory."""
+
+
+@dataclass(frozen=True)
+class Backing:
+    """Made by `find_backing`. `run` is None where nothing embedded is used."""
+
+    settings: Settings
+    run: Run | None = None
+
+    @cached_property
+    def kafka(self) -> Kafka:
+        # Its clients take half a second to import, and who only asks for an address needs none of them.
+        from sagabus.messaging.bus.kafka import Kafka
+
+        return Kafka.of_run(self.settings, self.run)
+
+    @property
+    def url(self) -> str:
+        """Of the coordinator's API, without a slash at its end; empty where nobody has told it."""
+        return self.settings.url or (self.run.http or "" if self.run else "")
+
+    @property
+    def gone(self) -> bool:
+        """Whether the host has ended, and its bus and database with it."""
+        return self.run is not None and not self.run.live
+
+
+def find_backing(settings: Settings) -> Backing:
+    """The settings, with the host's database in place of `embedded:DIR`. Raises SettingsError where no host runs."""
+    embedded_database = settings.database.startswith(database_url.EMBEDDED)
+    if not settings.embedded and not embedded_database:
+        return Backing(settings)
+    folder = folder_of(settings)
+    run = read_run(folder)
+    if run is None:
+        field = "kafka" if settings.embedded else "database"
+        raise SettingsError(
+            [
+                f"{variable(field)}={getattr(settings, field)}: no host runs here (no live {folder / NAME}); "
+                "start `sagabus dev`, or name a server of your own"
+            ]
+        )
+    return Backing(settings.model_copy(update={"database": run.database}) if embedded_database else settings, run)
+
+
+def find_here(*, require: Collection[str]) -> Backing:
+    """As the settings say; where they name neither server, as the live host of this directory does. SettingsError."""
+    settings = load_settings(require=())
+    if settings.kafka or settings.database or read_run(folder_of(settings)) is None:
+        return find_backing(load_settings(require=require))
+    own = {"database": f"{database_url.EMBEDDED}{folder_of(settings)}", "kafka": EMBEDDED}
+    return find_backing(settings.model_copy(update=own))
+
+
+def folder_of(settings: Settings) -> Path:
+    """Where a host keeps its data and its run.json: DIR of `embedded:DIR`, else `.sagabus` in the current directory."""
+    if settings.database.startswith(database_url.EMBEDDED):
+        return Path(settings.database.removeprefix(database_url.EMBEDDED)).expanduser()
+    return FOLDER
+
+
+def url_of(settings: Settings) -> str:
+    """Of the coordinator's API: SAGABUS_URL, else that of the host in this directory; empty without both."""
+    run = None if settings.url else read_run(folder_of(settings))
+    return Backing(settings, run).url
+
+
+def own_url(settings: Settings) -> str | None:
+    """Where this machine reaches the API that listens as SAGABUS_HTTP says; None where it is off."""
+    if settings.http_address is None:
+        return None
+    host, port = settings.http_address
+    host = _ANYWHERE.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+_ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""An address to listen on is none to connect to."""

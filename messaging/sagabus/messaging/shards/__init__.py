@@ -1,0 +1,1 @@
+"""Ownership of shards: taken, fenced, turned and let go of."""

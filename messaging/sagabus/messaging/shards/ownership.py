@@ -1,0 +1,258 @@
+"""Owns the shards that the consumer group gives to this process, and brings records, timers and beats to its side.
+
+One thing at a time: assignments, turns and retakes happen under one lock. Whatever fails ends tenures and is tried
+again from the database; nothing here decides what a record means, and nothing rests on the offsets that Kafka keeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Final
+from uuid import UUID, uuid4
+
+from aiokafka import TopicPartition
+from sqlalchemy import MetaData
+
+from sagabus.contracts.envelope import Record
+from sagabus.contracts.errors import SagabusError
+from sagabus.messaging.background import Background, until_set
+from sagabus.messaging.bus.subscription import Assignment
+from sagabus.messaging.loop_time import monotonic
+from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.publishing.outlet import Outlet
+from sagabus.messaging.shards.holdings import Holdings
+from sagabus.messaging.shards.intake import Intake
+from sagabus.messaging.shards.log_watch import LogWatch
+from sagabus.messaging.shards.membership import Membership, Subscribe
+from sagabus.messaging.shards.ports import Cluster, Side
+from sagabus.messaging.shards.pulse import BEAT, Pulse
+from sagabus.messaging.shards.taking import Claim, check_partitions
+from sagabus.messaging.shards.tenure import Tenure
+
+log = logging.getLogger(__name__)
+
+WATCH: Final = 5.0
+"""Seconds between two looks at Kafka's logs, for topics that were replaced under us (S6)."""
+
+PATIENCE: Final = 5.0
+"""Seconds without the database until the group is left, so that others can take our shards (S10)."""
+
+DEPTH: Final = 20_000
+"""Committed messages of one shard that may wait for Kafka before no more records are taken in (S9)."""
+
+DRAIN: Final = 5.0
+"""Seconds that `stop` waits for acknowledgements. What is not acknowledged then, the next owner publishes."""
+
+
+class NoSuchTopic(SagabusError):
+    """The topic that numbers the shards does not exist."""
+
+
+class Ownership:
+    """The shards of one process. `start` once, `stop` once; between them it is the listener of its stream.
+
+    tables: `messaging_tables(schema)`. main_topic: whose partitions number the shards (requests, or commands). clock:
+    seconds since 1970, for timers only. tokens: gives each tenure its own; no two may be alike, ever (S1).
+    """
+
+    def __init__(
+        self,
+        *,
+        kafka: Cluster,
+        database: Database,
+        tables: MetaData,
+        subscribe: Subscribe,
+        main_topic: str,
+        side: Side,
+        clock: Callable[[], float] = time.time,
+        tokens: Callable[[], UUID] = uuid4,
+    ) -> None:
+        assert tables.schema is not None
+        self._kafka = kafka
+        self._database = database
+        self._schema = tables.schema
+        self._main_topic = main_topic
+        self._outlet = Outlet(kafka.producer)
+        self._holdings = Holdings(
+            cluster=kafka,
+            database=database,
+            schema=self._schema,
+            side=side,
+            publisher=self._outlet,
+            relay_ended=self._relay_ended,
+            tokens=tokens,
+        )
+        self._intake = Intake()
+        self._pulse = Pulse(side, clock)
+        self._membership = Membership(subscribe, self)
+        self._logs = LogWatch(self._holdings, self._membership)
+        self._lock = asyncio.Lock()
+        self._look = asyncio.Event()
+        self._stopped = False
+        self._background = Background()
+
+    @property
+    def tenures(self) -> Mapping[int, Tenure]:
+        """What is held now, by shard."""
+        return self._holdings.tenures
+
+    async def start(self) -> None:
+        """Join the group; shards come when it gives them out.
+
+        Raises DatabaseUnreachable, NoSuchTopic, PartitionsChanged (S11), or what Kafka raises, and is stopped then.
+        """
+        try:
+            await self._database.start()
+            await self._outlet.start()
+            async with self._database.transaction() as connection:
+                await check_partitions(connection, self._schema, await self._partitions())
+            self._background.start(self._beat, self._retake, self._watch, self._catch_up)
+            await self._membership.join()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Finish the turn, wait for acknowledgements, store the relays' positions, leave the group."""
+        if self._stopped:
+            return
+        self._stopped = True
+        async with self._lock:  # so no turn is cut off
+            await self._background.stop()
+            await self._drain()
+            await self._holdings.release()
+        await self._membership.part()
+        await self._outlet.stop()
+
+    def wake(self) -> None:
+        """A timer was set or removed: look at `next_due` again."""
+        self._pulse.wake()
+
+    # Called by the stream.
+
+    async def assigned(self, assignment: Assignment) -> Mapping[TopicPartition, int]:
+        """Take these shards. What cannot be taken now is left out, and opened by a seek once it is taken.
+
+        Raises what Kafka raises, and NoSuchTopic; it is to be called again then.
+        """
+        async with self._lock:
+            return {} if self._stopped else await self._take_on(assignment)
+
+    async def revoked(self) -> None:
+        """Let go of all shards, after the turn that is under way."""
+        async with self._lock:
+            await self._holdings.release()
+
+    async def batch(self, records: Sequence[Record]) -> None:
+        """Turn these records, or leave them to be read again. Never raises because of them."""
+        for tenure in tuple(self.tenures.values()):
+            await tenure.relay.below(DEPTH)
+        async with self._lock:
+            if self._stopped:
+                return
+            sifted = self._intake.sift(records, self.tenures)
+            await self._turn(sifted.work)
+            await self._membership.seek(sifted.seek)
+
+    # Under the lock.
+
+    async def _take_on(self, assignment: Assignment) -> Mapping[TopicPartition, int]:
+        await self._holdings.release()
+        cluster, partitions = await self._kafka.cluster_id(), await self._partitions()
+        claim = Claim(cluster=cluster, generation=assignment.generation, partitions=partitions)
+        self._holdings.want(assignment.shards, assignment.topics, claim)
+        places = await self._holdings.take()
+        self._look.set()
+        self._pulse.wake()
+        return places
+
+    async def _turn(self, work: Mapping[Tenure, Sequence[Record]]) -> None:
+        """The suspects each in a turn of their own, all others in one."""
+        work = {tenure: records for tenure, records in work.items() if not tenure.ended}
+        suspects = [tenure for tenure in work if self._holdings.suspect(tenure.shard)]
+        portions = [{tenure: work[tenure]} for tenure in suspects]
+        portions.append({tenure: records for tenure, records in work.items() if tenure not in suspects})
+        behind = [tenure for tenure in work if not tenure.caught_up]
+        for portion in filter(None, portions):
+            await self._holdings.turn(portion)
+        if any(tenure.caught_up for tenure in behind):
+            self._pulse.wake(anew=True)
+        if any(tenure.ended for tenure in work):
+            self._look.set()
+
+    async def _drain(self) -> None:
+        """The last turn stores the relays' positions, and may itself still send."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN):
+                await self._flush()
+                await self._turn(dict.fromkeys(self.tenures.values(), ()))
+                await self._flush()
+        await self._logs.tell()
+
+    async def _flush(self) -> None:
+        for tenure in self.tenures.values():
+            await tenure.relay.below(1)
+
+    # In the background.
+
+    async def _beat(self) -> None:
+        await self._pulse.wait(self._alive())
+        async with self._lock:
+            await self._turn(dict.fromkeys(self._pulse.due(self._alive()), ()))
+
+    async def _retake(self) -> None:
+        await until_set(self._look, at=self._holdings.next_try())
+        async with self._lock:
+            self._look.clear()
+            await self._holdings.drop([tenure for tenure in self.tenures.values() if tenure.relay.ended])
+            places = await self._holdings.take()
+            if not await self._membership.seek(places):
+                await self._holdings.drop([self.tenures[place.partition] for place in places])
+            self._pulse.wake()
+        since = self._holdings.unreachable_since
+        if since is not None and monotonic() - since > PATIENCE:
+            await self._stay_away()
+
+    async def _stay_away(self) -> None:
+        """S10. Others may reach the database."""
+        log.warning("no database for %s s: leaving the group until it is back", PATIENCE)
+        await self._membership.part(for_good=True)
+        async with self._lock:
+            await self._holdings.release()
+        await self._database.wait_until_reachable()
+        self._holdings.unreachable_since = None
+        await self._membership.join_at_last()
+
+    async def _watch(self) -> None:
+        await asyncio.sleep(WATCH)
+        strayed = await self._logs.strayed()
+        async with self._lock:
+            await self._holdings.drop(strayed)
+        self._look.set()
+        await self._logs.tell()
+
+    async def _catch_up(self) -> None:
+        await asyncio.sleep(BEAT)
+        async with self._lock:
+            if await self._logs.catch_up():
+                self._pulse.wake(anew=True)
+
+    # Small things.
+
+    def _alive(self) -> list[Tenure]:
+        """One that has ended is not turned any more: it would stay due, and be waited for in circles, until retaken."""
+        return [tenure for tenure in self.tenures.values() if not tenure.ended]
+
+    async def _partitions(self) -> int:
+        topics = await self._kafka.topics([self._main_topic])
+        if self._main_topic not in topics:
+            raise NoSuchTopic(f"the topic {self._main_topic} does not exist: `sagabus topics` creates what is needed")
+        return topics[self._main_topic].partitions
+
+    def _relay_ended(self, tenure: Tenure) -> None:
+        tenure.ended = True
+        self._look.set()

@@ -1,0 +1,77 @@
+"""What ownership of shards needs from others: a side that decides, a bus, a stream of records.
+
+`Side` is implemented by the coordinator and by the participant kit; the rest by the Kafka parts of this house.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+from aiokafka import TopicPartition
+
+from sagabus.contracts.envelope import Record
+from sagabus.messaging.publishing.outlet import Producer
+from sagabus.messaging.shards.tenure import Tenure
+
+
+class Side(Protocol):
+    """What a service does with its shards. One call at a time.
+
+    What a side remembers under a tenure belongs to that object, not to the shard's number: the same shard taken again
+    is another tenure, and begins with what the database says.
+    """
+
+    async def taken(self, tenure: Tenure) -> None:
+        """Load what the shard needs. Raising ends the tenure."""
+
+    async def turn(self, work: Mapping[Tenure, Sequence[Record]]) -> None:
+        """Take these records in, decide, commit with one `Turn` over all these tenures, tell the `Turn` so.
+
+        Records are in order per topic, none lies before the tenure's offset. An empty sequence is the idle beat, or
+        something is due; timers of a tenure may fire only once it has caught up. Raising, or returning without a
+        commit, ends all these tenures: they are taken again, and the records come again.
+        """
+
+    def lost(self, tenure: Tenure) -> None:
+        """Drop all memory of it. Called once for each tenure that was given to `taken`. Must not raise."""
+
+    def next_due(self) -> float | None:
+        """When the next timer is due, in seconds since 1970; None without one."""
+
+
+class TopicFacts(Protocol):
+    """A topic as Kafka has it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def partitions(self) -> int: ...
+
+
+class Cluster(Protocol):
+    """Kafka, apart from the records."""
+
+    async def cluster_id(self) -> str: ...
+    async def topics(self, names: Collection[str]) -> Mapping[str, TopicFacts]:
+        """Those of these topics that exist."""
+
+    async def log_range(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, tuple[int, int]]:
+        """First offset and offset of the next record."""
+
+    def producer(self) -> Producer: ...
+
+
+class Stream(Protocol):
+    """Records of the partitions that the group has given to this process. Started and stopped once."""
+
+    async def start(self) -> None: ...
+    async def stop(self, *, leave: bool | None = None) -> None:
+        """`leave`: also as a static member."""
+
+    async def seek(self, offsets: Mapping[TopicPartition, int]) -> None: ...
+    async def position(self, partition: TopicPartition) -> int | None:
+        """The offset up to which the listener has dealt with it, control records included; None if it is not read."""
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """For tools that show lag; nothing depends on it."""

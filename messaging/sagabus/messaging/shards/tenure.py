@@ -1,0 +1,141 @@
+"""One process's ownership of one shard, as an object: its token, where it stands, what it has to catch up with.
+
+A tenure is never revived. When a write is refused, a commit is unknown or a message cannot be published, it ends with
+all that was remembered under it, and the shard is taken again from the database (S2). Nothing here touches a socket.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypedDict
+from uuid import UUID
+
+from sagabus.messaging.publishing.relay import Relay
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """One partition of a topic as Kafka has it: the topic's id, the first offset, the offset of the next record."""
+
+    id: str
+    start: int
+    end: int
+
+
+class Place(TypedDict):
+    """Where a shard stands in a topic, as the shard row keeps it."""
+
+    id: str
+    next: int
+
+
+class Tenure:
+    """Of one shard, from its take to its end. Compared by identity: the same shard taken again is another tenure."""
+
+    __slots__ = (
+        "_behind", "_places", "ended", "lost_records", "new_logs", "next_position", "offsets", "pruned_before", "relay",
+        "relay_stored", "shard", "token", "turn", "turned_at",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        shard: int,
+        token: UUID,
+        turn: int,
+        next_position: int,
+        places: Mapping[str, Place],
+        pruned_before: datetime | None,
+        relay: Relay,
+    ) -> None:
+        self.shard = shard
+        self.token = token
+        self.turn = turn
+        self.next_position = next_position
+        self.pruned_before = pruned_before
+        self.relay = relay
+        self.relay_stored = relay.position
+        """What the shard row says: rows up to here have been deleted."""
+        self.turned_at = 0.0
+        """Monotonic seconds of the last turn; the first is due at once."""
+        self.ended = False
+        self.offsets: dict[str, int] = {}
+        """Topic to the offset of the next record that is to be taken in."""
+        self.new_logs: tuple[str, ...] = ()
+        """Topics whose log is another one now: the first turn, which empties this, sends again what is outstanding."""
+        self.lost_records: tuple[str, ...] = ()
+        """Topics whose retention has overtaken this shard: the same, and a person should know."""
+        self._places: dict[str, Place] = dict(places)
+        self._behind: dict[str, int] = {}
+
+    @property
+    def relay_position(self) -> int:
+        """Every message up to here has been published (or parked)."""
+        return self.relay.position
+
+    @property
+    def caught_up(self) -> bool:
+        """Every topic has been taken in up to its end as it was at the take; timers may fire from here on (H4)."""
+        return not self._behind
+
+    @property
+    def behind(self) -> Mapping[str, int]:
+        """Topics not yet taken in up to that end, and the end."""
+        return self._behind
+
+    def locate(self, logs: Mapping[str, Log]) -> None:
+        """Find the places of this shard in the logs as Kafka has them (S6).
+
+        The logs must have been looked at after the take: before it, an older owner might still have moved on.
+        What this finds is stored by the first turn, together with whatever a side sends again because of it.
+        """
+        new, lost = [], []
+        for topic, log in logs.items():
+            known = self._places.get(topic)
+            self.offsets[topic] = log.start
+            if known is None:
+                continue
+            if known["id"] != log.id or known["next"] > log.end:
+                new.append(topic)
+            elif known["next"] < log.start:
+                lost.append(topic)
+            else:
+                self.offsets[topic] = known["next"]
+        self.new_logs, self.lost_records = tuple(new), tuple(lost)
+        self._places.update({topic: Place(id=log.id, next=self.offsets[topic]) for topic, log in logs.items()})
+        self._behind = {topic: log.end for topic, log in logs.items() if self.offsets[topic] < log.end}
+
+    def skip_to_end(self, topic: str) -> None:
+        """The stream has been read to that end, though no record was there to move the offset (control records)."""
+        self._behind.pop(topic, None)
+
+    def strayed(self, logs: Mapping[str, Log], before: Mapping[str, int]) -> bool:
+        """Whether a log has been replaced or cut under a running tenure.
+
+        `before` are the offsets from before the logs were looked at: the end may have been passed since.
+        """
+        return any(
+            self._places[topic]["id"] != log.id or before[topic] > log.end or self.offsets[topic] < log.start
+            for topic, log in logs.items()
+            if topic in before
+        )
+
+    def reached(self, offsets: Iterable[tuple[str, int]]) -> None:
+        """These topics have been taken in up to there, be it that there was nothing to take in."""
+        for topic, offset in offsets:
+            self.offsets[topic] = offset
+            if offset >= self._behind.get(topic, offset + 1):
+                del self._behind[topic]
+
+    def places_after(self, offsets: Mapping[str, int]) -> str:
+        """The row's `topics` with these offsets, as JSON. Topics that are no longer read keep their place."""
+        now = {**self.offsets, **offsets}
+        moved = {topic: Place(id=self._places[topic]["id"], next=offset) for topic, offset in now.items()}
+        return json.dumps({**self._places, **moved})
+
+    def __repr__(self) -> str:
+        state = "ended" if self.ended else "caught up" if self.caught_up else f"behind in {', '.join(self._behind)}"
+        return f"<tenure of shard {self.shard}, turn {self.turn}, {state}>"

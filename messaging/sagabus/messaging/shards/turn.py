@@ -1,0 +1,133 @@
+"""One batch of inputs on its way into the database and out to Kafka.
+
+A side collects in it what it has decided, then writes its own rows and this in one transaction, then reports the
+commit. Everything is built and encoded while it is collected, before the transaction begins: a process that is stopped
+within a transaction holds its shards' rows (S4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sagabus.contracts.envelope import Message, Record
+from sagabus.messaging.postgres.database import Connection
+from sagabus.messaging.publishing import dead_letter, outbox
+from sagabus.messaging.publishing.dead_letter import DeadLetters
+from sagabus.messaging.publishing.outbox import Released
+from sagabus.messaging.publishing.relay import Parking, Positioned
+from sagabus.messaging.shards import fence
+from sagabus.messaging.shards.tenure import Tenure
+
+
+class Turn:
+    """Decide, then `write` in a transaction that is committed, then `committed`. For one use.
+
+    work: the records of each tenure that this turn takes in, those that become dead letters included; an empty sequence
+    where there is none (a timer, a beat). at: microseconds since 1970, the turn's time.
+    """
+
+    def __init__(
+        self, work: Mapping[Tenure, Sequence[Record]], *, schema: str, dead_letters: DeadLetters, at: int
+    ) -> None:
+        self.at = at
+        self._schema = schema
+        self._dead_letters = dead_letters
+        self._shares = {tenure: _Share(tenure, records) for tenure, records in work.items()}
+        self._rows: list[outbox.Row] = []
+        self._letters: list[dead_letter.Row] = []
+
+    def send(self, tenure: Tenure, message: Message) -> None:
+        """Publish this after the commit, in the order of calls."""
+        share = self._shares[tenure]
+        position = tenure.next_position + len(share.messages)
+        self._rows.append(outbox.row_of(tenure.shard, position, message))
+        share.messages.append((position, message))
+
+    def dead_letter(self, tenure: Tenure, record: Record, *, reason: str, message: str) -> None:
+        """Keep a record that cannot be understood, as a row and on the dead-letter topic. `reason` is a stable code."""
+        self._letters.append(dead_letter.row_of(tenure.shard, record, reason=reason, message=message))
+        self.send(tenure, self._dead_letters.message(record, reason=reason, message=message, at=self.at))
+
+    def parked(self, tenure: Tenure) -> Sequence[Parking]:
+        """What this turn parks because it can never be published: these sagas need a person's attention (S8)."""
+        return self._shares[tenure].parkings
+
+    @property
+    def may_release(self) -> bool:
+        """Whether `release` has anything to look for: usually not, and then it asks the database nothing."""
+        return any(tenure.relay.parked for tenure in self._shares)
+
+    async def release(self, connection: Connection) -> Mapping[Tenure, Mapping[str, str]]:
+        """Send again what a person has released from `outbox_parked` (S8). To be called once, before any `send`.
+
+        Gives the sagas, and the person's word for each.
+
+        In any transaction before the one that is written: the rows are this shard's owner's, and nobody else takes
+        them away. A saga of which more is on its way to `outbox_parked` waits for the next turn, so its order is kept.
+        """
+        waiting = {tenure.shard: tenure for tenure in self._shares if tenure.relay.parked}
+        if waiting:
+            for row in await outbox.released(connection, self._schema, list(waiting)):
+                tenure = waiting[row.shard]
+                if self._shares[tenure].take_back(row):
+                    self.send(tenure, row.message)
+        return {tenure: share.released for tenure, share in self._shares.items() if share.released}
+
+    async def write(self, connection: Connection) -> None:
+        """To be called first in the transaction: the fence comes before anything else (S1). Raises Fenced."""
+        shares = self._shares
+        await fence.advance(connection, self._schema, [share.advance(tenure) for tenure, share in shares.items()])
+        if self._rows:
+            await outbox.append(connection, self._schema, self._rows)
+        if self._letters:
+            await dead_letter.append(connection, self._schema, self._letters)
+        for tenure, share in shares.items():
+            await outbox.park(connection, self._schema, tenure.shard, share.parkings)
+            if share.unparked:
+                await outbox.unpark(connection, self._schema, tenure.shard, share.unparked)
+        published = {t.shard: share.relayed for t, share in shares.items() if share.relayed > t.relay_stored}
+        if published:
+            await outbox.delete_published(connection, self._schema, published)
+
+    def committed(self) -> None:
+        """The transaction is known to be committed: the tenures move on, their relays publish."""
+        for tenure, share in self._shares.items():
+            share.settle(tenure)
+
+
+class _Share:
+    """What a turn does to one of its tenures. What the relay has done is looked at once, when the turn begins."""
+
+    __slots__ = ("_parking", "messages", "offsets", "parkings", "relayed", "released", "unparked")
+
+    def __init__(self, tenure: Tenure, records: Sequence[Record]) -> None:
+        self.offsets = {record.topic: record.offset + 1 for record in records}  # in order: the last of a topic counts
+        self.messages: list[Positioned] = []
+        self.relayed = tenure.relay.position
+        self.parkings = tuple(tenure.relay.parkings)
+        self._parking = {one.saga_id for one in self.parkings}
+        self.released: dict[str, str] = {}  # saga to a person's word
+        self.unparked: list[int] = []  # positions in `outbox_parked`
+
+    def take_back(self, row: Released) -> bool:
+        """False if more of this saga is to be parked by this very turn: that would come to lie before it."""
+        saga = row.message.saga_id
+        if saga in self._parking:
+            return False
+        self.released[saga] = row.word
+        self.unparked.append(row.position)
+        return True
+
+    def advance(self, tenure: Tenure) -> fence.Advance:
+        next_position = tenure.next_position + len(self.messages)
+        return fence.Advance(tenure, next_position, self.relayed, tenure.places_after(self.offsets))
+
+    def settle(self, tenure: Tenure) -> None:
+        tenure.turn += 1
+        tenure.next_position += len(self.messages)
+        tenure.relay_stored = self.relayed
+        tenure.new_logs = tenure.lost_records = ()
+        tenure.reached(self.offsets.items())
+        del tenure.relay.parkings[: len(self.parkings)]
+        tenure.relay.unpark(self.released)
+        tenure.relay.push(self.messages)
