@@ -40,6 +40,19 @@ async def test_what_was_lost_before_a_take_is_sent_again(desk: ShardDesk) -> Non
     assert left == ["inventory.reserve_inventory"]
 
 
+async def test_who_gets_no_answer_for_an_hour_is_shown_in_its_row(desk: ShardDesk) -> None:
+    tenure = await desk.take()
+    await desk.turn(tenure, desk.request(ORDER, type="start", saga="order_processing", input=INPUT))
+    desk.now += 3_590
+    assert types(await desk.turn(tenure)) == ["inventory.reserve_inventory"]
+    assert (await desk.saga(ORDER))["attention"] is None
+    desk.now += 31
+    assert types(await desk.turn(tenure)) == ["inventory.reserve_inventory", "sagabus.saga.attention"]
+    row = await desk.saga(ORDER)
+    assert row["status"] == "running"
+    assert row["attention"].startswith("step 1 (inventory.reserve_inventory): no answer for 60 min")
+
+
 def test_everybody_is_named_once_and_a_few_at_a_time() -> None:
     ids = [SagaId(f"ORD-{number:04}") for number in range(2 * PORTION + 1)]
     silence = Silence(ids, taken=0)

@@ -86,8 +86,10 @@ class Saga:
         if arrival.kind is Kind.TIMER and self._put_off(TimerKey(TimerKind(arrival.name), arrival.step)):
             return STALE
         if arrival.kind is Kind.TIMER and arrival.name == TimerKind.RESEND:
-            self._resend(arrival.step)
-            return None
+            notice = self._resend(arrival.step)
+            if notice is None:
+                return None
+            arrival = notice
         row = state.journal.taken(arrival, state.now)
         self.advance_or_block(row)
         return None
@@ -332,10 +334,12 @@ class Saga:
         if state.status is not SagaStatus.RUNNING:
             self.evict()
 
-    def _resend(self, number: int) -> None:
-        """Another copy of whatever of this step is unanswered. No attempt, and nothing for history."""
-        self.state.clear_timer(TimerKind.RESEND, number)
-        undo.resend(self.state, self.state.steps[number])
+    def _resend(self, number: int) -> Arrival | None:
+        """Another copy of whatever of this step is unanswered. No attempt, and nothing for history but a notice."""
+        state = self.state
+        state.clear_timer(TimerKind.RESEND, number)
+        undo.resend(state, state.steps[number])
+        return undo.overdue(state, state.steps[number])
 
     def resend_outstanding(self, *, now: int) -> None:
         """Copies of all that is unanswered: the bus may have lost what was sent (S6)."""

@@ -119,7 +119,7 @@ def _store_undo_input(state: SagaState, step: Step, output: BaseModel | None) ->
 def _answered(state: SagaState, step: Step) -> None:
     for kind in (TimerKind.TIMEOUT, TimerKind.RETRY, TimerKind.RESEND):
         state.clear_timer(kind, step.number)
-    state.attend_no_more(_about(step))
+    state.attend_no_more(name_of(step))
 
 
 def refused(state: SagaState, program: Program, step: Step, row: Row) -> None:
@@ -136,13 +136,13 @@ def failed(state: SagaState, program: Program, step: Step, row: Row) -> None:
     failure = step.last = failure_of(row)
     if failure.code in FOR_A_PERSON:
         state.clear_timer(TimerKind.RESEND, step.number)
-        state.attend(f"{_about(step)} ({step.activity}): {failure.code}: {failure.message}", about=_about(step))
+        state.attend(f"{name_of(step)} ({step.activity}): {failure.code}: {failure.message}", about=name_of(step))
         return
     if failure.code == NO_HANDLER:
-        words = f"{_about(step)}: nobody handles {step.activity}; deploy a participant that does"
-        state.attend(words, about=_about(step))
+        words = f"{name_of(step)}: nobody handles {step.activity}; deploy a participant that does"
+        state.attend(words, about=name_of(step))
     else:
-        state.attend_no_more(_about(step))
+        state.attend_no_more(name_of(step))
     counted = failure.again_after is None and failure.code != NO_HANDLER
     step.failures += counted
     _tell_failed(state, step, failure)
@@ -210,7 +210,7 @@ def failure_of(row: Row) -> Failure:
         return Failure(code="sagabus.failure_unreadable", message=error.message)
 
 
-def _about(step: Step) -> str:
+def name_of(step: Step) -> str:
     return f"step {step.number}"
 
 

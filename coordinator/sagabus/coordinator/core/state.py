@@ -116,8 +116,10 @@ class SagaState:
         if not self.journal.replaying:
             self.effects.messages.append(message)
 
-    def send_command(self, step: Step, kind: CommandKind) -> None:
-        """A copy of the step's command, of its undo or of its settle; the next copy is due after `resend_after`."""
+    def send_command(self, step: Step, kind: CommandKind, *, again: bool = False) -> None:
+        """The step's command, its undo or its settle; the next copy is due after `resend_after`. again: this is one."""
+        if not again:
+            step.sent_at = self.now
         self.set_timer(TimerKind.RESEND, step.number, self.now + step.resend_after)
         if not self.journal.replaying:
             self.effects.messages.append(self._command(step, kind))

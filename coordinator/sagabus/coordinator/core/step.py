@@ -16,6 +16,7 @@ from sagabus.coordinator.core.status import BUSY_UNDOING, OPEN_OUTCOMES, OUTCOME
 class Step:
     """number: from 1 in the order of calling, never reused. Times are microseconds since 1970.
 
+    sent_at: when what is unanswered now, be it the step, its undo or its settle, was first sent; copies do not count.
     held: called, but not sent while an undo is under way at the same service (U4). kept: given up with abandon="keep",
     so neither settled nor undone. undo_input: computed and stored when the step completes, so that an undo never needs
     the saga's code; undo_fault says why it could not be.
@@ -30,6 +31,7 @@ class Step:
     resend_after: int
     abandon: str
     issued: int = 0
+    sent_at: int = 0
     attempt: int = 1
     failures: int = 0
     held: bool = False

@@ -15,13 +15,17 @@ from sagabus.contracts.names import CommandKind
 from sagabus.contracts.replies import NO_HANDLER, Failure
 from sagabus.coordinator.core import forward
 from sagabus.coordinator.core.effects import TimerKind
-from sagabus.coordinator.core.history import Kind, Row
+from sagabus.coordinator.core.history import Arrival, Kind, Row
 from sagabus.coordinator.core.state import SagaState
 from sagabus.coordinator.core.status import Outcome, SagaStatus, Undoing
 from sagabus.coordinator.core.step import Step
 
 PATIENCE: Final = 5
 """Failures of an undo until a person is asked to look: about half a minute at the default pauses."""
+
+LONG: Final = 3_600_000_000
+"""Microseconds without an answer until a person is asked to look. A handler outside of a transaction may take long; a
+participant that is being deployed, or repaired at once, is none of their business."""
 
 
 def begin(state: SagaState, ending: SagaStatus) -> None:
@@ -125,6 +129,8 @@ def not_undone(state: SagaState, step: Step, row: Row) -> None:
     hopeless = row.kind is Kind.UNDO_REFUSED or failure.code in forward.FOR_A_PERSON | {NO_HANDLER}
     if hopeless or step.undo_failures >= PATIENCE:
         state.attend(f"{name_of(step)}: {failure.code}: {failure.message}", about=name_of(step))
+    else:
+        state.attend_no_more(name_of(step))
     if failure.code not in forward.FOR_A_PERSON:  # the inbox will not say anything else the next time
         state.set_timer(TimerKind.UNDO_RETRY, step.number, state.now + _pause(state, step, failure))
 
@@ -137,12 +143,43 @@ def retried(state: SagaState, step: Step) -> None:
 
 def resend(state: SagaState, step: Step) -> None:
     """Another copy of whatever is unanswered, the attempt kept (P2)."""
+    kind = _unanswered(step)
+    if kind is not None:
+        state.send_command(step, kind, again=True)
+
+
+def _unanswered(step: Step) -> CommandKind | None:
     if step.undoing is Undoing.SETTLING:
-        state.send_command(step, CommandKind.SETTLE)
-    elif step.undoing is Undoing.SENT:
-        state.send_command(step, CommandKind.UNDO)
-    elif step.outcome is Outcome.SENT and not step.held:
-        state.send_command(step, CommandKind.DO)
+        return CommandKind.SETTLE
+    if step.undoing is Undoing.SENT:
+        return CommandKind.UNDO
+    return CommandKind.DO if step.outcome is Outcome.SENT and not step.held else None
+
+
+def overdue(state: SagaState, step: Step) -> Arrival | None:
+    """The notice that a person should look, when what was sent has been unanswered for `LONG`; once until it is.
+
+    A saga must not wait in silence for a participant that nobody has deployed, or whose replies Kafka refuses.
+    """
+    kind = _unanswered(step)
+    if kind is None or state.now - step.sent_at < LONG:
+        return None
+    about, what = _named(step, kind)
+    if about in state.reasons:
+        return None
+    words = (
+        f"{what}: no answer for {(state.now - step.sent_at) // 60_000_000} min, though it was sent again and again: is "
+        f"{step.service} deployed, and can it publish? Its log and `sagabus doctor` say so"
+    )
+    return Arrival(Kind.NOTICE, step=step.number, name=about, payload=words.encode())
+
+
+def _named(step: Step, kind: CommandKind) -> tuple[str, str]:
+    """What attention is about, and the same for a person."""
+    if kind is CommandKind.UNDO:
+        return name_of(step), name_of(step)
+    about = _settle_of(step) if kind is CommandKind.SETTLE else forward.name_of(step)
+    return about, f"{about} ({step.activity})"
 
 
 def late_success(state: SagaState, step: Step, row: Row) -> None:
