@@ -270,13 +270,11 @@ async def test_h2_an_id_is_known_beyond_its_saga(parts: Parts) -> None:
     assert await parts.reads.started_ids(parts.connection, [SagaId("one"), SagaId("two")]) == {SagaId("one"): new}
 
 
-async def test_s6_the_open_sagas_of_a_shard_are_found_page_by_page(parts: Parts) -> None:
+async def test_s6_the_open_sagas_of_a_shard_are_found(parts: Parts) -> None:
     rows = [saga(f"o{n}", shard=n % 2) for n in range(6)]
-    rows.append(saga("o9", status=SagaStatus.COMPLETED, closed_at=AT))
+    rows.append(saga("o9", shard=1, status=SagaStatus.COMPLETED, closed_at=AT))
     await parts.write(Writes(new_sagas=rows))
-    first = await parts.reads.open_sagas(parts.connection, 1, limit=2)
-    rest = await parts.reads.open_sagas(parts.connection, 1, after=first[-1].id)
-    assert [row.id for row in first + rest] == ["o1", "o3", "o5"]
+    assert sorted(await parts.reads.open_ids(parts.connection, 1)) == ["o1", "o3", "o5"]
 
 
 async def test_h1_the_blocked_sagas_of_a_shard_are_found(parts: Parts) -> None:

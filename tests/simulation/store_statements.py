@@ -36,7 +36,7 @@ class StoreStatements(Book):
         self._all |= {
             texts["sagas"]: self._sagas(saga),
             texts["runs"]: self._runs(saga),
-            texts["open_sagas"]: self._open_sagas(saga),
+            texts["open_ids"]: self._open_ids(saga),
             texts["blocked_ids"]: self._blocked_ids(saga),
             texts["histories"]: self._histories(history),
             texts["timers"]: self._rows(timer, list(TIMER), ("due", "number", "id", "run", "kind")),
@@ -107,17 +107,13 @@ class StoreStatements(Book):
 
         return runs
 
-    def _open_sagas(self, table: Table) -> Meaning:
-        async def open_sagas(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
-            shard, after, limit = args
-            rows = [
-                only(row, SAGA)
-                for _, row in c.tx.scan(table)
-                if row["shard"] == shard and row["status"] not in _CLOSED and row["id"] > after
-            ]
-            return sorted(rows, key=lambda row: str(row["id"]))[:limit]
+    def _open_ids(self, table: Table) -> Meaning:
+        async def open_ids(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            (shard,) = args
+            rows = [row for _, row in c.tx.scan(table) if row["shard"] == shard and row["status"] not in _CLOSED]
+            return [{"id": row["id"]} for row in rows]
 
-        return open_sagas
+        return open_ids
 
     def _blocked_ids(self, table: Table) -> Meaning:
         async def blocked(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:

@@ -65,13 +65,6 @@ class Loading:
         sagas = await self._restored(connection, list(rows.values()), now)
         return {SagaKey(saga.state.id, saga.state.run): saga for saga in sagas}
 
-    async def open_ids(self, connection: Connection, shard: int) -> set[SagaId]:
-        """Of every open saga of a shard."""
-        found: set[SagaId] = set()
-        while page := await self.reads.open_sagas(connection, shard, after=max(found, default=SagaId(""))):
-            found.update(row.id for row in page)
-        return found
-
     async def _restored(self, connection: Connection, rows: Sequence[SagaRow], now: int) -> list[Saga]:
         if not rows:
             return []

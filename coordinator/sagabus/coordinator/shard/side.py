@@ -100,7 +100,7 @@ class CoordinatorSide:
             for early in await self._loading.reads.early(connection, tenure.shard):
                 memory.know_early(early)
             memory.blocked = await self._loading.reads.blocked_ids(connection, tenure.shard)
-            open_ids = await self._loading.open_ids(connection, tenure.shard)
+            open_ids = await self._loading.reads.open_ids(connection, tenure.shard)
         memory.silence = Silence(open_ids, taken=round(self._clock() * 1_000_000))
 
     def lost(self, tenure: Tenure) -> None:

@@ -37,12 +37,9 @@ class Reads:
         found = await connection.fetch(self._sql["runs"], *_columns(keys))
         return {row.key: row for row in map(saga_row, found)}
 
-    async def open_sagas(
-        self, connection: Connection, shard: int, *, after: str = "", limit: int = 1000
-    ) -> list[SagaRow]:
-        """The open sagas of a shard by id, from the one after `after`: what a lost log makes us send again (S6)."""
-        found = await connection.fetch(self._sql["open_sagas"], shard, after, limit)
-        return [saga_row(row) for row in found]
+    async def open_ids(self, connection: Connection, shard: int) -> list[SagaId]:
+        """All open sagas of a shard: of each, something may have been lost before a take (S6)."""
+        return [SagaId(row["id"]) for row in await connection.fetch(self._sql["open_ids"], shard)]
 
     async def blocked_ids(self, connection: Connection, shard: int) -> list[SagaId]:
         """Open sagas of a shard whose code could not go on: after a take it may be another code."""
@@ -111,9 +108,7 @@ def _statements(schema: str) -> dict[str, str]:
             SELECT DISTINCT ON (row.id) {read(SAGA, "row")} FROM {saga} AS row WHERE row.id = ANY ($1::text[])
             ORDER BY row.id, row.{IS_OPEN} DESC, row.started_at DESC, row.status = '{SagaStatus.CONTINUED}'""",
         "runs": f"SELECT {read(SAGA, 'row')} FROM {wanted} JOIN {saga} AS row ON {same_run}",
-        "open_sagas": f"""
-            SELECT {read(SAGA, "row")} FROM {saga} AS row
-            WHERE row.{IS_OPEN} AND row.shard = $1 AND row.id > $2 ORDER BY row.id LIMIT $3""",
+        "open_ids": f"SELECT row.id FROM {saga} AS row WHERE row.{IS_OPEN} AND row.shard = $1",
         # attention is what the index knows; who is blocked is always on attention
         "blocked_ids": f"""
             SELECT row.id FROM {saga} AS row WHERE row.attention IS NOT NULL AND row.decided IS NOT NULL
