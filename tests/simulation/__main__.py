@@ -14,14 +14,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 from typing import Any, Final
 
 from tests.simulation.hunting import hunt
 from tests.simulation.mutants import ALL
 from tests.simulation.plan import schedule
-from tests.simulation.simulation import Run, everywhere, shrunk, simulate
+from tests.simulation.simulation import Run, everywhere, many_processes, shrunk, simulate
 
 FOUND: Final = 6
 """Exit code, as of every command that looks for faults."""
@@ -79,7 +78,7 @@ def _mutants(workers: int) -> dict[str, Any]:
     """Here a violation is one that was not found."""
     begun = time.monotonic()
     rows: list[dict[str, Any]] = []
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with many_processes(workers) as pool:
         for future in as_completed([pool.submit(hunt, number) for number in range(len(ALL))]):
             rows.append(future.result())
             _progress(f"{len(rows)} of {len(ALL)} bugs looked for")

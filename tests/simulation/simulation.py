@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import hashlib
 import logging
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Final
 
 from tests.simulation.checker import check, kind_of
@@ -83,10 +85,27 @@ def portion(first: int, count: int) -> list[Ended]:
 def everywhere(first: int, seeds: int, *, workers: int | None = None) -> Iterator[list[Ended]]:
     """All runs, on all cores, in portions as they end."""
     starts = range(first, first + seeds, PORTION)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with many_processes(workers) as pool:
         parts = [pool.submit(portion, at, min(PORTION, first + seeds - at)) for at in starts]
         for part in as_completed(parts):
             yield part.result()
+
+
+def many_processes(workers: int | None = None) -> ProcessPoolExecutor:
+    """One a core, if nothing is said. They end with this process, however that ends."""
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_the_parent)
+
+
+def _end_with_the_parent() -> None:
+    """A pool whose process was killed would work off what it was given."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent watch", daemon=True).start()
 
 
 def shrunk(run: Run, *, most: int = 400) -> Run:

@@ -8,6 +8,7 @@ import sys
 from itertools import chain
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.simulation.hunting import hunt, infected_run
@@ -15,6 +16,7 @@ from tests.simulation.mutants import ALL, OWN, QUICK, RULES, Mutant, MutantGone,
 from tests.simulation.plan import KINDS, Fault, Order, Schedule, schedule
 from tests.simulation.simulation import everywhere, shrunk, simulate
 from tests.simulation.workload import Leg
+from tests.support.conditions import blocking_until
 
 SEEDS = int(os.environ.get("SAGABUS_TEST_SEEDS", "1000"))
 ROOT = Path(__file__).parents[2]
@@ -34,6 +36,18 @@ def test_no_run_breaks_the_promise() -> None:
 def test_what_once_showed_a_violation_shows_none(seed: int) -> None:
     """8198: a beat turned in circles on a tenure that had ended. The others: an undo that still failed at the end."""
     assert simulate(schedule(seed)).violations == ()
+
+
+def test_who_is_told_to_end_leaves_no_process_behind() -> None:
+    command = [sys.executable, "-m", "tests.simulation", "--seeds", "1000", "--workers", "1"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        parent = psutil.Process(process.pid)
+        found = blocking_until(
+            lambda: [child for child in parent.children() if child.num_threads() > 1], what="it works"
+        )
+        process.terminate()
+    gone, left = psutil.wait_procs(found, timeout=30)
+    assert (len(gone), left) == (len(found), [])
 
 
 def test_the_same_seed_gives_the_same_run_in_any_process() -> None:
