@@ -15,10 +15,7 @@ thread.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from sagabus.coordinator.core.loop import SagaLoop
+from typing import Final, Protocol
 
 __all__ = ["PLACE", "WATCH", "PumpInterrupted", "Watch"]
 
@@ -30,13 +27,19 @@ class PumpInterrupted(BaseException):
     """The saga's code computed without end. It says for how long, and where."""
 
 
+class Pumped(Protocol):
+    """The loop of one saga."""
+
+    name: str
+
+
 class Watch:
     """Of one process. pumps: how many have begun. words: why the present pump was interrupted; empty if it was not."""
 
     __slots__ = ("interrupting", "loop", "pumps", "withdraw", "words")
 
     def __init__(self) -> None:
-        self.loop: SagaLoop | None = None
+        self.loop: Pumped | None = None
         self.pumps = 0
         self.interrupting = False
         self.words = ""
