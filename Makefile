@@ -20,7 +20,7 @@ run: $(VENV)/installed ## show the order saga, on an embedded bus and database
 	@$(BIN)/sagabus demo
 
 test: $(VENV)/installed-dev kafka check ## run the checks and all tests
-	$(BIN)/python -m pytest tests/core -q $(CORE_COVERAGE)
+	$(BIN)/python -m pytest tests/core -q -n 2 $(CORE_COVERAGE)
 	$(BIN)/python -m pytest --ignore=tests/core -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 simulate: $(VENV)/installed-dev ## 10,000 runs of a simulated deployment, then every bug that was put in on purpose
@@ -30,9 +30,11 @@ simulate: $(VENV)/installed-dev ## 10,000 runs of a simulated deployment, then e
 check: $(VENV)/installed-dev ## run the linters and type checkers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pyright
+	@$(MAKE) --no-print-directory --jobs=2 types-mypy types-pyright
+
+types-%:
+	$(BIN)/$*
 
 format: $(VENV)/installed-dev ## let ruff write the files as it wants them
 	$(BIN)/ruff check --fix .
