@@ -16,11 +16,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, Final
 
 from sagabus.commands.subcommand import complain
 
-DEEP = 100
+DEEP: Final = 100
 """Coroutines that wait for one another, the outermost first."""
 
 

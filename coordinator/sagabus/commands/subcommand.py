@@ -30,7 +30,7 @@ class Exit(IntEnum):
     OUR_FAULT = 70
     """What nobody foresaw (EX_SOFTWARE of sysexits.h)."""
     WAITED = 124
-    """The wait ran out, as with timeout(1)."""
+    """The wait ran out, as with timeout(1): for a saga, or for a process that was told to end."""
     INTERRUPTED = 130
     """Ctrl-C or SIGTERM, as with a shell."""
 
