@@ -54,7 +54,7 @@ BLOCKS: Final = "saga.blocks"
 
 _LOCKING: Final = ("logging", "threading", "importlib", "_frozen_importlib", "_frozen_importlib_external")
 _OURS: Final = ("sagabus.contracts", "sagabus.coordinator")
-_PUMP: Final = SagaLoop._run_dry.__code__
+_PUMP: Final = SagaLoop._run.__code__
 
 
 class Watchdog:

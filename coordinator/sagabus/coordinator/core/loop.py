@@ -28,7 +28,7 @@ from sagabus.coordinator.core.eviction import EVICTED, Eviction, SagaEvicted
 from sagabus.coordinator.core.handles import SagaFuture, SagaHandle, SagaTask, SagaTimer
 from sagabus.coordinator.core.refusals import NOT_YOURS, LoopRefused
 from sagabus.coordinator.core.scheduler import Scheduler
-from sagabus.coordinator.core.watch import WATCH, PumpInterrupted
+from sagabus.coordinator.core.watch import WATCH, PumpInterrupted, Watch
 
 __all__ = ["LoopOverrun", "LoopRefused", "PumpInterrupted", "SagaEvicted", "SagaFuture", "SagaLoop", "SagaTask"]
 
@@ -145,8 +145,7 @@ class SagaLoop(Scheduler):
 
     def _run_dry(self) -> None:
         """Run the ready queue set apart from all else: garbage collection off (rule L6), the outer loop and its task
-        put aside (L8), generator hooks of our own (L5), an interrupt kept inside (L10). One long function, for calls
-        are most of what a pump costs."""
+        put aside (L8), generator hooks of our own (L5), interrupts kept inside (L10)."""
         collecting, hooks, outer = gc.isenabled(), sys.get_asyncgen_hooks(), _get_running_loop()
         gc.disable()
         outer_task = None if outer is None else current_task(outer)
@@ -155,9 +154,33 @@ class SagaLoop(Scheduler):
         _set_running_loop(self)
         sys.set_asyncgen_hooks(None, self._finalize)
         self.pumping = not self.dead
+        watch = WATCH
+        try:
+            try:  # one for each interrupt that can still come; why a loop would not do is told in watch.py
+                try:
+                    self._run(watch)
+                except PumpInterrupted:
+                    if watch.interrupting:
+                        watch.withdraw()
+            except PumpInterrupted:
+                if watch.interrupting:
+                    watch.withdraw()
+        finally:
+            if watch.words:
+                self.failure, watch.words = PumpInterrupted(watch.words), ""
+                self._ready.clear()
+            self.pumping = False
+            sys.set_asyncgen_hooks(*hooks)
+            _set_running_loop(outer)
+            if outer is not None and outer_task is not None:
+                _enter_task(outer, outer_task)
+            if collecting:
+                gc.enable()
+
+    def _run(self, watch: Watch) -> None:
+        """One long function, for calls are most of what a pump costs."""
         ready, left = self._ready, self._handles_per_pump
         handle: SagaHandle | SagaTimer | None = None
-        watch = WATCH
         try:
             watch.pumps += 1
             watch.loop = self
@@ -175,25 +198,10 @@ class SagaLoop(Scheduler):
                 left -= len(ready)
                 handle = None  # nor may a traceback that somebody keeps, and with it this frame, keep the last callback
                 ready.clear()  # may set off destructors that put more on it
-        except PumpInterrupted:
-            pass  # it came between two callbacks: the words of it are there
         finally:
-            watch.loop = None  # first of all: from here on nobody begins to interrupt (watch.py)
-            while watch.interrupting:
-                try:
-                    watch.withdraw()
-                except PumpInterrupted:
-                    continue  # it was on its way
-            if watch.words:
-                self.failure, watch.words = PumpInterrupted(watch.words), ""
-                ready.clear()
-            self.pumping = False
-            sys.set_asyncgen_hooks(*hooks)
-            _set_running_loop(outer)
-            if outer is not None and outer_task is not None:
-                _enter_task(outer, outer_task)
-            if collecting:
-                gc.enable()
+            watch.loop = None  # first of all: from here on nobody begins to interrupt
+            if watch.interrupting:
+                watch.withdraw()
 
     def _ends(self, error: BaseException, handle: asyncio.Handle) -> bool:
         if isinstance(error, Exception | asyncio.CancelledError):

@@ -10,6 +10,11 @@ outside the pump, in code that is not the saga's:
 
 So either the watchdog sees that the pump is over, or the pump sees the watchdog. All pumps of a process are of one
 thread.
+
+Once `loop` is None two interrupts can still come: one that waits in the interpreter, and one that the watchdog is just
+sending. Python raises them where a function begins, after a call, or where code jumps back, and an exception handler
+jumps back to the code after it, also out of a `continue`. So no loop around `withdraw` catches both: the pump has two
+handlers, one in the other, and each has withdrawn what is left before it jumps.
 """
 
 from __future__ import annotations
