@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.support.kafka_broker import KafkaBroker, make_class_archive
-from tests.support.kafka_installation import find_kafka
+from tests.support.kafka_installation import LASTING, find_kafka
 from tests.support.postgres import PostgresServer
 from tests.system.deployment import Deployment
 
@@ -33,7 +33,7 @@ class Stage:
 @contextmanager
 def servers(folder: Path) -> Iterator[tuple[str, str]]:
     """Addresses of a broker and of a fresh database."""
-    installation = find_kafka()
+    installation = find_kafka(LASTING)
     if not installation.class_archive.exists():
         make_class_archive(installation, folder / "training")
     with KafkaBroker(installation, folder / "kafka") as broker, PostgresServer() as server:

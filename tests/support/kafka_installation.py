@@ -28,17 +28,23 @@ CLUSTER = "formatted-for-tests-00"
 """The cluster id of the formatted folder: 22 characters, as Kafka makes them. Each broker writes its own over it."""
 
 
+BRIEF, LASTING = 1, 4
+"""Java's tiers of compilation. A test's broker lives for seconds or minutes: with the first tier alone, the
+longest test and its brokers need 98 s of processor time instead of 136."""
+
+
 class NotInstalled(Exception):
     """No real Kafka here. The message says what is missing and how to get it."""
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaInstallation:
-    """Java, jars, and the prepared files."""
+    """Java, jars, and the prepared files. tier: BRIEF, or LASTING where speed is measured."""
 
     java: str
     libs: Path
     prepared: Path
+    tier: int = BRIEF
 
     @property
     def formatted(self) -> Path:
@@ -50,22 +56,23 @@ class KafkaInstallation:
 
     def command(self, main: str, *arguments: str, jvm: tuple[str, ...] = ()) -> list[str]:
         """A JVM that runs `main`."""
-        options = ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-Djava.awt.headless=true"]
+        options = ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-Djava.awt.headless=true"]
+        tier = f"-XX:TieredStopAtLevel={self.tier}"
         logging = f"-Dlog4j2.configurationFile={FILES / 'log4j2.properties'}"
-        return [self.java, *options, *jvm, logging, "-cp", f"{self.libs}/*", main, *arguments]
+        return [self.java, *options, tier, *jvm, logging, "-cp", f"{self.libs}/*", main, *arguments]
 
     def broker_command(self, properties: Path) -> list[str]:
         archive = ("-Xshare:auto", f"-XX:SharedArchiveFile={self.class_archive}") if self.class_archive.exists() else ()
         return self.command("kafka.Kafka", str(properties), jvm=archive)
 
 
-def find_kafka() -> KafkaInstallation:
+def find_kafka(tier: int = BRIEF) -> KafkaInstallation:
     """Java and the jars, with the formatted folder made if need be. Raises NotInstalled."""
     java = find_java()
     libs = CACHE / "libs"
     if not any(libs.glob("kafka_*.jar")):
         raise NotInstalled("the Kafka jars are not in .cache/kafka/libs: `make test` fetches them (it needs maven)")
-    installation = KafkaInstallation(java=java, libs=libs, prepared=CACHE / _fingerprint(java, libs))
+    installation = KafkaInstallation(java=java, libs=libs, prepared=CACHE / _fingerprint(java, libs), tier=tier)
     with _locked(CACHE / "lock"):
         if not installation.formatted.exists():
             _format(installation)
