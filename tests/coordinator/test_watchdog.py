@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
 import logging
@@ -20,7 +21,7 @@ import pytest
 from sagabus.client import SagaClient
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.core.loop import PumpInterrupted, SagaLoop
-from sagabus.coordinator.core.watch import PLACE
+from sagabus.coordinator.core.watch import PLACE, WATCH
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.coordinator.watchdog import BLOCKS, SPUN, Watchdog
 from sagabus.messaging.bus.partition import partition_of
@@ -194,6 +195,27 @@ def _acquired_by_another_thread(handler: logging.Handler) -> bool:
     thread.start()
     thread.join()
     return got == [True]
+
+
+def test_l10_both_interrupts_that_can_come_as_a_pump_ends_stay_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One waits in the interpreter, one is just being sent: each lands in a `withdraw`."""
+    coming = ["waits", "sent"]
+
+    def withdraw() -> None:
+        if coming:
+            raise PumpInterrupted(coming.pop())
+        WATCH.interrupting = False
+
+    async def interrupted() -> None:
+        WATCH.interrupting, WATCH.words = True, "computed for long"
+
+    monkeypatch.setattr(WATCH, "withdraw", withdraw)
+    loop = SagaLoop()
+    loop.start(interrupted())
+    loop.pump(0)
+    assert str(loop.failure) == "computed for long"
+    assert (coming, WATCH.interrupting, WATCH.loop, WATCH.words, gc.isenabled()) == ([], False, None, "", True)
+    loop.evict()
 
 
 @pytest.mark.parametrize("version", PYTHONS)
