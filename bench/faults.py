@@ -107,11 +107,14 @@ def tell(words: str) -> None:
 
 
 def explain(report: Report) -> None:
+    """What went wrong, and the account."""
     for words in report.failed:
         tell(f"FAILED {words}")
     for kind, found in report.verdict.violations.items():
         for words in found[:SHOWN]:
             tell(f"{kind.upper()} {words}")
+    figures = ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in report.verdict.figures.items())
+    tell(f"{len(report.landed)} faults, {report.verdict.sagas} sagas in {report.seconds:.0f} s: {figures}")
 
 
 def arguments() -> argparse.Namespace:
