@@ -8,31 +8,17 @@ I/O: time and ids come in with the input.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from typing import Final, assert_never
+from typing import Final
 
-from sagabus.contracts import codec
-from sagabus.contracts.errors import ActivityFailed, MessageInvalid
-from sagabus.contracts.event import Event
-from sagabus.contracts.lifecycle import LifecycleType, domain_event_message
+from sagabus.contracts.errors import MessageInvalid
+from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.retry import as_microseconds
-from sagabus.coordinator.core import forward, undo, verbs
+from sagabus.coordinator.core import forward, intents, undo, verbs
 from sagabus.coordinator.core.effects import Effects, TimerKey, TimerKind
 from sagabus.coordinator.core.history import Arrival, Divergence, Kind, Row
 from sagabus.coordinator.core.objection import BLOCKED, STALE, answers_nothing, objection, objection_of_rows
-from sagabus.coordinator.core.program import (
-    Blocked,
-    Called,
-    Code,
-    Ended,
-    GaveUp,
-    Intent,
-    Program,
-    Published,
-    Spun,
-    Unreadable,
-)
+from sagabus.coordinator.core.program import Blocked, Code, Program, Spun
 from sagabus.coordinator.core.state import SagaState, plain, reason_json, words_of
 from sagabus.coordinator.core.status import SagaStatus, Undoing
 
@@ -260,65 +246,9 @@ class Saga:
         if self.program is None or self.state.is_closed:
             return
         for intent in self.program.pump(self.state.now):
-            self._decide(intent)
+            intents.carry_out(self.state, intent, self._code)
         if self.program.loop.timers_changed:
-            self._note_timers(self.program)
-
-    def _decide(self, intent: Intent) -> None:
-        match intent:
-            case Called():
-                forward.called(self.state, intent)
-            case GaveUp():
-                forward.give_up(self.state, self.state.steps[intent.number])
-            case Published():
-                self._publish(intent)
-            case Unreadable():
-                self.state.attend(f"an event was set aside: {intent.fault}")
-            case Ended():
-                self._end(intent)
-            case _:
-                assert_never(intent)
-
-    def _publish(self, intent: Published) -> None:
-        state = self.state
-        state.decide(Kind.PUBLISH, step=intent.number, name=intent.type.name, payload=intent.body)
-        a = state.addresses
-        message = domain_event_message(
-            Event(intent.type, intent.data), intent.body, id=f"{a.saga_id}:{a.run}:publish:{intent.number}",
-            topic=intent.type.topic or "", source=a.source, saga_id=a.saga_id, cause=state.cause, time=state.now,
-            key=intent.key, trace=state.trace,
-        )  # fmt: skip
-        state.send(message)
-
-    def _note_timers(self, program: Program) -> None:
-        """Timers are written only if still pending when the pump has run dry (H3)."""
-        program.loop.timers_changed = False
-        state, pending = self.state, program.timers()
-        known = {key.number for key in state.timers if key.kind is TimerKind.SLEEP}
-        for number in sorted(known - pending.keys()):
-            state.clear_timer(TimerKind.SLEEP, number)
-        for number in sorted(pending.keys() - known):
-            state.set_timer(TimerKind.SLEEP, number, pending[number])
-
-    def _end(self, intent: Ended) -> None:
-        """The code is through. Swallowing a cancellation changes nothing (U7)."""
-        state, error, payload = self.state, intent.error, self.state.error
-        state.clear_timer(TimerKind.SAGA, 0)
-        if state.ending is None and error is None:
-            try:
-                assert self._code is not None
-                payload = codec.checked(self._code.encode_result(intent.result))
-                state.ending = SagaStatus.COMPLETED
-            except Exception as wrong:  # another type than declared, too large, or a serializer of the author's fails
-                error = wrong
-        if state.ending is None:
-            state.ending, payload = SagaStatus.COMPENSATED, error_json(error)
-        written = state.decide(Kind.ENDED, name=state.ending.value, payload=payload)
-        if state.ending is SagaStatus.COMPLETED:
-            state.result = written.payload
-        else:
-            state.error = written.payload
-        state.effects.saga_changed = True
+            intents.note_timers(self.state, self.program)
 
     def _go_on(self) -> None:
         """After the code has come to rest: give-ups are settled, an end begins or closes the saga."""
@@ -358,21 +288,6 @@ class Saga:
         program, self.program = self.program, None
         if program is not None:
             program.evict()
-
-
-def error_json(error: BaseException | None) -> bytes:
-    """An error of the saga's code as it stands in its row. Of a group the first leaf speaks."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, ActivityFailed):
-        return reason_json(
-            error.code, error.message, type="ActivityFailed", activity=error.activity, step=error.step,
-            details=dict(error.details),
-        )  # fmt: skip
-    if isinstance(error, asyncio.CancelledError):
-        return reason_json("sagabus.saga_raised", "the saga's code cancelled itself", type="CancelledError")
-    message = "" if error is None else words_of(error)
-    return reason_json("sagabus.saga_raised", message, type=type(error).__name__)
 
 
 def why_stopped(stop: Exception) -> str:
