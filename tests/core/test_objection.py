@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from random import Random
 from typing import Final
 
 import pytest
 
 from sagabus.coordinator.core.effects import TimerKey, TimerKind
-from sagabus.coordinator.core.history import Arrival, Kind
+from sagabus.coordinator.core.history import Arrival, Kind, Row
 from sagabus.coordinator.core.objection import (
     CANCEL_REJECTED,
     CLOSED,
@@ -22,12 +24,17 @@ from sagabus.coordinator.core.objection import (
     UNDO_REPLIES,
     answers_nothing,
     objection,
+    objection_of_rows,
 )
 from sagabus.coordinator.core.state import SagaState
 from sagabus.coordinator.core.status import CLOSED as CLOSED_STATUSES
 from sagabus.coordinator.core.status import Outcome, SagaStatus, Undoing
-from tests.core.kit import Drive
+from tests.core import shapes
+from tests.core.kit import Definition, Drive
+from tests.core.places import compensating
+from tests.core.restored import forget_all
 from tests.core.shapes import sequential
+from tests.core.world import World
 
 O, U = Outcome, Undoing  # noqa: E741
 LOST: Final = "lost history"
@@ -166,3 +173,87 @@ def test_an_objection_leaves_no_row_and_no_effect() -> None:
     rows = list(drive.rows)
     assert drive.completed(1) == DUPLICATE
     assert (drive.rows, drive.last.short, drive.last.told) == (rows, [], [])
+
+
+# A saga whose code cannot follow its history: the rows alone have to tell.
+
+
+@pytest.mark.parametrize("code", shapes.ALL, ids=[body._body.__name__ for body in shapes.ALL])
+def test_p2_u9_of_a_closed_saga_the_rows_tell_what_its_code_would(code: Definition) -> None:
+    """But for steps that were held back and never sent: of those the rows do not know."""
+    for seed in range(6):
+        rows_agree(ended(code, Random(seed)))
+        forget_all()
+
+
+@pytest.mark.parametrize("verb", ["retry", "skip"])
+def test_u8_the_rows_tell_what_an_operator_led_to(verb: str) -> None:
+    drive = compensating()
+    drive.undo_failed(1)
+    drive.take(Arrival(Kind.OPERATOR, 1, name=verb, ref="v1", payload=b'{"reason":"seen to"}'))
+    if verb == "retry":
+        drive.undone(1)
+    assert drive.state.is_closed
+    rows_agree(drive)
+
+
+def rows_agree(drive: Drive) -> None:
+    for arrival in replies(drive):
+        told = objection_of_rows(drive.rows, arrival, closed=True)
+        expected = objection(drive.state, arrival)
+        assert (told is None, told == FOREIGN) == (expected is None, expected == FOREIGN), arrival
+
+
+def ended(code: Definition, random: Random) -> Drive:
+    """After some of what can happen to it."""
+    world = World.of(code, random.randrange, forgetful=random.random() < 0.5)
+    for _ in range(random.randrange(40)):
+        world.happen()
+    world.settle_down()
+    assert world.drive.state.is_closed
+    return world.drive
+
+
+def replies(drive: Drive) -> Iterator[Arrival]:
+    """Whatever anybody could answer, to a step that was never called as well; none of them has come before."""
+    steps = drive.state.steps
+    for number in (*(number for number, step in steps.items() if step.issued), len(steps) + 1):
+        step = steps.get(number)
+        attempts = max(step.attempt, step.undo_attempt) + 1 if step else 1
+        for kind in sorted(REPLIES):
+            for attempt in range(1, attempts + 1):
+                for service in (step.service if step else "stock", "bakery", ""):
+                    yield Arrival(kind, number, attempt, service, "new", b"another body")
+
+
+def rows_of(*arrivals: Arrival) -> list[Row]:
+    return [arrival.row(number, at=0) for number, arrival in enumerate(arrivals, 1)]
+
+
+EVENT, VERB = Arrival(Kind.EVENT, name="paid", ref="e1"), Arrival(Kind.OPERATOR, name="retry", ref="v1")
+
+
+@pytest.mark.parametrize(
+    ("arrival", "open", "closed"),
+    [
+        (EVENT, DUPLICATE, DUPLICATE),
+        (VERB, DUPLICATE, DUPLICATE),
+        (Arrival(Kind.EVENT, name="paid", ref="e2"), None, CLOSED),
+        (Arrival(Kind.EVENT, name="paid", ref="v1"), None, CLOSED),
+        (Arrival(Kind.OPERATOR, name="retry", ref="v2"), None, CLOSED),
+        (Arrival(Kind.CANCEL), None, CANCEL_REJECTED),
+        (Arrival(Kind.NOTICE), None, None),
+    ],
+)
+def test_h1_what_the_rows_tell_of_other_inputs(arrival: Arrival, open: str | None, closed: str | None) -> None:
+    rows = rows_of(EVENT, VERB)
+    assert objection_of_rows(rows, arrival, closed=False) == open
+    assert objection_of_rows(rows, arrival, closed=True) == closed
+
+
+def test_h1_an_open_saga_keeps_every_reply_once() -> None:
+    first = Arrival(Kind.STEP_FAILED, 1, 1, "stock", "r1", b"broken")
+    rows = rows_of(first)
+    assert objection_of_rows(rows, first, closed=False) == DUPLICATE
+    assert objection_of_rows(rows, Arrival(Kind.STEP_FAILED, 1, 2, "stock", "r2", b"broken"), closed=False) is None
+    assert objection_of_rows(rows, Arrival(Kind.STEP_COMPLETED, 1, 1, "stock", "r3", b"broken"), closed=False) is None

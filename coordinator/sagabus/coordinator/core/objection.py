@@ -83,15 +83,23 @@ def _of_closed(rows: Sequence[Row], arrival: Arrival) -> str | None:
     """rows: those of the step."""
     kinds = {row.kind for row in rows}
     asked, retry = _ASKED[arrival.kind]
-    again = sum(row.kind is Kind.OPERATOR or (row.kind is Kind.TIMER and row.name == retry) for row in rows)
     command = next((row for row in rows if row.kind is Kind.COMMAND), None)
-    if command is None or asked not in kinds or (retry and arrival.attempt > 1 + again):
+    if command is None or asked not in kinds or (retry and arrival.attempt > _attempts(rows, asked, retry)):
         return None
     if arrival.name and arrival.name != command.name.partition(".")[0]:
         return FOREIGN
     if arrival.kind is Kind.STEP_COMPLETED and not kinds & {Kind.STEP_COMPLETED, Kind.SETTLE}:
         return None
+    if arrival.kind is Kind.UNDO_COMPLETED and arrival.kind not in kinds:
+        return None  # it was skipped, and is done after all
     return DUPLICATE if arrival.kind in kinds else LATE
+
+
+def _attempts(rows: Sequence[Row], asked: Kind, retry: str) -> int:
+    """Of the step, or of its undo: what was tried again after the undo began was the undo."""
+    begun = next((place for place, row in enumerate(rows) if row.kind is Kind.UNDO), len(rows))
+    tries = ((Kind.TIMER, retry), (Kind.OPERATOR, verbs.RETRY))
+    return 1 + sum((row.kind, row.name) in tries for row in (rows[begun:] if asked is Kind.UNDO else rows[:begun]))
 
 
 def answers_nothing(state: SagaState, arrival: Arrival | Row) -> bool:
