@@ -1,9 +1,10 @@
 """Pumps that end at about the moment when a watchdog interrupts them, again and again.
 
-    python -m tests.coordinator.interrupted_pumps PUMPS
+    python -m tests.coordinator.interrupted_pumps PUMPS [--traced]
 
 A thread interrupts whatever pump it finds, as fast as it can, with Python changing threads as often as it can. An
 interrupt that reached anything but the saga's code would end this process. How the pumps ended is printed as JSON.
+Traced, as under a debugger or a measurement of coverage, Python runs other code of its own.
 """
 
 from __future__ import annotations
@@ -84,4 +85,6 @@ async def main(pumps: int) -> None:
 
 
 if __name__ == "__main__":
+    if "--traced" in sys.argv:
+        sys.settrace(lambda *_: None)
     asyncio.run(main(int(sys.argv[1])))

@@ -218,17 +218,18 @@ def test_l10_both_interrupts_that_can_come_as_a_pump_ends_stay_inside(monkeypatc
     loop.evict()
 
 
+@pytest.mark.parametrize("mode", [("3000",), ("500", "--traced")], ids=["", "traced"])
 @pytest.mark.parametrize("version", PYTHONS)
-def test_l10_an_interrupt_never_lands_outside_the_pump(version: str) -> None:
+def test_l10_an_interrupt_never_lands_outside_the_pump(version: str, mode: tuple[str, ...]) -> None:
     try:
-        command, env = [python(version), "-m", "tests.coordinator.interrupted_pumps", "3000"], environment(version)
+        command, env = [python(version), "-m", "tests.coordinator.interrupted_pumps", *mode], environment(version)
     except NotThere as reason:
         pytest.skip(f"no Python {version} with pydantic: interrupts were not tried on it; {reason}")
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT, env=env)
     assert (done.returncode, done.stderr) == (0, "")
     counts = json.loads(done.stdout)
     assert counts["interrupted"] > 30, counts
-    assert counts["ended"] > 10, counts
+    assert counts["ended"] > 0, counts
 
 
 # Among others.

@@ -144,9 +144,13 @@ class Watchdog:
             return True
 
     def _withdraw(self) -> None:
-        """In the pumping thread: whatever was on its way has come, or never will."""
-        with self._interrupting:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), None)
+        """In the pumping thread. Raises what is on its way; having returned, nothing is.
+
+        Taking it back instead, by setting None, would leave Python 3.11's flag for such exceptions set: it then takes
+        the long way at every call, and under a tracer it never leaves the first instruction of the next function.
+        """
+        with self._interrupting:  # nobody is just sending one
+            _look_up()
             self._watch.interrupting = False
 
     def _name(self, word: str, what: str, frames: list[FrameType]) -> None:
@@ -167,6 +171,10 @@ class Watchdog:
             frames.append(frame)
             frame = frame.f_back
         return [] if frame is None else frames
+
+
+def _look_up() -> None:
+    """Python raises what waits for this thread where a function begins."""
 
 
 def _processor_time(thread: int) -> Callable[[], float]:

@@ -6,7 +6,7 @@ outside the pump, in code that is not the saga's:
 
 - it sets `interrupting`, then looks once more whether the pump is still the one it means, and only then interrupts;
 - the pump first says that it is over (`loop = None`), then looks at `interrupting`, and if that is set, calls
-  `withdraw`. Having returned, `withdraw` promises that no interrupt is on its way any more.
+  `withdraw`. That raises what is on its way; having returned, it promises that nothing is any more.
 
 So either the watchdog sees that the pump is over, or the pump sees the watchdog. All pumps of a process are of one
 thread.
@@ -14,7 +14,7 @@ thread.
 Once `loop` is None two interrupts can still come: one that waits in the interpreter, and one that the watchdog is just
 sending. Python raises them where a function begins, after a call, or where code jumps back, and an exception handler
 jumps back to the code after it, also out of a `continue`. So no loop around `withdraw` catches both: the pump has two
-handlers, one in the other, and each has withdrawn what is left before it jumps.
+handlers, one in the other, and each withdraws what is left before it jumps.
 """
 
 from __future__ import annotations
