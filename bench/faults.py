@@ -26,10 +26,10 @@ from pathlib import Path
 
 from tests.support.kafka_broker import make_class_archive
 from tests.support.kafka_installation import NotInstalled, find_kafka
+from tests.system.environment import environment
+from tests.system.fault_plan import BROKER, DATABASE, JOINS, KILLS, STOPS, Fault, of_numbers, schedule
 from tests.system.faults import Landed
 from tests.system.run import Report, run
-from tests.system.scene import scene
-from tests.system.weather import BROKER, DATABASE, JOINS, KILLS, STOPS, Fault, of_numbers, schedule
 
 RESULTS = Path(__file__).parent / "faults.jsonl"
 SORTS = ("kills", "stops", "rebalances", "rolling", "postgres", "broker", "cuts", "buses", "topics")
@@ -48,7 +48,7 @@ async def measured(options: argparse.Namespace, folder: Path) -> tuple[Report, l
     if not installation.class_archive.exists():
         make_class_archive(installation, folder / "training")
     tell(f"seed {options.seed}, {len(faults)} faults, logs in {folder}")
-    async with scene(
+    async with environment(
         installation,
         folder,
         seed=options.seed,

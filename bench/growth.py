@@ -47,15 +47,15 @@ Sample = dict[str, dict[str, int]]
 async def run(options: argparse.Namespace) -> bool:
     names = ("SAGAS", "STARTED_IDS", "INBOX", "DEAD_LETTERS", "PARKED")
     kept = {f"SAGABUS_RETENTION_{name}": f"{options.window}s" for name in names}
-    async with stage(LEAN, settings=kept) as scene:
-        _shorten(scene.kafka, options.window)
-        connection = await asyncpg.connect(scene.database)
+    async with stage(LEAN, settings=kept) as environment:
+        _shorten(environment.kafka, options.window)
+        connection = await asyncpg.connect(environment.database)
         await connection.execute(f"ALTER SYSTEM SET autovacuum_naptime = {options.naptime}")
         await connection.execute("SELECT pg_reload_conf()")
-        await scene.deployment.coordinator()
-        await scene.deployment.all_participants()
+        await environment.deployment.coordinator()
+        await environment.deployment.all_participants()
         begun = time.perf_counter()
-        samples = await _samples(scene, connection, options.sagas)
+        samples = await _samples(environment, connection, options.sagas)
         rate = options.sagas / (time.perf_counter() - begun)
         await connection.close()
     return _told(options, samples, rate)
@@ -74,14 +74,14 @@ def _shorten(kafka: str, window: int) -> None:
         future.result()
 
 
-async def _samples(scene: Stage, connection: asyncpg.Connection[asyncpg.Record], sagas: int) -> list[Sample]:
+async def _samples(environment: Stage, connection: asyncpg.Connection[asyncpg.Record], sagas: int) -> list[Sample]:
     """Send all orders, never too many at once, and look now and then."""
     portion = min(OPEN // 2, max(1, sagas // SAMPLES))
     every, sent = max(portion, sagas // SAMPLES), 0
     samples: list[Sample] = []
     while sent < sagas:
         last = min(sagas, sent + portion)
-        await send_orders(scene.kafka, [Order(number, Fate.COMPLETED) for number in range(sent + 1, last + 1)])
+        await send_orders(environment.kafka, [Order(number, Fate.COMPLETED) for number in range(sent + 1, last + 1)])
         sent = last
         await _taken_in(connection, sent, open_ones=OPEN // 2 if sent < sagas else 0)
         if sent // every > len(samples) or sent == sagas:

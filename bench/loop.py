@@ -18,7 +18,7 @@ from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
-from sagabus.coordinator.core.loop import SagaLoop
+from sagabus.coordinator.core.loop.loop import SagaLoop
 
 ROUNDS = 7
 

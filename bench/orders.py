@@ -26,17 +26,17 @@ MESSAGES, ROWS = 12, 30
 
 
 async def run(options: argparse.Namespace) -> None:
-    async with stage(SHOP if options.shop else LEAN) as scene:
-        connection = await asyncpg.connect(scene.database)
+    async with stage(SHOP if options.shop else LEAN) as environment:
+        connection = await asyncpg.connect(environment.database)
         if options.shop:
             await connection.execute("UPDATE inventory_stock SET free = 100000000")
-        await scene.deployment.coordinator()
-        for number, module in enumerate(scene.deployment.participants):
-            await scene.deployment.participant(module, f"participant-{number}")
-        await many(scene, connection, 200, first=1)
-        rate = await many(scene, connection, options.sagas, first=1_000)
-        alone = await one_by_one(scene, options.alone, first=50_000_000)
-        floor = await floor_rate(scene, connection, options.sagas)
+        await environment.deployment.coordinator()
+        for number, module in enumerate(environment.deployment.participants):
+            await environment.deployment.participant(module, f"participant-{number}")
+        await many(environment, connection, 200, first=1)
+        rate = await many(environment, connection, options.sagas, first=1_000)
+        alone = await one_by_one(environment, options.alone, first=50_000_000)
+        floor = await floor_rate(environment, connection, options.sagas)
         await connection.close()
         keep(
             "orders", participants="shop" if options.shop else "lean", sagas=options.sagas, sagas_per_s=round(rate),
@@ -45,11 +45,11 @@ async def run(options: argparse.Namespace) -> None:
         )  # fmt: skip
 
 
-async def many(scene: Stage, connection: asyncpg.Connection[asyncpg.Record], count: int, *, first: int) -> float:
+async def many(environment: Stage, connection: asyncpg.Connection[asyncpg.Record], count: int, *, first: int) -> float:
     """Sagas per second, from the first request to the last end."""
     before = (await counts(connection)).all
     begun = time.perf_counter()
-    await send_orders(scene.kafka, [Order(number, Fate.COMPLETED) for number in range(first, first + count)])
+    await send_orders(environment.kafka, [Order(number, Fate.COMPLETED) for number in range(first, first + count)])
 
     async def all_ended() -> bool:
         now = await counts(connection)
@@ -59,10 +59,10 @@ async def many(scene: Stage, connection: asyncpg.Connection[asyncpg.Record], cou
     return count / (time.perf_counter() - begun)
 
 
-async def one_by_one(scene: Stage, count: int, *, first: int) -> Sequence[float]:
+async def one_by_one(environment: Stage, count: int, *, first: int) -> Sequence[float]:
     """Seconds from the start request to the completed event, nothing else going on."""
-    producer = AIOKafkaProducer(bootstrap_servers=scene.kafka)
-    consumer = AIOKafkaConsumer("sagabus.events", bootstrap_servers=scene.kafka, auto_offset_reset="latest")
+    producer = AIOKafkaProducer(bootstrap_servers=environment.kafka)
+    consumer = AIOKafkaConsumer("sagabus.events", bootstrap_servers=environment.kafka, auto_offset_reset="latest")
     await producer.start()
     await consumer.start()
     for place in consumer.assignment():
@@ -81,10 +81,10 @@ async def one_by_one(scene: Stage, count: int, *, first: int) -> Sequence[float]
     return times
 
 
-async def floor_rate(scene: Stage, connection: asyncpg.Connection[asyncpg.Record], sagas: int) -> float:
+async def floor_rate(environment: Stage, connection: asyncpg.Connection[asyncpg.Record], sagas: int) -> float:
     """Sagas per second if a saga were only its messages and its rows."""
     begun = time.perf_counter()
-    await _messages(scene, sagas * MESSAGES)
+    await _messages(environment, sagas * MESSAGES)
     await connection.execute("CREATE TABLE floor (id bigint, place bigint, payload bytea, PRIMARY KEY (id, place))")
     payload = b"x" * 200
     for start in range(0, sagas * ROWS, 1_000):
@@ -93,11 +93,11 @@ async def floor_rate(scene: Stage, connection: asyncpg.Connection[asyncpg.Record
     return sagas / (time.perf_counter() - begun)
 
 
-async def _messages(scene: Stage, count: int) -> None:
+async def _messages(environment: Stage, count: int) -> None:
     producer = AIOKafkaProducer(
-        bootstrap_servers=scene.kafka, acks="all", enable_idempotence=True, max_batch_size=1_000_000
+        bootstrap_servers=environment.kafka, acks="all", enable_idempotence=True, max_batch_size=1_000_000
     )
-    consumer = AIOKafkaConsumer(bootstrap_servers=scene.kafka)
+    consumer = AIOKafkaConsumer(bootstrap_servers=environment.kafka)
     await producer.start()
     await consumer.start()
     place = TopicPartition("inventory.events", 0)

@@ -23,14 +23,14 @@ async def run(options: argparse.Namespace) -> None:
     for way in (another, static, dynamic):
         times = []
         for _ in range(options.times):
-            async with stage(LEAN, partitions=4) as scene:
-                connection = await asyncpg.connect(scene.database)
-                await scene.deployment.participant(LEAN[0], "participants")
-                feed = asyncio.create_task(feeding(scene))
+            async with stage(LEAN, partitions=4) as environment:
+                connection = await asyncpg.connect(environment.database)
+                await environment.deployment.participant(LEAN[0], "participants")
+                load = asyncio.create_task(feeding(environment))
                 try:
-                    times.append(await way(scene, connection))
+                    times.append(await way(environment, connection))
                 finally:
-                    feed.cancel()
+                    load.cancel()
                     await connection.close()
         keep(
             f"takeover by {way.__name__}", times=len(times), median_s=round(statistics.median(times), 2),
@@ -38,31 +38,31 @@ async def run(options: argparse.Namespace) -> None:
         )  # fmt: skip
 
 
-async def another(scene: Stage, connection: asyncpg.Connection[asyncpg.Record]) -> float:
+async def another(environment: Stage, connection: asyncpg.Connection[asyncpg.Record]) -> float:
     """A second coordinator is there already; all of the first one's shards move to it."""
-    first = await scene.deployment.coordinator("coordinator-1")
-    await scene.deployment.coordinator("coordinator-2")
+    first = await environment.deployment.coordinator("coordinator-1")
+    await environment.deployment.coordinator("coordinator-2")
     await until(lambda: holders(connection, at_least=2), within=60)
     await moving(connection)
     return await after_kill(first, connection)
 
 
-async def static(scene: Stage, connection: asyncpg.Connection[asyncpg.Record]) -> float:
+async def static(environment: Stage, connection: asyncpg.Connection[asyncpg.Record]) -> float:
     """The same instance is started again at once."""
-    return await restarted(scene, connection, instance="coordinator-a")
+    return await restarted(environment, connection, instance="coordinator-a")
 
 
-async def dynamic(scene: Stage, connection: asyncpg.Connection[asyncpg.Record]) -> float:
+async def dynamic(environment: Stage, connection: asyncpg.Connection[asyncpg.Record]) -> float:
     """Started again without an instance: the group must find out first that the old member is gone."""
-    return await restarted(scene, connection, instance="")
+    return await restarted(environment, connection, instance="")
 
 
-async def restarted(scene: Stage, connection: asyncpg.Connection[asyncpg.Record], *, instance: str) -> float:
-    first = await scene.deployment.coordinator("coordinator-1", instance=instance)
+async def restarted(environment: Stage, connection: asyncpg.Connection[asyncpg.Record], *, instance: str) -> float:
+    first = await environment.deployment.coordinator("coordinator-1", instance=instance)
     await moving(connection)
     first.kill()
     begun = time.perf_counter()
-    start = asyncio.create_task(scene.deployment.coordinator("coordinator-2", instance=instance))
+    start = asyncio.create_task(environment.deployment.coordinator("coordinator-2", instance=instance))
     await all_move(connection, begun)
     taken = time.perf_counter() - begun
     await start
@@ -103,10 +103,10 @@ async def holders(connection: asyncpg.Connection[asyncpg.Record], *, at_least: i
     return bool(found >= at_least)
 
 
-async def feeding(scene: Stage) -> None:
+async def feeding(environment: Stage) -> None:
     """A hundred sagas a second."""
     for number in range(0, 1_000_000, 20):
-        await send_orders(scene.kafka, [Order(number + more, Fate.COMPLETED) for more in range(20)])
+        await send_orders(environment.kafka, [Order(number + more, Fate.COMPLETED) for more in range(20)])
         await asyncio.sleep(0.2)
 
 

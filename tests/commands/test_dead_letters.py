@@ -24,14 +24,14 @@ from sagabus.messaging.bus.topic_admin import TopicSpec
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.postgres.tables import qualified
 from sagabus.messaging.publishing import dead_letter
-from sagabus.messaging.publishing.letter_box import AS_IT_WAS, LetterBox, Wanted
+from sagabus.messaging.publishing.dead_letter_rows import AS_IT_WAS, LetterBox, Wanted
 from tests.messaging.clusters import read, real_kafka
-from tests.messaging.ground import Given
+from tests.messaging.shards_fixture import Given
 
 Capture = pytest.CaptureFixture[str]
 
 
-class Desk:
+class ServiceFixture:
     """A coordinator's tables with a topic beside them, and the settings that lead there."""
 
     def __init__(self, database: str, schema: str, kafka: str | None) -> None:
@@ -76,14 +76,16 @@ class Desk:
 
 
 @pytest.fixture
-def desk(request: pytest.FixtureRequest, database: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Desk:
+def fixture(
+    request: pytest.FixtureRequest, database: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> ServiceFixture:
     """Kafka is there for tests that ask for it."""
     kafka = request.getfixturevalue("kafka") if "kafka" in request.fixturenames else None
     monkeypatch.setenv("SAGABUS_DATABASE", database)
     monkeypatch.setenv("SAGABUS_NAMESPACE", namespace)
     monkeypatch.setenv("SAGABUS_KAFKA", kafka or "127.0.0.1:1")
     asyncio.run(migrate(database, namespace))
-    return Desk(database, namespace, kafka)
+    return ServiceFixture(database, namespace, kafka)
 
 
 def told(capsys: Capture, *words: str, exit: Exit = Exit.DONE) -> str:
@@ -101,8 +103,8 @@ def test_every_reason_that_there_is_has_a_cure() -> None:
     assert letters <= MEANINGS.keys()
 
 
-def test_the_list_has_the_newest_first_and_a_total_for_each_reason(desk: Desk, capsys: Capture) -> None:
-    desk.letters(
+def test_the_list_has_the_newest_first_and_a_total_for_each_reason(fixture: ServiceFixture, capsys: Capture) -> None:
+    fixture.letters(
         *[("saga.closed", Given(key=b"ORD-1"))] * 2, ("payload.not_json", Given(key=b"\xff\x1b[2J", topic="t"))
     )
     listed = answer(capsys, "list", "--limit", "2")
@@ -116,9 +118,9 @@ def test_the_list_has_the_newest_first_and_a_total_for_each_reason(desk: Desk, c
     assert "\x1b" not in text, "what strangers send must not reach the terminal"
 
 
-def test_a_letter_is_shown_whole_with_meaning_and_cure(desk: Desk, capsys: Capture) -> None:
+def test_a_letter_is_shown_whole_with_meaning_and_cure(fixture: ServiceFixture, capsys: Capture) -> None:
     record = Given(key=b"ORD-1", value=b'{"a": \xff}', headers=(("ce_id", b"x"), ("raw", b"\xff")))
-    (id,) = desk.letters(("payload.not_json", record))
+    (id,) = fixture.letters(("payload.not_json", record))
     shown = answer(capsys, "show", str(id))
     assert base64.b64decode(shown["value_base64"]) == record.value
     assert (shown["value"], shown["key"]) == (None, "ORD-1")
@@ -133,51 +135,53 @@ def test_a_letter_is_shown_whole_with_meaning_and_cure(desk: Desk, capsys: Captu
     assert 'value: {"a": \\xff}' in text
 
 
-def test_a_reason_of_another_version_is_shown_as_well(desk: Desk, capsys: Capture) -> None:
-    (id,) = desk.letters(("brand.new", Given(key=None, value=None)))
+def test_a_reason_of_another_version_is_shown_as_well(fixture: ServiceFixture, capsys: Capture) -> None:
+    (id,) = fixture.letters(("brand.new", Given(key=None, value=None)))
     assert "another version" in told(capsys, "show", str(id))
 
 
-def test_a_letter_is_replayed_as_it_came_and_is_gone(desk: Desk, kafka: str, capsys: Capture) -> None:
+def test_a_letter_is_replayed_as_it_came_and_is_gone(fixture: ServiceFixture, kafka: str, capsys: Capture) -> None:
     headers = (("ce_id", b"1"), ("ce_forwarded", b"a:0:0"), ("bin", b"\xff"))
-    record = Given(topic=desk.topic(), partition=2, key=b"ORD-1", value=b"\x00\xff", headers=headers)
-    (id,) = desk.letters(("forwarded.twice", record))
+    record = Given(topic=fixture.topic(), partition=2, key=b"ORD-1", value=b"\x00\xff", headers=headers)
+    (id,) = fixture.letters(("forwarded.twice", record))
     assert answer(capsys, "replay", str(id)) == {"replayed": [id], "refused": {}, "absent": []}
-    ((sent,),) = desk.read().values()
+    ((sent,),) = fixture.read().values()
     assert (sent.partition, sent.key, sent.value) == (2, b"ORD-1", b"\x00\xff")
     assert sent.headers == (("ce_id", b"1"), ("bin", b"\xff"))
-    assert desk.left() == []
+    assert fixture.left() == []
 
 
 def test_a_letter_is_replayed_repaired(
-    desk: Desk, kafka: str, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fixture: ServiceFixture, kafka: str, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    topic = desk.topic()
-    first, second = desk.letters(*[("payload.not_json", Given(topic=topic, partition=1, key=None, value=b"{"))] * 2)
+    topic = fixture.topic()
+    first, second = fixture.letters(*[("payload.not_json", Given(topic=topic, partition=1, key=None, value=b"{"))] * 2)
     (tmp_path / "right.json").write_bytes(b"{}\n")
     told(capsys, "replay", str(first), "--value", str(tmp_path / "right.json"), "--header", "ce_id=7")
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"[]")))
     told(capsys, "replay", str(second), "--value", "-", "--key", "ORD-1")
-    sent = {record.value: record for records in desk.read().values() for record in records}
+    sent = {record.value: record for records in fixture.read().values() for record in records}
     assert (sent[b"{}\n"].partition, sent[b"{}\n"].key, sent[b"{}\n"].headers) == (1, None, (("ce_id", b"7"),))
     assert sent[b"[]"].key == b"ORD-1"
-    assert desk.left() == []
+    assert fixture.left() == []
 
 
 def test_all_of_a_reason_are_replayed_oldest_first_and_those_that_kafka_refuses_stay(
-    desk: Desk, kafka: str, capsys: Capture
+    fixture: ServiceFixture, kafka: str, capsys: Capture
 ) -> None:
-    topic = desk.topic(1)
+    topic = fixture.topic(1)
     wanted = [("saga.closed", Given(topic=topic, value=b"%d" % number)) for number in range(250)]
-    ids = desk.letters(*wanted[:120], ("saga.closed", Given(topic="no.such.topic")), *wanted[120:], ("late", Given()))
+    ids = fixture.letters(
+        *wanted[:120], ("saga.closed", Given(topic="no.such.topic")), *wanted[120:], ("late", Given())
+    )
     assert main(["dead-letters", "replay", "--all", "--reason-code", "saga.closed", "--json"]) == Exit.REFUSED
     out, progress = capsys.readouterr()
     made = json.loads(out)
     assert (len(made["replayed"]), list(made["refused"])) == (250, [str(ids[120])])
     assert "unknown_topic" in made["refused"][str(ids[120])]
     assert "250 of 251 replayed" in progress
-    assert [int(record.value) for record in desk.read()[0]] == list(range(250))
-    assert desk.left() == [ids[120], ids[-1]]
+    assert [int(record.value) for record in fixture.read()[0]] == list(range(250))
+    assert fixture.left() == [ids[120], ids[-1]]
 
 
 async def test_what_comes_back_as_a_letter_meanwhile_is_not_replayed_again(database: str, namespace: str) -> None:
@@ -202,30 +206,30 @@ async def test_what_comes_back_as_a_letter_meanwhile_is_not_replayed_again(datab
     await pool.stop()
 
 
-def test_dropped_letters_are_printed_whole_before_they_are_gone(desk: Desk, capsys: Capture) -> None:
-    first, second = desk.letters(("saga.closed", Given(value=b"\xff")), ("late", Given()))
+def test_dropped_letters_are_printed_whole_before_they_are_gone(fixture: ServiceFixture, capsys: Capture) -> None:
+    first, second = fixture.letters(("saga.closed", Given(value=b"\xff")), ("late", Given()))
     dropped = answer(capsys, "drop", str(first), "--reason", "a test of ours")
     assert (dropped["id"], base64.b64decode(dropped["value_base64"])) == (first, b"\xff")
     assert dropped["dropped_because"] == "a test of ours"
     assert f"dropped: {second} late" in told(capsys, "drop", "--all", "--reason-code", "late", "--reason", "x")
-    assert desk.left() == []
+    assert fixture.left() == []
 
 
 @pytest.mark.parametrize("words", [["show", "7"], ["drop", "7", "--reason", "x"], ["unpark", "A", "--reason", "x"]])
-def test_what_is_not_there_is_said(desk: Desk, words: list[str], capsys: Capture) -> None:
+def test_what_is_not_there_is_said(fixture: ServiceFixture, words: list[str], capsys: Capture) -> None:
     assert main(["dead-letters", *words]) == Exit.NOT_FOUND
     assert words[1] in capsys.readouterr().err
 
 
-def test_what_another_operator_holds_is_refused(desk: Desk, capsys: Capture) -> None:
-    (id,) = desk.letters(("saga.closed", Given()))
+def test_what_another_operator_holds_is_refused(fixture: ServiceFixture, capsys: Capture) -> None:
+    (id,) = fixture.letters(("saga.closed", Given()))
 
     async def both(database: Database) -> int:
-        async with LetterBox(database, desk.schema).taken([id]):
+        async with LetterBox(database, fixture.schema).taken([id]):
             command = ["dead-letters", "drop", str(id), "--reason", "x"]
             return await asyncio.to_thread(main_in_thread, command)
 
-    assert desk.on_database(both) == Exit.REFUSED
+    assert fixture.on_database(both) == Exit.REFUSED
     assert "somebody else" in capsys.readouterr().err
 
 
@@ -255,18 +259,20 @@ def main_in_thread(words: list[str]) -> int:
         ["list", "--service", "inventory"],
     ],
 )
-def test_what_makes_no_sense_is_usage(desk: Desk, words: list[str]) -> None:
+def test_what_makes_no_sense_is_usage(fixture: ServiceFixture, words: list[str]) -> None:
     assert main(["dead-letters", *words]) == Exit.USAGE
 
 
-def test_without_kafka_nothing_is_lost(desk: Desk, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_kafka_nothing_is_lost(
+    fixture: ServiceFixture, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sagabus.commands.dead_letters.place.PATIENCE", 0.1)
-    (id,) = desk.letters(("saga.closed", Given()))
+    (id,) = fixture.letters(("saga.closed", Given()))
     assert main(["dead-letters", "replay", str(id)]) == Exit.UNREACHABLE
-    assert desk.left() == [id]
+    assert fixture.left() == [id]
 
 
-def test_s8_parked_sagas_of_a_service_are_listed_and_released(desk: Desk, capsys: Capture) -> None:
+def test_s8_parked_sagas_of_a_service_are_listed_and_released(fixture: ServiceFixture, capsys: Capture) -> None:
     assert main(["migrate", "sagabus.shop.inventory"]) == Exit.DONE
     table = qualified("sagabus_inventory", "outbox_parked")
 
@@ -277,7 +283,7 @@ def test_s8_parked_sagas_of_a_service_are_listed_and_released(desk: Desk, capsys
                 "VALUES (1, 1, 'ORD-1', 'inventory.events', '', 'gone'), (1, 2, 'ORD-1', 'x', '', 'behind')"
             )
 
-    desk.on_database(park)
+    fixture.on_database(park)
     capsys.readouterr()
     (parked,) = answer(capsys, "parked", "--service", "inventory")
     assert (parked["saga_id"], parked["rows"], parked["topic"], parked["reason"]) == (

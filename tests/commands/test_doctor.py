@@ -20,10 +20,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sagabus.commands.main import main
 from sagabus.commands.subcommand import Exit
 from sagabus.contracts.names import RunId, SagaId
-from sagabus.coordinator.core.status import SagaStatus
+from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.store import SagaRow, Store, Writes
 from sagabus.messaging.postgres.database import Database
-from sagabus.participants.tables import create_tables
+from sagabus.participants.inbox.tables import create_tables
 from tests.support.kafka_broker import KafkaBroker
 from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer

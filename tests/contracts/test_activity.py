@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from sagabus.contracts import Command, Compensation, DeclarationError, Service
-from tests.core.trade import Done, Job, Undo, Void, check, release, reserve
+from tests.core.services import Done, Job, Undo, Void, check, release, reserve
 
 
 def test_calling_an_activity_builds_a_command_and_sends_nothing() -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from sagabus.contracts import DeclarationError, SagaType, Service, event
 from sagabus.contracts.envelope import source_of
 from sagabus.contracts.lifecycle import domain_event_message
-from tests.core.trade import Order, Paid, Result, Told, keyless, paid, told
+from tests.core.services import Order, Paid, Result, Told, keyless, paid, told
 
 
 class Color(StrEnum):

@@ -20,7 +20,7 @@ from sagabus.contracts.requests import (
     saga_id_of,
     start_message,
 )
-from tests.core.trade import Order, Result, paid
+from tests.core.services import Order, Result, paid
 from tests.core.wire import Read, as_read
 
 START = {"type": "start", "saga": "order", "input": {"order": "O"}}

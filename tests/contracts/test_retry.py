@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sagabus.contracts import DeclarationError, RetryPolicy, Service
 from sagabus.contracts.activity import retry_of
 from sagabus.contracts.retry import ACTIVITY_RETRY, UNDO_RETRY, as_microseconds, seconds
-from tests.core.trade import Job
+from tests.core.services import Job
 
 finite = st.floats(0, 1e9)
 policies = st.builds(

@@ -17,8 +17,8 @@ from asyncio.events import _get_running_loop
 from collections import Counter
 from random import Random
 
-from sagabus.coordinator.core.loop import PumpInterrupted, SagaLoop
-from sagabus.coordinator.core.watch import WATCH
+from sagabus.coordinator.core.loop.loop import PumpInterrupted, SagaLoop
+from sagabus.coordinator.core.loop.watch import WATCH
 from sagabus.coordinator.watchdog import Watchdog
 
 

@@ -9,8 +9,8 @@ import pytest
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.messaging.postgres.database import Database
-from tests.coordinator.shard_desk import ShardDesk, of_shard
-from tests.core.trade import Order, Result, charge, paid, reserve
+from tests.coordinator.shard_fixture import ShardFixture, of_shard
+from tests.core.services import Order, Result, charge, paid, reserve
 
 SHARD = 1
 ID = of_shard(SHARD, "S-")
@@ -35,21 +35,21 @@ async def other(ctx: SagaContext, order: Order) -> Result:
 
 
 @pytest.fixture
-async def desk(database: str) -> AsyncIterator[ShardDesk]:
+async def fixture(database: str) -> AsyncIterator[ShardFixture]:
     await migrate(database, "sagabus")
     pool = Database(database)
-    yield ShardDesk(pool, (first,), SHARD)
+    yield ShardFixture(pool, (first,), SHARD)
     await pool.stop()
 
 
-async def test_h7_the_fingerprint_of_the_last_deciding_code_is_stored_and_told(desk: ShardDesk) -> None:
-    tenure = await desk.take()
-    await desk.turn(tenure, desk.request(ID, type="start", saga="saga", input={"order": "O"}))
-    assert (await desk.saga(ID))["fingerprint"] == first.fingerprint
+async def test_h7_the_fingerprint_of_the_last_deciding_code_is_stored_and_told(fixture: ShardFixture) -> None:
+    tenure = await fixture.take()
+    await fixture.turn(tenure, fixture.request(ID, type="start", saga="saga", input={"order": "O"}))
+    assert (await fixture.saga(ID))["fingerprint"] == first.fingerprint
 
-    tenure = await desk.crash(other)
-    await desk.turn(tenure, desk.request(ID, type="event", name="payment.confirmed", data={"amount": 1}))
-    blocked = await desk.saga(ID)
+    tenure = await fixture.crash(other)
+    await fixture.turn(tenure, fixture.request(ID, type="event", name="payment.confirmed", data={"amount": 1}))
+    blocked = await fixture.saga(ID)
     changed = f"its code has changed ({first.fingerprint[-16:]} → {other.fingerprint[-16:]})"
     assert (
         blocked["attention"]
@@ -57,8 +57,8 @@ async def test_h7_the_fingerprint_of_the_last_deciding_code_is_stored_and_told(d
     )
     assert blocked["fingerprint"] == first.fingerprint
 
-    tenure = await desk.crash(reworded)
-    left = await desk.turn(tenure)
+    tenure = await fixture.crash(reworded)
+    left = await fixture.turn(tenure)
     assert "stock.reserve" in {dict(message.headers)["ce_type"].decode() for message in left}
-    saga = await desk.saga(ID)
+    saga = await fixture.saga(ID)
     assert (saga["attention"], saga["fingerprint"]) == (None, reworded.fingerprint)

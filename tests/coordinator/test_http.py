@@ -17,8 +17,8 @@ from starlette.applications import Starlette
 from sagabus.contracts.envelope import MAX_PAYLOAD, Message
 from sagabus.contracts.headers import HeaderReader
 from sagabus.contracts.names import RunId, SagaId
-from sagabus.coordinator.core.history import Kind, Row
-from sagabus.coordinator.core.status import SagaStatus
+from sagabus.coordinator.core.saga.history import Kind, Row
+from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.http import CannotListen, Closings, application, serve, serving
 from sagabus.coordinator.http import query as http_query
 from sagabus.coordinator.store import SagaRow, Store, TimerRef, Writes

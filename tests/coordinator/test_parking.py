@@ -16,7 +16,7 @@ from sagabus.messaging.publishing import outbox
 from sagabus.messaging.publishing.parked_rows import ParkedRows
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.shop.order_processing import order_processing
-from tests.coordinator.shard_desk import ShardDesk, headers_of, of_shard
+from tests.coordinator.shard_fixture import ShardFixture, headers_of, of_shard
 
 SHARD = 1
 ORDER, OTHER, ELSEWHERE = of_shard(SHARD, "ORD-"), of_shard(SHARD, "ORD-7"), of_shard(2, "ORD-")
@@ -42,17 +42,17 @@ class Picky:
 
 
 class Bench:
-    """A desk whose shard has a relay at work."""
+    """A fixture whose shard has a relay at work."""
 
     def __init__(self, database: Database) -> None:
-        self.desk = ShardDesk(database, (order_processing,), SHARD)
+        self.fixture = ShardFixture(database, (order_processing,), SHARD)
         self.kafka = Picky()
         self.tenure: Tenure
 
     async def take(self) -> None:
-        """As `Holdings` does it."""
-        self.tenure = await self.desk.crash()
-        async with self.desk.database.transaction() as connection:
+        """As `Tenures` does it."""
+        self.tenure = await self.fixture.crash()
+        async with self.fixture.database.transaction() as connection:
             self.tenure.relay.park(await outbox.parked_sagas(connection, "sagabus", SHARD))
             rows = await outbox.unpublished(connection, "sagabus", SHARD, self.tenure.relay_position)
         self.tenure.relay.push(rows)
@@ -60,7 +60,7 @@ class Bench:
 
     async def turn(self, *records: Any) -> list[Message]:
         """A turn, and its messages published as far as Kafka takes them."""
-        left = await self.desk.turn(self.tenure, *records)
+        left = await self.fixture.turn(self.tenure, *records)
         await self.tenure.relay.below(1)
         return left
 
@@ -70,20 +70,22 @@ class Bench:
     def start(self, order_id: str) -> Any:
         address = {"street": "s", "city": "c", "postal_code": "p", "country": "Japan"}
         items = [{"product_id": "PROD-1", "quantity": 1, "unit_price": "29.99"}]
-        return self.desk.request(
+        return self.fixture.request(
             order_id, type="start", saga="order_processing",
             input={"order_id": order_id, "customer_email": "a@b.example", "items": items, "shipping_address": address},
         )  # fmt: skip
 
     async def release(self, saga: str) -> None:
-        assert await ParkedRows(self.desk.database, "sagabus").release([saga], reason="the limit is higher") == [saga]
+        assert await ParkedRows(self.fixture.database, "sagabus").release([saga], reason="the limit is higher") == [
+            saga
+        ]
 
     async def attention(self, saga: str) -> str | None:
-        attention: str | None = (await self.desk.saga(saga))["attention"]
+        attention: str | None = (await self.fixture.saga(saga))["attention"]
         return attention
 
     async def parked(self) -> list[tuple[str, str]]:
-        rows = await self.desk.rows("SELECT saga_id, topic FROM sagabus.outbox_parked ORDER BY position")
+        rows = await self.fixture.rows("SELECT saga_id, topic FROM sagabus.outbox_parked ORDER BY position")
         return [(row["saga_id"], row["topic"]) for row in rows]
 
 
@@ -108,7 +110,7 @@ async def test_s8_one_saga_is_parked_and_told_and_no_other(bench: Bench) -> None
     assert attention.endswith(f"`sagabus dead-letters unpark {ORDER}`")
     assert await bench.attention(OTHER) is None
     (command,) = [one for one in left if one.saga_id == OTHER and one.topic == "inventory.commands"]
-    await bench.turn(bench.desk.reply(command, "completed", RESERVED))
+    await bench.turn(bench.fixture.reply(command, "completed", RESERVED))
     assert bench.kafka.of(OTHER)[-1] == "payment.process_payment"
     assert bench.kafka.of(ORDER) == ["sagabus.saga.started"]
 
@@ -120,7 +122,7 @@ async def test_s8_a_person_is_told_once_however_much_parks_behind(bench: Bench) 
     for _ in range(4):
         await bench.beat()
     assert await bench.parked() == [(ORDER, "inventory.commands"), (ORDER, "sagabus.events")]
-    notices = await bench.desk.rows("SELECT name FROM sagabus.history WHERE kind = 'notice'")
+    notices = await bench.fixture.rows("SELECT name FROM sagabus.history WHERE kind = 'notice'")
     assert [row["name"] for row in notices] == ["parked"]
 
 
@@ -140,10 +142,10 @@ async def test_s8_released_it_goes_on_where_it_was_and_attention_is_cleared(benc
         "sagabus.saga.attention",
         "sagabus.saga.attention_cleared",
     ]
-    rows = await bench.desk.rows("SELECT name, payload FROM sagabus.history WHERE kind = 'notice' ORDER BY seq")
+    rows = await bench.fixture.rows("SELECT name, payload FROM sagabus.history WHERE kind = 'notice' ORDER BY seq")
     assert [row["name"] for row in rows] == ["parked", "parked.released"]
     assert rows[1]["payload"] == b"the limit is higher"
-    await bench.turn(bench.desk.reply(command, "completed", RESERVED))
+    await bench.turn(bench.fixture.reply(command, "completed", RESERVED))
     assert bench.kafka.of(ORDER)[-1] == "payment.process_payment"
 
 
@@ -165,7 +167,7 @@ async def test_s8_parked_and_released_over_a_crash_each_time(bench: Bench) -> No
     assert bench.kafka.of(ORDER)[1] == "inventory.reserve_inventory"
     await bench.tenure.relay.stop()
     await bench.take()
-    await bench.turn(bench.desk.reply(command, "completed", RESERVED))
+    await bench.turn(bench.fixture.reply(command, "completed", RESERVED))
     assert bench.kafka.of(ORDER)[-1] == "payment.process_payment"
 
 
@@ -186,9 +188,9 @@ async def test_s8_released_too_soon_it_is_parked_again_and_told_again(bench: Ben
 async def test_s8_a_closed_saga_whose_last_event_cannot_leave_is_told_too(bench: Bench) -> None:
     command = (await bench.turn(bench.start(ORDER)))[-1]
     bench.kafka.refused, bench.kafka.topic = ORDER, "sagabus.events"
-    await bench.turn(bench.desk.reply(command, "refused", {"code": "out_of_stock", "message": "none left"}))
+    await bench.turn(bench.fixture.reply(command, "refused", {"code": "out_of_stock", "message": "none left"}))
     await bench.beat()
-    saga = await bench.desk.saga(ORDER)
+    saga = await bench.fixture.saga(ORDER)
     assert saga["status"] == "compensated"
     assert "too_large" in saga["attention"]
 
@@ -197,13 +199,13 @@ async def test_s8_a_misplaced_record_that_cannot_be_forwarded_touches_no_saga(be
     """It is another shard's, and only its owner may write what becomes of it (S1)."""
     await bench.turn(bench.start(ORDER))
     for table, changed in (("saga", {"id": ELSEWHERE, "shard": 2}), ("history", {"id": ELSEWHERE})):
-        await bench.desk.rows(
+        await bench.fixture.rows(
             f"INSERT INTO sagabus.{table} SELECT (jsonb_populate_record(row, '{json.dumps(changed)}')).* "
             f"FROM sagabus.{table} AS row"
         )
     bench.kafka.refused, bench.kafka.topic = ELSEWHERE, "sagabus.requests"
-    await bench.turn(bench.desk.request(ELSEWHERE, type="cancel", reason="no"))
+    await bench.turn(bench.fixture.request(ELSEWHERE, type="cancel", reason="no"))
     await bench.beat()
     assert await bench.parked() == [(ELSEWHERE, "sagabus.requests")]
     assert await bench.attention(ELSEWHERE) is None
-    assert await bench.desk.rows("SELECT * FROM sagabus.history WHERE kind = 'notice'") == []
+    assert await bench.fixture.rows("SELECT * FROM sagabus.history WHERE kind = 'notice'") == []

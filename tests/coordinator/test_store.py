@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sagabus.contracts.names import RunId, SagaId
-from sagabus.coordinator.core.history import Kind, Row
-from sagabus.coordinator.core.status import SagaStatus
+from sagabus.coordinator.core.saga.history import Kind, Row
+from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.store import (
     EarlyRef,
     EarlyRequest,

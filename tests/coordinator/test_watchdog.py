@@ -20,17 +20,17 @@ import pytest
 
 from sagabus.client import SagaClient
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core.loop import PumpInterrupted, SagaLoop
-from sagabus.coordinator.core.watch import PLACE, WATCH
+from sagabus.coordinator.core.loop.loop import PumpInterrupted, SagaLoop
+from sagabus.coordinator.core.loop.watch import PLACE, WATCH
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.coordinator.watchdog import BLOCKS, SPUN, Watchdog
 from sagabus.messaging.bus.partition import partition_of
 from sagabus.messaging.postgres.database import Database
-from tests.coordinator.shard_desk import PARTITIONS, ShardDesk, of_shard
+from tests.coordinator.shard_fixture import PARTITIONS, ShardFixture, of_shard
 from tests.core.kit import Drive
 from tests.core.other_pythons import PYTHONS, NotThere, environment, python
 from tests.core.restored import forget_all
-from tests.core.trade import Order, Result, paid, reserve
+from tests.core.services import Order, Result, paid, reserve
 from tests.support.conditions import blocking_until, until
 from tests.support.dev_host import DevHost
 from tests.support.folders import data_folder
@@ -256,36 +256,36 @@ async def test_l10_of_a_whole_batch_the_one_that_spins_stops_and_all_others_go_o
 ) -> None:
     await migrate(database, "sagabus")
     pool = Database(database)
-    desk = ShardDesk(pool, (spins, waits), SHARD)
+    fixture = ShardFixture(pool, (spins, waits), SHARD)
     ids = of_shard(SHARD, "S-"), *itertools.islice(_of_shard("W-"), SAGAS)
-    tenure = await desk.take()
+    tenure = await fixture.take()
     starts = [
-        desk.request(id, type="start", saga="spins" if id == ids[0] else "waits", input={"order": id}) for id in ids
+        fixture.request(id, type="start", saga="spins" if id == ids[0] else "waits", input={"order": id}) for id in ids
     ]
-    await desk.turn(tenure, *starts)
+    await fixture.turn(tenure, *starts)
 
     async def events() -> None:
         given = [
-            desk.request(
+            fixture.request(
                 id, type="event", name="payment.confirmed", data={"amount": 7}, event_id=f"{id}-{next(number)}"
             )
             for id in ids
         ]
-        await desk.turn(tenure, *given)
+        await fixture.turn(tenure, *given)
 
     number = itertools.count()
     await events()
-    statuses = Counter(row["status"] for row in await desk.rows("SELECT status FROM sagabus.saga"))
+    statuses = Counter(row["status"] for row in await fixture.rows("SELECT status FROM sagabus.saga"))
     assert statuses == {"running": 1, "completed": SAGAS}
-    spun = await desk.saga(ids[0])
+    spun = await fixture.saga(ids[0])
     assert f"{HERE}:" in spun["attention"]
     assert spun["decided"] is not None
     assert watchdog.counts[SPUN] == 1
     for _ in range(3):
-        await desk.turn(tenure, desk.request(ids[0], type="cancel", reason=str(next(number))))
+        await fixture.turn(tenure, fixture.request(ids[0], type="cancel", reason=str(next(number))))
     assert watchdog.counts[SPUN] == 2, "tried once more when it was loaded; then this process knows"
     kinds = [
-        row["kind"] for row in await desk.rows("SELECT kind FROM sagabus.history WHERE id LIKE 'S-%' ORDER BY seq")
+        row["kind"] for row in await fixture.rows("SELECT kind FROM sagabus.history WHERE id LIKE 'S-%' ORDER BY seq")
     ]
     assert kinds == ["started", "event", "blocked", *["cancel"] * 3]
     await pool.stop()
@@ -298,7 +298,7 @@ def _of_shard(prefix: str) -> Iterator[str]:
 
 MODULE = """
 from sagabus.coordinator import SagaContext, saga
-from tests.core.trade import Order, Result, paid
+from tests.core.services import Order, Result, paid
 
 @saga("spins")
 async def spins(ctx: SagaContext, order: Order) -> Result:

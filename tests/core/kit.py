@@ -10,11 +10,11 @@ from pydantic import BaseModel
 from sagabus.contracts import EventType, codec
 from sagabus.contracts.names import CommandKind
 from sagabus.contracts.replies import HANDLER_ERROR
-from sagabus.coordinator.core.effects import TimerKey, TimerKind
-from sagabus.coordinator.core.history import Arrival, Kind
-from sagabus.coordinator.core.step import Step
+from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
+from sagabus.coordinator.core.saga.history import Arrival, Kind
+from sagabus.coordinator.core.saga.step import Step
 from tests.core.restored import T0, Definition, Restored
-from tests.core.trade import Done, Order
+from tests.core.services import Done, Order
 from tests.core.wire import failure
 
 __all__ = ["SECOND", "T0", "Definition", "Drive"]

@@ -30,8 +30,8 @@ if __name__ == "__main__":
     for name in ("sagabus", "sagabus.coordinator", "sagabus.coordinator.core"):
         stand_in(name)
 
-from sagabus.coordinator.core.call import Call  # noqa: E402
-from sagabus.coordinator.core.loop import SagaLoop  # noqa: E402
+from sagabus.coordinator.core.loop.loop import SagaLoop  # noqa: E402
+from sagabus.coordinator.core.saga.call import Call  # noqa: E402
 
 Saga = Callable[["Stage"], Coroutine[Any, Any, None]]
 

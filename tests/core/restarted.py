@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core.effects import TimerKind
-from sagabus.coordinator.core.history import Arrival, Kind
+from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.history import Arrival, Kind
 from tests.core.kit import Definition, Drive
-from tests.core.trade import Done, Order, Result, charge, reserve, ship
+from tests.core.services import Done, Order, Result, charge, reserve, ship
 
 
 async def _later(ctx: SagaContext, command: Any) -> Done:

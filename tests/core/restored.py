@@ -15,13 +15,13 @@ from sagabus.contracts import Activity
 from sagabus.contracts.commands import Addresses
 from sagabus.contracts.envelope import Message, source_of
 from sagabus.contracts.names import CommandKind, RunId, SagaId
-from sagabus.coordinator.core.decide import Saga
-from sagabus.coordinator.core.effects import IN_MEMORY, Effects, TimerKey, TimerKind
-from sagabus.coordinator.core.history import Arrival, Kind, Row
-from sagabus.coordinator.core.program import Code, Program
-from sagabus.coordinator.core.replay import _replayed, in_order, restore
-from sagabus.coordinator.core.state import SagaState
-from sagabus.coordinator.core.status import CLOSED, SagaStatus
+from sagabus.coordinator.core.saga.effects import IN_MEMORY, Effects, TimerKey, TimerKind
+from sagabus.coordinator.core.saga.history import Arrival, Kind, Row
+from sagabus.coordinator.core.saga.program import Code, Program
+from sagabus.coordinator.core.saga.replay import _replayed, in_order, restore
+from sagabus.coordinator.core.saga.saga import Saga
+from sagabus.coordinator.core.saga.state import SagaState
+from sagabus.coordinator.core.saga.status import CLOSED, SagaStatus
 from sagabus.coordinator.definition import SagaDefinition
 from tests.core.wire import Lifecycle, Output, Sent
 

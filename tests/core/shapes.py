@@ -6,7 +6,7 @@ import asyncio
 
 from sagabus.contracts import ActivityFailed, ActivityTimedOut
 from sagabus.coordinator import SagaContext, saga
-from tests.core.trade import Order, Result, book, charge, check, count, paid, reserve, ship
+from tests.core.services import Order, Result, book, charge, check, count, paid, reserve, ship
 
 
 @saga("saga")

@@ -10,7 +10,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
-from sagabus.coordinator.core.status import BUSY_UNDOING, CLOSED, OUTCOME, SAGA, UNDOING, Outcome, SagaStatus, Undoing
+from sagabus.coordinator.core.saga.status import (
+    BUSY_UNDOING,
+    CLOSED,
+    OUTCOME,
+    SAGA,
+    UNDOING,
+    Outcome,
+    SagaStatus,
+    Undoing,
+)
 
 T = TypeVar("T", bound=StrEnum)
 
@@ -19,7 +28,8 @@ PAGE = Path(__file__).parents[2] / "docs/reference/states.md"
 HEAD = """\
 # States
 
-Made from the tables in `sagabus.coordinator.core.status` by `python -m tests.core.states_page`; a test compares them.
+Made from the tables in `sagabus.coordinator.core.saga.status` by `python -m tests.core.states_page`; a test compares
+them.
 A change that is in no table is a fault of sagabus: it stops that saga, on attention.
 """
 

@@ -9,19 +9,19 @@ import pytest
 from sagabus.contracts import RetryPolicy
 from sagabus.contracts.replies import ID_REUSED, INBOX_EXPIRED, NO_HANDLER, RETRIES_EXHAUSTED
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core.effects import TimerKind
-from sagabus.coordinator.core.forward import LONGEST_WISH
-from sagabus.coordinator.core.history import Kind
-from sagabus.coordinator.core.objection import DUPLICATE, LATE, OLD_ATTEMPT
-from sagabus.coordinator.core.status import Outcome, SagaStatus
+from sagabus.coordinator.core.saga.admission import DUPLICATE, LATE, OLD_ATTEMPT
+from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.forward import LONGEST_WISH
+from sagabus.coordinator.core.saga.history import Kind
+from sagabus.coordinator.core.saga.status import Outcome, SagaStatus
 from tests.core.kit import SECOND, Definition, Drive
-from tests.core.places import one_step
-from tests.core.shapes import sequential
-from tests.core.trade import (
+from tests.core.services import (
     Order,
     Result,
     reserve,
 )
+from tests.core.shapes import sequential
+from tests.core.situations import one_step
 
 
 def test_p2_a_resend_keeps_the_attempt_and_only_a_retry_raises_it() -> None:

@@ -10,23 +10,23 @@ from pydantic import BaseModel, field_validator
 from sagabus.contracts import SagaType
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core import forward
-from sagabus.coordinator.core.decide import Saga
-from sagabus.coordinator.core.effects import TimerKind
-from sagabus.coordinator.core.history import Arrival, Kind
-from sagabus.coordinator.core.program import Blocked, Intent, Program, Spun
-from sagabus.coordinator.core.replay import restore
-from sagabus.coordinator.core.status import SagaStatus
-from sagabus.coordinator.core.watch import PLACE
+from sagabus.coordinator.core.loop.watch import PLACE
+from sagabus.coordinator.core.saga import forward
+from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.history import Arrival, Kind
+from sagabus.coordinator.core.saga.program import Blocked, Intent, Program, Spun
+from sagabus.coordinator.core.saga.replay import restore
+from sagabus.coordinator.core.saga.saga import Saga
+from sagabus.coordinator.core.saga.status import SagaStatus
 from tests.core.kit import SECOND, Drive
-from tests.core.places import of
-from tests.core.shapes import gathered, sequential
-from tests.core.trade import (
+from tests.core.services import (
     Order,
     Result,
     charge,
     reserve,
 )
+from tests.core.shapes import gathered, sequential
+from tests.core.situations import of
 
 
 def test_h1_inputs_are_kept_while_blocked_and_decided_upon_when_matching_code_is_back() -> None:

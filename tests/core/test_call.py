@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from sagabus.coordinator.core.call import Call
-from sagabus.coordinator.core.loop import SagaLoop
+from sagabus.coordinator.core.loop.loop import SagaLoop
+from sagabus.coordinator.core.saga.call import Call
 
 
 class Steps:

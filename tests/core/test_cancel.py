@@ -7,13 +7,13 @@ import asyncio
 import pytest
 
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core.effects import TimerKind
-from sagabus.coordinator.core.history import Arrival, Kind
-from sagabus.coordinator.core.objection import CANCEL_REJECTED, DUPLICATE
-from sagabus.coordinator.core.status import Outcome, SagaStatus
+from sagabus.coordinator.core.saga.admission import CANCEL_REJECTED, DUPLICATE
+from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.history import Arrival, Kind
+from sagabus.coordinator.core.saga.status import Outcome, SagaStatus
 from tests.core.kit import Drive
+from tests.core.services import Order, Result, charge, check, paid, reserve, ship
 from tests.core.shapes import awaiting, gathered, impatient, sequential, sleepy, tidy
-from tests.core.trade import Order, Result, charge, check, paid, reserve, ship
 
 
 @saga("saga")

@@ -11,7 +11,7 @@ import pytest
 
 from sagabus.contracts import DeclarationError, RetryPolicy, SagaType
 from sagabus.coordinator import SagaContext, saga
-from tests.core.trade import Order, Result
+from tests.core.services import Order, Result
 
 NAMED = SagaType("named", Order, Result)
 

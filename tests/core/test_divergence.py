@@ -10,12 +10,10 @@ import pytest
 from sagabus.contracts import MessageInvalid
 from sagabus.contracts.envelope import MAX_PAYLOAD
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core.effects import TimerKind
-from sagabus.coordinator.core.status import SagaStatus
+from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.status import SagaStatus
 from tests.core.kit import Definition, Drive
-from tests.core.places import of
-from tests.core.shapes import gathered
-from tests.core.trade import (
+from tests.core.services import (
     Order,
     Result,
     charge,
@@ -24,6 +22,8 @@ from tests.core.trade import (
     reserve,
     ship,
 )
+from tests.core.shapes import gathered
+from tests.core.situations import of
 
 
 def difference(drive: Drive) -> str:

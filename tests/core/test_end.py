@@ -10,9 +10,9 @@ from pydantic import BaseModel, field_serializer
 from sagabus.contracts import SagaType
 from sagabus.contracts.envelope import MAX_PAYLOAD, rfc3339
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core.status import SagaStatus
+from sagabus.coordinator.core.saga.status import SagaStatus
 from tests.core.kit import Definition, Drive
-from tests.core.trade import (
+from tests.core.services import (
     Order,
     Result,
     check,

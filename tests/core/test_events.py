@@ -8,15 +8,15 @@ import pytest
 
 from sagabus.contracts import event
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core.decide import MAX_EVENT_BYTES, MAX_EVENTS
-from sagabus.coordinator.core.effects import TimerKind
-from sagabus.coordinator.core.objection import CLOSED, DUPLICATE
-from sagabus.coordinator.core.program import Program
-from sagabus.coordinator.core.status import SagaStatus
+from sagabus.coordinator.core.saga.admission import CLOSED, DUPLICATE
+from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.program import Program
+from sagabus.coordinator.core.saga.saga import MAX_EVENT_BYTES, MAX_EVENTS
+from sagabus.coordinator.core.saga.status import SagaStatus
 from tests.core.kit import T0, Drive
 from tests.core.restored import forget_all
+from tests.core.services import Order, Paid, Result, check, paid, reserve
 from tests.core.shapes import awaiting, sequential
-from tests.core.trade import Order, Paid, Result, check, paid, reserve
 
 
 @saga("saga")
@@ -169,7 +169,7 @@ def test_a_waiter_waits_for_a_name_and_each_reads_with_its_own_model() -> None:
 
 def test_h5_too_many_unconsumed_events_are_attention_and_all_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("sagabus.coordinator.core.decide.MAX_EVENTS", 3)
+        patch.setattr("sagabus.coordinator.core.saga.saga.MAX_EVENTS", 3)
         drive = Drive(two_payments).start()
         for amount in range(5):
             drive.event(paid, Paid(amount=amount))

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from sagabus.coordinator.core.eviction import PATIENCE, THROWS, Eviction
-from sagabus.coordinator.core.loop import PumpInterrupted, SagaEvicted, SagaLoop
+from sagabus.coordinator.core.loop.eviction import PATIENCE, THROWS, Eviction
+from sagabus.coordinator.core.loop.loop import PumpInterrupted, SagaEvicted, SagaLoop
 
 Saga = Callable[["Commands"], Coroutine[Any, Any, None]]
 

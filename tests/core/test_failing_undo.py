@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from sagabus.contracts.replies import ID_REUSED, INBOX_EXPIRED, NO_HANDLER
-from sagabus.coordinator.core.effects import TimerKind
-from sagabus.coordinator.core.history import Kind
-from sagabus.coordinator.core.objection import DUPLICATE, OLD_ATTEMPT
-from sagabus.coordinator.core.status import SagaStatus, Undoing
-from sagabus.coordinator.core.undo import PATIENCE
-from tests.core.places import compensating, given_up
+from sagabus.coordinator.core.saga.admission import DUPLICATE, OLD_ATTEMPT
+from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.history import Kind
+from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
+from sagabus.coordinator.core.saga.undo import PATIENCE
+from tests.core.situations import compensating, given_up
 
 
 def test_u6_an_undo_is_retried_without_end() -> None:

@@ -18,18 +18,18 @@ import pytest
 from pydantic import BaseModel
 
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core import fingerprint as prints
-from sagabus.coordinator.core.effects import TimerKind
-from sagabus.coordinator.core.fingerprint import UNCHANGED, what_changed
-from sagabus.coordinator.core.history import Arrival, Kind
-from sagabus.coordinator.core.objection import STALE
+from sagabus.coordinator.core.saga import fingerprint as prints
+from sagabus.coordinator.core.saga.admission import STALE
+from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.fingerprint import UNCHANGED, what_changed
+from sagabus.coordinator.core.saga.history import Arrival, Kind
 from tests.core import restarted
 from tests.core.kit import Definition, Drive
 from tests.core.other_pythons import OWN, PYTHONS, NotThere, environment, python
-from tests.core.places import of
 from tests.core.restored import count_all, forget_all
+from tests.core.services import Order, Result, charge, reserve, ship, stock
 from tests.core.shapes import gathered, sequential
-from tests.core.trade import Order, Result, charge, reserve, ship, stock
+from tests.core.situations import of
 
 OLD, NEW = "saga-v1-py3.11-0123456789abcdef", "saga-v1-py3.12-fedcba9876543210"
 
@@ -73,7 +73,7 @@ def compiled(folder: Path, source: str) -> Definition:
     """From a file of its own, as a deployment has it."""
     file = folder / "module.py"
     file.write_text(
-        f"from sagabus.coordinator import SagaContext, saga\nfrom tests.core.trade import Order, Result\n{source}"
+        f"from sagabus.coordinator import SagaContext, saga\nfrom tests.core.services import Order, Result\n{source}"
     )
     names: dict[str, Any] = {"__name__": "module"}
     exec(compile(file.read_text(), str(file), "exec"), names)

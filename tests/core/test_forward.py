@@ -11,13 +11,12 @@ from sagabus.contracts.envelope import MAX_PAYLOAD
 from sagabus.contracts.names import CommandKind
 from sagabus.contracts.replies import HANDLER_ERROR
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core.effects import TimerKind
-from sagabus.coordinator.core.history import Kind
-from sagabus.coordinator.core.objection import FOREIGN
-from sagabus.coordinator.core.status import Outcome, SagaStatus
+from sagabus.coordinator.core.saga.admission import FOREIGN
+from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.history import Kind
+from sagabus.coordinator.core.saga.status import Outcome, SagaStatus
 from tests.core.kit import T0, Drive
-from tests.core.shapes import forgiving, gathered, sequential
-from tests.core.trade import (
+from tests.core.services import (
     Done,
     Order,
     Result,
@@ -26,6 +25,7 @@ from tests.core.trade import (
     reserve,
     ship,
 )
+from tests.core.shapes import forgiving, gathered, sequential
 
 
 def test_a_saga_goes_from_step_to_step_to_its_result() -> None:

@@ -6,13 +6,11 @@ import asyncio
 
 from sagabus.contracts import ActivityError, ActivityTimedOut
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core.effects import TimerKind
-from sagabus.coordinator.core.objection import LATE
-from sagabus.coordinator.core.status import Outcome, SagaStatus, Undoing
+from sagabus.coordinator.core.saga.admission import LATE
+from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from tests.core.kit import Drive
-from tests.core.places import given_up, tried
-from tests.core.shapes import in_a_hurry
-from tests.core.trade import (
+from tests.core.services import (
     Order,
     Result,
     charge,
@@ -20,6 +18,8 @@ from tests.core.trade import (
     reserve,
     ship,
 )
+from tests.core.shapes import in_a_hurry
+from tests.core.situations import given_up, tried
 
 # U3, U4: what waits for an undo.
 

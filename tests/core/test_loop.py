@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from sagabus.coordinator.core import loop as loop_module
-from sagabus.coordinator.core.loop import LoopOverrun, LoopRefused, PumpInterrupted, SagaFuture, SagaLoop, SagaTask
-from sagabus.coordinator.core.watch import WATCH, Watch
+from sagabus.coordinator.core.loop import loop as loop_module
+from sagabus.coordinator.core.loop.loop import LoopOverrun, LoopRefused, PumpInterrupted, SagaFuture, SagaLoop, SagaTask
+from sagabus.coordinator.core.loop.watch import WATCH, Watch
 
 MINUTE = 60_000_000
 MANY = 10_000

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sagabus.coordinator.core.history import Kind
-from sagabus.coordinator.core.status import Outcome, SagaStatus, Undoing
+from sagabus.coordinator.core.saga.history import Kind
+from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from tests.core.kit import Drive
-from tests.core.places import compensating, given_up
 from tests.core.shapes import gathered, sequential
+from tests.core.situations import compensating, given_up
 
 
 @pytest.mark.parametrize(

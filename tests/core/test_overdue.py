@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from sagabus.coordinator.core.effects import TimerKey, TimerKind
-from sagabus.coordinator.core.undo import LONG
+from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
+from sagabus.coordinator.core.saga.undo import LONG
 from tests.core.kit import SECOND, Drive
-from tests.core.places import compensating, given_up
 from tests.core.shapes import sequential
+from tests.core.situations import compensating, given_up
 
 COPY = TimerKey(TimerKind.RESEND, 1)
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sagabus.coordinator.core.history import Kind, Row
-from sagabus.coordinator.core.objection import DUPLICATE, LATE, OLD_ATTEMPT
-from sagabus.coordinator.core.status import Outcome, SagaStatus, Undoing
+from sagabus.coordinator.core.saga.admission import DUPLICATE, LATE, OLD_ATTEMPT
+from sagabus.coordinator.core.saga.history import Kind, Row
+from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from tests.core import shapes
 from tests.core.kit import Definition
 from tests.core.restored import forget_all

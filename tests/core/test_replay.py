@@ -5,18 +5,16 @@ from __future__ import annotations
 import pytest
 
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core import forward
-from sagabus.coordinator.core.decide import Saga
-from sagabus.coordinator.core.effects import TimerKind
-from sagabus.coordinator.core.history import Arrival, Kind
-from sagabus.coordinator.core.objection import BLOCKED
-from sagabus.coordinator.core.program import Program
-from sagabus.coordinator.core.status import SagaStatus, Undoing
+from sagabus.coordinator.core.saga import forward
+from sagabus.coordinator.core.saga.admission import BLOCKED
+from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.history import Arrival, Kind
+from sagabus.coordinator.core.saga.program import Program
+from sagabus.coordinator.core.saga.saga import Saga
+from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
 from tests.core.kit import SECOND, Drive
-from tests.core.places import of
 from tests.core.restored import forget_all
-from tests.core.shapes import awaiting, impatient, sequential, sleepy
-from tests.core.trade import (
+from tests.core.services import (
     Order,
     Result,
     charge,
@@ -24,6 +22,8 @@ from tests.core.trade import (
     paid,
     reserve,
 )
+from tests.core.shapes import awaiting, impatient, sequential, sleepy
+from tests.core.situations import of
 
 
 def test_h3_timers_of_a_blocked_saga_fire_when_it_goes_on_if_still_pending() -> None:
@@ -125,7 +125,7 @@ def test_attention_that_stands_survives_a_block_that_fails_to_replay() -> None:
 
 def test_u6_a_history_that_is_too_long_is_attention_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("sagabus.coordinator.core.decide.MAX_ROWS", 4)
+        patch.setattr("sagabus.coordinator.core.saga.saga.MAX_ROWS", 4)
         drive = Drive(sequential).start()
         drive.completed(1)
         assert drive.attention == ""

@@ -7,8 +7,8 @@ from enum import StrEnum
 
 import pytest
 
-from sagabus.coordinator.core import status
-from sagabus.coordinator.core.status import (
+from sagabus.coordinator.core.saga import status
+from sagabus.coordinator.core.saga.status import (
     BUSY_UNDOING,
     CLOSED,
     OPEN_OUTCOMES,

@@ -11,13 +11,13 @@ import pytest
 from sagabus.contracts import ActivityTimedOut, Service
 from sagabus.contracts.envelope import moment
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core.effects import TimerKey, TimerKind
-from sagabus.coordinator.core.history import Arrival, Kind
-from sagabus.coordinator.core.objection import LATE, STALE
-from sagabus.coordinator.core.status import Outcome, SagaStatus
+from sagabus.coordinator.core.saga.admission import LATE, STALE
+from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
+from sagabus.coordinator.core.saga.history import Arrival, Kind
+from sagabus.coordinator.core.saga.status import Outcome, SagaStatus
 from tests.core.kit import SECOND, T0, Drive
+from tests.core.services import Done, Job, Order, Result, charge, check, paid, reserve, ship
 from tests.core.shapes import awaiting, in_a_hurry, sequential, sleepy
-from tests.core.trade import Done, Job, Order, Result, charge, check, paid, reserve, ship
 
 OUTPUT = b'{"ref":"x"}'
 

@@ -11,13 +11,11 @@ from sagabus.contracts import Service
 from sagabus.contracts.envelope import MAX_PAYLOAD
 from sagabus.contracts.names import CommandKind
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core.history import Kind
-from sagabus.coordinator.core.objection import LATE
-from sagabus.coordinator.core.status import Outcome, SagaStatus, Undoing
+from sagabus.coordinator.core.saga.admission import LATE
+from sagabus.coordinator.core.saga.history import Kind
+from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from tests.core.kit import Drive
-from tests.core.places import compensating, given_up, of, tried
-from tests.core.shapes import forgiving, gathered, grouped, sequential
-from tests.core.trade import (
+from tests.core.services import (
     Done,
     Job,
     Order,
@@ -28,6 +26,8 @@ from tests.core.trade import (
     count,
     reserve,
 )
+from tests.core.shapes import forgiving, gathered, grouped, sequential
+from tests.core.situations import compensating, given_up, of, tried
 
 
 @saga("saga")

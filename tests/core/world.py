@@ -14,10 +14,10 @@ from typing import Final
 
 from sagabus.contracts import codec
 from sagabus.contracts.names import CommandId, CommandKind
-from sagabus.coordinator.core.effects import TimerKey
-from sagabus.coordinator.core.history import Arrival, Kind
+from sagabus.coordinator.core.saga.effects import TimerKey
+from sagabus.coordinator.core.saga.history import Arrival, Kind
 from tests.core.kit import Definition, Drive
-from tests.core.trade import Done, paid
+from tests.core.services import Done, paid
 from tests.core.wire import Sent, failure
 
 Choose = Callable[[int], int]

@@ -21,8 +21,8 @@ from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.shop.expense_approval import expense_approval
 from sagabus.shop.order_processing import order_processing
-from tests.coordinator.shard_desk import PARTITIONS, REQUESTS, Given, ShardDesk
-from tests.coordinator.shard_desk import TOPICS as SHOP
+from tests.coordinator.shard_fixture import PARTITIONS, REQUESTS, Given, ShardFixture
+from tests.coordinator.shard_fixture import TOPICS as SHOP
 from tests.hostile.bench import Posted, dead, same
 from tests.hostile.mutation import Mutator
 from tests.hostile.odd_contracts import Odd, keep, odd_event
@@ -85,7 +85,7 @@ class CoordinatorFuzz:
         self._random = Random(f"coordinator {seed}")
         self._mutator = Mutator(self._random, TOPICS)
         runs = Random(f"runs {seed}")
-        self._desk = ShardDesk(
+        self._desk = ShardFixture(
             database, (order_processing, expense_approval, odd), SHARD, topics=TOPICS,
             ids=lambda: UUID(int=runs.getrandbits(128)),
         )  # fmt: skip

@@ -28,12 +28,12 @@ from sagabus.contracts.reasons import by_fate
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.messaging.database_url import sqlalchemy_url
 from sagabus.messaging.postgres.database import Database
-from sagabus.participants.tables import create_tables
+from sagabus.participants.inbox.tables import create_tables
 from tests.hostile.bench import Broken, feed
 from tests.hostile.coordinator_fuzz import CoordinatorFuzz
 from tests.hostile.participant_fuzz import ParticipantFuzz, Watching, quiet
 from tests.hostile.seeds import Draft
-from tests.participants.desk import Base
+from tests.participants.service_fixture import Base
 from tests.support.postgres import PostgresServer
 
 CHECK_EVERY = 5
@@ -58,7 +58,7 @@ class Report:
 
 
 async def fuzz(url: str, *, records: int, seed: int) -> Report:
-    """Feed so many records, half of them to each side. Raises Broken."""
+    """Load so many records, half of them to each side. Raises Broken."""
     report, sizes, began, digest = Report(seed), Random(f"sizes {seed}"), time.monotonic(), blake2b(digest_size=8)
     async with _sides(url, seed) as sides:
         while report.records < records:
@@ -99,15 +99,15 @@ async def _sides(url: str, seed: int) -> AsyncIterator[tuple[CoordinatorFuzz, Pa
     async with engine.begin() as connection:
         await create_tables(connection, "shop")
         await connection.run_sync(Base.metadata.create_all)
-    desk = Watching(url, engine)
-    sides = CoordinatorFuzz(database, seed), ParticipantFuzz(desk, seed)
+    fixture = Watching(url, engine)
+    sides = CoordinatorFuzz(database, seed), ParticipantFuzz(fixture, seed)
     try:
         with quiet():
             yield sides
     finally:
         for side in sides:
             await side.close()
-        await desk.stop()
+        await fixture.stop()
         await database.stop()
         await engine.dispose()
 

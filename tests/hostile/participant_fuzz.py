@@ -13,13 +13,25 @@ from sagabus.contracts.envelope import Message
 from sagabus.contracts.replies import ReplyKind
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.participants import ActivityContext, ExternalContext, Refused, TryAgain
-from sagabus.participants.carry_out import CarryOut
-from sagabus.participants.outcome import Outcome
-from sagabus.participants.received import Command
+from sagabus.participants.command_processor import CommandProcessor
+from sagabus.participants.handlers.outcome import Outcome
+from sagabus.participants.inbox.received import Command
 from tests.hostile.bench import Posted, dead, same
 from tests.hostile.mutation import Mutator
 from tests.hostile.seeds import Draft, records
-from tests.participants.desk import BOOK, Desk, Effect, Given, Saga, Take, Taken, charge, give_back, note, take_item
+from tests.participants.service_fixture import (
+    BOOK,
+    Effect,
+    Given,
+    Saga,
+    ServiceFixture,
+    Take,
+    Taken,
+    charge,
+    give_back,
+    note,
+    take_item,
+)
 
 EPOCH: Final = 40
 """Batches until the tables are emptied, so that a long run costs what a short one does."""
@@ -32,13 +44,13 @@ TOPIC: Final = "shop.commands"
 TABLES: Final = "inbox", "outbox", "outbox_parked", "dead_letter"
 
 
-class Watching(Desk):
-    """A desk that hears of each handler's outcome."""
+class Watching(ServiceFixture):
+    """A fixture that hears of each handler's outcome."""
 
     outcomes: Counter[ReplyKind]
 
-    def new_side(self) -> CarryOut:
-        return CarryOut(
+    def new_side(self) -> CommandProcessor:
+        return CommandProcessor(
             service="shop", namespace="sagabus", handlers=self.handlers, sessions=self.sessions,
             resources="resources", clock=lambda: self.now, watcher=self._heard,
         )  # fmt: skip
@@ -50,19 +62,19 @@ class Watching(Desk):
 class ParticipantFuzz:
     """As `CoordinatorFuzz`. What a handler does follows from the saga's id, so the same seed gives the same run."""
 
-    def __init__(self, desk: Watching, seed: int) -> None:
+    def __init__(self, fixture: Watching, seed: int) -> None:
         self.records = 0
         self.witnesses = 0
         self.seen: Counter[str] = Counter()
         self._random = Random(f"participant {seed}")
         self._mutator = Mutator(self._random, (TOPIC,))
-        self._desk = desk
+        self._desk = fixture
         self._posted = Posted()
         self._tenure: Tenure | None = None
         self._batches = 0
         self._number = 0
         self._empty()
-        _declare(desk)
+        _declare(fixture)
 
     def _empty(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -178,20 +190,20 @@ def _draft(message: Message) -> Draft:
     return Draft(TOPIC, message.key, message.value, message.headers)
 
 
-def _declare(desk: Desk) -> None:
-    @desk.handles(take_item)
+def _declare(fixture: ServiceFixture) -> None:
+    @fixture.handles(take_item)
     async def take(command: Take, ctx: ActivityContext) -> Taken:
         ctx.session.add(Effect(what=ctx.idempotency_key))
         await ctx.session.flush()
         _may_fail(ctx)
         return Taken(item=command.item, left=1)
 
-    @desk.handles(give_back)
-    @desk.handles(note)
+    @fixture.handles(give_back)
+    @fixture.handles(note)
     async def nothing(command: Take, ctx: ActivityContext) -> None:
         ctx.session.add(Effect(what=ctx.idempotency_key))
 
-    @desk.handles(charge, transaction=False)
+    @fixture.handles(charge, transaction=False)
     async def outside(command: Take, ctx: ExternalContext) -> Taken:
         _may_fail(ctx)
         async with ctx.transaction() as session:

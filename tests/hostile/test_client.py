@@ -15,7 +15,7 @@ from sagabus.contracts.envelope import MAX_PAYLOAD, Record
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.requests import event_message, raw_message, read_request, start_message
 from sagabus.coordinator import SagaContext, saga
-from tests.coordinator.shard_desk import Given
+from tests.coordinator.shard_fixture import Given
 
 NOWHERE: Final = "127.0.0.1:1"
 """No Kafka there: whoever published would hear of it in another way."""

@@ -15,11 +15,11 @@ from sagabus.contracts.envelope import Message
 from sagabus.contracts.reasons import FATES, Fate
 from sagabus.participants import ActivityContext, ExternalContext, TryAgain
 from tests.hostile.seeds import HUGE
-from tests.participants.desk import (
+from tests.participants.service_fixture import (
     BOOK,
-    Desk,
     Effect,
     Saga,
+    ServiceFixture,
     Take,
     Taken,
     batch,
@@ -33,17 +33,17 @@ BAD = Saga("BAD")
 
 
 @pytest.fixture
-async def desk(database: str) -> AsyncIterator[Desk]:
+async def fixture(database: str) -> AsyncIterator[ServiceFixture]:
     """Handlers that store what they are given: PostgreSQL has its own idea of what text is."""
-    async with opened(database) as desk:
+    async with opened(database) as fixture:
 
-        @desk.handles(take_item)
+        @fixture.handles(take_item)
         async def take(command: Take, ctx: ActivityContext) -> Taken:
             ctx.session.add(Effect(what=f"{ctx.saga_id} {command.item[:20]}"))
             await ctx.session.flush()
             return Taken(item=command.item, left=1)
 
-        yield desk
+        yield fixture
 
 
 def command(**headers: bytes | None) -> Message:
@@ -108,21 +108,21 @@ BROKEN: Final[dict[str, tuple[str, Message]]] = {
 }  # fmt: skip
 
 
-async def test_a_bad_record_stops_nobody(desk: Desk) -> None:
+async def test_a_bad_record_stops_nobody(fixture: ServiceFixture) -> None:
     """Every kind in its own turn, between two good commands of one batch: they have their effects, once each."""
-    tenure = await desk.take()
+    tenure = await fixture.take()
     for number, (name, (word, message)) in enumerate(BROKEN.items()):
         bad = _numbered(message, number)
-        desk.side.counts.clear()
-        before = len(await desk.rows("SELECT 1 FROM sagabus_shop.dead_letter"))
-        given = desk.records(tenure, *batch(f"A{number}"), bad, *batch(f"B{number}"))
-        await desk.side.turn({tenure: given})
-        replies = [m for m in await desk.left(tenure) if m.topic != "sagabus.dead-letters"]
-        assert desk.side.counts == Counter({"completed": 2}) + Counter({word: 1}), name
-        letters = await desk.rows("SELECT reason, value FROM sagabus_shop.dead_letter ORDER BY id OFFSET $1", before)
+        fixture.side.counts.clear()
+        before = len(await fixture.rows("SELECT 1 FROM sagabus_shop.dead_letter"))
+        given = fixture.records(tenure, *batch(f"A{number}"), bad, *batch(f"B{number}"))
+        await fixture.side.turn({tenure: given})
+        replies = [m for m in await fixture.left(tenure) if m.topic != "sagabus.dead-letters"]
+        assert fixture.side.counts == Counter({"completed": 2}) + Counter({word: 1}), name
+        letters = await fixture.rows("SELECT reason, value FROM sagabus_shop.dead_letter ORDER BY id OFFSET $1", before)
         assert [tuple(row) for row in letters] == ([(word, bad.value)] if FATES[word] is Fate.DEAD_LETTER else []), name
         assert len(replies) == 3 - len(letters), name
-    effects = Counter(what.split(" ")[0] for what in await desk.effects())
+    effects = Counter(what.split(" ")[0] for what in await fixture.effects())
     good = {f"{side}{n}": 1 for n in range(len(BROKEN)) for side in "AB"}
     assert {what: n for what, n in effects.items() if what in good} == good
 
@@ -134,68 +134,68 @@ def _numbered(message: Message, number: int) -> Message:
     return replace(message, headers=tuple(headers))
 
 
-async def test_copies_are_counted_for_what_they_are(desk: Desk) -> None:
-    tenure = await desk.take()
+async def test_copies_are_counted_for_what_they_are(fixture: ServiceFixture) -> None:
+    tenure = await fixture.take()
     first = BAD.command(take_item, BOOK)
-    await desk.turn(tenure, first, first, BAD.command(take_item, Take(item="other")), BAD.command(note, BOOK))
-    assert desk.side.counts == Counter({"completed": 1, "answered": 1, "id_reused": 2})
-    await desk.turn(tenure, Saga("S").settle(), Saga("S").command(take_item, BOOK), Saga("S").settle(), BAD.settle())
-    assert desk.side.counts - Counter({"completed": 1, "id_reused": 2}) == Counter(
+    await fixture.turn(tenure, first, first, BAD.command(take_item, Take(item="other")), BAD.command(note, BOOK))
+    assert fixture.side.counts == Counter({"completed": 1, "answered": 1, "id_reused": 2})
+    await fixture.turn(tenure, Saga("S").settle(), Saga("S").command(take_item, BOOK), Saga("S").settle(), BAD.settle())
+    assert fixture.side.counts - Counter({"completed": 1, "id_reused": 2}) == Counter(
         {"buried": 1, "settled": 1, "answered": 3}
     )
 
 
-async def test_p5_what_the_inbox_has_forgotten_is_counted(desk: Desk) -> None:
-    tenure = await desk.take()
+async def test_p5_what_the_inbox_has_forgotten_is_counted(fixture: ServiceFixture) -> None:
+    tenure = await fixture.take()
     tenure.pruned_before = datetime(2100, 1, 1, tzinfo=UTC)
-    await desk.turn(tenure, *batch("A"))
-    assert desk.side.counts == Counter({"inbox_expired": 1})
-    assert await desk.effects() == []
+    await fixture.turn(tenure, *batch("A"))
+    assert fixture.side.counts == Counter({"inbox_expired": 1})
+    assert await fixture.effects() == []
 
 
-async def test_handlers_outside_are_counted_when_they_begin(desk: Desk) -> None:
+async def test_handlers_outside_are_counted_when_they_begin(fixture: ServiceFixture) -> None:
     go = asyncio.Event()
 
-    @desk.handles(charge, transaction=False)
+    @fixture.handles(charge, transaction=False)
     async def outside(command: Take, ctx: ExternalContext) -> Taken:
         await go.wait()
         return Taken(item=command.item, left=0)
 
-    tenure = await desk.take()
+    tenure = await fixture.take()
     asked = BAD.command(charge, BOOK)
-    await desk.turn(tenure, asked, asked, BAD.settle())
+    await fixture.turn(tenure, asked, asked, BAD.settle())
     go.set()
-    await desk.side.externals.drain(10)
-    replies = await desk.turn(tenure)
-    assert desk.side.counts == Counter({"started": 1, "awaited": 2})
+    await fixture.side.externals.drain(10)
+    replies = await fixture.turn(tenure)
+    assert fixture.side.counts == Counter({"started": 1, "awaited": 2})
     assert len(replies) == 2  # to the command, and to its settle
 
 
-async def test_p1_an_attempt_that_begins_as_the_one_before_ends_is_not_lost(desk: Desk) -> None:
+async def test_p1_an_attempt_that_begins_as_the_one_before_ends_is_not_lost(fixture: ServiceFixture) -> None:
     """The end of the first and the second attempt meet in one transaction; the second's outcome was never written."""
     calls: list[int] = []
 
-    @desk.handles(charge, transaction=False)
+    @fixture.handles(charge, transaction=False)
     async def outside(command: Take, ctx: ExternalContext) -> Taken:
         calls.append(ctx.attempt)
         if ctx.attempt == 1:
             raise TryAgain("later")
         return Taken(item=command.item, left=0)
 
-    tenure = await desk.take()
-    await desk.turn(tenure, BAD.command(charge, BOOK))
-    await desk.side.externals.drain(10)
-    await desk.turn(tenure, BAD.command(charge, BOOK, attempt=2))
-    await desk.side.externals.drain(10)
-    await desk.turn(tenure)
-    await desk.turn(tenure, BAD.command(charge, BOOK, attempt=2))
+    tenure = await fixture.take()
+    await fixture.turn(tenure, BAD.command(charge, BOOK))
+    await fixture.side.externals.drain(10)
+    await fixture.turn(tenure, BAD.command(charge, BOOK, attempt=2))
+    await fixture.side.externals.drain(10)
+    await fixture.turn(tenure)
+    await fixture.turn(tenure, BAD.command(charge, BOOK, attempt=2))
     assert calls == [1, 2]
-    assert await desk.inbox() == [("BAD:r1:1", "completed", 2)]
+    assert await fixture.inbox() == [("BAD:r1:1", "completed", 2)]
 
 
-async def test_nothing_is_counted_that_was_not_committed(desk: Desk) -> None:
-    tenure = await desk.take()
-    await desk.take()
+async def test_nothing_is_counted_that_was_not_committed(fixture: ServiceFixture) -> None:
+    tenure = await fixture.take()
+    await fixture.take()
     with pytest.raises(Exception, match="shard"):
-        await desk.turn(tenure, *batch("A"), command(ce_id=b""))
-    assert desk.side.counts == Counter()
+        await fixture.turn(tenure, *batch("A"), command(ce_id=b""))
+    assert fixture.side.counts == Counter()

@@ -22,7 +22,7 @@ from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.shop.expense_approval import expense_approval
 from sagabus.shop.order_processing import order_processing
-from tests.coordinator.shard_desk import REQUESTS, Given, ShardDesk, headers_of, of_shard, types
+from tests.coordinator.shard_fixture import REQUESTS, Given, ShardFixture, headers_of, of_shard, types
 from tests.hostile.seeds import HUGE
 from tests.support.postgres import PostgresServer
 
@@ -50,7 +50,7 @@ class Ground:
     first, second: the command's two attempts. done: the command of the saga that has ended.
     """
 
-    desk: ShardDesk
+    fixture: ShardFixture
     tenure: Tenure
     first: Message
     second: Message
@@ -60,8 +60,8 @@ class Ground:
         return self.at(REQUESTS, key, value, *headers)
 
     def at(self, topic: str, key: str | bytes | None, value: bytes | None, *headers: tuple[str, Any]) -> Given:
-        offset = self.desk.ends.get(topic, 0)
-        self.desk.ends[topic] = offset + 1
+        offset = self.fixture.ends.get(topic, 0)
+        self.fixture.ends[topic] = offset + 1
         return Given(topic, SHARD, offset, key.encode() if isinstance(key, str) else key, value, headers)
 
     def asked(self, key: str, **body: Any) -> Given:
@@ -80,7 +80,7 @@ class Ground:
 
     async def picture(self) -> list[tuple[Any, ...]]:
         """All that is known of the two sagas."""
-        rows = await self.desk.rows(
+        rows = await self.fixture.rows(
             "SELECT s.id, s.run, status, attention, result, error, closed_at, h.seq, h.kind, h.payload "
             "FROM sagabus.saga s JOIN sagabus.history h USING (id, run) ORDER BY s.id, s.run, seq"
         )
@@ -100,18 +100,18 @@ async def ground(url: str) -> AsyncIterator[Ground]:
     async with pool.transaction() as connection:
         await connection.execute("TRUNCATE " + ", ".join(f"sagabus.{name}" for name in TABLES.split(", ")))
         await connection.execute("DELETE FROM sagabus.shard")
-    desk = ShardDesk(pool, (order_processing, expense_approval), SHARD)
-    tenure = await desk.take()
-    left = await desk.turn(tenure, *(desk.request(id, **json.loads(start(id))) for id in (ORDER, ENDED)))
+    fixture = ShardFixture(pool, (order_processing, expense_approval), SHARD)
+    tenure = await fixture.take()
+    left = await fixture.turn(tenure, *(fixture.request(id, **json.loads(start(id))) for id in (ORDER, ENDED)))
     commands = {message.saga_id: message for message in left if message.topic == "inventory.commands"}
     first, done = commands[ORDER], commands[ENDED]
-    await desk.turn(tenure, desk.reply(done, "refused", {"code": "out_of_stock", "message": "none"}))
-    await desk.turn(tenure, desk.reply(first, "failed", {"code": "sagabus.handler_error", "message": "broken"}))
-    desk.now += 10
-    (second,) = await desk.turn(tenure)
-    desk.side.counts.clear()
-    yield Ground(desk, tenure, first, second, done)
-    desk.side.lost(tenure)
+    await fixture.turn(tenure, fixture.reply(done, "refused", {"code": "out_of_stock", "message": "none"}))
+    await fixture.turn(tenure, fixture.reply(first, "failed", {"code": "sagabus.handler_error", "message": "broken"}))
+    fixture.now += 10
+    (second,) = await fixture.turn(tenure)
+    fixture.side.counts.clear()
+    yield Ground(fixture, tenure, first, second, done)
+    fixture.side.lost(tenure)
     await pool.stop()
 
 
@@ -193,23 +193,23 @@ NOTHING: Final[dict[str, tuple[str, Make]]] = {
     "a failure of an older attempt": ("old_attempt", lambda g: g.reply(g.cause, kind="failed")),
     "a refusal of an older attempt": ("old_attempt", lambda g: g.reply(g.cause, kind="refused")),
     "a refusal that came twice": (
-        "late", lambda g: g.desk.reply(g.done, "refused", {"code": "out_of_stock", "message": "none"}),
+        "late", lambda g: g.fixture.reply(g.done, "refused", {"code": "out_of_stock", "message": "none"}),
     ),
-    "a failure after the end": ("late", lambda g: g.desk.reply(g.done, "failed", {"code": "x"})),
+    "a failure after the end": ("late", lambda g: g.fixture.reply(g.done, "failed", {"code": "x"})),
 }  # fmt: skip
 """What changes no saga, with the word that it is counted by."""
 
 
 @pytest.mark.parametrize(("reason", "make"), NOTHING.values(), ids=NOTHING)
 async def test_a_bad_record_changes_nothing_and_stops_nobody(ground: Ground, reason: str, make: Make) -> None:
-    desk, before = ground.desk, await ground.picture()
+    fixture, before = ground.fixture, await ground.picture()
     record = make(ground)
-    left = await desk.turn(ground.tenure, record, ground.given(GOOD, start(GOOD)))
-    assert desk.side.counts == Counter({reason: 1, "applied": 1})
-    assert (await desk.saga(GOOD))["status"] == "running"
+    left = await fixture.turn(ground.tenure, record, ground.given(GOOD, start(GOOD)))
+    assert fixture.side.counts == Counter({reason: 1, "applied": 1})
+    assert (await fixture.saga(GOOD))["status"] == "running"
     assert types(left[-2:]) == ["sagabus.saga.started", "inventory.reserve_inventory"]
     assert await ground.picture() == before
-    letters = await desk.rows('SELECT reason, key, value, headers, topic, "offset" FROM sagabus.dead_letter')
+    letters = await fixture.rows('SELECT reason, key, value, headers, topic, "offset" FROM sagabus.dead_letter')
     assert [tuple(row) for row in letters] == ([_letter(reason, record)] if FATES[reason] is Fate.DEAD_LETTER else [])
     assert [m.topic for m in left].count("sagabus.dead-letters") == len(letters)
 
@@ -238,128 +238,130 @@ LOST: Final[dict[str, Make]] = {
 
 @pytest.mark.parametrize("make", LOST.values(), ids=LOST)
 async def test_u9_a_reply_to_what_was_never_sent_is_for_a_person(ground: Ground, make: Make) -> None:
-    desk, record = ground.desk, make(ground)
-    left = await desk.turn(ground.tenure, record, ground.given(GOOD, start(GOOD)))
-    assert desk.side.counts == Counter({"applied": 2})
-    saga = await desk.saga(dict(record.headers)["ce_causationid"].decode().split(":")[0])
+    fixture, record = ground.fixture, make(ground)
+    left = await fixture.turn(ground.tenure, record, ground.given(GOOD, start(GOOD)))
+    assert fixture.side.counts == Counter({"applied": 2})
+    saga = await fixture.saga(dict(record.headers)["ce_causationid"].decode().split(":")[0])
     assert "history was lost" in saga["attention"]
     assert types(left)[0] == "sagabus.saga.attention"
-    assert (await desk.saga(GOOD))["status"] == "running"
+    assert (await fixture.saga(GOOD))["status"] == "running"
 
 
 async def test_a_start_of_an_unknown_definition_waits_on_attention(ground: Ground) -> None:
-    desk = ground.desk
+    fixture = ground.fixture
     body = {"type": "start", "saga": "not_here", "input": {"any": "thing"}}
     for _ in range(2):
-        await desk.turn(ground.tenure, ground.asked(NEW, **body), ground.given(GOOD, start(GOOD)))
-    assert desk.side.counts == Counter({"applied": 2, "start.same": 2})
-    assert "no definition 'not_here'" in (await desk.saga(NEW))["attention"]
+        await fixture.turn(ground.tenure, ground.asked(NEW, **body), ground.given(GOOD, start(GOOD)))
+    assert fixture.side.counts == Counter({"applied": 2, "start.same": 2})
+    assert "no definition 'not_here'" in (await fixture.saga(NEW))["attention"]
 
 
 async def test_a_start_that_waited_for_its_definition_is_the_same_one_afterwards(ground: Ground) -> None:
-    desk = ground.desk
-    tenure = await desk.crash(expense_approval)
-    await desk.turn(tenure, ground.given(NEW, start(NEW)))
-    tenure = await desk.crash(order_processing, expense_approval)
-    await desk.turn(tenure, ground.given(NEW, start(NEW)))
-    assert desk.side.counts == Counter({"start.same": 1})
-    desk.side.lost(tenure)
+    fixture = ground.fixture
+    tenure = await fixture.crash(expense_approval)
+    await fixture.turn(tenure, ground.given(NEW, start(NEW)))
+    tenure = await fixture.crash(order_processing, expense_approval)
+    await fixture.turn(tenure, ground.given(NEW, start(NEW)))
+    assert fixture.side.counts == Counter({"start.same": 1})
+    fixture.side.lost(tenure)
 
 
 async def test_what_a_closed_saga_hears_late_changes_nothing_without_its_definition(ground: Ground) -> None:
-    desk, before = ground.desk, await ground.picture()
-    tenure = await desk.crash(expense_approval)
+    fixture, before = ground.fixture, await ground.picture()
+    tenure = await fixture.crash(expense_approval)
     refusal = {"code": "out_of_stock", "message": "none"}
     records = (
-        desk.reply(ground.done, "refused", refusal), desk.reply(ground.done, "failed", refusal),
-        desk.reply(ground.done, "refused", refusal, service="payment"), ground.asked(ENDED, type="cancel"),
+        fixture.reply(ground.done, "refused", refusal), fixture.reply(ground.done, "failed", refusal),
+        fixture.reply(ground.done, "refused", refusal, service="payment"), ground.asked(ENDED, type="cancel"),
         ground.asked(ENDED, type="event", name="x"),
     )  # fmt: skip
-    await desk.turn(tenure, *records)
+    await fixture.turn(tenure, *records)
     words = {"duplicate": 1, "late": 1, "reply.foreign": 1, "cancel.rejected": 1, "saga.closed": 1}
-    assert desk.side.counts == Counter(words)
+    assert fixture.side.counts == Counter(words)
     assert [row for row in await ground.picture() if row[0] == ENDED] == [row for row in before if row[0] == ENDED]
-    desk.side.lost(tenure)
+    fixture.side.lost(tenure)
 
 
 async def test_p2_a_late_success_is_seen_without_the_definition_too(ground: Ground) -> None:
-    desk = ground.desk
-    tenure = await desk.crash(expense_approval)
-    await desk.turn(tenure, desk.reply(ground.done, "completed", {"reservation_id": "R", "total_amount": "1.00"}))
-    assert "no definition" in (await desk.saga(ENDED))["attention"]
-    tenure = await desk.crash(order_processing)
-    again = desk.reply(ground.done, "completed", {"reservation_id": "R", "total_amount": "1.00"})
-    await desk.turn(tenure, again)
-    assert desk.side.counts == Counter({"duplicate": 1})
-    assert "undo it by hand" in (await desk.saga(ENDED))["attention"]
-    desk.side.lost(tenure)
+    fixture = ground.fixture
+    tenure = await fixture.crash(expense_approval)
+    await fixture.turn(tenure, fixture.reply(ground.done, "completed", {"reservation_id": "R", "total_amount": "1.00"}))
+    assert "no definition" in (await fixture.saga(ENDED))["attention"]
+    tenure = await fixture.crash(order_processing)
+    again = fixture.reply(ground.done, "completed", {"reservation_id": "R", "total_amount": "1.00"})
+    await fixture.turn(tenure, again)
+    assert fixture.side.counts == Counter({"duplicate": 1})
+    assert "undo it by hand" in (await fixture.saga(ENDED))["attention"]
+    fixture.side.lost(tenure)
 
 
 async def test_what_was_kept_is_accounted_for_once_its_saga_starts(ground: Ground) -> None:
-    desk = ground.desk
+    fixture = ground.fixture
     early = [
         ground.asked(EXPENSE, type="event", name="approvals.decided", event_id=n, data={}) for n in ("a", "a", "b")
     ]
-    await desk.turn(ground.tenure, *early, ground.asked(NEW, type="cancel"))
+    await fixture.turn(ground.tenure, *early, ground.asked(NEW, type="cancel"))
     asked = {"expense_id": EXPENSE, "approver": "Ann", "manager": "Bo"}
-    await desk.turn(ground.tenure, ground.asked(EXPENSE, type="start", saga="expense_approval", input=asked))
-    assert desk.side.counts == Counter({"early.kept": 4, "applied": 1})
-    assert desk.side.kept_counts == Counter({"applied": 2, "duplicate": 1})
-    desk.now += 4_000
-    await desk.turn(ground.tenure)
-    assert desk.side.kept_counts["early.expired"] == 1
-    assert sum(desk.side.kept_counts.values()) == desk.side.counts["early.kept"]
+    await fixture.turn(ground.tenure, ground.asked(EXPENSE, type="start", saga="expense_approval", input=asked))
+    assert fixture.side.counts == Counter({"early.kept": 4, "applied": 1})
+    assert fixture.side.kept_counts == Counter({"applied": 2, "duplicate": 1})
+    fixture.now += 4_000
+    await fixture.turn(ground.tenure)
+    assert fixture.side.kept_counts["early.expired"] == 1
+    assert sum(fixture.side.kept_counts.values()) == fixture.side.counts["early.kept"]
 
 
 async def test_nothing_is_counted_that_was_not_committed(ground: Ground) -> None:
-    desk = ground.desk
-    await desk.take()
+    fixture = ground.fixture
+    await fixture.take()
     with pytest.raises(Exception, match="shard"):
-        await desk.turn(ground.tenure, ground.given(GOOD, start(GOOD)), ground.given(None, b""))
-    assert desk.side.counts == Counter()
+        await fixture.turn(ground.tenure, ground.given(GOOD, start(GOOD)), ground.given(None, b""))
+    assert fixture.side.counts == Counter()
 
 
 async def test_s12_a_record_without_an_id_of_its_own_is_forwarded_with_one(ground: Ground) -> None:
     elsewhere = of_shard(2, "ORD-")
     for headers in ((), (("ce_id", None),), (("ce_id", b""),)):
         record = ground.given(elsewhere, b'{"type":"cancel"}', *headers)
-        (message,) = await ground.desk.turn(ground.tenure, record)
+        (message,) = await ground.fixture.turn(ground.tenure, record)
         assert dict(message.headers)["ce_id"] == f"{REQUESTS}:{SHARD}:{record.offset}".encode()
-    assert ground.desk.side.counts == Counter({"forwarded": 3})
+    assert ground.fixture.side.counts == Counter({"forwarded": 3})
 
 
 async def test_a_history_of_a_later_release_stops_its_own_saga_alone(ground: Ground) -> None:
-    desk = ground.desk
-    await desk.rows(f"UPDATE sagabus.history SET kind = 'teleported' WHERE id = '{ORDER}' AND kind = 'step.failed'")
-    tenure = await desk.crash()
-    await desk.turn(tenure, ground.reply(ground.cause, attempt="2"), ground.given(GOOD, start(GOOD)))
-    assert "'teleported', which only a later release knows" in (await desk.saga(ORDER))["attention"]
-    assert (await desk.saga(GOOD))["attention"] is None
-    desk.side.lost(tenure)
+    fixture = ground.fixture
+    await fixture.rows(f"UPDATE sagabus.history SET kind = 'teleported' WHERE id = '{ORDER}' AND kind = 'step.failed'")
+    tenure = await fixture.crash()
+    await fixture.turn(tenure, ground.reply(ground.cause, attempt="2"), ground.given(GOOD, start(GOOD)))
+    assert "'teleported', which only a later release knows" in (await fixture.saga(ORDER))["attention"]
+    assert (await fixture.saga(GOOD))["attention"] is None
+    fixture.side.lost(tenure)
 
 
 async def test_a_timer_of_a_later_release_stops_no_shard(ground: Ground) -> None:
-    desk = ground.desk
-    await desk.rows(
+    fixture = ground.fixture
+    await fixture.rows(
         "INSERT INTO sagabus.timer (shard, id, run, kind, number, due) "
         f"SELECT shard, id, run, 'teleport', 1, now() FROM sagabus.saga WHERE id = '{ORDER}'"
     )
-    tenure = await desk.crash()
-    await desk.turn(tenure, ground.given(GOOD, start(GOOD)))
-    assert desk.side.counts == Counter({"applied": 1})
-    desk.side.lost(tenure)
+    tenure = await fixture.crash()
+    await fixture.turn(tenure, ground.given(GOOD, start(GOOD)))
+    assert fixture.side.counts == Counter({"applied": 1})
+    fixture.side.lost(tenure)
 
 
 async def test_what_an_older_release_kept_and_this_one_does_not_read_is_a_dead_letter(ground: Ground) -> None:
-    desk = ground.desk
-    await desk.turn(ground.tenure, ground.asked(NEW, type="cancel"))
-    await desk.rows("UPDATE sagabus.early_request SET value = 'nonsense'")
-    tenure = await desk.crash()
-    await desk.turn(tenure, ground.given(NEW, start(NEW)))
-    assert (await desk.saga(NEW))["status"] == "running"
-    assert desk.side.kept_counts == Counter({"payload.not_json": 1})
-    assert [row["reason"] for row in await desk.rows("SELECT reason FROM sagabus.dead_letter")] == ["payload.not_json"]
-    desk.side.lost(tenure)
+    fixture = ground.fixture
+    await fixture.turn(ground.tenure, ground.asked(NEW, type="cancel"))
+    await fixture.rows("UPDATE sagabus.early_request SET value = 'nonsense'")
+    tenure = await fixture.crash()
+    await fixture.turn(tenure, ground.given(NEW, start(NEW)))
+    assert (await fixture.saga(NEW))["status"] == "running"
+    assert fixture.side.kept_counts == Counter({"payload.not_json": 1})
+    assert [row["reason"] for row in await fixture.rows("SELECT reason FROM sagabus.dead_letter")] == [
+        "payload.not_json"
+    ]
+    fixture.side.lost(tenure)
 
 
 async def test_what_is_no_trace_does_not_spread(ground: Ground) -> None:
@@ -369,7 +371,7 @@ async def test_what_is_no_trace_does_not_spread(ground: Ground) -> None:
         (NEW, (good, ("tracestate", b"x" * 2_000))),
         (GOOD, (("traceparent", b"\xff"), ("tracestate", b"a\0"))),
     ):
-        _, command = await ground.desk.turn(ground.tenure, ground.given(id, start(id), *headers))
+        _, command = await ground.fixture.turn(ground.tenure, ground.given(id, start(id), *headers))
         traces = [(name, value) for name, value in command.headers if name.startswith("trace")]
         assert traces == ([good] if id == NEW else [])
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 
 from sagabus.messaging.postgres.database import Database
-from tests.messaging.ground import Given, Shards
+from tests.messaging.shards_fixture import Given, Shards
 
 
 async def main(url: str, schema: str) -> None:

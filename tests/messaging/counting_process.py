@@ -16,8 +16,8 @@ from sagabus.messaging.bus.subscription import Subscription
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.shards.ownership import Ownership
 from tests.messaging.clusters import real_kafka
-from tests.messaging.ground import Shards
-from tests.messaging.toy_side import Counter
+from tests.messaging.counting_processor import Counter
+from tests.messaging.shards_fixture import Shards
 
 
 def owner(kafka: Kafka, shards: Shards) -> Ownership:

@@ -9,7 +9,7 @@ import pytest
 from sagabus.contracts.envelope import Message
 from sagabus.messaging.publishing import outbox
 from sagabus.messaging.publishing.relay import Parking
-from tests.messaging.ground import Shards, message, opened
+from tests.messaging.shards_fixture import Shards, message, opened
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from sagabus.messaging.bus.producer import BatchProducer
 from sagabus.messaging.bus.topic_admin import TopicSpec
 from tests.messaging.clusters import embedded_kafka, numbers, read, real_kafka
 from tests.messaging.counting_process import owner
-from tests.messaging.ground import Condition, Shards, opened
-from tests.messaging.toy_side import Counter
+from tests.messaging.counting_processor import Counter
+from tests.messaging.shards_fixture import Condition, Shards, opened
 from tests.support.conditions import until
 from tests.support.processes import Child
 

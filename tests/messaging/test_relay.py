@@ -10,7 +10,7 @@ import pytest
 from sagabus.contracts.envelope import Message
 from sagabus.messaging.bus.producer import PublishFailed, PublishRefused, Reason
 from sagabus.messaging.publishing.relay import Parking, Relay
-from tests.messaging.ground import Recorder, message
+from tests.messaging.shards_fixture import Recorder, message
 from tests.support.conditions import until
 
 

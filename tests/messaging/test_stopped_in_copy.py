@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.messaging.ground import FIRST, Given, Shards, opened
+from tests.messaging.shards_fixture import FIRST, Given, Shards, opened
 from tests.support.conditions import until
 from tests.support.processes import Child
 

@@ -11,11 +11,11 @@ import asyncpg
 import pytest
 
 from sagabus.messaging.postgres.tables import qualified
-from sagabus.messaging.shards import taking
+from sagabus.messaging.shards import acquire
+from sagabus.messaging.shards.acquire import PartitionsChanged, TakeRefused, check_partitions
 from sagabus.messaging.shards.fence import Fenced
-from sagabus.messaging.shards.taking import PartitionsChanged, TakeRefused, check_partitions
 from sagabus.messaging.shards.tenure import Log
-from tests.messaging.ground import FIRST, Condition, Given, Shards, message, opened
+from tests.messaging.shards_fixture import FIRST, Condition, Given, Shards, message, opened
 from tests.support.conditions import until
 
 
@@ -105,7 +105,7 @@ async def test_s3_an_older_generation_does_not_take(ours: Shards, theirs: Shards
 async def test_s3_an_older_generation_takes_what_stands_still(ours: Shards, theirs: Shards) -> None:
     await ours.take(claim=replace(FIRST, generation=7))
     await ours.execute(
-        "UPDATE {shard} SET beat_at = clock_timestamp() - $1 * interval '1 second'", taking.STANDS_STILL + 1
+        "UPDATE {shard} SET beat_at = clock_timestamp() - $1 * interval '1 second'", acquire.STANDS_STILL + 1
     )
     await theirs.take(claim=replace(FIRST, generation=1))
     assert (await ours.rows("shard"))[0]["generation"] == 1

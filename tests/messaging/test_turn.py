@@ -15,7 +15,7 @@ from sagabus.messaging.publishing.parked_rows import ParkedRows
 from sagabus.messaging.publishing.relay import Parking
 from sagabus.messaging.shards.fence import Fenced
 from sagabus.messaging.shards.tenure import Log, Tenure
-from tests.messaging.ground import Given, Recorder, Shards, message, opened
+from tests.messaging.shards_fixture import Given, Recorder, Shards, message, opened
 
 
 @pytest.fixture(params=[False, True], ids=["pool", "engine"])

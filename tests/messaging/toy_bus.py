@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 
 from sagabus.contracts.envelope import Record
 from sagabus.messaging.bus.subscription import Assignment, SubscriptionListener
-from tests.messaging.ground import Given, Recorder
+from tests.messaging.shards_fixture import Given, Recorder
 
 
 @dataclass

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from sagabus.messaging.bus.subscription import SubscriptionListener
 from sagabus.messaging.shards.ownership import Ownership
-from tests.messaging.ground import Condition, Shards, opened
+from tests.messaging.counting_processor import Counter
+from tests.messaging.shards_fixture import Condition, Shards, opened
 from tests.messaging.toy_bus import ToyBus, ToyStream
-from tests.messaging.toy_side import Counter
 from tests.support.conditions import until
 
 

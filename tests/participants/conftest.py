@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.participants.desk import Desk, opened
+from tests.participants.service_fixture import ServiceFixture, opened
 from tests.support.postgres import PostgresServer
 
 
@@ -18,7 +18,7 @@ def shop_database(postgres: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture
-async def desk(shop_database: str) -> AsyncIterator[Desk]:
+async def fixture(shop_database: str) -> AsyncIterator[ServiceFixture]:
     """The service `shop`, with nothing done yet."""
-    async with opened(shop_database) as desk:
-        yield desk
+    async with opened(shop_database) as fixture:
+        yield fixture

@@ -13,22 +13,35 @@ from sagabus.contracts.replies import ReplyKind
 from sagabus.messaging.shards.fence import Fenced
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.participants import ActivityContext, ExternalContext, Refused, TryAgain
-from sagabus.participants import external as external_module
-from sagabus.participants.context import HandlerEnded, NotOurs
-from tests.participants.desk import BOOK, Desk, Effect, Reply, Saga, Stock, Take, Taken, charge, header, noted, opened
+from sagabus.participants.handlers import external as external_module
+from sagabus.participants.handlers.context import HandlerEnded, NotOurs
+from tests.participants.service_fixture import (
+    BOOK,
+    Effect,
+    Reply,
+    Saga,
+    ServiceFixture,
+    Stock,
+    Take,
+    Taken,
+    charge,
+    header,
+    noted,
+    opened,
+)
 from tests.support.conditions import until
 
 
 class Gateway:
     """Somebody outside: remembers who called, and answers when the test says so."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, fixture: ServiceFixture) -> None:
         self.calls: list[str] = []
         self.cancelled = 0
         self.errors: list[Exception] = []
         self.contexts: list[ExternalContext[Any]] = []
         self.open = asyncio.Event()
-        desk.handles(charge, transaction=False)(self.charge)
+        fixture.handles(charge, transaction=False)(self.charge)
 
     async def charge(self, command: Take, ctx: ExternalContext[Any]) -> Taken:
         self.calls.append(f"{ctx.idempotency_key}/{ctx.attempt}")
@@ -48,94 +61,96 @@ class Gateway:
 
 
 @pytest.fixture
-def gateway(desk: Desk) -> Gateway:
-    return Gateway(desk)
+def gateway(fixture: ServiceFixture) -> Gateway:
+    return Gateway(fixture)
 
 
 def command(saga: str = "A", **options: Any) -> Message:
     return Saga(saga).command(charge, BOOK, **options)
 
 
-async def ended(desk: Desk, tenure: Tenure) -> list[Reply]:
+async def ended(fixture: ServiceFixture, tenure: Tenure) -> list[Reply]:
     """Wait for handlers to end, and have a turn write it."""
-    await until(lambda: desk.side.next_due() is not None, what="a handler has ended")
-    return await desk.turn(tenure)
+    await until(lambda: fixture.side.next_due() is not None, what="a handler has ended")
+    return await fixture.turn(tenure)
 
 
-async def test_it_is_on_record_before_it_runs(desk: Desk) -> None:
+async def test_it_is_on_record_before_it_runs(fixture: ServiceFixture) -> None:
     seen: list[Any] = []
 
-    @desk.handles(charge, transaction=False)
+    @fixture.handles(charge, transaction=False)
     async def handler(command: Take, ctx: ExternalContext[Any]) -> Taken:
-        seen.append(await desk.inbox())
+        seen.append(await fixture.inbox())
         return Taken(item=command.item, left=0)
 
-    tenure = await desk.take()
-    assert await desk.turn(tenure, command()) == []
+    tenure = await fixture.take()
+    assert await fixture.turn(tenure, command()) == []
     assert tenure.offsets == {"shop.commands": 1}
-    await ended(desk, tenure)
+    await ended(fixture, tenure)
     assert seen == [[("A:r1:1", "started", 1)]]
 
 
-async def test_its_outcome_is_written_by_a_later_turn(desk: Desk, gateway: Gateway) -> None:
-    tenure = await desk.take()
-    await desk.turn(tenure, command())
+async def test_its_outcome_is_written_by_a_later_turn(fixture: ServiceFixture, gateway: Gateway) -> None:
+    tenure = await fixture.take()
+    await fixture.turn(tenure, command())
     await gateway.called()
-    assert desk.side.next_due() is None
+    assert fixture.side.next_due() is None
     gateway.open.set()
-    [reply] = await ended(desk, tenure)
+    [reply] = await ended(fixture, tenure)
     assert (reply.kind, reply.attempt, reply.body) == (ReplyKind.COMPLETED, 1, b'{"item":"book","left":1}')
-    assert await desk.inbox() == [("A:r1:1", "completed", 1)]
-    assert desk.side.next_due() is None
-    [row] = await desk.rows("SELECT command, headers, reply_kind FROM sagabus_shop.inbox")
+    assert await fixture.inbox() == [("A:r1:1", "completed", 1)]
+    assert fixture.side.next_due() is None
+    [row] = await fixture.rows("SELECT command, headers, reply_kind FROM sagabus_shop.inbox")
     assert tuple(row) == (None, None, "completed")
 
 
-async def test_its_events_leave_before_its_reply(desk: Desk, gateway: Gateway) -> None:
-    tenure = await desk.take()
+async def test_its_events_leave_before_its_reply(fixture: ServiceFixture, gateway: Gateway) -> None:
+    tenure = await fixture.take()
     gateway.open.set()
-    await desk.turn(tenure, command())
-    await until(lambda: desk.side.next_due() is not None)
-    await desk.side.turn({tenure: ()})
-    assert [header(m, "ce_id") for m in await desk.left(tenure)] == ["A:r1:1:event:1", "A:r1:1:1:reply"]
+    await fixture.turn(tenure, command())
+    await until(lambda: fixture.side.next_due() is not None)
+    await fixture.side.turn({tenure: ()})
+    assert [header(m, "ce_id") for m in await fixture.left(tenure)] == ["A:r1:1:event:1", "A:r1:1:1:reply"]
 
 
-async def test_its_end_wakes_the_owner(desk: Desk, gateway: Gateway) -> None:
+async def test_its_end_wakes_the_owner(fixture: ServiceFixture, gateway: Gateway) -> None:
     woken = asyncio.Event()
-    desk.side.externals.wake = woken.set
-    tenure = await desk.take()
-    await desk.turn(tenure, command())
+    fixture.side.externals.wake = woken.set
+    tenure = await fixture.take()
+    await fixture.turn(tenure, command())
     gateway.open.set()
     async with asyncio.timeout(30):
         await woken.wait()
-    assert desk.side.next_due() == desk.now
+    assert fixture.side.next_due() == fixture.now
 
 
-async def test_p1_a_copy_waits_for_the_handler(desk: Desk, gateway: Gateway) -> None:
-    tenure = await desk.take()
-    assert await desk.turn(tenure, command(), command()) == []
+async def test_p1_a_copy_waits_for_the_handler(fixture: ServiceFixture, gateway: Gateway) -> None:
+    tenure = await fixture.take()
+    assert await fixture.turn(tenure, command(), command()) == []
     await gateway.called()
-    assert await desk.turn(tenure, command()) == []
+    assert await fixture.turn(tenure, command()) == []
     gateway.open.set()
-    [reply] = await ended(desk, tenure)
-    [copy] = await desk.turn(tenure, command())
+    [reply] = await ended(fixture, tenure)
+    [copy] = await fixture.turn(tenure, command())
     assert (reply.kind, copy.body) == (ReplyKind.COMPLETED, reply.body)
     assert gateway.calls == ["A:r1:1/1"]
 
 
-async def test_p1_the_outcome_counts_for_the_attempt_that_came_meanwhile(desk: Desk, gateway: Gateway) -> None:
-    tenure = await desk.take()
-    await desk.turn(tenure, command())
+async def test_p1_the_outcome_counts_for_the_attempt_that_came_meanwhile(
+    fixture: ServiceFixture, gateway: Gateway
+) -> None:
+    tenure = await fixture.take()
+    await fixture.turn(tenure, command())
     await gateway.called()
-    await desk.turn(tenure, command(attempt=2))
-    assert await desk.inbox() == [("A:r1:1", "started", 2)]
+    await fixture.turn(tenure, command(attempt=2))
+    assert await fixture.inbox() == [("A:r1:1", "started", 2)]
     gateway.errors.append(ValueError("broken"))
     gateway.open.set()
-    [reply] = await ended(desk, tenure)
+    [reply] = await ended(fixture, tenure)
     assert (reply.kind, reply.attempt) == (ReplyKind.FAILED, 2)
-    assert await desk.inbox() == [("A:r1:1", "failed", 2)]
-    await desk.turn(tenure, command(attempt=3))
-    [reply] = await ended(desk, tenure)
+    assert await fixture.inbox() == [("A:r1:1", "failed", 2)]
+    await fixture.turn(tenure, command(attempt=3))
+    [reply] = await ended(fixture, tenure)
     assert (reply.kind, reply.attempt) == (ReplyKind.COMPLETED, 3)
     assert gateway.calls == ["A:r1:1/1", "A:r1:1/3"]
 
@@ -151,54 +166,54 @@ async def test_p1_the_outcome_counts_for_the_attempt_that_came_meanwhile(desk: D
     ],
 )
 async def test_what_it_raises_is_its_outcome(
-    desk: Desk, gateway: Gateway, error: Any, kind: ReplyKind, code: str
+    fixture: ServiceFixture, gateway: Gateway, error: Any, kind: ReplyKind, code: str
 ) -> None:
-    tenure = await desk.take()
+    tenure = await fixture.take()
     gateway.errors.append(error)
     gateway.open.set()
-    await desk.turn(tenure, command())
-    [reply] = await ended(desk, tenure)
+    await fixture.turn(tenure, command())
+    [reply] = await ended(fixture, tenure)
     assert (reply.kind, reply.code) == (kind, code)
-    assert [m for m in await desk.left(tenure) if m.topic == "shop.events"] == []
+    assert [m for m in await fixture.left(tenure) if m.topic == "shop.events"] == []
 
 
-async def test_input_that_does_not_validate_is_refused(desk: Desk, gateway: Gateway) -> None:
-    tenure = await desk.take()
-    await desk.turn(tenure, Saga("A").command(charge, body=b"{}"))
-    [reply] = await ended(desk, tenure)
+async def test_input_that_does_not_validate_is_refused(fixture: ServiceFixture, gateway: Gateway) -> None:
+    tenure = await fixture.take()
+    await fixture.turn(tenure, Saga("A").command(charge, body=b"{}"))
+    [reply] = await ended(fixture, tenure)
     assert (reply.kind, reply.code, gateway.calls) == (ReplyKind.REFUSED, "sagabus.input_invalid", [])
 
 
-async def test_p1_a_settle_waits_and_brings_the_output(desk: Desk, gateway: Gateway) -> None:
-    tenure = await desk.take()
-    await desk.turn(tenure, command())
+async def test_p1_a_settle_waits_and_brings_the_output(fixture: ServiceFixture, gateway: Gateway) -> None:
+    tenure = await fixture.take()
+    await fixture.turn(tenure, command())
     await gateway.called()
-    assert await desk.turn(tenure, Saga("A").settle(), Saga("A").settle()) == []
+    assert await fixture.turn(tenure, Saga("A").settle(), Saga("A").settle()) == []
     gateway.open.set()
-    step, settled = await ended(desk, tenure)
+    step, settled = await ended(fixture, tenure)
     assert (step.head.command.kind, step.kind) == ("do", ReplyKind.COMPLETED)
     assert (settled.head.command.kind, settled.kind, settled.body) == ("settle", ReplyKind.COMPLETED, step.body)
 
 
-async def test_p1_a_settle_that_waits_turns_a_failure_into_never(desk: Desk, gateway: Gateway) -> None:
-    tenure = await desk.take()
+async def test_p1_a_settle_that_waits_turns_a_failure_into_never(fixture: ServiceFixture, gateway: Gateway) -> None:
+    tenure = await fixture.take()
     gateway.errors.append(ValueError("broken"))
-    assert await desk.turn(tenure, command(), Saga("A").settle()) == []
+    assert await fixture.turn(tenure, command(), Saga("A").settle()) == []
     gateway.open.set()
-    [settled] = await ended(desk, tenure)
+    [settled] = await ended(fixture, tenure)
     assert (settled.head.command.kind, settled.kind) == ("settle", ReplyKind.NEVER)
-    assert await desk.inbox() == [("A:r1:1", "tombstone", 1)]
-    [late] = await desk.turn(tenure, command(attempt=2))
+    assert await fixture.inbox() == [("A:r1:1", "tombstone", 1)]
+    [late] = await fixture.turn(tenure, command(attempt=2))
     assert (late.kind, late.code) == (ReplyKind.REFUSED, "sagabus.settled_as_never")
     assert len(gateway.calls) == 1
 
 
-async def test_p1_after_a_crash_it_runs_once_more_with_the_same_key(desk: Desk, gateway: Gateway) -> None:
-    old = await desk.take()
-    await desk.turn(old, command(attempt=2))
+async def test_p1_after_a_crash_it_runs_once_more_with_the_same_key(fixture: ServiceFixture, gateway: Gateway) -> None:
+    old = await fixture.take()
+    await fixture.turn(old, command(attempt=2))
     await gateway.called()
-    async with opened(desk.url, fresh=False) as heir:
-        heir.logs = desk.logs
+    async with opened(fixture.url, fresh=False) as heir:
+        heir.logs = fixture.logs
         after = Gateway(heir)
         after.open.set()
         tenure = await heir.take()
@@ -207,17 +222,17 @@ async def test_p1_after_a_crash_it_runs_once_more_with_the_same_key(desk: Desk, 
         assert after.calls == gateway.calls == ["A:r1:1/2"]
         assert await heir.inbox() == [("A:r1:1", "completed", 2)]
     gateway.open.set()
-    await until(lambda: desk.side.next_due() is not None)
+    await until(lambda: fixture.side.next_due() is not None)
     with pytest.raises(Fenced):
-        await desk.turn(old)
-    assert await desk.inbox() == [("A:r1:1", "completed", 2)]
+        await fixture.turn(old)
+    assert await fixture.inbox() == [("A:r1:1", "completed", 2)]
 
 
-async def test_p1_a_settle_after_a_crash_answers_from_the_second_run(desk: Desk, gateway: Gateway) -> None:
-    await desk.turn(await desk.take(), command())
+async def test_p1_a_settle_after_a_crash_answers_from_the_second_run(fixture: ServiceFixture, gateway: Gateway) -> None:
+    await fixture.turn(await fixture.take(), command())
     await gateway.called()
-    async with opened(desk.url, fresh=False) as heir:
-        heir.logs = desk.logs
+    async with opened(fixture.url, fresh=False) as heir:
+        heir.logs = fixture.logs
         after = Gateway(heir)
         after.errors.append(ValueError("broken"))
         tenure = await heir.take()
@@ -227,42 +242,46 @@ async def test_p1_a_settle_after_a_crash_answers_from_the_second_run(desk: Desk,
         assert settled.kind == ReplyKind.NEVER
 
 
-async def test_a_lost_tenure_cancels_its_handlers_and_no_others(desk: Desk, gateway: Gateway) -> None:
-    one, two = await desk.take(0), await desk.take(1)
-    await desk.turn(one, command("A"))
-    await desk.turn(two, command("B"))
+async def test_a_lost_tenure_cancels_its_handlers_and_no_others(fixture: ServiceFixture, gateway: Gateway) -> None:
+    one, two = await fixture.take(0), await fixture.take(1)
+    await fixture.turn(one, command("A"))
+    await fixture.turn(two, command("B"))
     await gateway.called(2)
-    desk.side.lost(one)
+    fixture.side.lost(one)
     await until(lambda: gateway.cancelled == 1)
     gateway.open.set()
-    [reply] = await ended(desk, two)
+    [reply] = await ended(fixture, two)
     assert header(reply.message, "ce_subject") == "B"
-    assert await desk.inbox() == [("A:r1:1", "started", 1), ("B:r1:1", "completed", 1)]
-    again = await desk.take(0)
-    [reply] = await ended(desk, again)
+    assert await fixture.inbox() == [("A:r1:1", "started", 1), ("B:r1:1", "completed", 1)]
+    again = await fixture.take(0)
+    [reply] = await ended(fixture, again)
     assert header(reply.message, "ce_subject") == "A"
 
 
-async def test_an_outcome_that_could_not_be_written_is_written_by_the_next_turn(desk: Desk, gateway: Gateway) -> None:
-    tenure = await desk.take()
-    await desk.turn(tenure, command())
+async def test_an_outcome_that_could_not_be_written_is_written_by_the_next_turn(
+    fixture: ServiceFixture, gateway: Gateway
+) -> None:
+    tenure = await fixture.take()
+    await fixture.turn(tenure, command())
     gateway.open.set()
-    await until(lambda: desk.side.next_due() is not None)
-    await desk.rows("ALTER TABLE sagabus_shop.outbox RENAME TO away")
+    await until(lambda: fixture.side.next_due() is not None)
+    await fixture.rows("ALTER TABLE sagabus_shop.outbox RENAME TO away")
     with pytest.raises(Exception, match="outbox"):
-        await desk.turn(tenure)
-    await desk.rows("ALTER TABLE sagabus_shop.away RENAME TO outbox")
-    assert await desk.inbox() == [("A:r1:1", "started", 1)]
-    [reply] = await ended(desk, tenure)
+        await fixture.turn(tenure)
+    await fixture.rows("ALTER TABLE sagabus_shop.away RENAME TO outbox")
+    assert await fixture.inbox() == [("A:r1:1", "started", 1)]
+    [reply] = await ended(fixture, tenure)
     assert reply.kind == ReplyKind.COMPLETED
 
 
-async def test_so_many_run_at_once_and_no_more(desk: Desk, gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desk.side.externals, "_slots", asyncio.Semaphore(3))
-    tenure = await desk.take()
-    await desk.turn(tenure, *[command(f"S{n}") for n in range(8)])
+async def test_so_many_run_at_once_and_no_more(
+    fixture: ServiceFixture, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fixture.side.externals, "_slots", asyncio.Semaphore(3))
+    tenure = await fixture.take()
+    await fixture.turn(tenure, *[command(f"S{n}") for n in range(8)])
     await gateway.called(3)
-    await desk.turn(tenure)
+    await fixture.turn(tenure)
     assert len(gateway.calls) == 3
     gateway.open.set()
     await gateway.called(8)
@@ -271,8 +290,8 @@ async def test_so_many_run_at_once_and_no_more(desk: Desk, gateway: Gateway, mon
 # transactions of their own
 
 
-async def test_what_it_stores_is_committed_by_itself(desk: Desk) -> None:
-    @desk.handles(charge, transaction=False)
+async def test_what_it_stores_is_committed_by_itself(fixture: ServiceFixture) -> None:
+    @fixture.handles(charge, transaction=False)
     async def handler(command: Take, ctx: ExternalContext[Any]) -> Taken:
         async with ctx.transaction() as session:
             session.add(Effect(what="kept"))
@@ -283,35 +302,35 @@ async def test_what_it_stores_is_committed_by_itself(desk: Desk) -> None:
         except KeyError:
             raise Refused("no", "no") from None
 
-    tenure = await desk.take()
-    await desk.turn(tenure, command())
-    [reply] = await ended(desk, tenure)
-    assert (reply.code, await desk.effects()) == ("no", ["kept"])
+    tenure = await fixture.take()
+    await fixture.turn(tenure, command())
+    [reply] = await ended(fixture, tenure)
+    assert (reply.code, await fixture.effects()) == ("no", ["kept"])
 
 
-async def test_s4_a_stopped_process_keeps_its_command_for_a_minute_at_most(desk: Desk) -> None:
+async def test_s4_a_stopped_process_keeps_its_command_for_a_minute_at_most(fixture: ServiceFixture) -> None:
     """Its transaction holds the inbox row, which the next owner's handler wants."""
     limits = []
 
-    @desk.handles(charge, transaction=False)
+    @fixture.handles(charge, transaction=False)
     async def handler(command: Take, ctx: ExternalContext[Any]) -> Taken:
         async with ctx.transaction() as session:
             limits.append(await session.scalar(text("SHOW idle_in_transaction_session_timeout")))
         return Taken(item=command.item, left=0)
 
-    tenure = await desk.take()
-    await desk.turn(tenure, command())
-    await ended(desk, tenure)
+    tenure = await fixture.take()
+    await fixture.turn(tenure, command())
+    await ended(fixture, tenure)
     assert limits == ["1min"]
 
 
-async def test_p4_what_was_taken_from_this_process_it_cannot_store(desk: Desk, gateway: Gateway) -> None:
+async def test_p4_what_was_taken_from_this_process_it_cannot_store(fixture: ServiceFixture, gateway: Gateway) -> None:
     """A process that was stopped and wakes up: its shard has another owner, and the step was settled there."""
-    old = await desk.take()
-    await desk.turn(old, command())
+    old = await fixture.take()
+    await fixture.turn(old, command())
     await gateway.called()
-    async with opened(desk.url, fresh=False) as heir:
-        heir.logs = desk.logs
+    async with opened(fixture.url, fresh=False) as heir:
+        heir.logs = fixture.logs
         other = Gateway(heir)
         tenure = await heir.take()
         with pytest.raises(NotOurs):
@@ -325,14 +344,16 @@ async def test_p4_what_was_taken_from_this_process_it_cannot_store(desk: Desk, g
         with pytest.raises(NotOurs):
             async with other.contexts[0].transaction() as session:
                 session.add(Effect(what="too late"))
-    assert await desk.effects() == []
+    assert await fixture.effects() == []
 
 
-async def test_p3_a_database_that_fails_it_is_no_reply(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_p3_a_database_that_fails_it_is_no_reply(
+    fixture: ServiceFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(external_module, "FIRST_PAUSE", 0.01)
     calls: list[str] = []
 
-    @desk.handles(charge, transaction=False)
+    @fixture.handles(charge, transaction=False)
     async def handler(command: Take, ctx: ExternalContext[Any]) -> Taken:
         calls.append(ctx.idempotency_key)
         async with ctx.transaction() as session:
@@ -341,21 +362,21 @@ async def test_p3_a_database_that_fails_it_is_no_reply(desk: Desk, monkeypatch: 
                 await session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
         return Taken(item=command.item, left=0)
 
-    tenure = await desk.take()
-    await desk.turn(tenure, command())
-    [reply] = await ended(desk, tenure)
+    tenure = await fixture.take()
+    await fixture.turn(tenure, command())
+    [reply] = await ended(fixture, tenure)
     assert (reply.kind, calls) == (ReplyKind.COMPLETED, ["A:r1:1", "A:r1:1"])
-    assert await desk.effects() == ["A"]
+    assert await fixture.effects() == ["A"]
 
 
 async def test_p3_a_connection_that_was_cut_in_its_pool_is_no_reply(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    fixture: ServiceFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """asyncpg calls that an error of the interface, like a parameter of the wrong type."""
     monkeypatch.setattr(external_module, "FIRST_PAUSE", 0.01)
     calls: list[str] = []
 
-    @desk.handles(charge, transaction=False)
+    @fixture.handles(charge, transaction=False)
     async def handler(command: Take, ctx: ExternalContext[Any]) -> Taken:
         calls.append(ctx.saga_id)
         async with ctx.transaction() as session:
@@ -367,49 +388,49 @@ async def test_p3_a_connection_that_was_cut_in_its_pool_is_no_reply(
             await session.execute(text("SELECT 1"))
         return Taken(item=command.item, left=0)
 
-    tenure = await desk.take()
-    await desk.turn(tenure, command())
-    [reply] = await ended(desk, tenure)
+    tenure = await fixture.take()
+    await fixture.turn(tenure, command())
+    [reply] = await ended(fixture, tenure)
     assert (reply.kind, calls) == (ReplyKind.COMPLETED, ["A", "A"])
 
 
-async def test_p3_a_constraint_violation_is_an_answer(desk: Desk) -> None:
-    @desk.handles(charge, transaction=False)
+async def test_p3_a_constraint_violation_is_an_answer(fixture: ServiceFixture) -> None:
+    @fixture.handles(charge, transaction=False)
     async def handler(command: Take, ctx: ExternalContext[Any]) -> Taken:
         async with ctx.transaction() as session:
             session.add(Stock(item="book", left=1))
         return Taken(item=command.item, left=0)
 
-    tenure = await desk.take()
-    await desk.turn(tenure, command())
-    [reply] = await ended(desk, tenure)
+    tenure = await fixture.take()
+    await fixture.turn(tenure, command())
+    [reply] = await ended(fixture, tenure)
     assert (reply.code, reply.failure.details) == ("sagabus.handler_error", {"type": "IntegrityError"})
 
 
-async def test_a_settle_is_not_held_up_by_a_transaction_of_the_handlers(desk: Desk) -> None:
+async def test_a_settle_is_not_held_up_by_a_transaction_of_the_handlers(fixture: ServiceFixture) -> None:
     inside, leave = asyncio.Event(), asyncio.Event()
 
-    @desk.handles(charge, transaction=False)
+    @fixture.handles(charge, transaction=False)
     async def handler(command: Take, ctx: ExternalContext[Any]) -> Taken:
         async with ctx.transaction():
             inside.set()
             await leave.wait()
         return Taken(item=command.item, left=0)
 
-    tenure = await desk.take()
-    await desk.turn(tenure, command())
+    tenure = await fixture.take()
+    await fixture.turn(tenure, command())
     await inside.wait()
     async with asyncio.timeout(4):
-        assert await desk.turn(tenure, Saga("A").settle(), command()) == []
+        assert await fixture.turn(tenure, Saga("A").settle(), command()) == []
     leave.set()
-    assert [reply.kind for reply in await ended(desk, tenure)] == [ReplyKind.COMPLETED] * 2
+    assert [reply.kind for reply in await ended(fixture, tenure)] == [ReplyKind.COMPLETED] * 2
 
 
-async def test_its_context_is_over_when_it_has_returned(desk: Desk, gateway: Gateway) -> None:
-    tenure = await desk.take()
+async def test_its_context_is_over_when_it_has_returned(fixture: ServiceFixture, gateway: Gateway) -> None:
+    tenure = await fixture.take()
     gateway.open.set()
-    await desk.turn(tenure, command())
-    await ended(desk, tenure)
+    await fixture.turn(tenure, command())
+    await ended(fixture, tenure)
     with pytest.raises(HandlerEnded):
         gateway.contexts[0].publish(noted(item="x", text="y"))
 
@@ -417,11 +438,11 @@ async def test_its_context_is_over_when_it_has_returned(desk: Desk, gateway: Gat
 # another deployment
 
 
-async def test_what_an_older_deployment_had_begun_a_transactional_handler_carries_out(desk: Desk) -> None:
-    Gateway(desk)
-    await desk.turn(await desk.take(), command("A"), command("B"))
-    async with opened(desk.url, fresh=False) as heir:
-        heir.logs = desk.logs
+async def test_what_an_older_deployment_had_begun_a_transactional_handler_carries_out(fixture: ServiceFixture) -> None:
+    Gateway(fixture)
+    await fixture.turn(await fixture.take(), command("A"), command("B"))
+    async with opened(fixture.url, fresh=False) as heir:
+        heir.logs = fixture.logs
         tenure = await heir.take()
         [reply] = await heir.turn(tenure, Saga("B").settle())
         assert reply.code == "sagabus.no_handler"
@@ -438,25 +459,25 @@ async def test_what_an_older_deployment_had_begun_a_transactional_handler_carrie
 
 
 async def test_a_kept_command_that_cannot_be_read_any_more_stops_no_shard(
-    desk: Desk, gateway: Gateway, caplog: pytest.LogCaptureFixture
+    fixture: ServiceFixture, gateway: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await desk.turn(await desk.take(), command("A"), command("B"))
-    await desk.rows("UPDATE sagabus_shop.inbox SET headers = '' WHERE id LIKE 'A:%'")
-    async with opened(desk.url, fresh=False) as heir:
-        heir.logs = desk.logs
+    await fixture.turn(await fixture.take(), command("A"), command("B"))
+    await fixture.rows("UPDATE sagabus_shop.inbox SET headers = '' WHERE id LIKE 'A:%'")
+    async with opened(fixture.url, fresh=False) as heir:
+        heir.logs = fixture.logs
         Gateway(heir).open.set()
         [reply] = await ended(heir, await heir.take())
     assert header(reply.message, "ce_subject") == "B"
     assert "A:r1:1 was begun and cannot be read" in caplog.text
 
 
-async def test_draining_waits_for_what_runs(desk: Desk, gateway: Gateway) -> None:
-    tenure = await desk.take()
-    await desk.turn(tenure, command())
+async def test_draining_waits_for_what_runs(fixture: ServiceFixture, gateway: Gateway) -> None:
+    tenure = await fixture.take()
+    await fixture.turn(tenure, command())
     await gateway.called()
-    draining = asyncio.create_task(desk.side.externals.drain(30))
-    await desk.turn(tenure)
+    draining = asyncio.create_task(fixture.side.externals.drain(30))
+    await fixture.turn(tenure)
     assert not draining.done()
     gateway.open.set()
     await draining
-    assert [reply.kind for reply in await desk.turn(tenure)] == [ReplyKind.COMPLETED]
+    assert [reply.kind for reply in await fixture.turn(tenure)] == [ReplyKind.COMPLETED]

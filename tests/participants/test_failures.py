@@ -14,13 +14,13 @@ from sqlalchemy import text, update
 from sagabus.contracts.replies import ReplyKind
 from sagabus.messaging.postgres.database import DatabaseUnreachable
 from sagabus.participants import ActivityContext, Refused, TryAgain
-from sagabus.participants.trouble import DatabaseTrouble
-from tests.participants.desk import (
+from sagabus.participants.handlers.database_errors import DatabaseTrouble
+from tests.participants.service_fixture import (
     BOOK,
     WAITING,
-    Desk,
     Effect,
     Saga,
+    ServiceFixture,
     Stock,
     Take,
     Taken,
@@ -34,34 +34,34 @@ from tests.participants.desk import (
 from tests.support.conditions import until
 
 
-async def test_a_refusal_bears_code_message_and_details(desk: Desk) -> None:
-    takes(desk, refuse={"A"})
-    tenure = await desk.take()
-    [reply] = await desk.turn(tenure, *batch("A"))
+async def test_a_refusal_bears_code_message_and_details(fixture: ServiceFixture) -> None:
+    takes(fixture, refuse={"A"})
+    tenure = await fixture.take()
+    [reply] = await fixture.turn(tenure, *batch("A"))
     assert reply.failure.model_dump() == {
         "code": "out_of_stock", "message": "no more", "details": {"item": "book"}, "again_after": None,
     }  # fmt: skip
-    assert await desk.effects() == []
+    assert await fixture.effects() == []
 
 
 @pytest.mark.parametrize(("after", "said"), [(None, 0.0), (5, 5.0), (timedelta(minutes=1), 60.0)])
-async def test_try_again_says_when(desk: Desk, after: Any, said: float) -> None:
-    @desk.handles(take_item)
+async def test_try_again_says_when(fixture: ServiceFixture, after: Any, said: float) -> None:
+    @fixture.handles(take_item)
     async def handler(command: Take, ctx: ActivityContext) -> Taken:
         raise TryAgain("busy", after=after, queue=7)
 
-    tenure = await desk.take()
-    [reply] = await desk.turn(tenure, *batch("A"))
+    tenure = await fixture.take()
+    [reply] = await fixture.turn(tenure, *batch("A"))
     assert reply.kind == ReplyKind.FAILED
     assert (reply.code, reply.failure.again_after, reply.failure.details) == ("try_again", said, {"queue": 7})
 
 
 async def test_an_exception_is_told_without_its_traceback_and_logged_with_it(
-    desk: Desk, caplog: pytest.LogCaptureFixture
+    fixture: ServiceFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    takes(desk, fail={"A"})
-    tenure = await desk.take()
-    [reply] = await desk.turn(tenure, *batch("A"))
+    takes(fixture, fail={"A"})
+    tenure = await fixture.take()
+    [reply] = await fixture.turn(tenure, *batch("A"))
     assert reply.failure.model_dump() == {
         "code": "sagabus.handler_error", "message": "broken", "details": {"type": "ValueError"}, "again_after": None,
     }  # fmt: skip
@@ -71,110 +71,110 @@ async def test_an_exception_is_told_without_its_traceback_and_logged_with_it(
     assert logged[0].__dict__["saga_id"] == "A"
 
 
-async def test_details_that_json_does_not_know_go_as_text(desk: Desk) -> None:
-    @desk.handles(take_item)
+async def test_details_that_json_does_not_know_go_as_text(fixture: ServiceFixture) -> None:
+    @fixture.handles(take_item)
     async def handler(command: Take, ctx: ActivityContext) -> Taken:
         raise Refused("no", "no", thing=object)  # type: ignore[arg-type]
 
-    tenure = await desk.take()
-    [reply] = await desk.turn(tenure, *batch("A"))
+    tenure = await fixture.take()
+    [reply] = await fixture.turn(tenure, *batch("A"))
     assert (reply.kind, reply.failure.details) == (ReplyKind.REFUSED, {"thing": "<class 'object'>"})
 
 
-async def test_input_that_does_not_validate_is_refused_for_good(desk: Desk) -> None:
-    calls = takes(desk)
-    tenure = await desk.take()
+async def test_input_that_does_not_validate_is_refused_for_good(fixture: ServiceFixture) -> None:
+    calls = takes(fixture)
+    tenure = await fixture.take()
     for body in (b'{"item": 1}', b"{", b"", b'{"item": "a' + b"x" * 1_000_000 + b'"}'):
         command = Saga("A").command(take_item, body=body, step=len(body))
-        [reply] = await desk.turn(tenure, command)
-        [again] = await desk.turn(tenure, command)
+        [reply] = await fixture.turn(tenure, command)
+        [again] = await fixture.turn(tenure, command)
         assert (reply.kind, reply.code, again.body) == (ReplyKind.REFUSED, "sagabus.input_invalid", reply.body)
     assert calls == []
 
 
-async def test_a_reply_that_is_too_large_undoes_its_handler(desk: Desk) -> None:
-    @desk.handles(take_item)
+async def test_a_reply_that_is_too_large_undoes_its_handler(fixture: ServiceFixture) -> None:
+    @fixture.handles(take_item)
     async def handler(command: Take, ctx: ActivityContext) -> Taken:
         ctx.session.add(Effect(what=ctx.saga_id))
         return Taken(item="x" * (1_000_000 if ctx.saga_id == "A" else 1), left=0)
 
-    tenure = await desk.take()
-    large, small = await desk.turn(tenure, *batch("A", "B"))
+    tenure = await fixture.take()
+    large, small = await fixture.turn(tenure, *batch("A", "B"))
     assert (large.kind, large.code, small.kind) == (ReplyKind.FAILED, "sagabus.reply_too_large", ReplyKind.COMPLETED)
-    assert await desk.effects() == ["B"]
+    assert await fixture.effects() == ["B"]
 
 
-async def test_an_output_of_another_type_is_the_handlers_error(desk: Desk) -> None:
-    @desk.handles(note)
+async def test_an_output_of_another_type_is_the_handlers_error(fixture: ServiceFixture) -> None:
+    @fixture.handles(note)
     async def handler(command: Take, ctx: ActivityContext) -> Any:
         ctx.session.add(Effect(what="wrong"))
         return 7
 
-    tenure = await desk.take()
-    [reply] = await desk.turn(tenure, Saga("A").command(note, BOOK))
+    tenure = await fixture.take()
+    [reply] = await fixture.turn(tenure, Saga("A").command(note, BOOK))
     assert (reply.code, reply.failure.details) == ("sagabus.handler_error", {"type": "TypeError"})
-    assert await desk.effects() == []
+    assert await fixture.effects() == []
 
 
-async def test_a_cancelled_error_of_the_handlers_own_making_is_a_failure(desk: Desk) -> None:
-    @desk.handles(take_item)
+async def test_a_cancelled_error_of_the_handlers_own_making_is_a_failure(fixture: ServiceFixture) -> None:
+    @fixture.handles(take_item)
     async def handler(command: Take, ctx: ActivityContext) -> Taken:
         raise asyncio.CancelledError
 
-    tenure = await desk.take()
-    [reply] = await desk.turn(tenure, *batch("A"))
+    tenure = await fixture.take()
+    [reply] = await fixture.turn(tenure, *batch("A"))
     assert reply.code == "sagabus.handler_error"
 
 
-async def test_p3_a_constraint_violation_is_an_answer(desk: Desk) -> None:
-    @desk.handles(take_item)
+async def test_p3_a_constraint_violation_is_an_answer(fixture: ServiceFixture) -> None:
+    @fixture.handles(take_item)
     async def handler(command: Take, ctx: ActivityContext) -> Taken:
         await ctx.session.execute(update(Stock).values(left=Stock.left - command.count))
         return Taken(item=command.item, left=0)
 
-    tenure = await desk.take()
+    tenure = await fixture.take()
     commands = [Saga(f"S{n}").command(take_item, Take(item="book", count=n)) for n in (4, 99, 5)]
-    replies = await desk.turn(tenure, *commands)
+    replies = await fixture.turn(tenure, *commands)
     assert [reply.kind for reply in replies] == [ReplyKind.COMPLETED, ReplyKind.FAILED, ReplyKind.COMPLETED]
     assert replies[1].failure.details == {"type": "IntegrityError"}
     assert "enough" in replies[1].failure.message
     assert "UPDATE stock" not in replies[1].failure.message
-    assert [row["left"] for row in await desk.rows('SELECT "left" FROM stock')] == [1]
+    assert [row["left"] for row in await fixture.rows('SELECT "left" FROM stock')] == [1]
 
 
 @pytest.mark.parametrize(
     "statement", ["SELECT 1/0", "SELECT * FROM nowhere", "SELEC", "INSERT INTO stock VALUES ('x', 12345678901234)"]
 )
-async def test_p3_what_a_statement_does_wrong_each_time_is_an_answer(desk: Desk, statement: str) -> None:
-    @desk.handles(take_item)
+async def test_p3_what_a_statement_does_wrong_each_time_is_an_answer(fixture: ServiceFixture, statement: str) -> None:
+    @fixture.handles(take_item)
     async def handler(command: Take, ctx: ActivityContext) -> Taken:
         ctx.session.add(Effect(what=ctx.saga_id))
         await ctx.session.execute(text(statement if ctx.saga_id == "A" else "SELECT 1"))
         return Taken(item=command.item, left=0)
 
-    tenure = await desk.take()
-    replies = await desk.turn(tenure, *batch("A", "B"))
+    tenure = await fixture.take()
+    replies = await fixture.turn(tenure, *batch("A", "B"))
     assert [reply.kind for reply in replies] == [ReplyKind.FAILED, ReplyKind.COMPLETED]
-    assert await desk.effects() == ["B"]
+    assert await fixture.effects() == ["B"]
 
 
-async def test_p3_a_failing_flush_undoes_its_own_handler_only(desk: Desk) -> None:
-    @desk.handles(take_item)
+async def test_p3_a_failing_flush_undoes_its_own_handler_only(fixture: ServiceFixture) -> None:
+    @fixture.handles(take_item)
     async def handler(command: Take, ctx: ActivityContext) -> Taken:
         ctx.session.add(Effect(what=ctx.saga_id))
         if ctx.saga_id == "B":
             ctx.session.add(Stock(item="book", left=1))  # there already; found out at the flush after the handler
         return Taken(item=command.item, left=0)
 
-    tenure = await desk.take()
-    replies = await desk.turn(tenure, *batch("A", "B", "C"))
+    tenure = await fixture.take()
+    replies = await fixture.turn(tenure, *batch("A", "B", "C"))
     assert [reply.kind for reply in replies] == [ReplyKind.COMPLETED, ReplyKind.FAILED, ReplyKind.COMPLETED]
-    assert await desk.effects() == ["A", "C"]
+    assert await fixture.effects() == ["A", "C"]
 
 
 @pytest.mark.parametrize("sagas", ["ABC", "ACB"])
-async def test_p3_an_error_that_a_handler_swallows_is_its_failure(desk: Desk, sagas: str) -> None:
-    @desk.handles(take_item)
+async def test_p3_an_error_that_a_handler_swallows_is_its_failure(fixture: ServiceFixture, sagas: str) -> None:
+    @fixture.handles(take_item)
     async def handler(command: Take, ctx: ActivityContext) -> Taken:
         ctx.session.add(Effect(what=ctx.saga_id))
         await ctx.session.flush()
@@ -183,14 +183,14 @@ async def test_p3_an_error_that_a_handler_swallows_is_its_failure(desk: Desk, sa
                 await ctx.session.execute(text("SELECT 1/0"))
         return Taken(item=command.item, left=0)
 
-    tenure = await desk.take()
-    replies = await desk.turn(tenure, *batch(*sagas))
+    tenure = await fixture.take()
+    replies = await fixture.turn(tenure, *batch(*sagas))
     assert [reply.message.key for reply in replies if reply.kind == ReplyKind.FAILED] == [b"B"]
-    assert await desk.effects() == ["A", "C"]
+    assert await fixture.effects() == ["A", "C"]
 
 
-async def test_p3_a_deferred_constraint_fails_who_broke_it(desk: Desk) -> None:
-    @desk.handles(take_item)
+async def test_p3_a_deferred_constraint_fails_who_broke_it(fixture: ServiceFixture) -> None:
+    @fixture.handles(take_item)
     async def handler(command: Take, ctx: ActivityContext) -> Taken:
         ctx.session.add(Effect(what=ctx.saga_id, stock=f"new-{ctx.saga_id}"))
         await ctx.session.flush()
@@ -198,17 +198,17 @@ async def test_p3_a_deferred_constraint_fails_who_broke_it(desk: Desk) -> None:
             await ctx.session.execute(text("INSERT INTO stock VALUES (:item, 1)"), {"item": f"new-{ctx.saga_id}"})
         return Taken(item=command.item, left=0)
 
-    tenure = await desk.take()
-    replies = await desk.turn(tenure, *batch("A", "B", "C"))
+    tenure = await fixture.take()
+    replies = await fixture.turn(tenure, *batch("A", "B", "C"))
     assert [reply.kind for reply in replies] == [ReplyKind.COMPLETED, ReplyKind.FAILED, ReplyKind.COMPLETED]
-    assert await desk.effects() == ["A", "C"]
+    assert await fixture.effects() == ["A", "C"]
 
 
 @pytest.mark.parametrize("sagas", ["ABC", "B"])
-async def test_p3_a_lost_connection_is_no_reply(desk: Desk, sagas: str) -> None:
+async def test_p3_a_lost_connection_is_no_reply(fixture: ServiceFixture, sagas: str) -> None:
     calls: list[str] = []
 
-    @desk.handles(take_item)
+    @fixture.handles(take_item)
     async def handler(command: Take, ctx: ActivityContext) -> Taken:
         calls.append(ctx.saga_id)
         ctx.session.add(Effect(what=ctx.saga_id))
@@ -216,17 +216,17 @@ async def test_p3_a_lost_connection_is_no_reply(desk: Desk, sagas: str) -> None:
             await ctx.session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
         return Taken(item=command.item, left=0)
 
-    tenure = await desk.take()
-    replies = await desk.turn(tenure, *batch(*sagas))
+    tenure = await fixture.take()
+    replies = await fixture.turn(tenure, *batch(*sagas))
     assert [reply.kind for reply in replies] == [ReplyKind.COMPLETED] * len(sagas)
     assert "".join(calls) == sagas[: sagas.index("B") + 1] + sagas
-    assert await desk.effects() == list(sagas)
+    assert await fixture.effects() == list(sagas)
 
 
-async def test_p3_a_handler_that_swallows_a_lost_connection_writes_nowhere_else(desk: Desk) -> None:
+async def test_p3_a_handler_that_swallows_a_lost_connection_writes_nowhere_else(fixture: ServiceFixture) -> None:
     calls: list[str] = []
 
-    @desk.handles(take_item)
+    @fixture.handles(take_item)
     async def handler(command: Take, ctx: ActivityContext) -> Taken:
         calls.append(ctx.saga_id)
         if len(calls) == 1:
@@ -237,38 +237,38 @@ async def test_p3_a_handler_that_swallows_a_lost_connection_writes_nowhere_else(
             await ctx.session.flush()
         return Taken(item=command.item, left=0)
 
-    tenure = await desk.take()
-    replies = await desk.turn(tenure, *batch("A", "B"))
+    tenure = await fixture.take()
+    replies = await fixture.turn(tenure, *batch("A", "B"))
     assert [reply.kind for reply in replies] == [ReplyKind.COMPLETED] * 2
-    assert await desk.effects() == ["A2", "B3"]
+    assert await fixture.effects() == ["A2", "B3"]
 
 
-async def test_p3_a_deadlock_is_no_reply(desk: Desk) -> None:
-    await desk.rows("INSERT INTO stock VALUES ('a', 1), ('b', 1)")
-    rival = await asyncpg.connect(desk.url)
+async def test_p3_a_deadlock_is_no_reply(fixture: ServiceFixture) -> None:
+    await fixture.rows("INSERT INTO stock VALUES ('a', 1), ('b', 1)")
+    rival = await asyncpg.connect(fixture.url)
     await rival.execute("SET deadlock_timeout = '30s'; BEGIN; UPDATE stock SET \"left\" = 2 WHERE item = 'b'")
     waiting: list[asyncio.Task[Any]] = []
 
-    @desk.handles(take_item)
+    @fixture.handles(take_item)
     async def handler(command: Take, ctx: ActivityContext) -> Taken:
         await ctx.session.execute(update(Stock).where(Stock.item == "a").values(left=Stock.left + 1))
         if not waiting:
             waiting.append(asyncio.create_task(rival.execute("UPDATE stock SET \"left\" = 9 WHERE item = 'a'; COMMIT")))
-            await until(lambda: desk.rows(WAITING), what="the rival waits for our lock")
+            await until(lambda: fixture.rows(WAITING), what="the rival waits for our lock")
         await ctx.session.execute(update(Stock).where(Stock.item == "b").values(left=Stock.left + 1))
         return Taken(item=command.item, left=0)
 
-    tenure = await desk.take()
-    replies = await desk.turn(tenure, *batch("A", "B"))
+    tenure = await fixture.take()
+    replies = await fixture.turn(tenure, *batch("A", "B"))
     await waiting[0]
     await rival.close()
     assert [reply.kind for reply in replies] == [ReplyKind.COMPLETED] * 2
-    rows = await desk.rows("SELECT item, \"left\" FROM stock WHERE item <> 'book' ORDER BY item")
+    rows = await fixture.rows("SELECT item, \"left\" FROM stock WHERE item <> 'book' ORDER BY item")
     assert [tuple(row) for row in rows] == [("a", 11), ("b", 4)]
 
 
-async def test_p3_trouble_that_stays_fails_the_turn_and_says_nothing(desk: Desk) -> None:
-    @desk.handles(take_item)
+async def test_p3_trouble_that_stays_fails_the_turn_and_says_nothing(fixture: ServiceFixture) -> None:
+    @fixture.handles(take_item)
     async def handler(command: Take, ctx: ActivityContext) -> Taken:
         ctx.session.add(Effect(what=ctx.saga_id))
         await ctx.session.flush()
@@ -276,16 +276,16 @@ async def test_p3_trouble_that_stays_fails_the_turn_and_says_nothing(desk: Desk)
             await ctx.session.execute(text("DO $$ BEGIN RAISE EXCEPTION 'busy' USING ERRCODE = '40001'; END $$"))
         return Taken(item=command.item, left=0)
 
-    tenure = await desk.take()
+    tenure = await fixture.take()
     with pytest.raises(DatabaseTrouble):
-        await desk.turn(tenure, *batch("A", "B", "C"))
-    assert [header(message, "ce_causationid") for message in await desk.left(tenure)] == ["A:r1:1"]
-    assert (await desk.effects(), await desk.inbox()) == (["A"], [("A:r1:1", "completed", 1)])
+        await fixture.turn(tenure, *batch("A", "B", "C"))
+    assert [header(message, "ce_causationid") for message in await fixture.left(tenure)] == ["A:r1:1"]
+    assert (await fixture.effects(), await fixture.inbox()) == (["A"], [("A:r1:1", "completed", 1)])
     assert tenure.offsets == {"shop.commands": 1}
 
 
-async def test_p3_trouble_wrapped_in_another_exception_is_no_reply_either(desk: Desk) -> None:
-    @desk.handles(take_item)
+async def test_p3_trouble_wrapped_in_another_exception_is_no_reply_either(fixture: ServiceFixture) -> None:
+    @fixture.handles(take_item)
     async def handler(command: Take, ctx: ActivityContext) -> Taken:
         try:
             await ctx.session.execute(text("DO $$ BEGIN RAISE EXCEPTION 'busy' USING ERRCODE = '40P01'; END $$"))
@@ -293,16 +293,16 @@ async def test_p3_trouble_wrapped_in_another_exception_is_no_reply_either(desk: 
             raise RuntimeError("something with the database") from error
         raise AssertionError
 
-    tenure = await desk.take()
+    tenure = await fixture.take()
     with pytest.raises(DatabaseTrouble):
-        await desk.turn(tenure, *batch("A"))
-    assert await desk.left(tenure) == []
+        await fixture.turn(tenure, *batch("A"))
+    assert await fixture.left(tenure) == []
 
 
-async def test_without_a_database_nothing_is_begun(desk: Desk) -> None:
-    calls = takes(desk)
-    tenure = await desk.take()
+async def test_without_a_database_nothing_is_begun(fixture: ServiceFixture) -> None:
+    calls = takes(fixture)
+    tenure = await fixture.take()
     async with opened("postgresql://nobody@127.0.0.1:9/nowhere", fresh=False) as elsewhere:
         with pytest.raises(DatabaseUnreachable):
-            await elsewhere.side.turn({tenure: desk.records(tenure, *batch("A"))})
+            await elsewhere.side.turn({tenure: fixture.records(tenure, *batch("A"))})
     assert calls == []

@@ -9,13 +9,13 @@ import pytest
 from sagabus.contracts.envelope import Message
 from sagabus.messaging.bus.producer import PublishRefused, Reason
 from sagabus.messaging.publishing.parked_rows import ParkedRows
-from tests.participants.desk import Desk, batch, opened, takes
+from tests.participants.service_fixture import ServiceFixture, batch, opened, takes
 
 
 @pytest.fixture
-async def desk(database: str) -> AsyncIterator[Desk]:
-    async with opened(database) as desk:
-        yield desk
+async def fixture(database: str) -> AsyncIterator[ServiceFixture]:
+    async with opened(database) as fixture:
+        yield fixture
 
 
 class Small:
@@ -32,26 +32,26 @@ class Small:
         self.sent += [one.saga_id for one in messages]
 
 
-async def test_s8_a_reply_that_the_broker_refuses_parks_its_saga_until_it_is_released(desk: Desk) -> None:
-    calls = takes(desk)
-    tenure, kafka = await desk.take(), Small()
+async def test_s8_a_reply_that_the_broker_refuses_parks_its_saga_until_it_is_released(fixture: ServiceFixture) -> None:
+    calls = takes(fixture)
+    tenure, kafka = await fixture.take(), Small()
     tenure.relay.start(kafka, on_end=lambda: None)
-    await desk.turn(tenure, *batch("A", "B"))
+    await fixture.turn(tenure, *batch("A", "B"))
     await tenure.relay.below(1)
-    await desk.turn(tenure, *batch("A", "C"))
+    await fixture.turn(tenure, *batch("A", "C"))
     await tenure.relay.below(1)
-    await desk.turn(tenure)
+    await fixture.turn(tenure)
     assert sorted(kafka.sent) == ["B", "C"]
 
-    rows = ParkedRows(desk.database, "sagabus_shop")
+    rows = ParkedRows(fixture.database, "sagabus_shop")
     (parked,) = await rows.sagas(limit=10)
     assert (parked.saga_id, parked.rows, parked.topic) == ("A", 2, "sagabus.replies.shop")
     assert "message.max.bytes is 1,000" in parked.reason
     kafka.refused = set()
-    await desk.turn(tenure)
+    await fixture.turn(tenure)
     assert sorted(kafka.sent) == ["B", "C"]
     await rows.release(["A"], reason="the limit is higher")
-    await desk.turn(tenure)
+    await fixture.turn(tenure)
     await tenure.relay.below(1)
     assert sorted(kafka.sent) == ["A", "A", "B", "C"]
     assert await rows.sagas(limit=10) == []

@@ -16,7 +16,7 @@ import sagabus.participants
 from sagabus.contracts import DeclarationError, Service
 from sagabus.messaging.service.participation import Participation
 from sagabus.participants import ActivityContext, ExternalContext, Participant, TryAgain
-from tests.participants.desk import Noted, Take, Taken, charge, give_back, noted, shop, take_item
+from tests.participants.service_fixture import Noted, Take, Taken, charge, give_back, noted, shop, take_item
 
 ENGINE = create_async_engine("postgresql+asyncpg://nobody@localhost/nowhere", poolclass=NullPool)
 elsewhere = Service("elsewhere")

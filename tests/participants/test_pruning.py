@@ -15,218 +15,220 @@ from sagabus.messaging.shards import retention
 from sagabus.messaging.shards.fence import Fenced
 from sagabus.messaging.shards.retention import CLOCKS_APART, ROWS, Retention
 from sagabus.participants import ExternalContext
-from sagabus.participants.tables import create_tables, participant_tables
-from tests.participants.desk import BOOK, Desk, Saga, Take, Taken, batch, charge, takes
+from sagabus.participants.inbox.tables import create_tables, participant_tables
+from tests.participants.service_fixture import BOOK, Saga, ServiceFixture, Take, Taken, batch, charge, takes
 
 DAY = 86_400.0
 KEPT = Retention(inbox=14 * DAY, dead_letters=30 * DAY, parked=30 * DAY)
 
 
 @pytest.fixture
-def keeping(desk: Desk) -> Desk:
+def keeping(fixture: ServiceFixture) -> ServiceFixture:
     """A service that keeps its inbox for 14 days."""
-    desk.retention = KEPT
-    desk.side = desk.new_side()
-    return desk
+    fixture.retention = KEPT
+    fixture.side = fixture.new_side()
+    return fixture
 
 
-def issued(desk: Desk) -> int:
-    return round(desk.now * 1_000_000)
+def issued(fixture: ServiceFixture) -> int:
+    return round(fixture.now * 1_000_000)
 
 
-async def stored(desk: Desk) -> Any:
-    (row,) = await desk.rows("SELECT * FROM sagabus_shop.shard WHERE shard = 0")
+async def stored(fixture: ServiceFixture) -> Any:
+    (row,) = await fixture.rows("SELECT * FROM sagabus_shop.shard WHERE shard = 0")
     return row["pruned_before"]
 
 
-async def test_p5_a_copy_of_what_was_forgotten_is_not_carried_out(keeping: Desk) -> None:
-    desk, calls = keeping, takes(keeping)
-    tenure = await desk.take()
-    first = batch("A", issued=issued(desk))
-    await desk.turn(tenure, *first)
-    desk.now += 14 * DAY + 1
-    await desk.turn(tenure)
-    assert await desk.inbox() == []
-    [late] = await desk.turn(tenure, *first)
+async def test_p5_a_copy_of_what_was_forgotten_is_not_carried_out(keeping: ServiceFixture) -> None:
+    fixture, calls = keeping, takes(keeping)
+    tenure = await fixture.take()
+    first = batch("A", issued=issued(fixture))
+    await fixture.turn(tenure, *first)
+    fixture.now += 14 * DAY + 1
+    await fixture.turn(tenure)
+    assert await fixture.inbox() == []
+    [late] = await fixture.turn(tenure, *first)
     assert (late.kind, late.code) == (ReplyKind.FAILED, "sagabus.inbox_expired")
-    [fresh] = await desk.turn(tenure, *batch("B", issued=issued(desk)))
+    [fresh] = await fixture.turn(tenure, *batch("B", issued=issued(fixture)))
     assert fresh.kind is ReplyKind.COMPLETED
     assert calls == ["A/1", "B/1"]
 
 
-async def test_p5_rows_and_the_word_that_they_are_gone_are_one_transaction(keeping: Desk) -> None:
-    desk, calls = keeping, takes(keeping)
-    tenure = await desk.take()
-    first = batch("A", issued=issued(desk))
-    await desk.turn(tenure, *first)
-    await desk.rows("ALTER TABLE sagabus_shop.shard ADD CONSTRAINT broken CHECK (pruned_before IS NULL)")
+async def test_p5_rows_and_the_word_that_they_are_gone_are_one_transaction(keeping: ServiceFixture) -> None:
+    fixture, calls = keeping, takes(keeping)
+    tenure = await fixture.take()
+    first = batch("A", issued=issued(fixture))
+    await fixture.turn(tenure, *first)
+    await fixture.rows("ALTER TABLE sagabus_shop.shard ADD CONSTRAINT broken CHECK (pruned_before IS NULL)")
     try:
-        desk.now += 15 * DAY
-        await desk.turn(tenure)
-        assert [id for id, _, _ in await desk.inbox()] == ["A:r1:1"]
-        [again] = await desk.turn(tenure, *first)
+        fixture.now += 15 * DAY
+        await fixture.turn(tenure)
+        assert [id for id, _, _ in await fixture.inbox()] == ["A:r1:1"]
+        [again] = await fixture.turn(tenure, *first)
     finally:
-        await desk.rows("ALTER TABLE sagabus_shop.shard DROP CONSTRAINT broken")
+        await fixture.rows("ALTER TABLE sagabus_shop.shard DROP CONSTRAINT broken")
     assert again.kind is ReplyKind.COMPLETED
-    desk.now += DAY
-    await desk.turn(tenure)
-    assert await desk.inbox() == []
-    assert await stored(desk) == tenure.pruned_before
-    tenure = await desk.take()
-    [late] = await desk.turn(tenure, *first)
+    fixture.now += DAY
+    await fixture.turn(tenure)
+    assert await fixture.inbox() == []
+    assert await stored(fixture) == tenure.pruned_before
+    tenure = await fixture.take()
+    [late] = await fixture.turn(tenure, *first)
     assert late.code == "sagabus.inbox_expired"
     assert calls == ["A/1"]
 
 
-async def test_p5_the_coordinators_clock_may_be_ahead(keeping: Desk) -> None:
+async def test_p5_the_coordinators_clock_may_be_ahead(keeping: ServiceFixture) -> None:
     """Issued, by its clock, after the moment at which the participant wrote the outcome."""
-    desk, calls = keeping, takes(keeping)
-    tenure = await desk.take()
-    first = batch("A", issued=issued(desk) + round((CLOCKS_APART - 1) * 1_000_000))
-    await desk.turn(tenure, *first)
-    desk.now += 15 * DAY
-    await desk.turn(tenure)
-    [late] = await desk.turn(tenure, *first)
+    fixture, calls = keeping, takes(keeping)
+    tenure = await fixture.take()
+    first = batch("A", issued=issued(fixture) + round((CLOCKS_APART - 1) * 1_000_000))
+    await fixture.turn(tenure, *first)
+    fixture.now += 15 * DAY
+    await fixture.turn(tenure)
+    [late] = await fixture.turn(tenure, *first)
     assert late.code == "sagabus.inbox_expired"
     assert calls == ["A/1"]
 
 
-async def test_p5_a_service_that_was_away_for_long_refuses_nothing_that_waited(keeping: Desk) -> None:
-    desk, calls = keeping, takes(keeping)
-    tenure = await desk.take()
-    await desk.turn(tenure, *batch("A", issued=issued(desk)))
-    desk.now += CLOCKS_APART + 1
-    waiting = batch("B", issued=issued(desk))
-    desk.now += 20 * DAY
-    desk.side = desk.new_side()
-    tenure = await desk.take()
-    await desk.turn(tenure)
-    assert await desk.inbox() == []
-    [reply] = await desk.turn(tenure, *waiting)
+async def test_p5_a_service_that_was_away_for_long_refuses_nothing_that_waited(keeping: ServiceFixture) -> None:
+    fixture, calls = keeping, takes(keeping)
+    tenure = await fixture.take()
+    await fixture.turn(tenure, *batch("A", issued=issued(fixture)))
+    fixture.now += CLOCKS_APART + 1
+    waiting = batch("B", issued=issued(fixture))
+    fixture.now += 20 * DAY
+    fixture.side = fixture.new_side()
+    tenure = await fixture.take()
+    await fixture.turn(tenure)
+    assert await fixture.inbox() == []
+    [reply] = await fixture.turn(tenure, *waiting)
     assert reply.kind is ReplyKind.COMPLETED
     assert calls == ["A/1", "B/1"]
 
 
-async def test_p5_pruning_waits_until_the_topic_has_been_caught_up_with(keeping: Desk) -> None:
+async def test_p5_pruning_waits_until_the_topic_has_been_caught_up_with(keeping: ServiceFixture) -> None:
     """Else what was issued just behind the last outcome, and waited, would be refused."""
-    desk, calls = keeping, takes(keeping)
-    tenure = await desk.take()
-    await desk.turn(tenure, *batch("A", issued=issued(desk)))
-    waiting = desk.records(tenure, *batch("B", "C", issued=issued(desk)))
-    desk.now += 20 * DAY
-    desk.side = desk.new_side()
-    tenure = await desk.take()
+    fixture, calls = keeping, takes(keeping)
+    tenure = await fixture.take()
+    await fixture.turn(tenure, *batch("A", issued=issued(fixture)))
+    waiting = fixture.records(tenure, *batch("B", "C", issued=issued(fixture)))
+    fixture.now += 20 * DAY
+    fixture.side = fixture.new_side()
+    tenure = await fixture.take()
     tenure.reached([("shop.commands", 1)])
     for record in waiting:
-        await desk.side.turn({tenure: [record]})
+        await fixture.side.turn({tenure: [record]})
     assert calls == ["A/1", "B/1", "C/1"]
-    assert [id for id, _, _ in await desk.inbox()] == ["B:r1:1", "C:r1:1"]
+    assert [id for id, _, _ in await fixture.inbox()] == ["B:r1:1", "C:r1:1"]
 
 
-async def test_what_is_started_and_what_is_young_stays(keeping: Desk) -> None:
-    desk = keeping
-    takes(desk)
+async def test_what_is_started_and_what_is_young_stays(keeping: ServiceFixture) -> None:
+    fixture = keeping
+    takes(fixture)
     ends = asyncio.Event()
 
-    @desk.handles(charge, transaction=False)
+    @fixture.handles(charge, transaction=False)
     async def charging(command: Take, ctx: ExternalContext) -> Taken:
         await ends.wait()
         return Taken(item="book", left=1)
 
-    tenure = await desk.take()
-    await desk.turn(tenure, Saga("OUT").command(charge, BOOK), *batch("OLD"))
-    desk.now += 14 * DAY - 1
-    await desk.turn(tenure, *batch("YOUNG", issued=issued(desk)))
-    assert len(await desk.inbox()) == 3
-    desk.now += 20
-    await desk.turn(tenure)
-    assert [(id, state) for id, state, _ in await desk.inbox()] == [
+    tenure = await fixture.take()
+    await fixture.turn(tenure, Saga("OUT").command(charge, BOOK), *batch("OLD"))
+    fixture.now += 14 * DAY - 1
+    await fixture.turn(tenure, *batch("YOUNG", issued=issued(fixture)))
+    assert len(await fixture.inbox()) == 3
+    fixture.now += 20
+    await fixture.turn(tenure)
+    assert [(id, state) for id, state, _ in await fixture.inbox()] == [
         ("OUT:r1:1", "started"), ("YOUNG:r1:1", "completed"),
     ]  # fmt: skip
     ends.set()
 
 
-async def test_a_batch_at_a_time_and_only_ones_own_shard(keeping: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = keeping
+async def test_a_batch_at_a_time_and_only_ones_own_shard(
+    keeping: ServiceFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixture = keeping
     monkeypatch.setattr(retention, "MOST_STEPS", 1)
-    takes(desk)
-    tenure, other = await desk.take(0), await desk.take(1)
-    await desk.rows(
+    takes(fixture)
+    tenure, other = await fixture.take(0), await fixture.take(1)
+    await fixture.rows(
         "INSERT INTO sagabus_shop.inbox (source, id, shard, activity, state, attempt, at) "
         "SELECT 's', n::text, n % 2, 'shop.take', 'completed', 1, to_timestamp($1) FROM generate_series(1, $2::int) n",
-        desk.now, 2 * (ROWS + 10),
+        fixture.now, 2 * (ROWS + 10),
     )  # fmt: skip
-    desk.now += 15 * DAY
-    await desk.turn(tenure, *batch("A", issued=issued(desk)))
-    assert await _rows(desk) == {0: 10 + 1, 1: ROWS + 10}
-    await desk.turn(tenure)
-    assert await _rows(desk) == {0: 1, 1: ROWS + 10}
+    fixture.now += 15 * DAY
+    await fixture.turn(tenure, *batch("A", issued=issued(fixture)))
+    assert await _rows(fixture) == {0: 10 + 1, 1: ROWS + 10}
+    await fixture.turn(tenure)
+    assert await _rows(fixture) == {0: 1, 1: ROWS + 10}
     assert other.pruned_before is None
     for _ in range(2):
-        await desk.side.turn({other: ()})
-    assert await _rows(desk) == {0: 1}
+        await fixture.side.turn({other: ()})
+    assert await _rows(fixture) == {0: 1}
 
 
-async def test_p8_who_has_lost_the_shard_forgets_nothing(keeping: Desk) -> None:
-    desk = keeping
-    takes(desk)
-    old = await desk.take()
-    await desk.turn(old, *batch("A"))
-    first, desk.side = desk.side, desk.new_side()
-    new = await desk.take()
-    desk.now += 15 * DAY
+async def test_p8_who_has_lost_the_shard_forgets_nothing(keeping: ServiceFixture) -> None:
+    fixture = keeping
+    takes(fixture)
+    old = await fixture.take()
+    await fixture.turn(old, *batch("A"))
+    first, fixture.side = fixture.side, fixture.new_side()
+    new = await fixture.take()
+    fixture.now += 15 * DAY
     pruning = first._pruning
     assert pruning is not None
     with pytest.raises(Fenced):
         await pruning.after({old: ()})
-    assert len(await desk.inbox()) == 1
-    assert (await stored(desk), new.pruned_before) == (None, None)
+    assert len(await fixture.inbox()) == 1
+    assert (await stored(fixture), new.pruned_before) == (None, None)
 
 
-async def test_s2_a_relay_that_has_failed_ends_its_own_tenure_and_no_other(keeping: Desk) -> None:
-    desk = keeping
-    takes(desk)
-    failed, other = await desk.take(0), await desk.take(1)
+async def test_s2_a_relay_that_has_failed_ends_its_own_tenure_and_no_other(keeping: ServiceFixture) -> None:
+    fixture = keeping
+    takes(fixture)
+    failed, other = await fixture.take(0), await fixture.take(1)
     for tenure in (failed, other):
-        await desk.turn(tenure, *batch(f"S{tenure.shard}"))
-    desk.now += 15 * DAY
+        await fixture.turn(tenure, *batch(f"S{tenure.shard}"))
+    fixture.now += 15 * DAY
     failed.ended = True
-    pruning = desk.side._pruning
+    pruning = fixture.side._pruning
     assert pruning is not None
     await pruning.after({failed: (), other: ()})
-    assert await _rows(desk) == {0: 1}
+    assert await _rows(fixture) == {0: 1}
 
 
-async def test_off_forgets_nothing(desk: Desk) -> None:
-    takes(desk)
-    desk.retention = Retention()
-    desk.side = desk.new_side()
-    tenure = await desk.take()
-    await desk.turn(tenure, *batch("A"))
-    desk.now += 10_000 * DAY
-    await desk.turn(tenure)
-    assert len(await desk.inbox()) == 1
+async def test_off_forgets_nothing(fixture: ServiceFixture) -> None:
+    takes(fixture)
+    fixture.retention = Retention()
+    fixture.side = fixture.new_side()
+    tenure = await fixture.take()
+    await fixture.turn(tenure, *batch("A"))
+    fixture.now += 10_000 * DAY
+    await fixture.turn(tenure)
+    assert len(await fixture.inbox()) == 1
 
 
-async def test_s8_parked_messages_go_after_their_time(keeping: Desk) -> None:
-    desk = keeping
-    takes(desk)
-    await desk.rows(
+async def test_s8_parked_messages_go_after_their_time(keeping: ServiceFixture) -> None:
+    fixture = keeping
+    takes(fixture)
+    await fixture.rows(
         "INSERT INTO sagabus_shop.outbox_parked (shard, position, saga_id, topic, headers, reason, parked_at) "
         "SELECT 0, days, 'A', 't', '', 'too large', clock_timestamp() - days * interval '1 day' "
         "FROM unnest(ARRAY[20, 40]) AS days"
     )
-    await desk.turn(await desk.take())
-    assert [row["position"] for row in await desk.rows("SELECT position FROM sagabus_shop.outbox_parked")] == [20]
+    await fixture.turn(await fixture.take())
+    assert [row["position"] for row in await fixture.rows("SELECT position FROM sagabus_shop.outbox_parked")] == [20]
 
 
-async def test_tables_of_before_are_brought_up_to_date(desk: Desk) -> None:
+async def test_tables_of_before_are_brought_up_to_date(fixture: ServiceFixture) -> None:
     storage = "SELECT relname, reloptions FROM pg_class WHERE relnamespace = 'sagabus_shop'::regnamespace"
-    await desk.rows("DROP INDEX sagabus_shop.inbox_at")
-    await desk.rows("ALTER TABLE sagabus_shop.outbox RESET (autovacuum_vacuum_threshold)")
-    await desk.rows("ALTER TABLE sagabus_shop.inbox RESET (fillfactor)")
+    await fixture.rows("DROP INDEX sagabus_shop.inbox_at")
+    await fixture.rows("ALTER TABLE sagabus_shop.outbox RESET (autovacuum_vacuum_threshold)")
+    await fixture.rows("ALTER TABLE sagabus_shop.inbox RESET (fillfactor)")
     for _ in range(2):
-        async with desk.engine.begin() as connection:
+        async with fixture.engine.begin() as connection:
             await create_tables(connection, "shop")
             found = {row.relname: row.reloptions for row in await connection.execute(text(storage))}
     assert "inbox_at" in found
@@ -245,5 +247,5 @@ def test_a_window_that_is_too_short_is_refused_with_both_values_and_a_cure() -> 
         assert word in str(refusal.value)
 
 
-async def _rows(desk: Desk) -> dict[int, int]:
-    return {row[0]: row[1] for row in await desk.rows("SELECT shard, count(*) FROM sagabus_shop.inbox GROUP BY 1")}
+async def _rows(fixture: ServiceFixture) -> dict[int, int]:
+    return {row[0]: row[1] for row in await fixture.rows("SELECT shard, count(*) FROM sagabus_shop.inbox GROUP BY 1")}

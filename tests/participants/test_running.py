@@ -24,7 +24,7 @@ from sagabus.messaging.database_url import sqlalchemy_url
 from sagabus.messaging.service.prerequisites import NotReady, participant_topics
 from sagabus.messaging.settings import SettingsError, load_settings
 from sagabus.participants import ActivityContext, ExternalContext, Participant
-from tests.participants.desk import Noted, Take, Taken
+from tests.participants.service_fixture import Noted, Take, Taken
 
 PARTITIONS = 3
 

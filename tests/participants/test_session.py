@@ -10,10 +10,10 @@ from sqlalchemy import select, update
 
 from sagabus.contracts.replies import ReplyKind
 from sagabus.participants import ActivityContext, Refused
-from tests.participants.desk import (
-    Desk,
+from tests.participants.service_fixture import (
     Effect,
     Saga,
+    ServiceFixture,
     Stock,
     Take,
     Taken,
@@ -25,8 +25,8 @@ from tests.participants.desk import (
 
 @pytest.mark.parametrize("method", ["commit", "rollback", "close", "reset", "invalidate", "begin"])
 @pytest.mark.parametrize("sync", [False, True])
-async def test_a_session_cannot_end_the_transaction(desk: Desk, method: str, sync: bool) -> None:
-    @desk.handles(take_item)
+async def test_a_session_cannot_end_the_transaction(fixture: ServiceFixture, method: str, sync: bool) -> None:
+    @fixture.handles(take_item)
     async def handler(command: Take, ctx: ActivityContext) -> Taken:
         ctx.session.add(Effect(what=ctx.saga_id))
         if ctx.saga_id == "A":
@@ -36,16 +36,16 @@ async def test_a_session_cannot_end_the_transaction(desk: Desk, method: str, syn
                 await getattr(ctx.session, method)()
         return Taken(item=command.item, left=0)
 
-    tenure = await desk.take()
-    replies = await desk.turn(tenure, *batch("A", "B"))
+    tenure = await fixture.take()
+    replies = await fixture.turn(tenure, *batch("A", "B"))
     assert [reply.kind for reply in replies] == [ReplyKind.FAILED, ReplyKind.COMPLETED]
     assert replies[0].failure.details == {"type": "SessionMisuse"}
     assert "begin_nested" in replies[0].failure.message
-    assert await desk.effects() == ["B"]
+    assert await fixture.effects() == ["B"]
 
 
-async def test_a_part_of_a_handler_can_be_undone_by_itself(desk: Desk) -> None:
-    @desk.handles(take_item)
+async def test_a_part_of_a_handler_can_be_undone_by_itself(fixture: ServiceFixture) -> None:
+    @fixture.handles(take_item)
     async def handler(command: Take, ctx: ActivityContext) -> Taken:
         ctx.session.add(Effect(what=f"{ctx.saga_id} before"))
         with suppress(Exception):
@@ -55,17 +55,17 @@ async def test_a_part_of_a_handler_can_be_undone_by_itself(desk: Desk) -> None:
         ctx.session.add(Effect(what=f"{ctx.saga_id} after"))
         return Taken(item=command.item, left=(await ctx.session.scalars(select(Stock.left))).one())
 
-    tenure = await desk.take()
+    tenure = await fixture.take()
     for sagas in (["A", "B"], ["C"]):
-        replies = await desk.turn(tenure, *batch(*sagas))
+        replies = await fixture.turn(tenure, *batch(*sagas))
         assert {reply.kind for reply in replies} == {ReplyKind.COMPLETED}
-    assert await desk.effects() == ["A before", "A after", "B before", "B after", "C before", "C after"]
+    assert await fixture.effects() == ["A before", "A after", "B before", "B after", "C before", "C after"]
 
 
-async def test_a_context_is_over_when_its_handler_has_returned(desk: Desk) -> None:
+async def test_a_context_is_over_when_its_handler_has_returned(fixture: ServiceFixture) -> None:
     kept: list[ActivityContext[Any]] = []
 
-    @desk.handles(take_item)
+    @fixture.handles(take_item)
     async def handler(command: Take, ctx: ActivityContext) -> Taken:
         kept.append(ctx)
         if ctx.saga_id == "A":
@@ -75,16 +75,16 @@ async def test_a_context_is_over_when_its_handler_has_returned(desk: Desk) -> No
             await kept[0].session.flush()
         return Taken(item=command.item, left=0)
 
-    tenure = await desk.take()
-    replies = await desk.turn(tenure, *batch("A", "B"))
+    tenure = await fixture.take()
+    replies = await fixture.turn(tenure, *batch("A", "B"))
     assert [reply.kind for reply in replies] == [ReplyKind.COMPLETED, ReplyKind.FAILED]
     with pytest.raises(Exception, match="after the handler has returned"):
         kept[-1].publish(noted(item="x", text="y"))
-    assert await desk.effects() == []
+    assert await fixture.effects() == []
 
 
-async def test_handlers_of_a_batch_see_each_others_effects(desk: Desk) -> None:
-    @desk.handles(take_item)
+async def test_handlers_of_a_batch_see_each_others_effects(fixture: ServiceFixture) -> None:
+    @fixture.handles(take_item)
     async def handler(command: Take, ctx: ActivityContext) -> Taken:
         left = await ctx.session.scalar(
             update(Stock).where(Stock.item == command.item, Stock.left >= command.count)
@@ -94,8 +94,8 @@ async def test_handlers_of_a_batch_see_each_others_effects(desk: Desk) -> None:
             raise Refused("out_of_stock", "no more")
         return Taken(item=command.item, left=left)
 
-    tenure = await desk.take()
+    tenure = await fixture.take()
     commands = [Saga(f"S{n}").command(take_item, Take(item="book", count=4)) for n in range(4)]
-    replies = await desk.turn(tenure, *commands)
+    replies = await fixture.turn(tenure, *commands)
     assert [r.kind for r in replies] == [ReplyKind.COMPLETED] * 2 + [ReplyKind.REFUSED] * 2
-    assert [row["left"] for row in await desk.rows('SELECT "left" FROM stock')] == [2]
+    assert [row["left"] for row in await fixture.rows('SELECT "left" FROM stock')] == [2]

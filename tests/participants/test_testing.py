@@ -16,7 +16,7 @@ from sagabus.contracts import ActivityFailed, DeclarationError, MessageInvalid
 from sagabus.messaging.database_url import sqlalchemy_url
 from sagabus.participants import ActivityContext, ExternalContext, Participant, Refused, TryAgain
 from sagabus.participants.testing import carried
-from tests.participants.desk import (
+from tests.participants.service_fixture import (
     Base,
     Effect,
     Stock,

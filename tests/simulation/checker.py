@@ -13,12 +13,12 @@ from typing import Any, Final
 from sagabus.contracts import names
 from sagabus.contracts.commands import Addresses
 from sagabus.contracts.envelope import source_of, unpack_headers
-from sagabus.coordinator.core.decide import Saga
-from sagabus.coordinator.core.history import Kind, Row
-from sagabus.coordinator.core.replay import restore
-from sagabus.coordinator.core.state import SagaState
-from sagabus.coordinator.core.status import CLOSED, Outcome, SagaStatus
-from sagabus.coordinator.core.step import Step
+from sagabus.coordinator.core.saga.history import Kind, Row
+from sagabus.coordinator.core.saga.replay import restore
+from sagabus.coordinator.core.saga.saga import Saga
+from sagabus.coordinator.core.saga.state import SagaState
+from sagabus.coordinator.core.saga.status import CLOSED, Outcome, SagaStatus
+from sagabus.coordinator.core.saga.step import Step
 from sagabus.coordinator.store.columns import HISTORY
 from tests.simulation.bus import LoggedRecord
 from tests.simulation.workload import SERVICES, Effect, journey

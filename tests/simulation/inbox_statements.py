@@ -7,9 +7,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from sagabus.messaging.shards import retention
-from sagabus.participants import handling, inbox
-from sagabus.participants.verdict import KINDS, State
-from sagabus.participants.verdict import Row as InboxRow
+from sagabus.participants.handlers import transactional
+from sagabus.participants.inbox import store as inbox_store
+from sagabus.participants.inbox.decision import KINDS, State
+from sagabus.participants.inbox.decision import Row as InboxRow
 from tests.simulation.meaning import Book, Meaning, deleted, nth
 from tests.simulation.postgres import Row, SimulatedConnection, Table
 
@@ -21,7 +22,7 @@ class InboxStatements(Book):
 
     def _inbox(self, schema: str) -> None:
         rows, shard = (schema, "inbox"), (schema, "shard")
-        texts = inbox._statements(schema)
+        texts = inbox_store._statements(schema)
         self._all |= {
             texts["hold"]: self._hold(shard),
             texts["claim"]: self._claim(rows),
@@ -55,7 +56,7 @@ class InboxStatements(Book):
                 await c.tx.lock(table, (source, id), timeout=timeout)
                 if c.tx.get(table, (source, id)) is None:
                     c.tx.insert(table, (source, id), {
-                        "source": source, "id": id, "activity": "", "state": inbox._CLAIMED, "attempt": 0,
+                        "source": source, "id": id, "activity": "", "state": inbox_store._CLAIMED, "attempt": 0,
                         "input_hash": None, "reply": None, "shard": shard, "at": at, "command": None, "headers": None,
                     })  # fmt: skip
                     made += 1
@@ -66,7 +67,7 @@ class InboxStatements(Book):
     def _find(self, table: Table) -> Meaning:
         async def find(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
             rows = [c.tx.get(table, key) for key in zip(*args, strict=True)]
-            return [row for row in rows if row is not None and row["state"] != inbox._CLAIMED]
+            return [row for row in rows if row is not None and row["state"] != inbox_store._CLAIMED]
 
         return find
 
@@ -77,7 +78,7 @@ class InboxStatements(Book):
             done = 0
             for number in range(len(columns[0])):
                 new = {name: nth(column, number) for name, column in zip(names, columns, strict=True)}
-                old_state, old_attempt = new.pop("old_state") or inbox._CLAIMED, new.pop("old_attempt") or 0
+                old_state, old_attempt = new.pop("old_state") or inbox_store._CLAIMED, new.pop("old_attempt") or 0
                 key = (new["source"], new["id"])
                 await c.tx.lock(table, key)
                 row = c.tx.get(table, key)
@@ -142,9 +143,9 @@ class InboxStatements(Book):
             return "SET CONSTRAINTS"
 
         self._all |= {
-            handling._SAVEPOINT: begin,
-            handling._KEEP: keep,
-            handling._UNDO: undo,
+            transactional._SAVEPOINT: begin,
+            transactional._KEEP: keep,
+            transactional._UNDO: undo,
             "SET CONSTRAINTS ALL IMMEDIATE": nothing,
             retention._LOCAL: nothing,
         }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sagabus.messaging.publishing import outbox
-from sagabus.messaging.shards import fence, taking
+from sagabus.messaging.shards import acquire, fence
 from tests.simulation.meaning import Book, Meaning, deleted
 from tests.simulation.postgres import Row, SimulatedConnection, Table
 
@@ -18,7 +18,7 @@ class MessagingStatements(Book):
     def _messaging(self, schema: str) -> None:
         shard, out, parked = (schema, "shard"), (schema, "outbox"), (schema, "outbox_parked")
         texts = outbox._statements(schema)
-        take = taking._statements(schema)
+        take = acquire._statements(schema)
         self._all |= {
             fence._statement(schema): self._advance(shard),
             texts["unpublished"]: self._unpublished(out),
@@ -33,7 +33,7 @@ class MessagingStatements(Book):
             take.take: self._take(shard),
             take.end: self._end_holder(shard),
             take.partitions: self._partitions(shard),
-            f"SET LOCAL lock_timeout = {taking.LOCK_TIMEOUT}": self._lock_timeout(taking.LOCK_TIMEOUT / 1000),
+            f"SET LOCAL lock_timeout = {acquire.LOCK_TIMEOUT}": self._lock_timeout(acquire.LOCK_TIMEOUT / 1000),
         }
 
     def _advance(self, table: Table) -> Meaning:

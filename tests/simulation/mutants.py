@@ -15,10 +15,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from sagabus.contracts.replies import ReplyKind
-from sagabus.coordinator.core.objection import LATE
-from sagabus.coordinator.core.status import Outcome, SagaStatus, Undoing
+from sagabus.coordinator.core.saga.admission import LATE
+from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from sagabus.messaging.shards.fence import Fenced
-from sagabus.participants.verdict import Act, Answer, State, _stored
+from sagabus.participants.inbox.decision import Act, Answer, State, _stored
 
 Make = Callable[[Any], Any]
 """From the function as it is to the one that takes its place."""
@@ -329,7 +329,7 @@ def _no_rows(original: Any) -> Any:
     return none
 
 
-_CORE: Final = "sagabus.coordinator.core"
+_CORE: Final = "sagabus.coordinator.core.saga"
 _COORDINATOR: Final = "sagabus.coordinator.shard"
 _SHARDS: Final = "sagabus.messaging.shards"
 _PUBLISHING: Final = "sagabus.messaging.publishing"
@@ -337,7 +337,7 @@ _SERVICE: Final = "sagabus.participants"
 
 
 def _done() -> Any:
-    from sagabus.participants.outcome import Outcome as Reply
+    from sagabus.participants.handlers.outcome import Outcome as Reply
 
     return Reply(ReplyKind.COMPLETED, b"null")
 
@@ -345,17 +345,24 @@ def _done() -> Any:
 _DONE: Final = _done()
 
 RULES: Final = (
-    Mutant("failures are not stored", "P1", {f"{_SERVICE}.page:Page._conclude": _failures_forgotten}),
-    Mutant("one stored answer for all attempts", "P1", {f"{_SERVICE}.verdict:_repeated": _one_answer_for_all_attempts}),
+    Mutant("failures are not stored", "P1", {f"{_SERVICE}.inbox.batch:Page._conclude": _failures_forgotten}),
     Mutant(
-        "what was started is not run once more", "P1", {f"{_SERVICE}.carry_out:CarryOut._resume": _nothing}, ("kill",)
+        "one stored answer for all attempts",
+        "P1",
+        {f"{_SERVICE}.inbox.decision:_repeated": _one_answer_for_all_attempts},
+    ),
+    Mutant(
+        "what was started is not run once more",
+        "P1",
+        {f"{_SERVICE}.command_processor:CommandProcessor._resume": _nothing},
+        ("kill",),
     ),
     Mutant("a resend is a new attempt", "P2", {f"{_CORE}.undo:resend": _resend_raises_attempt}, ("lose",)),
     Mutant(
         "failures of old attempts count, late successes do not",
         "P2",
         {
-            f"{_CORE}.objection:_to_step_reply": lambda original: _late_success_ignored(_old_failures_count(original)),
+            f"{_CORE}.admission:_to_step_reply": lambda original: _late_success_ignored(_old_failures_count(original)),
             f"{_CORE}.forward:_exhausted": _exhausted_is_failed,
         },
         ("delay", "copy"),
@@ -369,14 +376,14 @@ RULES: Final = (
     Mutant(
         "what is older than the inbox is carried out",
         "P5",
-        {f"{_SERVICE}.verdict:_unknown": lambda original: lambda head, pruned: original(head, None)},
+        {f"{_SERVICE}.inbox.decision:_unknown": lambda original: lambda head, pruned: original(head, None)},
         ("prune",),
     ),
     Mutant(
         "an id is not compared with what it was first, and runs repeat",
         "P6",
         {
-            f"{_SERVICE}.verdict:_reused": lambda original: lambda head, row: _stored(row),
+            f"{_SERVICE}.inbox.decision:_reused": lambda original: lambda head, row: _stored(row),
             f"{_COORDINATOR}.deciding:Deciding._begin": _same_run,
         },
         ("reuse",),
@@ -391,20 +398,20 @@ RULES: Final = (
     Mutant(
         "a failed turn ends nothing",
         "S2",
-        {f"{_SHARDS}.holdings:Holdings.turn": _memory_kept},
+        {f"{_SHARDS}.tenures:Tenures.turn": _memory_kept},
         ("commit_really",),
     ),
     Mutant(
         "a commit is believed",
         "S2",
-        {f"{_COORDINATOR}.side:CoordinatorSide._commit": _commit_believed},
+        {f"{_COORDINATOR}.saga_processor:SagaProcessor._commit": _commit_believed},
         ("commit_never",),
     ),
     Mutant(
         "any generation may take, and nobody takes again",
         "S3",
         {
-            f"{_SHARDS}.taking:_check": _any_generation,
+            f"{_SHARDS}.acquire:_check": _any_generation,
             f"{_SHARDS}.ownership:Ownership._retake": _never_again,
         },
         ("rebalance",),
@@ -412,7 +419,7 @@ RULES: Final = (
     Mutant(
         "positions are counted from the rows",
         "S5",
-        {f"{_SHARDS}.holdings:Holdings._take": _positions_from_rows},
+        {f"{_SHARDS}.tenures:Tenures._take": _positions_from_rows},
         ("kill",),
     ),
     Mutant(
@@ -424,7 +431,10 @@ RULES: Final = (
     Mutant("all runs have one id", "S13", {f"{_COORDINATOR}.deciding:Deciding._begin": _same_run}, ("reuse",)),
     Mutant("steps of unknown outcome are not settled", "U1", {f"{_CORE}.undo:start": _never_settled}),
     Mutant(
-        "an undo asks the inbox for its step", "U2", {f"{_SERVICE}.page:Page.take_in": _undo_asks_the_inbox}, ("prune",)
+        "an undo asks the inbox for its step",
+        "U2",
+        {f"{_SERVICE}.inbox.batch:Page.take_in": _undo_asks_the_inbox},
+        ("prune",),
     ),
     Mutant("a saga closes before its undos are done", "U3", {f"{_CORE}.undo:close_if_done": _closes_at_once}),
     Mutant("commands pass an undo under way", "U4", {f"{_CORE}.forward:called": _not_held}),
@@ -432,8 +442,8 @@ RULES: Final = (
         "replies to what was never sent are dropped",
         "U9",
         {
-            f"{_CORE}.objection:answers_nothing": _always(False),
-            f"{_CORE}.objection:_to_reply": lambda original: (
+            f"{_CORE}.admission:answers_nothing": _always(False),
+            f"{_CORE}.admission:_to_reply": lambda original: (
                 lambda state, step, arrival: LATE if step is None else original(state, step, arrival)
             ),
         },
@@ -453,13 +463,13 @@ OWN: Final = (
     Mutant(
         "sagas nobody hears of are not loaded",
         "",
-        {f"{_COORDINATOR}.silence:Silence.portion": _always([])},
+        {f"{_COORDINATOR}.unloaded:UnloadedSagas.portion": _always([])},
         ("lose", "kill"),
     ),
     Mutant("undone in the order of completion", "", {f"{_CORE}.undo:begin": _order_of_calling}),
-    Mutant("no tombstone", "", {f"{_SERVICE}.page:Page._bury": _nothing}, ("delay",)),
+    Mutant("no tombstone", "", {f"{_SERVICE}.inbox.batch:Page._bury": _nothing}, ("delay",)),
     Mutant("timers are forgotten at a take", "", {"sagabus.coordinator.store.read:Reads.timers": _no_rows}, ("kill",)),
-    Mutant("what is astray is not forwarded", "", {f"{_COORDINATOR}.side:CoordinatorSide._forward": _nothing}),
+    Mutant("what is astray is not forwarded", "", {f"{_COORDINATOR}.saga_processor:SagaProcessor._forward": _nothing}),
     Mutant(
         "an offset too many is skipped",
         "",
@@ -470,10 +480,10 @@ OWN: Final = (
     Mutant(
         "a fenced participant goes on",
         "",
-        {f"{_SERVICE}.inbox:Inbox.hold": _nothing_to_await, f"{_SHARDS}.fence:advance": _fence_ignored},
+        {f"{_SERVICE}.inbox.store:Inbox.hold": _nothing_to_await, f"{_SHARDS}.fence:advance": _fence_ignored},
         ("stop",),
     ),
-    Mutant("the second cancel is another one", "", {f"{_CORE}.objection:_to_cancel": _always(None)}),
+    Mutant("the second cancel is another one", "", {f"{_CORE}.admission:_to_cancel": _always(None)}),
     Mutant(
         "a new owner does not know who is parked",
         "S8",

@@ -10,17 +10,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from sagabus.contracts import names
 from sagabus.coordinator.shard.loading import Definitions, Loading
-from sagabus.coordinator.shard.side import CoordinatorSide
+from sagabus.coordinator.shard.saga_processor import SagaProcessor
 from sagabus.coordinator.store.read import Reads
 from sagabus.coordinator.store.tables import coordinator_tables
 from sagabus.coordinator.store.write import Store
 from sagabus.messaging.bus.subscription import SubscriptionListener
 from sagabus.messaging.publishing.dead_letter import DeadLetters
 from sagabus.messaging.shards.ownership import Ownership
-from sagabus.participants.carry_out import CarryOut
+from sagabus.participants.command_processor import CommandProcessor
+from sagabus.participants.handlers.session import Sessions, Transaction
+from sagabus.participants.inbox.tables import participant_tables
 from sagabus.participants.participant import Participant
-from sagabus.participants.session import Sessions, Transaction
-from sagabus.participants.tables import participant_tables
 from tests.simulation.bus import Cluster, Stream
 from tests.simulation.postgres import SimulatedConnection, SimulatedDatabase
 from tests.simulation.process import SimulatedProcess
@@ -37,7 +37,7 @@ class CoordinatorProgram:
     def __init__(self, world: World, process: SimulatedProcess) -> None:
         database = SimulatedDatabase(world.server, process, world.statements)
         loading = Loading(namespace=NAMESPACE, reads=Reads(NAMESPACE), definitions=Definitions([journey]))
-        self.side = CoordinatorSide(
+        self.side = SagaProcessor(
             database=database,
             store=Store(NAMESPACE),
             loading=loading,
@@ -79,7 +79,7 @@ class ParticipantProgram:
     ) -> None:
         name = participant.service.name
         database = SimulatedDatabase(world.server, process, world.statements)
-        self.side = CarryOut(
+        self.side = CommandProcessor(
             service=name, namespace=NAMESPACE, handlers=participant.handlers, sessions=SimulatedSessions(database),
             resources=ground, clock=process.clock, retention=world.retention(name),
         )  # fmt: skip

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sagabus.coordinator.core.status import CLOSED
+from sagabus.coordinator.core.saga.status import CLOSED
 from sagabus.coordinator.store import read, write
 from sagabus.coordinator.store.columns import CHANGED, EARLY, EARLY_KEY, HISTORY, SAGA, STARTED, TIMER, TIMER_KEY
 from tests.simulation.meaning import Book, Meaning, deleted, key_of, only

@@ -12,7 +12,7 @@ from uuid import UUID
 from sagabus.contracts import names
 from sagabus.contracts.envelope import Message
 from sagabus.contracts.requests import event_message, raw_message, start_message
-from sagabus.coordinator.core.status import CLOSED
+from sagabus.coordinator.core.saga.status import CLOSED
 from sagabus.messaging.shards.retention import Retention
 from tests.simulation.bus import Bus
 from tests.simulation.engine import FIRST_MOMENT, Deadlock, Engine, Livelock, SimulatedLoop

@@ -1,4 +1,4 @@
-"""Injects faults into a scene. Each waits for its moment, strikes, and leaves the deployment whole again.
+"""Injects faults into a environment. Each waits for its moment, strikes, and leaves the deployment whole again.
 
 What "the fault's end" is, from which a recovery counts: of a SIGKILL and of a SIGSTOP the moment of the signal; of
 everything else the moment at which what was taken away is there again, or has come and gone.
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from tests.support.conditions import until
 from tests.support.processes import Child
-from tests.system.crew import COORDINATOR, PARTICIPANTS, Post
 from tests.system.deployment import Counts
-from tests.system.scene import PARTITIONS, Recovery, Scene
-from tests.system.weather import Fault
+from tests.system.environment import PARTITIONS, Environment, Recovery
+from tests.system.fault_plan import Fault
+from tests.system.service_processes import COORDINATOR, PARTICIPANTS, Post
 
 OUTAGE = 15
 """So many items are fed while something is away."""
@@ -42,8 +42,8 @@ class Landed:
 class Injector:
     """Makes faults, one after the other."""
 
-    def __init__(self, scene: Scene, seed: int) -> None:
-        self._scene = scene
+    def __init__(self, environment: Environment, seed: int) -> None:
+        self._scene = environment
         self._chance = random.Random(seed)
         self._extra = 0
 
@@ -86,7 +86,7 @@ class Injector:
 
     async def _stop_writing(self, table: str, statement: str, then: str) -> tuple[float, Mend]:
         """Who writes to this table waits for a lock of ours, and so is caught within its transaction."""
-        ours = await self._scene.eye.connect()
+        ours = await self._scene.observer.connect()
         try:
             async with ours.transaction():
                 await ours.execute(f"LOCK TABLE {table} IN SHARE MODE")
@@ -104,10 +104,10 @@ class Injector:
 
     async def join_and_leave(self, side: str) -> tuple[float, Mend]:
         self._extra += 1
-        crew, guest = self._scene.crew, Post(side, f"guest-{side}-{self._extra}")
-        await crew.start(guest)
+        processes, guest = self._scene.processes, Post(side, f"guest-{side}-{self._extra}")
+        await processes.start(guest)
         await guest.process.says(" taken: <tenure")
-        await crew.end(guest)
+        await processes.end(guest)
         return time.time(), _nothing
 
     async def rolling_restart(self) -> tuple[float, Mend]:
@@ -126,7 +126,7 @@ class Injector:
         self._scene.old_logs.append(await asyncio.to_thread(self._scene.broker.replace))
         await self._scene.deployment.make_topics()
         since = time.time()
-        self._scene.feed.send_again(await self._scene.closed())
+        self._scene.load.send_again(await self._scene.closed())
         return since, _nothing
 
     async def topic_made_anew(self, name: str) -> tuple[float, Mend]:
@@ -136,7 +136,7 @@ class Injector:
     async def commands_lost_and_kill(self) -> tuple[float, Mend]:
         """Who would have sent them again is killed before it does."""
         await asyncio.to_thread(self._make_anew, COMMANDS)
-        return await self.kill(*self._scene.crew.of(COORDINATOR))
+        return await self.kill(*self._scene.processes.of(COORDINATOR))
 
     async def database_crashed(self) -> tuple[float, Mend]:
         await asyncio.to_thread(self._scene.server.stop_immediately)
@@ -146,7 +146,7 @@ class Injector:
 
     async def database_away(self) -> tuple[float, Mend]:
         """So long that the coordinators give up their places in the group (S10)."""
-        coordinators = [post.process for post in self._scene.crew.of(COORDINATOR)]
+        coordinators = [post.process for post in self._scene.processes.of(COORDINATOR)]
         before = {child: _times_left(child) for child in coordinators}
         await asyncio.to_thread(self._scene.server.stop_immediately)
         await until(lambda: all(_times_left(child) > before[child] for child in coordinators), what="all have left")
@@ -154,7 +154,7 @@ class Injector:
         return time.time(), _nothing
 
     async def connections_cut(self) -> tuple[float, Mend]:
-        await self._scene.eye.fetch(
+        await self._scene.observer.fetch(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
@@ -163,15 +163,15 @@ class Injector:
     # Small things.
 
     def _one(self, side: str) -> Post:
-        return self._chance.choice(self._scene.crew.of(side))
+        return self._chance.choice(self._scene.processes.of(side))
 
     async def _start(self, posts: Sequence[Post]) -> None:
-        await asyncio.gather(*map(self._scene.crew.start, posts))
+        await asyncio.gather(*map(self._scene.processes.start, posts))
 
     async def _one_by_one(self, side: str) -> None:
-        for post in self._scene.crew.of(side):
-            await self._scene.crew.end(post)
-            await self._scene.crew.start(post)
+        for post in self._scene.processes.of(side):
+            await self._scene.processes.end(post)
+            await self._scene.processes.start(post)
 
     async def _resume_when_replaced(self, stopped: Post) -> None:
         try:
@@ -189,18 +189,18 @@ class Injector:
 
     async def _taken_by_others(self, side: str) -> None:
         """Not only those of the process that stands still: others may wait for what is in its hands."""
-        crew = self._scene.crew
-        held = await until(lambda: crew.silent(side), what="shards stand still")
+        processes = self._scene.processes
+        held = await until(lambda: processes.silent(side), what="shards stand still")
 
         async def moved() -> bool:
-            return not (held & await crew.current(side) or await crew.silent(side))
+            return not (held & await processes.current(side) or await processes.silent(side))
 
         await until(moved, what=f"{len(held)} shards of the stopped process are taken")
 
     async def _waiting(self, statement: str) -> tuple[int, Post] | None:
         query = "SELECT pid, client_port FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1"
-        for row in await self._scene.eye.fetch(query, statement):
-            post = self._scene.crew.with_port(row["client_port"])
+        for row in await self._scene.observer.fetch(query, statement):
+            post = self._scene.processes.with_port(row["client_port"])
             if post is not None:
                 return int(row["pid"]), post
         return None
@@ -208,7 +208,7 @@ class Injector:
     async def _caught(self, backend: int, statement: str) -> bool:
         """Whether this session is still in that transaction, and hears nothing."""
         query = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND query LIKE $2 AND wait_event = 'ClientRead'"
-        return bool(await self._scene.eye.value(query, backend, statement))
+        return bool(await self._scene.observer.value(query, backend, statement))
 
     def _make_anew(self, name: str) -> None:
         self._scene.broker.delete_topics(name)

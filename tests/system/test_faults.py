@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.kafka_installation import KafkaInstallation
+from tests.system.environment import COMPENSATING, OPEN, environment
+from tests.system.fault_plan import ONE_OF_EACH, schedule
 from tests.system.run import run
-from tests.system.scene import COMPENSATING, OPEN, scene
-from tests.system.weather import ONE_OF_EACH, schedule
 
 SEED = 20_261_122
 SAGAS = 1_500
@@ -25,7 +25,9 @@ async def test_no_fault_loses_doubles_reorders_or_stops_a_saga(
 ) -> None:
     faulthandler.cancel_dump_traceback_later()  # it takes longer than that, and every wait in it has its own end
     faults = schedule(SEED, ONE_OF_EACH)
-    async with scene(kafka_installation, tmp_path, seed=SEED, rate=RATE, most_open=MOST_OPEN, coordinators=2) as stage:
+    async with environment(
+        kafka_installation, tmp_path, seed=SEED, rate=RATE, most_open=MOST_OPEN, coordinators=2
+    ) as stage:
         report = await run(stage, faults, seed=SEED, sagas=SAGAS, tell=print)
     assert not report.failed, report.failed
     assert not report.verdict.violations

@@ -12,7 +12,7 @@ import pytest
 
 from sagabus.messaging.shards.retention import Retention
 from tests.support.postgres import PostgresServer
-from tests.system.paper_bus import SERVICES, PaperWorld, paper_world
+from tests.system.list_bus import SERVICES, ListWorld, list_world
 
 BATCH = 250
 WARM, ALL = 10_000, 30_000
@@ -51,13 +51,13 @@ def url() -> Iterator[str]:
 
 
 @pytest.fixture
-async def world(url: str) -> AsyncIterator[PaperWorld]:
-    async with paper_world(url, KEPT) as made:
+async def world(url: str) -> AsyncIterator[ListWorld]:
+    async with list_world(url, KEPT) as made:
         yield made
 
 
 @pytest.mark.slow
-async def test_30000_sagas_leave_tables_as_large_as_10000_do(world: PaperWorld) -> None:
+async def test_30000_sagas_leave_tables_as_large_as_10000_do(world: ListWorld) -> None:
     early = await peaks(world, 1, WARM)
     late = await peaks(world, WARM + 1, ALL)
     await world.settle()
@@ -77,7 +77,7 @@ class Table(NamedTuple):
     size: int
 
 
-async def peaks(world: PaperWorld, first: int, last: int) -> dict[str, Table]:
+async def peaks(world: ListWorld, first: int, last: int) -> dict[str, Table]:
     """Start these sagas; the most that was in each table meanwhile."""
     most = dict.fromkeys(MOST_ROWS, Table(0, 0))
     for number in range(first, last, BATCH):
@@ -88,7 +88,7 @@ async def peaks(world: PaperWorld, first: int, last: int) -> dict[str, Table]:
     return most
 
 
-async def tables(world: PaperWorld) -> dict[str, Table]:
+async def tables(world: ListWorld) -> dict[str, Table]:
     async with world.database.transaction() as connection:
         return {
             name: Table(*await connection.fetchrow(f"SELECT count(*), pg_total_relation_size('{name}') FROM {name}"))  # type: ignore[misc]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from sagabus.messaging.shards.retention import Retention
-from tests.system.paper_bus import PARTITIONS, PaperWorld, paper_world
+from tests.system.list_bus import PARTITIONS, ListWorld, list_world
 
 WINDOW = 10
 
 
 async def test_p5_a_command_whose_answer_is_forgotten_puts_its_saga_before_a_person(database: str) -> None:
-    async with paper_world(database, Retention(inbox=WINDOW)) as world:
+    async with list_world(database, Retention(inbox=WINDOW)) as world:
         await world.orders([1])
         for shard in range(PARTITIONS):
             world.bus.take("sagabus.replies.inventory", shard)  # the answer is lost
@@ -34,6 +34,6 @@ async def test_p5_a_command_whose_answer_is_forgotten_puts_its_saga_before_a_per
         assert kinds["sagabus.saga.attention"] == 1
 
 
-async def rows(world: PaperWorld, sql: str) -> list[tuple[str, ...]]:
+async def rows(world: ListWorld, sql: str) -> list[tuple[str, ...]]:
     async with world.database.transaction() as connection:
         return [tuple(row) for row in await connection.fetch(sql)]

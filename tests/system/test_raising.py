@@ -18,11 +18,11 @@ from sagabus.contracts import SagaType
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.messaging.postgres.database import Database
-from sagabus.messaging.shards.taking import Claim, take
+from sagabus.messaging.shards.acquire import Claim, take
 from sagabus.messaging.shards.tenure import Log, Tenure
 from sagabus.participants import ActivityContext
-from tests.coordinator.shard_desk import PARTITIONS, REQUESTS, Given, ShardDesk, of_shard
-from tests.participants.desk import Desk, Effect, Take, Taken, give_back, note, opened, take_item
+from tests.coordinator.shard_fixture import PARTITIONS, REQUESTS, Given, ShardFixture, of_shard
+from tests.participants.service_fixture import Effect, ServiceFixture, Take, Taken, give_back, note, opened, take_item
 
 SHARD = 1
 FIRST, SECOND = of_shard(SHARD, "ORD-"), of_shard(SHARD, "ORD-2")
@@ -40,8 +40,8 @@ async def trouble(ctx: SagaContext, order: Take) -> Taken:
 class Pair:
     """A coordinator's shard and a participant's. calls: how often each handler ran, by saga. raising: whose raise."""
 
-    def __init__(self, pool: Database, shop: Desk) -> None:
-        self.coordinator = ShardDesk(pool, (trouble,), SHARD)
+    def __init__(self, pool: Database, shop: ServiceFixture) -> None:
+        self.coordinator = ShardFixture(pool, (trouble,), SHARD)
         self.shop = shop
         self.calls: Counter[tuple[str, str]] = Counter()
         self.raising: set[str] = set()

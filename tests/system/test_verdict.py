@@ -1,4 +1,4 @@
-"""The judge is judged: each kind of violation is seen, and called by its name. The weather is what was asked for."""
+"""The judge is judged: each kind of violation is seen, and called by its name. The fault_plan is what was asked for."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests.system.fault_plan import BROKER, DATABASE, JOINS, KILLS, STOPS, Fault, of_numbers, schedule
 from tests.system.orders import Fate, Order
 from tests.system.verdict import Listener, Verdict, judge_effects
-from tests.system.weather import BROKER, DATABASE, JOINS, KILLS, STOPS, Fault, of_numbers, schedule
 
 UNDONE = ["+inventory", "+payment", "-payment", "-inventory"]
 

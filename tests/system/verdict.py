@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
 from tests.system.accounts import DONE, EVENT_TOPICS, EVENTS, LEDGERS, STATUS, records_of
-from tests.system.eye import Eye
+from tests.system.observer import Observer
 from tests.system.orders import Answer, Approval, Order
 
 TOPICS = ("sagabus.events", *EVENT_TOPICS)
@@ -44,9 +44,9 @@ class Verdict:
         return {name: len(found) for name, found in asdict(self).items() if isinstance(found, list)}
 
 
-async def judge_sagas(verdict: Verdict, eye: Eye, items: Sequence[Order | Approval]) -> None:
+async def judge_sagas(verdict: Verdict, observer: Observer, items: Sequence[Order | Approval]) -> None:
     """Every start is exactly one saga, which has ended as it had to."""
-    rows = await eye.fetch("SELECT id, status, attention, result, closed_at FROM sagabus.saga")
+    rows = await observer.fetch("SELECT id, status, attention, result, closed_at FROM sagabus.saga")
     verdict.sagas = len(rows)
     verdict.by_status = dict(Counter(str(row["status"]) for row in rows))
     found = {row["id"]: row for row in rows}
@@ -57,7 +57,7 @@ async def judge_sagas(verdict: Verdict, eye: Eye, items: Sequence[Order | Approv
         if row["attention"] is not None:
             verdict.attention.append(f"{row['id']}: {row['attention']}")
         if row["closed_at"] is None:
-            verdict.stuck.append(f"{row['id']} ({row['status']}): {await _last_words(eye, row['id'])}")
+            verdict.stuck.append(f"{row['id']} ({row['status']}): {await _last_words(observer, row['id'])}")
     for item in items:
         if item.id in found and found[item.id]["closed_at"] is not None:
             row = found[item.id]
@@ -77,25 +77,25 @@ def _wrong_end(item: Order | Approval, status: str, result: bytes | None) -> lis
     return [f"{item.id} ({item.answer}) is {status} with {outcome}"]
 
 
-async def _last_words(eye: Eye, id: str) -> str:
-    rows = await eye.fetch(
+async def _last_words(observer: Observer, id: str) -> str:
+    rows = await observer.fetch(
         "SELECT kind, step, name, at FROM sagabus.history WHERE id = $1 ORDER BY seq DESC LIMIT 4", id
     )
     return " < ".join(f"{row['kind']} {row['step']} {row['name']} at {row['at']:%H:%M:%S}" for row in rows)
 
 
-async def judge_ledgers(verdict: Verdict, eye: Eye, orders: Sequence[Order], *, stock: int) -> None:
+async def judge_ledgers(verdict: Verdict, observer: Observer, orders: Sequence[Order], *, stock: int) -> None:
     """Each effect once, each undo once and in reverse; what is free and what is out make what was there."""
     entries = []
     for service, query in LEDGERS.items():
-        rows = await eye.fetch(query)
+        rows = await observer.fetch(query)
         entries += [(row["at"], row["order_id"], f"{'+' if row['done'] else '-'}{service}") for row in rows]
     happened: defaultdict[str, list[str]] = defaultdict(list)
     for _, order_id, what in sorted(entries):
         happened[order_id].append(what)
     for order in orders:
         judge_effects(verdict, order, happened[order.id])
-    for row in await eye.fetch(
+    for row in await observer.fetch(
         "SELECT s.product_id, s.free + coalesce(sum(l.quantity), 0) AS total FROM inventory_stock s "
         "LEFT JOIN inventory_ledger l USING (product_id) GROUP BY s.product_id, s.free"
     ):
@@ -116,21 +116,21 @@ def judge_effects(verdict: Verdict, order: Order, happened: Sequence[str]) -> No
         verdict.wrong.append(words)
 
 
-async def judge_asked(verdict: Verdict, eye: Eye, approvals: Sequence[Approval]) -> None:
+async def judge_asked(verdict: Verdict, observer: Observer, approvals: Sequence[Approval]) -> None:
     """Whoever was asked about an expense was asked once."""
-    asked = Counter((row["expense_id"], row["who"]) for row in await eye.fetch("SELECT * FROM approvals_ledger"))
+    asked = Counter((row["expense_id"], row["who"]) for row in await observer.fetch("SELECT * FROM approvals_ledger"))
     verdict.doubled += [f"{who} was asked {times} times about {id}" for (id, who), times in asked.items() if times > 1]
     first = {approval.id for approval in approvals} - {id for id, who in asked if who in ("Ann", "Hasty")}
     verdict.wrong += [f"nobody was asked about {id}" for id in first]
 
 
-async def judge_leftovers(verdict: Verdict, eye: Eye, schemas: Iterable[str]) -> None:
+async def judge_leftovers(verdict: Verdict, observer: Observer, schemas: Iterable[str]) -> None:
     """Nothing waits to be published, nothing is parked, and no record was declined but answers that came twice."""
     for schema in schemas:
         for table in ("outbox", "outbox_parked"):
-            if count := await eye.value(f"SELECT count(*) FROM {schema}.{table}"):
+            if count := await observer.value(f"SELECT count(*) FROM {schema}.{table}"):
                 verdict.stuck.append(f"{count} rows in {schema}.{table}")
-        for row in await eye.fetch(
+        for row in await observer.fetch(
             f"SELECT reason, count(*), min(convert_from(key, 'UTF8')) AS key FROM {schema}.dead_letter GROUP BY 1"
         ):
             if row["reason"] != "saga.closed" or not str(row["key"]).startswith("EXP-"):

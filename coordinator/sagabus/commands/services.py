@@ -49,7 +49,7 @@ def _why_not(participants: Sequence[Participation]) -> str:
 async def serve(backing: Backing, *services: AbstractAsyncContextManager[None]) -> NoReturn:
     """Until it is cancelled; then all drain. Raises Failed when the host has ended.
 
-    Side by side: one that waits for a database of its own keeps no other from its work.
+    Processor by side: one that waits for a database of its own keeps no other from its work.
     """
     try:
         async with asyncio.TaskGroup() as group:

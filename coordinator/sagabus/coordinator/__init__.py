@@ -2,7 +2,7 @@
 
 from sagabus.contracts.errors import ActivityError, ActivityFailed, ActivityTimedOut
 from sagabus.coordinator.context import SagaContext
-from sagabus.coordinator.core.call import Call
+from sagabus.coordinator.core.saga.call import Call
 from sagabus.coordinator.definition import SagaDefinition, saga
 
 __all__ = [

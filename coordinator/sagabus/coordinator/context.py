@@ -14,8 +14,8 @@ from pydantic import BaseModel
 from sagabus.contracts import Command, Event, EventType, RetryPolicy, Seconds
 from sagabus.contracts.envelope import moment
 from sagabus.contracts.errors import DeclarationError
-from sagabus.coordinator.core.call import Call
-from sagabus.coordinator.core.program import Program
+from sagabus.coordinator.core.saga.call import Call
+from sagabus.coordinator.core.saga.program import Program
 
 E = TypeVar("E", bound=BaseModel)
 O = TypeVar("O", bound=BaseModel | None)  # noqa: E741

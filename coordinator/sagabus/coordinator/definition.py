@@ -16,8 +16,8 @@ from pydantic import BaseModel, create_model
 from sagabus.contracts import DeclarationError, SagaType, Seconds, Start, codec, names
 from sagabus.contracts.activity import model_type, positive
 from sagabus.coordinator.context import SagaContext
-from sagabus.coordinator.core.fingerprint import fingerprint
-from sagabus.coordinator.core.program import Program
+from sagabus.coordinator.core.saga.fingerprint import fingerprint
+from sagabus.coordinator.core.saga.program import Program
 
 P = ParamSpec("P")
 I = TypeVar("I", bound=BaseModel)  # noqa: E741

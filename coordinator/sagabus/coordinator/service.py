@@ -1,6 +1,6 @@
 """The coordinator as a service: the one place where its parts are put together.
 
-Kafka -> Subscription -> Ownership -> CoordinatorSide -> core -> Turn -> PostgreSQL -> Relay -> Kafka
+Kafka -> Subscription -> Ownership -> SagaProcessor -> core -> Turn -> PostgreSQL -> Relay -> Kafka
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from sagabus.contracts.errors import DeclarationError
 from sagabus.coordinator import http
 from sagabus.coordinator.definition import SagaDefinition
 from sagabus.coordinator.shard.loading import Definitions, Loading
-from sagabus.coordinator.shard.purging import Purging
-from sagabus.coordinator.shard.side import CoordinatorSide
+from sagabus.coordinator.shard.retention import SagaRetention
+from sagabus.coordinator.shard.saga_processor import SagaProcessor
 from sagabus.coordinator.store.migrations import migrate, schema_is_current
 from sagabus.coordinator.store.read import Reads
 from sagabus.coordinator.store.tables import coordinator_tables
@@ -31,7 +31,7 @@ from sagabus.messaging.bus.subscription import Subscription, SubscriptionListene
 from sagabus.messaging.bus.topic_admin import TopicSpec
 from sagabus.messaging.postgres.database import Database, DatabaseUnreachable
 from sagabus.messaging.publishing.dead_letter import DeadLetters
-from sagabus.messaging.publishing.outlet import Outlet
+from sagabus.messaging.publishing.shared_producer import SharedProducer
 from sagabus.messaging.service.backing import Backing, find_backing
 from sagabus.messaging.service.prerequisites import NotReady, coordinator_topics, with_servers
 from sagabus.messaging.service.readiness import Readiness
@@ -78,7 +78,7 @@ class Coordinator:
         namespace = self._settings.namespace
         async with AsyncExitStack() as stack:
             stack.enter_context(self.watchdog.running())
-            outlet = Outlet(self._kafka.producer)
+            outlet = SharedProducer(self._kafka.producer)
             await self._serve(stack, outlet)
             stack.push_async_callback(self._database.stop)
             stack.push_async_callback(outlet.stop)
@@ -93,7 +93,7 @@ class Coordinator:
             yield
             logger.info("the coordinator of %s drains; records: %s", namespace, dict(side.counts))
 
-    async def _begun(self) -> tuple[Ownership, CoordinatorSide]:
+    async def _begun(self) -> tuple[Ownership, SagaProcessor]:
         """Once both servers answer; nothing is left of it when it raises."""
         namespace = self._settings.namespace
         await self._check_schema(namespace)
@@ -103,9 +103,9 @@ class Coordinator:
         self._ownership, self._shards = ownership, partitions
         return ownership, side
 
-    def _wire(self, namespace: str, partitions: int) -> tuple[Ownership, CoordinatorSide]:
+    def _wire(self, namespace: str, partitions: int) -> tuple[Ownership, SagaProcessor]:
         loading = Loading(namespace=namespace, reads=Reads(namespace), definitions=Definitions(self._definitions))
-        side = CoordinatorSide(
+        side = SagaProcessor(
             database=self._database,
             store=Store(namespace),
             loading=loading,
@@ -113,7 +113,7 @@ class Coordinator:
             partitions=partitions,
             closed=self.closings.closed,
             sooner=lambda: ownership.wake(),  # noqa: PLW0108    # made below
-            purging=Purging(database=self._database, schema=namespace, retention=Retention.of(self._settings)),
+            purging=SagaRetention(database=self._database, schema=namespace, retention=Retention.of(self._settings)),
         )
         ownership = Ownership(
             kafka=self._kafka,
@@ -161,7 +161,7 @@ class Coordinator:
             loss = "starts are refused, since they might be copies"
             check_window(topic, kept, "retention_started_ids", self._settings.retention_started_ids, loss=loss)
 
-    async def _serve(self, stack: AsyncExitStack, outlet: Outlet) -> None:
+    async def _serve(self, stack: AsyncExitStack, outlet: SharedProducer) -> None:
         """Raises CannotListen, and SettingsError for an address that others reach without a token."""
         if self._settings.http_address is None:
             return

@@ -26,8 +26,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-from sagabus.coordinator.core.loop import SagaLoop
-from sagabus.coordinator.core.watch import PLACE, WATCH, PumpInterrupted, Watch
+from sagabus.coordinator.core.loop.loop import SagaLoop
+from sagabus.coordinator.core.loop.watch import PLACE, WATCH, PumpInterrupted, Watch
 
 logger = logging.getLogger(__name__)
 

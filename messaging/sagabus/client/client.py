@@ -13,7 +13,7 @@ from sagabus.client.handle import SagaHandle
 from sagabus.contracts import Event, Start
 from sagabus.contracts.envelope import Message
 from sagabus.contracts.requests import event_message, raw_message, start_message
-from sagabus.messaging.publishing.outlet import Outlet
+from sagabus.messaging.publishing.shared_producer import SharedProducer
 from sagabus.messaging.service.backing import find_backing
 from sagabus.messaging.service.coordinator_api import CoordinatorApi
 from sagabus.messaging.settings import load_settings
@@ -36,7 +36,7 @@ class SagaClient:
         """
         settings = load_settings(require=("kafka",), kafka=kafka, namespace=namespace, url=http)
         self._backing = find_backing(settings)
-        self._outlet = Outlet(self._backing.kafka.producer)
+        self._outlet = SharedProducer(self._backing.kafka.producer)
         self._api: CoordinatorApi | None = None
 
     async def start(self, start: Start[O], /, *, id: str) -> SagaHandle[O]:

@@ -1,7 +1,7 @@
 """What the author of a participant uses."""
 
-from sagabus.participants.context import ActivityContext, ExternalContext
+from sagabus.participants.handlers.context import ActivityContext, ExternalContext
+from sagabus.participants.handlers.refusal import Refused, TryAgain
 from sagabus.participants.participant import Participant
-from sagabus.participants.refusal import Refused, TryAgain
 
 __all__ = ["ActivityContext", "ExternalContext", "Participant", "Refused", "TryAgain"]

@@ -14,10 +14,10 @@ from typing_extensions import TypeVar
 from sagabus.contracts.activity import Activity, Service
 from sagabus.contracts.errors import DeclarationError
 from sagabus.messaging.service.readiness import Readiness
-from sagabus.participants.context import ActivityContext, ExternalContext
-from sagabus.participants.handler import Handler, belongs, checked
-from sagabus.participants.session import Sessions
-from sagabus.participants.tables import create_tables
+from sagabus.participants.handlers.context import ActivityContext, ExternalContext
+from sagabus.participants.handlers.declaration import Handler, belongs, checked
+from sagabus.participants.handlers.session import Sessions
+from sagabus.participants.inbox.tables import create_tables
 
 I = TypeVar("I", bound=BaseModel)  # noqa: E741
 O = TypeVar("O", bound=BaseModel | None)  # noqa: E741

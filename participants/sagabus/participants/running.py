@@ -1,6 +1,6 @@
 """A running participant: the one place where its parts are put together.
 
-Kafka -> Subscription -> Ownership -> CarryOut -> Turn -> PostgreSQL -> Relay -> Kafka
+Kafka -> Subscription -> Ownership -> CommandProcessor -> Turn -> PostgreSQL -> Relay -> Kafka
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from sagabus.messaging.service.window import check_window
 from sagabus.messaging.settings import Settings, load_settings
 from sagabus.messaging.shards.ownership import Ownership
 from sagabus.messaging.shards.retention import Retention
-from sagabus.participants.carry_out import CarryOut
-from sagabus.participants.session import Sessions
-from sagabus.participants.tables import create_tables, missing_tables, participant_tables
+from sagabus.participants.command_processor import CommandProcessor
+from sagabus.participants.handlers.session import Sessions
+from sagabus.participants.inbox.tables import create_tables, missing_tables, participant_tables
 
 if TYPE_CHECKING:
     from sagabus.participants.participant import Participant
@@ -49,7 +49,7 @@ async def running(participant: Participant[Any], *, kafka: str | None = None) ->
         bus, readiness = backing.kafka, participant.readiness
         await with_servers(bus, database, readiness, lambda: _ready(participant.service, backing, database))
         resources = None if participant.lifespan is None else await stack.enter_async_context(participant.lifespan())
-        side = CarryOut(
+        side = CommandProcessor(
             service=participant.service.name, namespace=backing.settings.namespace, handlers=participant.handlers,
             sessions=sessions, resources=resources, retention=Retention.of(backing.settings),
         )  # fmt: skip
@@ -106,7 +106,9 @@ async def _topics(service: Service, kafka: Kafka, settings: Settings) -> None:
         check_window(topic, kept, "retention_inbox", settings.retention_inbox, loss=loss)
 
 
-def _ownership(participant: Participant[Any], backing: Backing, sessions: Sessions, side: CarryOut) -> Ownership:
+def _ownership(
+    participant: Participant[Any], backing: Backing, sessions: Sessions, side: CommandProcessor
+) -> Ownership:
     service = participant.service
     commands = commands_topic(service.name)
     group, instance = service_schema(service.name), backing.settings.instance or None

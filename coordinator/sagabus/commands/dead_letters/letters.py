@@ -11,7 +11,7 @@ from sagabus.commands.dead_letters import sheets
 from sagabus.commands.dead_letters.place import Place, opened
 from sagabus.commands.dead_letters.replay import Replay
 from sagabus.commands.subcommand import Exit, Failed, complain, say, say_json
-from sagabus.messaging.publishing.letter_box import Repair, Wanted
+from sagabus.messaging.publishing.dead_letter_rows import Repair, Wanted
 
 
 async def run_list(options: Namespace) -> Exit:

@@ -15,7 +15,7 @@ from sagabus.contracts import names
 from sagabus.contracts.errors import DeclarationError
 from sagabus.messaging.bus.producer import BatchProducer
 from sagabus.messaging.postgres.database import Database
-from sagabus.messaging.publishing.letter_box import LetterBox
+from sagabus.messaging.publishing.dead_letter_rows import LetterBox
 from sagabus.messaging.publishing.parked_rows import ParkedRows
 from sagabus.messaging.service.backing import Backing, find_here
 

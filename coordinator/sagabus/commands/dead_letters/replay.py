@@ -11,7 +11,7 @@ from typing import Final
 
 from sagabus.commands.subcommand import Exit, Failed
 from sagabus.messaging.bus.producer import PublishFailed, PublishRefused
-from sagabus.messaging.publishing.letter_box import LetterBox, Repair, again
+from sagabus.messaging.publishing.dead_letter_rows import LetterBox, Repair, again
 from sagabus.messaging.publishing.relay import Publisher
 
 TOGETHER: Final = 100

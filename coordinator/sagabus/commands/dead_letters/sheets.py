@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sagabus.commands import sheets
 from sagabus.commands.dead_letters.cures import cure_of, meaning_of
-from sagabus.messaging.publishing.letter_box import Letter
+from sagabus.messaging.publishing.dead_letter_rows import Letter
 from sagabus.messaging.publishing.parked_rows import Parked
 
 SHORT: Final = 60

@@ -16,10 +16,10 @@ from typing import Final
 from sagabus.client import SagaClient
 from sagabus.commands import modules
 from sagabus.commands.demo.audit import audit
-from sagabus.commands.demo.crew import Crew
 from sagabus.commands.demo.ledgers import Books, Ledgers
+from sagabus.commands.demo.narrator import Narrator
+from sagabus.commands.demo.services import Services
 from sagabus.commands.demo.story import COMPLETED, TOTAL, UNDONE, Story
-from sagabus.commands.demo.teller import Teller
 from sagabus.commands.demo.witness import Witness, watching
 from sagabus.commands.host import Host, hosting
 from sagabus.commands.logs import start_logging
@@ -46,19 +46,19 @@ LONGEST: Final = 120.0
 async def run_demo(options: Namespace) -> Exit:
     for line in INTRODUCTION:
         say(line)
-    with Teller() as teller:
+    with Narrator() as narrator:
         async with hosting(Path(options.folder), fresh=True, http=OFF) as host:
             start_logging(Log.TEXT, file=host.folder / "host.log")
             try:
                 async with asyncio.timeout(LONGEST):
-                    return await _show(host, teller)
+                    return await _show(host, narrator)
             except TimeoutError:
                 complain(f"the demo did not come to its end within {LONGEST:.0f} s; the coordinator said last:")
                 complain((host.folder / "coordinator.log").read_text(errors="replace")[-2000:])
                 return Exit.ENDED_OTHERWISE
 
 
-async def _show(host: Host, teller: Teller) -> Exit:
+async def _show(host: Host, narrator: Narrator) -> Exit:
     participants = modules.participants(SERVICES)
     settings, kafka = host.backing.settings, host.backing.kafka
     await make_tables(settings, participants, business=True)
@@ -66,14 +66,14 @@ async def _show(host: Host, teller: Teller) -> Exit:
     await kafka.create_topics(dict.fromkeys(topics, TopicSpec(settings.partitions)))
     async with (
         Ledgers(settings.database) as ledgers,
-        watching(kafka, topics, lambda happening: teller.tell("events", happening)) as witness,
+        watching(kafka, topics, lambda happening: narrator.tell("events", happening)) as witness,
         SagaClient() as client,
-        Crew(participants, teller) as crew,
+        Services(participants, narrator) as services,
     ):
         before = await ledgers.look()
-        story = Story(teller=teller, witness=witness, ledgers=ledgers, client=client, crew=crew, host=host)
+        story = Story(narrator=narrator, witness=witness, ledgers=ledgers, client=client, services=services, host=host)
         await story.tell()
-        return _judge(teller, before, await ledgers.look(), witness)
+        return _judge(narrator, before, await ledgers.look(), witness)
 
 
 def _event_topics(participants: Sequence[Participation], namespace: str) -> list[str]:
@@ -83,13 +83,13 @@ def _event_topics(participants: Sequence[Participation], namespace: str) -> list
     return [names.events_topic(namespace), *(event.topic for event in events if event.topic)]
 
 
-def _judge(teller: Teller, before: Books, after: Books, witness: Witness) -> Exit:
-    teller.heading("What ledgers and topics say:")
+def _judge(narrator: Narrator, before: Books, after: Books, witness: Witness) -> Exit:
+    narrator.heading("What ledgers and topics say:")
     findings = [*audit(before, after, witness, completed=COMPLETED, undone=UNDONE, total=TOTAL)]
     for finding in findings:
-        teller.tell("audit", finding)
+        narrator.tell("audit", finding)
     right = all(finding.right for finding in findings)
-    teller.heading("All ended as it should." if right else "NOT all ended as it should.")
+    narrator.heading("All ended as it should." if right else "NOT all ended as it should.")
     return Exit.DONE if right else Exit.ENDED_OTHERWISE
 
 

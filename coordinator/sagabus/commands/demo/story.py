@@ -6,9 +6,9 @@ from decimal import Decimal
 from typing import Final
 
 from sagabus.client import SagaClient
-from sagabus.commands.demo.crew import Crew
 from sagabus.commands.demo.ledgers import Ledgers
-from sagabus.commands.demo.teller import Teller
+from sagabus.commands.demo.narrator import Narrator
+from sagabus.commands.demo.services import Services
 from sagabus.commands.demo.witness import Witness
 from sagabus.commands.host import Child, Host
 from sagabus.shop.contracts import Address, Order, OrderItem, order_processing
@@ -35,13 +35,20 @@ class Story:
     """Told once."""
 
     def __init__(
-        self, *, teller: Teller, witness: Witness, ledgers: Ledgers, client: SagaClient, crew: Crew, host: Host
+        self,
+        *,
+        narrator: Narrator,
+        witness: Witness,
+        ledgers: Ledgers,
+        client: SagaClient,
+        services: Services,
+        host: Host,
     ) -> None:
-        self.teller = teller
+        self.narrator = narrator
         self.witness = witness
         self.ledgers = ledgers
         self.client = client
-        self.crew = crew
+        self.services = services
         self.host = host
         self.coordinator = self._start_coordinator()
 
@@ -53,53 +60,53 @@ class Story:
         await self.killed_within_the_undo()
 
     async def goes_well(self) -> None:
-        self.teller.heading("(a) An order goes well: 2 × PROD-1 at 29.99 and 1 × PROD-2 at 49.99.")
+        self.narrator.heading("(a) An order goes well: 2 × PROD-1 at 29.99 and 1 × PROD-2 at 49.99.")
         await self._start("ORD-12345", JAPAN)
         await self._end("ORD-12345")
 
     async def is_undone(self) -> None:
-        self.teller.heading("(b) The last step fails: nobody ships to Atlantis. What was done is undone.")
+        self.narrator.heading("(b) The last step fails: nobody ships to Atlantis. What was done is undone.")
         await self._start("ORD-12346", ATLANTIS)
         await self._end("ORD-12346")
 
     async def killed_after_the_payment(self) -> None:
-        self.teller.heading("(c) The coordinator is killed after the payment.")
-        await self.crew.leave("shipping")  # so that the order cannot be through before the kill
+        self.narrator.heading("(c) The coordinator is killed after the payment.")
+        await self.services.leave("shipping")  # so that the order cannot be through before the kill
         await self._start("ORD-12347", JAPAN)
         await self.ledgers.until(lambda books: books.charges("ORD-12347"))
         self._kill()
         self.coordinator = self._start_coordinator()
-        await self.crew.come("shipping")
+        await self.services.come("shipping")
         await self._end("ORD-12347")
 
     async def killed_within_the_undo(self) -> None:
-        self.teller.heading("(d) The coordinator is killed in the middle of an undo: refunded, goods not yet back.")
-        await self.crew.leave("shipping")
+        self.narrator.heading("(d) The coordinator is killed in the middle of an undo: refunded, goods not yet back.")
+        await self.services.leave("shipping")
         await self._start("ORD-12348", ATLANTIS)
         await self.ledgers.until(lambda books: books.charges("ORD-12348"))
-        await self.crew.leave("inventory")  # so that the undo cannot be through before the kill
-        await self.crew.come("shipping")
+        await self.services.leave("inventory")  # so that the undo cannot be through before the kill
+        await self.services.come("shipping")
         await self.ledgers.until(lambda books: books.refunds("ORD-12348"))
         self._kill()
         self.coordinator = self._start_coordinator()
-        await self.crew.come("inventory")
+        await self.services.come("inventory")
         await self._end("ORD-12348")
 
     async def _start(self, order_id: str, address: Address) -> None:
-        self.teller.tell("customer", f"orders {order_id}, to {address.city}, {address.country}")
+        self.narrator.tell("customer", f"orders {order_id}, to {address.city}, {address.country}")
         await self.client.start(order_processing.of(order(order_id, address)), id=order_id)
 
     async def _end(self, order_id: str) -> None:
         end = await self.witness.end_of(order_id)
         result = end.body.get("result") or {}
         words = [str(result[name]) for name in ("total_amount", "confirmation_number") if name in result]
-        self.teller.tell("customer", f"{order_id} is {', '.join([str(end.body['status']), *words])}")
+        self.narrator.tell("customer", f"{order_id} is {', '.join([str(end.body['status']), *words])}")
 
     def _kill(self) -> None:
         self.coordinator.kill()
-        self.teller.tell("host", f"killed the coordinator, process {self.coordinator.pid}, with SIGKILL")
+        self.narrator.tell("host", f"killed the coordinator, process {self.coordinator.pid}, with SIGKILL")
 
     def _start_coordinator(self) -> Child:
         coordinator = self.host.start_child("coordinator", SAGAS, name="coordinator")
-        self.teller.tell("host", f"started the coordinator, process {coordinator.pid}")
+        self.narrator.tell("host", f"started the coordinator, process {coordinator.pid}")
         return coordinator

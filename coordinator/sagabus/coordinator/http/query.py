@@ -12,7 +12,7 @@ from pydantic_core import to_json
 from starlette.requests import Request
 
 from sagabus.contracts import names
-from sagabus.coordinator.core.status import SagaStatus
+from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.http.refusals import ApiError
 from sagabus.coordinator.store.operators import MAX_PAGE, Filter, Place
 

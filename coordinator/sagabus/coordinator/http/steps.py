@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sagabus.coordinator.core.effects import TimerKind
-from sagabus.coordinator.core.history import Kind, Row
-from sagabus.coordinator.core.status import Outcome, Undoing
+from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.history import Kind, Row
+from sagabus.coordinator.core.saga.status import Outcome, Undoing
 
 
 @dataclass(slots=True)

@@ -16,9 +16,9 @@ from pydantic import BaseModel, JsonValue
 from sagabus.contracts import codec
 from sagabus.contracts.envelope import moment
 from sagabus.contracts.errors import MessageInvalid
-from sagabus.coordinator.core.effects import TimerKind
-from sagabus.coordinator.core.history import Kind, Row
-from sagabus.coordinator.core.status import Outcome, SagaStatus, Undoing
+from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.history import Kind, Row
+from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from sagabus.coordinator.http.steps import StepProgress, steps_of
 from sagabus.coordinator.store.operators import Shown
 from sagabus.coordinator.store.rows import SagaRow, TimerRow

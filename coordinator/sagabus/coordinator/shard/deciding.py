@@ -18,10 +18,10 @@ from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.lifecycle import LifecycleType, rejection_message
 from sagabus.contracts.names import RunId, SagaId
 from sagabus.contracts.requests import Request
-from sagabus.coordinator.core.decide import Saga
-from sagabus.coordinator.core.effects import IN_MEMORY, Effects
-from sagabus.coordinator.core.history import Arrival, Kind
-from sagabus.coordinator.core.objection import CANCEL_REJECTED, CLOSED, FOREIGN, NO_USE
+from sagabus.coordinator.core.saga.admission import CANCEL_REJECTED, CLOSED, FOREIGN, NO_USE
+from sagabus.coordinator.core.saga.effects import IN_MEMORY, Effects
+from sagabus.coordinator.core.saga.history import Arrival, Kind
+from sagabus.coordinator.core.saga.saga import Saga
 from sagabus.coordinator.definition import SagaDefinition
 from sagabus.coordinator.shard.loading import Loading
 from sagabus.coordinator.shard.memory import ShardMemory

@@ -10,11 +10,11 @@ from typing import Any
 from sagabus.contracts.commands import Addresses
 from sagabus.contracts.envelope import source_of, unpack_headers
 from sagabus.contracts.names import RunId, SagaId
-from sagabus.coordinator.core.decide import Saga
-from sagabus.coordinator.core.history import Row
-from sagabus.coordinator.core.replay import restore
-from sagabus.coordinator.core.state import SagaState
-from sagabus.coordinator.core.status import SagaStatus
+from sagabus.coordinator.core.saga.history import Row
+from sagabus.coordinator.core.saga.replay import restore
+from sagabus.coordinator.core.saga.saga import Saga
+from sagabus.coordinator.core.saga.state import SagaState
+from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.definition import SagaDefinition
 from sagabus.coordinator.store.read import Reads
 from sagabus.coordinator.store.rows import SagaKey, SagaRow

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from sagabus.contracts.names import SagaId
-from sagabus.coordinator.core.decide import Saga
-from sagabus.coordinator.core.effects import Effects
-from sagabus.coordinator.shard.silence import Silence
+from sagabus.coordinator.core.saga.effects import Effects
+from sagabus.coordinator.core.saga.saga import Saga
 from sagabus.coordinator.shard.timers import TimerPlace, TimerQueue
+from sagabus.coordinator.shard.unloaded import UnloadedSagas
 from sagabus.coordinator.store.rows import EarlyRequest
 from sagabus.messaging.shards.tenure import Tenure
 
@@ -33,7 +33,7 @@ class ShardMemory:
         self.timers = TimerQueue()
         self.blocked: Sequence[SagaId] = ()
         """Sagas that were blocked at the take; the first turn tries whether their code is back."""
-        self.silence = Silence((), taken=0)
+        self.silence = UnloadedSagas((), taken=0)
         self._early_look = 0
         self.last_early = 0
         """The last number given to an early request; each is given once."""

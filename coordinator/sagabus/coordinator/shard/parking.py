@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from sagabus.contracts.names import SagaId
-from sagabus.coordinator.core.decide import PARKED, RELEASED
-from sagabus.coordinator.core.history import Arrival, Kind
+from sagabus.coordinator.core.saga.history import Arrival, Kind
+from sagabus.coordinator.core.saga.saga import PARKED, RELEASED
 from sagabus.coordinator.shard.reading import Input
 from sagabus.messaging.publishing.relay import Parking
 

@@ -10,7 +10,7 @@ from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.names import CommandKind, RunId, SagaId, replying_service
 from sagabus.contracts.replies import ReplyKind, read_reply
 from sagabus.contracts.requests import Request, RequestType, read_request
-from sagabus.coordinator.core.history import Arrival, Kind
+from sagabus.coordinator.core.saga.history import Arrival, Kind
 
 MOST_STEPS: Final = 1_000_000
 """Far beyond what a history holds; a blocked saga keeps requests without looking into them."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sagabus.contracts.names import RunId, SagaId
-from sagabus.coordinator.core.effects import TimerKey
+from sagabus.coordinator.core.saga.effects import TimerKey
 
 
 class TimerPlace(NamedTuple):

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from sagabus.coordinator.core.history import Kind, Row
+from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.store.rows import SagaKey
 from sagabus.coordinator.store.wire import storable
 

@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 
 from sagabus.contracts.envelope import unpack_headers
 from sagabus.contracts.names import RunId, SagaId, requests_topic
-from sagabus.coordinator.core.history import Row
-from sagabus.coordinator.core.status import SagaStatus
+from sagabus.coordinator.core.saga.history import Row
+from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.store.columns import HISTORY, SAGA, TIMER
 from sagabus.coordinator.store.read import history_row, saga_row
 from sagabus.coordinator.store.rows import SagaKey, SagaRow, TimerRow

@@ -10,8 +10,8 @@ from itertools import starmap
 from typing import Any, Final
 
 from sagabus.contracts.names import RunId, SagaId
-from sagabus.coordinator.core.history import Kind, Row
-from sagabus.coordinator.core.status import SagaStatus
+from sagabus.coordinator.core.saga.history import Kind, Row
+from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.store.columns import EARLY, HISTORY, SAGA, STARTED, TIMER
 from sagabus.coordinator.store.rows import EarlyRequest, SagaKey, SagaRow, StartedId, TimerRow
 from sagabus.coordinator.store.tables import IS_OPEN

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from sagabus.contracts.envelope import Headers, Record, pack_headers, unpack_headers
 from sagabus.contracts.names import RunId, SagaId
-from sagabus.coordinator.core.status import CLOSED, SagaStatus
+from sagabus.coordinator.core.saga.status import CLOSED, SagaStatus
 
 
 class SagaKey(NamedTuple):

@@ -21,7 +21,7 @@ from sqlalchemy import BigInteger, Boolean, Column, DateTime, Index, Integer, La
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
-from sagabus.coordinator.core.status import CLOSED, SagaStatus
+from sagabus.coordinator.core.saga.status import CLOSED, SagaStatus
 from sagabus.messaging.postgres.tables import KEPT_STORAGE, QUEUE_STORAGE, messaging_tables
 
 OPEN: Final = tuple(status for status in SagaStatus if status not in CLOSED)

@@ -9,9 +9,9 @@ import logging
 
 from aiokafka import TopicPartition
 
-from sagabus.messaging.shards.holdings import Holdings
 from sagabus.messaging.shards.membership import Membership
 from sagabus.messaging.shards.tenure import Tenure
+from sagabus.messaging.shards.tenures import Tenures
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 class LogWatch:
     """What touches tenures is called under the lock that guards the holdings."""
 
-    def __init__(self, holdings: Holdings, membership: Membership) -> None:
+    def __init__(self, holdings: Tenures, membership: Membership) -> None:
         self._holdings = holdings
         self._membership = membership
 

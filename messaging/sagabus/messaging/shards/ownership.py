@@ -23,15 +23,15 @@ from sagabus.messaging.background import Background, until_set
 from sagabus.messaging.bus.subscription import Assignment
 from sagabus.messaging.loop_time import monotonic
 from sagabus.messaging.postgres.database import Database
-from sagabus.messaging.publishing.outlet import Outlet
-from sagabus.messaging.shards.holdings import Holdings
-from sagabus.messaging.shards.intake import Intake
+from sagabus.messaging.publishing.shared_producer import SharedProducer
+from sagabus.messaging.shards.acquire import Claim, check_partitions
 from sagabus.messaging.shards.log_watch import LogWatch
 from sagabus.messaging.shards.membership import Membership, Subscribe
-from sagabus.messaging.shards.ports import Cluster, Side
-from sagabus.messaging.shards.pulse import BEAT, Pulse
-from sagabus.messaging.shards.taking import Claim, check_partitions
+from sagabus.messaging.shards.new_records import NewRecords
+from sagabus.messaging.shards.ports import Cluster, Processor
 from sagabus.messaging.shards.tenure import Tenure
+from sagabus.messaging.shards.tenures import Tenures
+from sagabus.messaging.shards.wakeups import BEAT, Wakeups
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Ownership:
         tables: MetaData,
         subscribe: Subscribe,
         main_topic: str,
-        side: Side,
+        side: Processor,
         clock: Callable[[], float] = time.time,
         tokens: Callable[[], UUID] = uuid4,
     ) -> None:
@@ -76,8 +76,8 @@ class Ownership:
         self._database = database
         self._schema = tables.schema
         self._main_topic = main_topic
-        self._outlet = Outlet(kafka.producer)
-        self._holdings = Holdings(
+        self._outlet = SharedProducer(kafka.producer)
+        self._holdings = Tenures(
             cluster=kafka,
             database=database,
             schema=self._schema,
@@ -86,8 +86,8 @@ class Ownership:
             relay_ended=self._relay_ended,
             tokens=tokens,
         )
-        self._intake = Intake()
-        self._pulse = Pulse(side, clock)
+        self._intake = NewRecords()
+        self._pulse = Wakeups(side, clock)
         self._membership = Membership(subscribe, self)
         self._logs = LogWatch(self._holdings, self._membership)
         self._lock = asyncio.Lock()

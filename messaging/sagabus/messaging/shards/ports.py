@@ -1,6 +1,6 @@
 """What ownership of shards needs from others: a side that decides, a bus, a stream of records.
 
-`Side` is implemented by the coordinator and by the participant kit; the rest by the Kafka parts of this house.
+`Processor` is implemented by the coordinator and by the participant kit; the rest by the Kafka parts of this house.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Protocol
 from aiokafka import TopicPartition
 
 from sagabus.contracts.envelope import Record
-from sagabus.messaging.publishing.outlet import Producer
+from sagabus.messaging.publishing.shared_producer import Producer
 from sagabus.messaging.shards.tenure import Tenure
 
 
-class Side(Protocol):
+class Processor(Protocol):
     """What a service does with its shards. One call at a time.
 
     What a side remembers under a tenure belongs to that object, not to the shard's number: the same shard taken again

@@ -1,0 +1,1 @@
+"""One saga: its state, its code, and what follows from each input."""

@@ -1,0 +1,56 @@
+"""What a turn of one saga leaves behind: rows to write, messages to send, timers to set. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from sagabus.contracts.envelope import Message
+from sagabus.coordinator.core.saga.history import Row
+
+
+class TimerKind(StrEnum):
+    """SLEEP: of the saga's code, numbered by its loop. The others are numbered by their step; SAGA has number 0."""
+
+    SLEEP = "sleep"
+    TIMEOUT = "timeout"
+    RETRY = "retry"
+    UNDO_RETRY = "undo_retry"
+    RESEND = "resend"
+    SAGA = "saga"
+
+
+IN_MEMORY: Final = frozenset((TimerKind.RESEND,))
+"""Not stored: whoever loads the saga knows again what is unanswered, and nothing is decided when they fire."""
+
+
+class TimerKey(NamedTuple):
+    kind: TimerKind
+    number: int
+
+
+@dataclass(slots=True)
+class Effects:
+    """Of one saga since the last drain, in order. timers_set: due in microseconds since 1970.
+
+    sequence: the saga's last lifecycle event, written beside its rows: it goes on from there even if it cannot be
+    replayed.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    timers_set: dict[TimerKey, int] = field(default_factory=dict)
+    timers_cleared: set[TimerKey] = field(default_factory=set)
+    saga_changed: bool = False
+    sequence: int = 0
+
+    def set_timer(self, key: TimerKey, due: int) -> None:
+        self.timers_cleared.discard(key)
+        self.timers_set[key] = due
+
+    def clear_timer(self, key: TimerKey, *, known: bool) -> None:
+        """known: set in an earlier turn. One that was set in this turn has never been."""
+        self.timers_set.pop(key, None)
+        if known:
+            self.timers_cleared.add(key)

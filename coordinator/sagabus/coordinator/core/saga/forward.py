@@ -1,0 +1,226 @@
+"""The forward path: what becomes of a step that the saga's code called."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Final
+
+from pydantic import BaseModel
+
+from sagabus.contracts import codec
+from sagabus.contracts.errors import ActivityFailed, ActivityTimedOut, MessageInvalid
+from sagabus.contracts.lifecycle import LifecycleType
+from sagabus.contracts.names import CommandKind
+from sagabus.contracts.replies import ID_REUSED, INBOX_EXPIRED, NO_HANDLER, RETRIES_EXHAUSTED, Failure, read_failure
+from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.history import Divergence, Kind, Row, words
+from sagabus.coordinator.core.saga.program import Blocked, Called, Program
+from sagabus.coordinator.core.saga.state import SagaState, words_of
+from sagabus.coordinator.core.saga.status import Outcome
+from sagabus.coordinator.core.saga.step import Step
+
+FOR_A_PERSON: Final = frozenset((INBOX_EXPIRED, ID_REUSED))
+"""The participant cannot tell whether it happened: nothing is repeated, nothing undone, until a person has looked."""
+
+LONGEST_WISH: Final = 365 * 86_400 * 1_000_000
+"""Microseconds. A participant that asks for a later attempt than in a year means something else."""
+
+
+def called(state: SagaState, call: Called) -> None:
+    """The code called an activity. Recorded at once; sent unless an undo is under way at the same service (U4)."""
+    step = call.step
+    written = state.decide(Kind.COMMAND, step=step.number, name=step.activity, payload=step.body)
+    if written.payload != step.body:
+        _kept_its_place(state, step, written)
+        step.body = written.payload or step.body  # as it was sent: a copy with other bytes is another command (P6)
+    step.held = any(other.holds_its_service for other in state.steps.values() if other.service == step.service)
+    state.steps[step.number] = step
+    if not step.held:
+        first_send(state, step)
+
+
+def _kept_its_place(state: SagaState, step: Step, written: Row) -> None:
+    """Payloads are not compared; but two calls of one activity that have changed places would get each other's answers.
+
+    Another order of steps, as another Python brings (H7), shows by nothing else then. Raises Divergence.
+    """
+    other = state.journal.ahead(Kind.COMMAND, step.activity, step.body)
+    if other is None or _reads_as(step, written.payload):
+        return
+    raise Divergence(f"history has {words(written)}, the code now makes there what history has as {words(other)}")
+
+
+def _reads_as(step: Step, body: bytes | None) -> bool:
+    """A set is written in another order in each process."""
+    try:
+        return bool(codec.decode(step.contract.input, body, what=step.activity) == step.input)
+    except MessageInvalid:
+        return False
+
+
+def first_send(state: SagaState, step: Step) -> None:
+    """Timeouts count from here (H3)."""
+    step.held = False
+    step.issued = state.now
+    if step.timeout is not None:
+        state.set_timer(TimerKind.TIMEOUT, step.number, state.now + step.timeout)
+    state.send_command(step, CommandKind.DO)
+
+
+def release(state: SagaState, service: str) -> None:
+    """An undo at this service is done: what was held back for it may go, unless another is still under way."""
+    if any(step.holds_its_service for step in state.steps.values() if step.service == service):
+        return
+    for step in state.steps.values():
+        if step.held and step.service == service and step.is_open:
+            first_send(state, step)
+
+
+def completed(state: SagaState, program: Program, step: Step, row: Row) -> None:
+    """`completed` counts from any attempt (P2)."""
+    output = take_output(state, step, row)
+    _answered(state, step)
+    program.complete(step.number, output)
+
+
+def take_output(state: SagaState, step: Step, row: Row) -> BaseModel | None:
+    """The step is known as completed: its place in the order of undoing, and the undo's input, are fixed now (U1)."""
+    output = _output(step, row)
+    step.becomes(Outcome.COMPLETED)
+    state.completions.append(step.number)
+    _store_undo_input(state, step, output)
+    body = row.payload if step.contract.output_model is not None else None
+    state.tell(LifecycleType.STEP_COMPLETED, step=step, output=body)
+    return output
+
+
+def _output(step: Step, row: Row) -> BaseModel | None:
+    model = step.contract.output_model
+    if model is None:
+        return None
+    try:
+        return codec.decode(model, row.payload, what=f"output of {step.activity}")
+    except MessageInvalid as error:
+        raise Blocked(f"step {step.number}: {error.message}; deploy a contract that reads it") from error
+
+
+def _store_undo_input(state: SagaState, step: Step, output: BaseModel | None) -> None:
+    compensation, fill = step.contract.compensation, step.contract.fill
+    if compensation is None or fill is None:
+        return
+    try:
+        made = codec.checked(codec.encode(fill(step.input, output)))
+    except Exception as error:  # the author's function: an undo without an input waits for a person
+        made, step.undo_fault = b"", f"{type(error).__name__}: {words_of(error)}"
+    written = state.decide(Kind.UNDO_INPUT, step=step.number, name=compensation.name, payload=made)
+    step.undo_input = written.payload or None
+
+
+def _answered(state: SagaState, step: Step) -> None:
+    for kind in (TimerKind.TIMEOUT, TimerKind.RETRY, TimerKind.RESEND):
+        state.clear_timer(kind, step.number)
+    state.attend_no_more(name_of(step))
+
+
+def refused(state: SagaState, program: Program, step: Step, row: Row) -> None:
+    """A business no: final at once, and known not to have happened."""
+    failure = failure_of(row)
+    _answered(state, step)
+    step.becomes(Outcome.FAILED)
+    _tell_failed(state, step, failure)
+    program.fail(step.number, _failed(step, failure.code, failure.message, failure.details))
+
+
+def failed(state: SagaState, program: Program, step: Step, row: Row) -> None:
+    """An attempt failed. Repeated with a durable pause; when the policy is used up the outcome is unknown (U1)."""
+    failure = step.last = failure_of(row)
+    if failure.code in FOR_A_PERSON:
+        state.clear_timer(TimerKind.RESEND, step.number)
+        state.attend(f"{name_of(step)} ({step.activity}): {failure.code}: {failure.message}", about=name_of(step))
+        return
+    if failure.code == NO_HANDLER:
+        words = f"{name_of(step)}: nobody handles {step.activity}; deploy a participant that does"
+        state.attend(words, about=name_of(step))
+    else:
+        state.attend_no_more(name_of(step))
+    counted = failure.again_after is None and failure.code != NO_HANDLER
+    step.failures += counted
+    _tell_failed(state, step, failure)
+    if counted and not step.retry.allows(step.failures, state.now - step.issued):
+        _exhausted(state, program, step, failure)
+        return
+    step.becomes(Outcome.PAUSED)
+    state.clear_timer(TimerKind.RESEND, step.number)
+    state.set_timer(TimerKind.RETRY, step.number, state.now + pause(state, step, failure))
+
+
+def _exhausted(state: SagaState, program: Program, step: Step, failure: Failure) -> None:
+    _answered(state, step)
+    step.becomes(Outcome.UNKNOWN)
+    message = f"{step.failures} attempts failed, the last with {failure.code}: {failure.message}"
+    details = {"last": failure.model_dump(mode="json", exclude={"again_after"})}
+    program.fail(step.number, _failed(step, RETRIES_EXHAUSTED, message, details))
+
+
+def retried(state: SagaState, step: Step) -> None:
+    """The pause is over: the next attempt."""
+    step.attempt += 1
+    step.becomes(Outcome.SENT)
+    state.send_command(step, CommandKind.DO)
+
+
+def timed_out(state: SagaState, program: Program, step: Step) -> None:
+    """No answer in time: the saga goes on, and the outcome is to be settled."""
+    give_up(state, step)
+    program.fail(step.number, ActivityTimedOut(activity=step.activity, step=step.number, attempts=step.attempt))
+
+
+def give_up(state: SagaState, step: Step) -> None:
+    """The saga does not wait for this step any more. One that was never sent is known not to have happened."""
+    if not step.is_open:
+        return
+    _answered(state, step)
+    step.becomes(Outcome.UNKNOWN)
+    if step.held:
+        step.held = False
+        step.becomes(Outcome.NEVER)
+
+
+def pause(state: SagaState, step: Step, failure: Failure) -> int:
+    """Microseconds until the next attempt. The jitter comes from the ids, so that a replay has the same."""
+    growing = step.attempt if failure.code == NO_HANDLER else max(step.failures, 1)
+    return max(asked(failure), step.retry.pause(growing, chance(state, step.number, step.attempt)))
+
+
+def asked(failure: Failure) -> int:
+    """Microseconds that the participant wants to be left alone."""
+    return round(max(0.0, min((failure.again_after or 0.0) * 1_000_000, LONGEST_WISH)))  # of 1e308 it is an infinity
+
+
+def chance(state: SagaState, number: int, attempt: int) -> float:
+    """Evenly spread in [0, 1), the same for the same saga, step and attempt."""
+    return zlib.crc32(f"{state.id}:{state.run}:{number}:{attempt}".encode()) / 2**32
+
+
+def failure_of(row: Row) -> Failure:
+    """What the participant says. One that cannot be read is a failure too: a reply is never the end of a saga's way."""
+    try:
+        return read_failure(row.payload)
+    except MessageInvalid as error:
+        return Failure(code="sagabus.failure_unreadable", message=error.message)
+
+
+def name_of(step: Step) -> str:
+    return f"step {step.number}"
+
+
+def _tell_failed(state: SagaState, step: Step, failure: Failure) -> None:
+    error = codec.encode_value(failure.model_dump(mode="json", exclude={"again_after"}))
+    state.tell(LifecycleType.STEP_FAILED, step=step, error=error)
+
+
+def _failed(step: Step, code: str, message: str, details: object) -> ActivityFailed:
+    return ActivityFailed(
+        activity=step.activity, step=step.number, attempts=step.attempt, code=code, message=message,
+        details=dict(details) if isinstance(details, dict) else {},
+    )  # fmt: skip

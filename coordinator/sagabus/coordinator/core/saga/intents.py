@@ -1,0 +1,95 @@
+"""What the saga's code asked for in a pump, carried out: intents become decisions in history, messages and timers.
+
+The other way round, from inputs to the code, is in `decide`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import assert_never
+
+from sagabus.contracts import codec
+from sagabus.contracts.errors import ActivityFailed
+from sagabus.contracts.event import Event
+from sagabus.contracts.lifecycle import domain_event_message
+from sagabus.coordinator.core.saga import forward
+from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.history import Kind
+from sagabus.coordinator.core.saga.program import Called, Code, Ended, GaveUp, Intent, Program, Published, Unreadable
+from sagabus.coordinator.core.saga.state import SagaState, reason_json, words_of
+from sagabus.coordinator.core.saga.status import SagaStatus
+
+
+def carry_out(state: SagaState, intent: Intent, code: Code | None) -> None:
+    """code: the definition that asked for it. Raises Divergence where history says something else."""
+    match intent:
+        case Called():
+            forward.called(state, intent)
+        case GaveUp():
+            forward.give_up(state, state.steps[intent.number])
+        case Published():
+            _publish(state, intent)
+        case Unreadable():
+            state.attend(f"an event was set aside: {intent.fault}")
+        case Ended():
+            _end(state, intent, code)
+        case _:
+            assert_never(intent)
+
+
+def note_timers(state: SagaState, program: Program) -> None:
+    """Timers are written only if still pending when the pump has run dry (H3)."""
+    program.loop.timers_changed = False
+    pending = program.timers()
+    known = {key.number for key in state.timers if key.kind is TimerKind.SLEEP}
+    for number in sorted(known - pending.keys()):
+        state.clear_timer(TimerKind.SLEEP, number)
+    for number in sorted(pending.keys() - known):
+        state.set_timer(TimerKind.SLEEP, number, pending[number])
+
+
+def _publish(state: SagaState, intent: Published) -> None:
+    state.decide(Kind.PUBLISH, step=intent.number, name=intent.type.name, payload=intent.body)
+    a = state.addresses
+    message = domain_event_message(
+        Event(intent.type, intent.data), intent.body, id=f"{a.saga_id}:{a.run}:publish:{intent.number}",
+        topic=intent.type.topic or "", source=a.source, saga_id=a.saga_id, cause=state.cause, time=state.now,
+        key=intent.key, trace=state.trace,
+    )  # fmt: skip
+    state.send(message)
+
+
+def _end(state: SagaState, intent: Ended, code: Code | None) -> None:
+    """The code is through. Swallowing a cancellation changes nothing (U7)."""
+    error, payload = intent.error, state.error
+    state.clear_timer(TimerKind.SAGA, 0)
+    if state.ending is None and error is None:
+        try:
+            assert code is not None
+            payload = codec.checked(code.encode_result(intent.result))
+            state.ending = SagaStatus.COMPLETED
+        except Exception as wrong:  # another type than declared, too large, or a serializer of the author's fails
+            error = wrong
+    if state.ending is None:
+        state.ending, payload = SagaStatus.COMPENSATED, _error_json(error)
+    written = state.decide(Kind.ENDED, name=state.ending.value, payload=payload)
+    if state.ending is SagaStatus.COMPLETED:
+        state.result = written.payload
+    else:
+        state.error = written.payload
+    state.effects.saga_changed = True
+
+
+def _error_json(error: BaseException | None) -> bytes:
+    """An error of the saga's code as it stands in its row. Of a group the first leaf speaks."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, ActivityFailed):
+        return reason_json(
+            error.code, error.message, type="ActivityFailed", activity=error.activity, step=error.step,
+            details=dict(error.details),
+        )  # fmt: skip
+    if isinstance(error, asyncio.CancelledError):
+        return reason_json("sagabus.saga_raised", "the saga's code cancelled itself", type="CancelledError")
+    message = "" if error is None else words_of(error)
+    return reason_json("sagabus.saga_raised", message, type=type(error).__name__)

@@ -1,0 +1,70 @@
+"""What an operator may do to an undo or a step that keeps failing: try it now, or skip the undo.
+
+Both are rows of history with the operator's words. A skipped undo is the operator's own to do; that is why nobody else
+may skip one (U6), and why its late success is shown to a person.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sagabus.contracts.lifecycle import LifecycleType
+from sagabus.coordinator.core.saga import forward, undo
+from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.history import Arrival, Row
+from sagabus.coordinator.core.saga.program import Blocked
+from sagabus.coordinator.core.saga.state import SagaState
+from sagabus.coordinator.core.saga.status import Outcome, Undoing
+from sagabus.coordinator.core.saga.step import Step
+
+RETRY: Final = "retry"
+SKIP: Final = "skip"
+
+_MAY_BE_SKIPPED: Final = frozenset((Undoing.SENT, Undoing.PAUSED, Undoing.BLOCKED))
+
+
+def is_of_use(state: SagaState, arrival: Arrival | Row) -> bool:
+    """A retry wants a step or an undo between two attempts, a skip an undo that is under way.
+
+    A verb that is not known here stands in the history of a later version: it is not for us to say.
+    """
+    if arrival.name not in (RETRY, SKIP):
+        return True
+    step = state.steps.get(arrival.step)
+    if step is None:
+        return False
+    if arrival.name == SKIP:
+        return step.undoing in _MAY_BE_SKIPPED
+    return step.undoing is Undoing.PAUSED or step.outcome is Outcome.PAUSED
+
+
+def carry_out(state: SagaState, row: Row) -> None:
+    """It is known to be of use. Raises Blocked for a later version's."""
+    if row.name not in (RETRY, SKIP):
+        raise Blocked(f"the operator's verb {row.name} is not known to this version")
+    step = state.steps[row.step]
+    if row.name == SKIP:
+        _skip(state, step)
+    elif step.undoing is Undoing.PAUSED:
+        state.clear_timer(TimerKind.UNDO_RETRY, step.number)
+        undo.retried(state, step)
+    else:
+        state.clear_timer(TimerKind.RETRY, step.number)
+        forward.retried(state, step)
+
+
+def _skip(state: SagaState, step: Step) -> None:
+    for kind in (TimerKind.RESEND, TimerKind.UNDO_RETRY):
+        state.clear_timer(kind, step.number)
+    step.undo_becomes(Undoing.SKIPPED)
+    state.tell(LifecycleType.COMPENSATION_SKIPPED, step=step, name=undo.compensation_of(step))
+    undo.over(state, step)
+
+
+def skipped_too_late(state: SagaState, step: Step) -> None:
+    """The undo was skipped, and has happened after all: whoever did it by hand must know."""
+    state.attend(f"{undo.name_of(step)} was skipped, and has been carried out after that", about=late(step))
+
+
+def late(step: Step) -> str:
+    return f"{undo.name_of(step)}, skipped"

@@ -1,0 +1,295 @@
+"""One saga's code on its own deterministic loop: inputs are put in, intents come out.
+
+The code never touches the outside: a call, a publication, a wait is noted as an intent, and `decide` does with it what
+history demands. The same inputs in the same order give the same intents in every process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final, Protocol
+
+from pydantic import BaseModel, create_model
+
+from sagabus.contracts import Command, EventType, RetryPolicy, codec
+from sagabus.contracts.activity import positive, retry_of
+from sagabus.contracts.errors import ActivityError, MessageInvalid
+from sagabus.contracts.retry import Seconds, as_microseconds
+from sagabus.coordinator.core.loop.loop import LoopOverrun, PumpInterrupted, SagaFuture, SagaLoop, SagaTask
+from sagabus.coordinator.core.saga.call import Call
+from sagabus.coordinator.core.saga.mailbox import Mailbox
+from sagabus.coordinator.core.saga.state import words_of
+from sagabus.coordinator.core.saga.step import Step
+
+ROUNDS: Final = 100
+"""How often the tasks left at the end are cancelled; from the second time on, those that cancelled ones left."""
+
+_BODIES: dict[type[BaseModel], Any] = {}
+
+
+class Blocked(Exception):
+    """The saga cannot go on until somebody deploys something. Inputs are kept; nothing is undone."""
+
+
+class Spun(Blocked):
+    """It would not come to rest. The same code will hardly do so when it is tried again."""
+
+
+class Code(Protocol):
+    """A definition, as far as the core needs it."""
+
+    name: str
+    version: int
+    timeout: Seconds | None
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that decides what it does (H7)."""
+        ...
+
+    def run(self, program: Program, request: bytes) -> Coroutine[Any, Any, BaseModel | None]:
+        """The saga's coroutine for this start request. Raises MessageInvalid."""
+        ...
+
+    def encode_result(self, result: BaseModel | None) -> bytes:
+        """Raises TypeError for a result of another type than declared."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    number: int
+    type: EventType[..., Any]
+    data: BaseModel
+    body: bytes
+    key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An event that the wait for it could not read; it is set aside."""
+
+    name: str
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Without an error it returned `result`. cancelled: it let the CancelledError through."""
+
+    result: BaseModel | None = None
+    error: BaseException | None = None
+
+
+Intent = Called | GaveUp | Published | Unreadable | Ended
+
+
+class StepFuture(SagaFuture[Any]):
+    """The answer to a step. Cancelling it while it is open gives the step up."""
+
+    __slots__ = ("_program",)
+
+    def __init__(self, program: Program, number: int) -> None:
+        super().__init__(loop=program.loop)
+        self._program = program
+        self.number = number
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        given_up = super().cancel(msg)
+        if given_up:
+            self._program.given_up(self.number)
+        return given_up
+
+
+class Program:
+    """The code of one saga, from its start to its end or its eviction."""
+
+    __slots__ = (
+        "_awaited", "_leaving", "_publications", "_random", "ended", "id", "intents", "loop", "mailbox", "main",
+        "quiet", "run", "started_at", "steps",
+    )  # fmt: skip
+
+    def __init__(self, code: Code, request: bytes, *, id: str, run: str, started_at: int) -> None:
+        self.id = id
+        self.run = run
+        self.started_at = started_at
+        self.loop = SagaLoop()
+        self.loop.name = id
+        self.intents: list[Intent] = []
+        self.steps = 0
+        self.quiet = False
+        self._publications = 0
+        self._awaited: dict[int, StepFuture] = {}
+        self.mailbox = Mailbox(self.loop)
+        self._random: Random | None = None
+        self._leaving: list[SagaTask[Any]] = []
+        self.ended = False
+        self.main = self.loop.start(code.run(self, request))
+
+    # What the saga's context asks for, while the loop is pumped.
+
+    def call(
+        self,
+        command: Command[Any],
+        *,
+        timeout: Seconds | None = None,
+        resend_after: Seconds | None = None,
+        retry: RetryPolicy | None = None,
+        abandon: str = "undo",
+    ) -> Call[Any]:
+        """A step is numbered when it is called, not when it is awaited (L3)."""
+        self.loop.check()
+        contract = command.contract
+        chosen = contract.timeout if timeout is None else timeout
+        again = contract.resend_after if resend_after is None else positive(resend_after, contract.name)
+        self.steps += 1
+        step = Step(
+            number=self.steps,
+            contract=contract,
+            input=command.input,
+            body=codec.checked(codec.encode(command.input)),
+            retry=retry_of(contract, retry),
+            timeout=None if chosen is None else as_microseconds(chosen),
+            resend_after=as_microseconds(again),
+            abandon=abandon,
+        )
+        future = self._awaited[step.number] = StepFuture(self, step.number)
+        self.intents.append(Called(step))
+        return Call(step.number, future)
+
+    def given_up(self, number: int) -> None:
+        if self._awaited.pop(number, None) is not None and not self.loop.dead:
+            self.intents.append(GaveUp(number))
+
+    def publish(self, type: EventType[..., Any], data: BaseModel, key: str | None) -> None:
+        self.loop.check()
+        body = codec.checked(codec.encode(data))
+        (key or "").encode()  # what cannot be sent is refused where it is made
+        self._publications += 1
+        self.intents.append(Published(self._publications, type, data, body, key))
+
+    async def event(self, type: EventType[..., Any]) -> Any:
+        """The oldest unconsumed match, the first registered waiter first (H5). One that cannot be read is set aside."""
+        self.loop.check()
+        while True:
+            name, body = await self.mailbox.take(type.name)
+            try:
+                return codec.decode(event_body(type), body, what=f"event {name}").data
+            except MessageInvalid as error:
+                self.intents.append(Unreadable(name, error.message))
+
+    @property
+    def now(self) -> int:
+        """Microseconds since 1970: the deciding turn's, from history."""
+        return self.started_at + self.loop.now
+
+    def random(self) -> Random:
+        """The same sequence in every process, for it is seeded by the saga's id and run."""
+        if self._random is None:
+            self._random = Random(f"{self.id}:{self.run}")
+        return self._random
+
+    # What history puts in. Each takes effect in the next pump.
+
+    def complete(self, number: int, output: BaseModel | None) -> None:
+        future = self._awaited.pop(number, None)
+        if future is not None:
+            self.loop.resolve(future, output)
+
+    def fail(self, number: int, error: ActivityError) -> None:
+        future = self._awaited.pop(number, None)
+        if future is not None:
+            self.loop.reject(future, error)
+
+    def deliver(self, name: str, body: bytes) -> None:
+        self.mailbox.deliver((name, body))
+
+    def fire(self, number: int) -> None:
+        self.loop.fire(number)
+
+    def cancel(self) -> None:
+        """CancelledError is thrown once (U7)."""
+        self.loop.cancel(self.main)
+
+    def unconsumed(self) -> tuple[int, int]:
+        """How many events nobody has waited for yet, and their bytes."""
+        untaken = self.mailbox.untaken
+        return len(untaken), sum(len(body) for _, body in untaken)
+
+    def pump(self, now: int) -> list[Intent]:
+        """Run the code until it waits; after its end nothing runs. now: microseconds since 1970. Raises Blocked."""
+        loop, since = self.loop, now - self.started_at
+        if self.ended:
+            return []
+        try:
+            loop.pump(since)
+            if self.main.done() and loop.failure is None:
+                self._wind_down(since)
+        except LoopOverrun as error:
+            raise Spun(f"the saga's code does not come to rest: {error}") from error
+        if isinstance(loop.failure, PumpInterrupted):
+            raise Spun(str(loop.failure))
+        if loop.failure is not None:
+            raise Blocked(f"the saga's code raised {type(loop.failure).__name__}: {words_of(loop.failure)}")
+        intents, self.intents = self.intents, []
+        return intents
+
+    def _wind_down(self, since: int) -> None:
+        """The main task is done. Tasks that it left behind are cancelled, as asyncio.run does, before the saga ends.
+
+        Tasks that come up while those clean up belong to the cleaning; what outlives it is left behind in turn.
+        """
+        for _ in range(ROUNDS):
+            left = self.loop.tasks()
+            if not left:
+                break
+            if any(not task.done() for task in self._leaving):
+                return
+            self._leaving = left
+            for task in reversed(left):
+                self.loop.cancel(task)
+            self.loop.pump(since)
+        else:
+            raise Spun(f"the saga's code does not come to rest: {ROUNDS} times cancelled tasks left new ones")
+        for number in sorted(self._awaited):
+            self.given_up(number)
+        self.ended = True
+        self.loop.timers_changed |= bool(self.loop.timers())
+        self.intents.append(self._end())
+
+    def _end(self) -> Ended:
+        if self.main.cancelled():
+            return Ended(error=asyncio.CancelledError("cancelled"))
+        error = self.main.exception()
+        return Ended(error=error) if error is not None else Ended(result=self.main.result())
+
+    def timers(self) -> dict[int, int]:
+        """Number -> due in microseconds since 1970. None after the end, whatever `call_later` has left."""
+        if self.ended:
+            return {}
+        return {number: self.started_at + due for number, due in self.loop.timers().items()}
+
+    def evict(self) -> None:
+        """Out of memory, without a trace in history: nothing that user code does on the way counts (L4). Idempotent."""
+        self.loop.evict()
+
+
+def event_body(type: EventType[..., Any]) -> Any:
+    """The model of an event request's whole body, so that its data is read from the bytes as they came."""
+    found = _BODIES.get(type.model)
+    if found is None:
+        found = _BODIES[type.model] = create_model("EventBody", data=(type.model, ...))
+    return found

@@ -1,0 +1,301 @@
+"""The core's one entrance: an input is offered to a saga, and what follows from it is decided.
+
+    arrival -> objection? -> history row -> state and code -> intents -> decisions, messages, timers
+
+`Saga.take` is all that a turn calls, and `replay` calls the same code with what is written. No clock, no randomness, no
+I/O: time and ids come in with the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from sagabus.contracts.errors import MessageInvalid
+from sagabus.contracts.lifecycle import LifecycleType
+from sagabus.contracts.retry import as_microseconds
+from sagabus.coordinator.core.saga import forward, intents, operator, undo
+from sagabus.coordinator.core.saga.admission import BLOCKED, STALE, answers_nothing, objection, objection_of_rows
+from sagabus.coordinator.core.saga.effects import Effects, TimerKey, TimerKind
+from sagabus.coordinator.core.saga.history import Arrival, Divergence, Kind, Row
+from sagabus.coordinator.core.saga.program import Blocked, Code, Program, Spun
+from sagabus.coordinator.core.saga.state import SagaState, plain, reason_json, words_of
+from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
+
+MAX_EVENTS: Final = 1_000
+MAX_EVENT_BYTES: Final = 1024 * 1024
+"""Unconsumed events of an open saga; beyond that somebody should look (H5)."""
+
+
+MAX_ROWS: Final = 20_000
+"""Rows of a history. To replay so many takes about half a second, each time that the saga comes into memory."""
+
+BLOCK: Final = "block"
+
+PARKED: Final = "parked"
+RELEASED: Final = "parked.released"
+"""Names of notices: what the saga sends waits because Kafka will not take it, or goes on its way again (S8)."""
+
+
+class Saga:
+    """One saga in memory: its state, and its code as far as it has come."""
+
+    __slots__ = ("_code", "past", "program", "state", "stopped_by")
+
+    def __init__(self, state: SagaState, code: Code | None) -> None:
+        self.state = state
+        self.program: Program | None = None
+        self.past: Sequence[Row] | None = None
+        """Its history, where the code cannot follow it: no state has come of it."""
+        self.stopped_by = ""
+        """Why it cannot."""
+        self._code = code
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the code that it was last decided with; empty before that."""
+        return self.state.fingerprint
+
+    def take(self, arrival: Arrival, *, now: int, cause: str) -> str | None:
+        """None when it took effect, else why it changed nothing: a word to count it by.
+
+        now: microseconds since 1970; never runs backwards for a saga (H3). cause: id of the message that brought it.
+        """
+        state = self.state
+        state.now = max(now, state.now)
+        state.cause = cause
+        if state.blocked or self.past is not None:
+            return self._take_blocked(arrival)
+        reason = objection(state, arrival)
+        if reason is not None:
+            return reason
+        if arrival.kind is Kind.TIMER and self._put_off(TimerKey(TimerKind(arrival.name), arrival.step)):
+            return STALE
+        if arrival.kind is Kind.TIMER and arrival.name == TimerKind.RESEND:
+            notice = self._resend(arrival.step)
+            if notice is None:
+                return None
+            arrival = notice
+        row = state.journal.taken(arrival, state.now)
+        self.advance_or_block(row)
+        return None
+
+    def _put_off(self, key: TimerKey) -> bool:
+        """It was stored with an earlier time, under another code (H7): the time that counts is the present code's."""
+        due = self.state.timers[key]
+        if due > self.state.now:
+            self.state.effects.set_timer(key, due)
+            return True
+        return False
+
+    def _take_blocked(self, arrival: Arrival) -> str | None:
+        """Inputs are kept (H1), once; a closed saga, which decides no more, keeps only what it cannot explain."""
+        state = self.state
+        if arrival.kind is Kind.TIMER:
+            return BLOCKED
+        if self.past is not None:
+            rows = [*self.past, *state.journal.new]
+            if (reason := objection_of_rows(rows, arrival, closed=state.is_closed)) is not None:
+                return reason
+        row = state.journal.taken(arrival, state.now)
+        if not state.blocked:
+            self.block(self.stopped_by, since=row.seq)
+        return None
+
+    def advance_or_block(self, row: Row) -> None:
+        """What follows from an input; or, if the code cannot go on, the input alone is kept (H1)."""
+        mark = self.state.mark()
+        try:
+            self.advance(row)
+            if self._code is not None:
+                self.state.decided_by(self._code.fingerprint)
+        except Exception as stop:
+            self.state.back_to(mark)
+            self.state.spun = isinstance(stop, Spun)
+            self.block(why_stopped(stop), since=row.seq)
+
+    def block(self, reason: str, *, since: int) -> None:
+        """Stop deciding, visibly. since: the first input that is kept undecided."""
+        state, reason = self.state, plain(reason)
+        state.blocked = since
+        state.journal.taken(Arrival(Kind.BLOCKED, step=since, payload=reason.encode()), state.now)
+        state.attend(reason, about=BLOCK)
+        self.evict()
+
+    def advance(self, row: Row) -> None:
+        """Everything that follows from one input. Raises Blocked, Divergence, and whatever is wrong with the core."""
+        if row.seq > MAX_ROWS:
+            words = f"its history has more than {MAX_ROWS} rows; let it end, and go on in another saga"
+            self.state.attend(words, about="rows")
+        self._apply(row)
+        self._run_code()
+        self._go_on()
+
+    def _apply(self, row: Row) -> None:
+        state = self.state
+        match row.kind:
+            case Kind.STARTED:
+                self._start(row)
+            case Kind.EVENT:
+                self._event(row)
+            case Kind.CANCEL:
+                self._cancel(row)
+            case Kind.TIMER:
+                self._fire(row)
+            case Kind.NOTICE if row.name == RELEASED:
+                state.attend_no_more(PARKED)
+            case Kind.NOTICE:
+                state.attend((row.payload or b"").decode(), about=row.name)
+            case Kind.BLOCKED:
+                state.attend((row.payload or b"").decode(), about=BLOCK)
+            case Kind.RESUMED:
+                state.attend_no_more(BLOCK)
+            case Kind.UNKNOWN:
+                raise Blocked(f"row {row.seq} is a {row.name!r}, which only a later release knows; deploy that one")
+            case Kind.OPERATOR:
+                operator.carry_out(state, row)
+            case _:
+                self._reply(row)
+
+    def _start(self, row: Row) -> None:
+        state = self.state
+        state.started_at = row.at
+        if self._code is None:
+            raise Blocked(
+                f"no definition {state.definition!r} (version {state.version}) here; deploy a coordinator that has it"
+            )
+        try:
+            self.program = Program(self._code, row.payload or b"", id=state.id, run=state.run, started_at=row.at)
+        except MessageInvalid as error:
+            raise Blocked(f"{error.message}; deploy a definition that reads it") from error
+        self.program.quiet = state.journal.replaying
+        if self._code.timeout is not None:
+            state.set_timer(TimerKind.SAGA, 0, row.at + as_microseconds(self._code.timeout))
+        state.tell(LifecycleType.STARTED)
+
+    def _event(self, row: Row) -> None:
+        self.state.seen_events.add(row.ref)
+        program = self.program
+        if program is None:
+            return  # it is being undone: nobody waits any more
+        program.deliver(row.name, row.payload or b"")
+        count, size = program.unconsumed()
+        if count > MAX_EVENTS or size > MAX_EVENT_BYTES:
+            words = f"more than {MAX_EVENTS} events, or {MAX_EVENT_BYTES} bytes, came that nobody waits for"
+            self.state.attend(words, about="events")
+
+    def _stop_code(self, ending: SagaStatus, error: bytes) -> None:
+        """CancelledError is thrown once (U7): the end is decided from here on, no timeout of the saga changes it."""
+        self.state.ending, self.state.error = ending, error
+        self.state.effects.saga_changed = True
+        self.state.clear_timer(TimerKind.SAGA, 0)
+        self._alive().cancel()
+
+    def _cancel(self, row: Row) -> None:
+        reason = (row.payload or b"").decode() or "cancelled on request"
+        self._stop_code(SagaStatus.CANCELLED, reason_json("sagabus.cancelled", reason))
+
+    def _fire(self, row: Row) -> None:
+        state, kind = self.state, TimerKind(row.name)
+        state.clear_timer(kind, row.step)
+        step = state.steps.get(row.step)
+        if kind is TimerKind.SLEEP:
+            self._alive().fire(row.step)
+        elif kind is TimerKind.SAGA:
+            error = reason_json("sagabus.saga_timeout", "the saga's own timeout has passed")
+            self._stop_code(SagaStatus.COMPENSATED, error)
+        elif step is not None and kind is TimerKind.RETRY:
+            forward.retried(state, step)
+        elif step is not None and kind is TimerKind.TIMEOUT:
+            forward.timed_out(state, self._alive(), step)
+        elif step is not None and kind is TimerKind.UNDO_RETRY:
+            undo.retried(state, step)
+
+    def _reply(self, row: Row) -> None:
+        state = self.state
+        step = state.steps.get(row.step)
+        if step is None or answers_nothing(state, row):
+            state.attend(f"{row.kind} of step {row.step} answers what this history never sent: history was lost")
+            return
+        match row.kind:
+            case Kind.STEP_COMPLETED if step.is_open:
+                forward.completed(state, self._alive(), step, row)
+            case Kind.STEP_COMPLETED:
+                undo.late_success(state, step, row)
+            case Kind.STEP_REFUSED:
+                forward.refused(state, self._alive(), step, row)
+            case Kind.STEP_FAILED:
+                forward.failed(state, self._alive(), step, row)
+            case Kind.UNDO_COMPLETED if step.undoing is Undoing.SKIPPED:
+                operator.skipped_too_late(state, step)
+            case Kind.UNDO_COMPLETED:
+                undo.undone(state, step)
+            case Kind.UNDO_FAILED | Kind.UNDO_REFUSED:
+                undo.not_undone(state, step, row)
+            case Kind.SETTLE_COMPLETED | Kind.SETTLE_NEVER:
+                undo.settled(state, step, row)
+            case _:
+                undo.unsettled(state, step, row)
+
+    def _alive(self) -> Program:
+        if self.program is None:
+            raise Blocked("the saga's code is not in memory")
+        return self.program
+
+    def _run_code(self) -> None:
+        if self.program is None or self.state.is_closed:
+            return
+        for intent in self.program.pump(self.state.now):
+            intents.carry_out(self.state, intent, self._code)
+        if self.program.loop.timers_changed:
+            intents.note_timers(self.state, self.program)
+
+    def _go_on(self) -> None:
+        """After the code has come to rest: give-ups are settled, an end begins or closes the saga."""
+        state = self.state
+        ended = self.program is not None and self.program.ended
+        if state.status is SagaStatus.RUNNING:
+            if ended and state.ending is not None and state.ending is not SagaStatus.COMPLETED:
+                undo.begin(state, state.ending)
+            else:
+                undo.settle_given_up(state)
+                if ended:
+                    undo.close_if_done(state)
+        if state.status is not SagaStatus.RUNNING:
+            self.evict()
+
+    def _resend(self, number: int) -> Arrival | None:
+        """Another copy of whatever of this step is unanswered. No attempt, and nothing for history but a notice."""
+        state = self.state
+        state.clear_timer(TimerKind.RESEND, number)
+        undo.resend(state, state.steps[number])
+        return undo.overdue(state, state.steps[number])
+
+    def resend_outstanding(self, *, now: int) -> None:
+        """Copies of all that is unanswered: the bus may have lost what was sent (S6)."""
+        self.state.now = max(now, self.state.now)
+        if self.state.blocked or self.state.is_closed:
+            return
+        for number in self.state.steps:
+            self._resend(number)
+
+    def drain(self) -> Effects:
+        """Rows, messages and timers since the last drain, for one transaction."""
+        return self.state.drain()
+
+    def evict(self) -> None:
+        """Let the code go; the state stays. Idempotent."""
+        program, self.program = self.program, None
+        if program is not None:
+            program.evict()
+
+
+def why_stopped(stop: Exception) -> str:
+    """For a person. Anything but Blocked and Divergence is a fault of ours; it stops this saga and no other (H1)."""
+    if isinstance(stop, Blocked | Divergence):
+        return str(stop)
+    at = stop.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    place = "" if at is None else f" in {at.tb_frame.f_code.co_qualname}, line {at.tb_lineno}"
+    return f"sagabus itself failed, please report it: {type(stop).__name__}: {words_of(stop)}{place}"

@@ -1,0 +1,234 @@
+"""The way back: settling what is unknown, undoing what is known, in reverse order of completion, one at a time.
+
+None of it needs the saga's code: the inputs of the undos were stored when the steps completed. An undo is sent only for
+a step known as completed, and then until it succeeds; a person may skip it, nobody else (U1 to U6).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sagabus.contracts import codec
+from sagabus.contracts.activity import retry_of
+from sagabus.contracts.lifecycle import LifecycleType
+from sagabus.contracts.names import CommandKind
+from sagabus.contracts.replies import NO_HANDLER, Failure
+from sagabus.coordinator.core.saga import forward
+from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.history import Arrival, Kind, Row
+from sagabus.coordinator.core.saga.state import SagaState
+from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
+from sagabus.coordinator.core.saga.step import Step
+
+PATIENCE: Final = 5
+"""Failures of an undo until a person is asked to look: about half a minute at the default pauses."""
+
+LONG: Final = 3_600_000_000
+"""Microseconds without an answer until a person is asked to look. A handler outside of a transaction may take long; a
+participant that is being deployed, or repaired at once, is none of their business."""
+
+
+def begin(state: SagaState, ending: SagaStatus) -> None:
+    """The saga failed or was cancelled: plan the way back, and take the first step of it (U5)."""
+    state.ending = ending
+    for step in state.steps.values():
+        forward.give_up(state, step)
+    state.becomes(SagaStatus.COMPENSATING)
+    unknown = sorted((s.number for s in state.steps.values() if s.is_unsettled), reverse=True)
+    known = [n for n in reversed(state.completions) if state.steps[n].undoing is Undoing.NONE]
+    state.plan = unknown + known
+    advance(state)
+
+
+def settle_given_up(state: SagaState) -> None:
+    """Steps that the saga gave up are settled at once, whatever it does next (U3, U4)."""
+    for step in state.steps.values():
+        if step.is_unsettled:
+            start(state, step)
+
+
+def start(state: SagaState, step: Step) -> None:
+    """Settle a step of unknown outcome; undo a completed one, if it has a compensation."""
+    if step.outcome is Outcome.UNKNOWN:
+        step.undo_becomes(Undoing.SETTLING)
+        step.settle_issued = state.now
+        state.decide(Kind.SETTLE, step=step.number, name=step.activity)
+        state.send_command(step, CommandKind.SETTLE)
+    elif step.outcome is Outcome.COMPLETED and step.contract.compensation is not None:
+        _start_undo(state, step, step.contract.compensation.name)
+    else:
+        step.undo_becomes(Undoing.DONE)
+
+
+def _start_undo(state: SagaState, step: Step, compensation: str) -> None:
+    if step.undo_input is None:
+        step.undo_becomes(Undoing.BLOCKED)
+        words = f"step {step.number}: the input of {compensation} could not be made: {step.undo_fault}"
+        state.attend(words, about=name_of(step))
+        return
+    step.undo_becomes(Undoing.SENT)
+    step.undo_issued = state.now
+    state.decide(Kind.UNDO, step=step.number, name=compensation, payload=step.undo_input)
+    state.send_command(step, CommandKind.UNDO)
+
+
+def advance(state: SagaState) -> None:
+    """The next step of the plan, once nothing is under way; at its end the saga closes (U3)."""
+    while not any(step.is_being_undone for step in state.steps.values()):
+        if not state.plan:
+            close_if_done(state)
+            return
+        start(state, state.steps[state.plan.pop(0)])
+
+
+def settled(state: SagaState, step: Step, row: Row) -> None:
+    """The participant has said it once and for all."""
+    state.clear_timer(TimerKind.RESEND, step.number)
+    state.attend_no_more(_settle_of(step))
+    if row.kind is Kind.SETTLE_NEVER:
+        step.becomes(Outcome.NEVER)
+        step.undo_becomes(Undoing.DONE)
+    else:
+        forward.take_output(state, step, row)
+        start(state, step)
+    _after(state, step)
+
+
+def unsettled(state: SagaState, step: Step, row: Row) -> None:
+    """It cannot say: a person must."""
+    failure = forward.failure_of(row)
+    if failure.code in forward.FOR_A_PERSON:
+        state.clear_timer(TimerKind.RESEND, step.number)
+    words = f"step {step.number} ({step.activity}) cannot be settled: {failure.code}: {failure.message}"
+    state.attend(words, about=_settle_of(step))
+
+
+def undone(state: SagaState, step: Step) -> None:
+    for kind in (TimerKind.RESEND, TimerKind.UNDO_RETRY):
+        state.clear_timer(kind, step.number)
+    step.undo_becomes(Undoing.DONE)
+    state.attend_no_more(name_of(step))
+    state.tell(LifecycleType.COMPENSATION_COMPLETED, step=step, name=compensation_of(step))
+    _after(state, step)
+
+
+def over(state: SagaState, step: Step) -> None:
+    """The undo was skipped: nobody need look any more, and the next one follows."""
+    state.attend_no_more(name_of(step))
+    _after(state, step)
+
+
+def not_undone(state: SagaState, step: Step, row: Row) -> None:
+    """Tried again without end; a refusal, or failing again and again, is for a person to see (U6)."""
+    failure = forward.failure_of(row)
+    step.undo_failures += 1
+    step.undo_becomes(Undoing.PAUSED)
+    state.clear_timer(TimerKind.RESEND, step.number)
+    error = codec.encode_value(failure.model_dump(mode="json", exclude={"again_after"}))
+    state.tell(LifecycleType.COMPENSATION_FAILED, step=step, name=compensation_of(step), error=error)
+    hopeless = row.kind is Kind.UNDO_REFUSED or failure.code in forward.FOR_A_PERSON | {NO_HANDLER}
+    if hopeless or step.undo_failures >= PATIENCE:
+        state.attend(f"{name_of(step)}: {failure.code}: {failure.message}", about=name_of(step))
+    else:
+        state.attend_no_more(name_of(step))
+    if failure.code not in forward.FOR_A_PERSON:  # the inbox will not say anything else the next time
+        state.set_timer(TimerKind.UNDO_RETRY, step.number, state.now + _pause(state, step, failure))
+
+
+def retried(state: SagaState, step: Step) -> None:
+    step.undo_attempt += 1
+    step.undo_becomes(Undoing.SENT)
+    state.send_command(step, CommandKind.UNDO)
+
+
+def resend(state: SagaState, step: Step) -> None:
+    """Another copy of whatever is unanswered, the attempt kept (P2)."""
+    kind = _unanswered(step)
+    if kind is not None:
+        state.send_command(step, kind, again=True)
+
+
+def _unanswered(step: Step) -> CommandKind | None:
+    if step.undoing is Undoing.SETTLING:
+        return CommandKind.SETTLE
+    if step.undoing is Undoing.SENT:
+        return CommandKind.UNDO
+    return CommandKind.DO if step.outcome is Outcome.SENT and not step.held else None
+
+
+def overdue(state: SagaState, step: Step) -> Arrival | None:
+    """The notice that a person should look, when what was sent has been unanswered for `LONG`; once until it is.
+
+    A saga must not wait in silence for a participant that nobody has deployed, or whose replies Kafka refuses.
+    """
+    kind = _unanswered(step)
+    if kind is None or state.now - step.sent_at < LONG:
+        return None
+    about, what = _named(step, kind)
+    if about in state.reasons:
+        return None
+    words = (
+        f"{what}: no answer for {(state.now - step.sent_at) // 60_000_000} min, though it was sent again and again: is "
+        f"{step.service} deployed, and can it publish? Its log and `sagabus doctor` say so"
+    )
+    return Arrival(Kind.NOTICE, step=step.number, name=about, payload=words.encode())
+
+
+def _named(step: Step, kind: CommandKind) -> tuple[str, str]:
+    """What attention is about, and the same for a person."""
+    if kind is CommandKind.UNDO:
+        return name_of(step), name_of(step)
+    about = _settle_of(step) if kind is CommandKind.SETTLE else forward.name_of(step)
+    return about, f"{about} ({step.activity})"
+
+
+def late_success(state: SagaState, step: Step, row: Row) -> None:
+    """A step counted as failed has happened after all: it is undone; after the end a person must look (P2)."""
+    forward.take_output(state, step, row)
+    if state.is_closed:
+        state.attend(f"step {step.number} ({step.activity}) succeeded after the saga had ended: undo it by hand")
+    elif state.status is SagaStatus.COMPENSATING:
+        state.plan.insert(0, step.number)
+        advance(state)
+    else:
+        start(state, step)
+
+
+def close_if_done(state: SagaState) -> None:
+    """A saga closes only when every settle and undo is done (U3)."""
+    if state.ending is None or state.plan or any(step.is_being_undone for step in state.steps.values()):
+        return
+    state.clear_timers()
+    state.becomes(state.ending)
+    if state.ending is SagaStatus.COMPLETED:
+        state.tell(LifecycleType.COMPLETED, result=state.result)
+    else:
+        compensated = state.ending is SagaStatus.COMPENSATED
+        state.tell(LifecycleType.COMPENSATED if compensated else LifecycleType.CANCELLED, error=state.error)
+
+
+def _after(state: SagaState, step: Step) -> None:
+    if step.is_being_undone:
+        return
+    forward.release(state, step.service)
+    if state.status is SagaStatus.COMPENSATING:
+        advance(state)
+
+
+def name_of(step: Step) -> str:
+    return f"undo of step {step.number} ({compensation_of(step)})"
+
+
+def _settle_of(step: Step) -> str:
+    return f"settle of step {step.number}"
+
+
+def compensation_of(step: Step) -> str:
+    return "" if step.contract.compensation is None else step.contract.compensation.name
+
+
+def _pause(state: SagaState, step: Step, failure: Failure) -> int:
+    assert step.contract.compensation is not None
+    policy = retry_of(step.contract.compensation)
+    luck = forward.chance(state, -step.number, step.undo_attempt)
+    return max(forward.asked(failure), policy.pause(step.undo_failures, luck))

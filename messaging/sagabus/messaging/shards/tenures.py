@@ -1,0 +1,212 @@
+"""The shards that this process holds: taking them, turning them, ending them and taking them again.
+
+Not for two callers at once: `Ownership` decides when, and calls under its lock. Whatever goes wrong with a shard ends
+its tenure (S2); the shard stays wanted, and is tried again after a pause.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID, uuid4
+
+from aiokafka import TopicPartition
+
+from sagabus.contracts.envelope import Record
+from sagabus.contracts.errors import SagabusError
+from sagabus.messaging.background import trace
+from sagabus.messaging.loop_time import monotonic
+from sagabus.messaging.postgres.database import Database, DatabaseUnreachable
+from sagabus.messaging.publishing import outbox
+from sagabus.messaging.publishing.relay import Publisher
+from sagabus.messaging.shards.acquire import Claim, take
+from sagabus.messaging.shards.ports import Cluster, Processor
+from sagabus.messaging.shards.tenure import Log, Tenure
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 5.0
+"""Seconds until a shard is tried again; the pause doubles from failure to failure."""
+
+ShardLogs = dict[int, dict[str, Log]]
+"""Shard to topic to what Kafka has of it."""
+
+
+class NotCommitted(SagabusError):
+    """A turn returned without having committed: a fault in the side's code."""
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """A shard that is ours by the group's word, held or not."""
+
+    failures: int = 0
+    """In a row, without a turn over records between them."""
+    next_try: float = 0.0
+    """Monotonic seconds."""
+
+    def failed(self) -> None:
+        self.next_try = monotonic() + min(LONGEST_PAUSE, FIRST_PAUSE * 2**self.failures)
+        self.failures += 1
+
+
+class Tenures:
+    """What is wanted, and what of it is held: shard to tenure."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        database: Database,
+        schema: str,
+        side: Processor,
+        publisher: Publisher,
+        relay_ended: Callable[[Tenure], None],
+        tokens: Callable[[], UUID] = uuid4,
+    ) -> None:
+        self.tenures: dict[int, Tenure] = {}
+        self.unreachable_since: float | None = None
+        """Since when the database has not answered, in monotonic seconds; None while it does."""
+        self._cluster = cluster
+        self._database = database
+        self._schema = schema
+        self._side = side
+        self._publisher = publisher
+        self._relay_ended = relay_ended
+        self._tokens = tokens
+        self._claim = Claim(cluster="", generation=0, partitions=0)
+        self._topics: Collection[str] = ()
+        self._wanted: dict[int, _Wanted] = {}
+
+    def want(self, shards: Iterable[int], topics: Collection[str], claim: Claim) -> None:
+        """From here on these shards are ours, with these topics, by this claim."""
+        self._topics, self._claim = topics, claim
+        self._wanted = {shard: _Wanted() for shard in sorted(shards)}
+
+    async def release(self) -> None:
+        """Nothing is ours any more."""
+        self._wanted = {}
+        await self.drop(list(self.tenures.values()))
+
+    def next_try(self) -> float | None:
+        """When `take` has something to do, in monotonic seconds."""
+        tries = (wanted.next_try for shard, wanted in self._wanted.items() if shard not in self.tenures)
+        return min(tries, default=None)
+
+    def suspect(self, shard: int) -> bool:
+        """It has failed lately: its records are to be turned alone, so that it takes no other down with it."""
+        return shard in self._wanted and self._wanted[shard].failures > 0
+
+    async def take(self) -> dict[TopicPartition, int]:
+        """Take what is wanted and due. Returns where to read what was taken.
+
+        Raises what Kafka raises; then nothing has been taken.
+        """
+        now = monotonic()
+        due = [shard for shard, wanted in self._wanted.items() if shard not in self.tenures and wanted.next_try <= now]
+        taken = await self._take_all(due)
+        try:
+            logs = await self.logs([tenure.shard for tenure in taken])
+        except BaseException:
+            for tenure in taken:
+                self._wanted[tenure.shard].failed()
+            raise
+        held = [tenure for tenure in taken if await self._begin(tenure, logs[tenure.shard])]
+        return {TopicPartition(topic, tenure.shard): at for tenure in held for topic, at in tenure.offsets.items()}
+
+    async def turn(self, work: Mapping[Tenure, Sequence[Record]]) -> None:
+        """One turn of the side's. If it fails, its tenures have been dropped when this returns."""
+        turns = {tenure: tenure.turn for tenure in work}
+        try:
+            await self._side.turn(work)
+            if any(tenure.turn == turn for tenure, turn in turns.items()):
+                raise NotCommitted("the side's turn returned without committing a Turn over all its tenures")
+        except Exception as error:
+            shards = ", ".join(str(tenure.shard) for tenure in work)
+            log.error("turn failed, taking again the shards %s: %s", shards, error, exc_info=trace(error))
+            await self.drop(work)
+        except BaseException:  # cancelled: whether it is committed is unknown
+            for tenure in work:
+                tenure.ended = True
+            raise
+        else:
+            self._succeeded(work)
+
+    async def drop(self, tenures: Iterable[Tenure]) -> None:
+        """End these tenures; their shards stay wanted. Their relays have stopped when this returns (S2)."""
+        for tenure in tenures:
+            if self.tenures.get(tenure.shard) is tenure:
+                del self.tenures[tenure.shard]
+                await self._end(tenure)
+
+    async def logs(self, shards: Collection[int]) -> ShardLogs:
+        """What Kafka has now for these shards."""
+        topics = await self._cluster.topics(self._topics) if shards else {}
+        places = [TopicPartition(name, s) for s in shards for name, topic in topics.items() if s < topic.partitions]
+        ranges = await self._cluster.log_range(places) if places else {}
+        logs: ShardLogs = {shard: {} for shard in shards}
+        for (name, shard), (start, end) in ranges.items():
+            logs[shard][name] = Log(topics[name].id, start, end)
+        return logs
+
+    async def _take_all(self, due: Sequence[int]) -> list[Tenure]:
+        taken = []
+        for number, shard in enumerate(due):
+            try:
+                taken.append(await self._take(shard))
+                self.unreachable_since = None
+            except DatabaseUnreachable as error:  # for the others as well: not asked twelve times
+                self._unreachable(error)
+                for shard in due[number:]:
+                    self._wanted[shard].failed()
+                break
+            except Exception as error:
+                log.warning("shard %s not taken: %s", shard, error, exc_info=trace(error))
+                self._wanted[shard].failed()
+        return taken
+
+    async def _take(self, shard: int) -> Tenure:
+        async with self._database.transaction() as connection:
+            tenure = await take(connection, self._schema, shard, self._claim, token=self._tokens())
+            tenure.relay.park(await outbox.parked_sagas(connection, self._schema, shard))
+            rows = await outbox.unpublished(connection, self._schema, shard, tenure.relay_position)
+        tenure.relay.push(rows)
+        return tenure
+
+    async def _begin(self, tenure: Tenure, logs: Mapping[str, Log]) -> bool:
+        tenure.locate(logs)
+        tenure.relay.start(self._publisher, on_end=lambda: self._relay_ended(tenure))
+        try:
+            await self._side.taken(tenure)
+        except Exception as error:
+            log.error("shard %s: what it needs could not be loaded: %s", tenure.shard, error, exc_info=trace(error))
+            await self._end(tenure)
+            return False
+        except BaseException:  # cancelled
+            await self._end(tenure)
+            raise
+        self.tenures[tenure.shard] = tenure
+        log.info("shard %s taken: %r", tenure.shard, tenure)
+        return True
+
+    async def _end(self, tenure: Tenure) -> None:
+        tenure.ended = True
+        await tenure.relay.stop()
+        self._side.lost(tenure)
+        if tenure.shard in self._wanted:
+            self._wanted[tenure.shard].failed()
+
+    def _succeeded(self, work: Mapping[Tenure, Sequence[Record]]) -> None:
+        now = monotonic()
+        for tenure, records in work.items():
+            tenure.turned_at = now
+            if records and tenure.shard in self._wanted:
+                self._wanted[tenure.shard].failures = 0
+
+    def _unreachable(self, error: DatabaseUnreachable) -> None:
+        if self.unreachable_since is None:
+            self.unreachable_since = monotonic()
+            log.warning("%s", error)

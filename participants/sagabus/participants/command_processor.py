@@ -1,0 +1,254 @@
+"""The participant's side of its shards: batches of commands in, effects and replies out, each once.
+
+One turn is one transaction: the fence, the inbox keys of the batch, the handlers, their inbox rows, the outbox. A reply
+is published from the outbox, hence from what is committed (P3), and the offset moves in the same transaction.
+
+If a handler fails, the transaction is rolled back and the batch is carried out again with savepoints; the next batch
+has them from the start, until one goes through without a failure. If the database fails a handler, each command runs
+alone; if it fails that as well, the turn fails, the shard is taken again, and the commands come again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sagabus.contracts.envelope import Record, moment, source_of
+from sagabus.contracts.errors import MessageInvalid
+from sagabus.contracts.names import dead_letters_topic, service_schema
+from sagabus.messaging.publishing.dead_letter import DeadLetters
+from sagabus.messaging.shards.retention import Pruning, Retention
+from sagabus.messaging.shards.tenure import Tenure
+from sagabus.messaging.shards.turn import Turn
+from sagabus.participants.handlers.context import Claim
+from sagabus.participants.handlers.database_errors import DatabaseTrouble
+from sagabus.participants.handlers.declaration import Handler
+from sagabus.participants.handlers.external import Externals, Job
+from sagabus.participants.handlers.outcome import Outcome
+from sagabus.participants.handlers.session import Sessions, Transaction
+from sagabus.participants.handlers.transactional import Handling, RetryWithSavepoints
+from sagabus.participants.inbox.batch import Page
+from sagabus.participants.inbox.decision import Key
+from sagabus.participants.inbox.received import Command, KeptRecord, Received, command, received
+from sagabus.participants.inbox.retention import InboxPruning
+from sagabus.participants.inbox.store import Inbox
+
+TOGETHER: Final = 200
+"""Commands in one transaction without savepoints. A row that each of them changes grows a chain of versions along which
+the next one walks, and others wait for it all the while: a batch of a thousand held the stock's row for ten seconds."""
+
+WITH_SAVEPOINTS: Final = 60
+"""Commands in one transaction with savepoints. Of more than 64 subtransactions (PGPROC_MAX_CACHED_SUBXIDS), PostgreSQL
+makes all other sessions look up the rest in pg_subtrans."""
+
+SLOW: Final = 10.0
+"""Seconds after which a handler that holds the transaction is named in the log."""
+
+logger = logging.getLogger(__name__)
+
+Watcher = Callable[[Command, Outcome], None]
+"""Hears of each outcome of a handler, after its commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What one transaction is about."""
+
+    work: Mapping[Tenure, Sequence[Record]]
+    commands: Sequence[Received]
+    careful: bool
+
+
+class CommandProcessor:
+    """A `Processor`. resources: what handlers get as `ctx.resources`. clock: seconds since 1970.
+
+    retention: what is removed after turns; None: nothing is.
+    """
+
+    def __init__(
+        self,
+        *,
+        service: str,
+        namespace: str,
+        handlers: Mapping[str, Handler],
+        sessions: Sessions,
+        resources: Any = None,
+        clock: Callable[[], float] = time.time,
+        watcher: Watcher | None = None,
+        retention: Retention | None = None,
+    ) -> None:
+        self.externals = Externals(resources=resources, claim=self._claim, clock=clock)
+        self.counts: Counter[str] = Counter()
+        """What became of each record since this process began, by reason (`contracts.reasons`); after the commit."""
+        self._schema = service_schema(service)
+        self._inbox = Inbox(self._schema)
+        self._dead_letters = DeadLetters(topic=dead_letters_topic(namespace), by=service)
+        self._source = source_of(namespace, service)
+        self._handlers = handlers
+        self._sessions = sessions
+        self._resources = resources
+        self._clock = clock
+        self._watcher = watcher
+        self._orphans: dict[Tenure, dict[Key, Command]] = {}
+        self._failing = False
+        self._handling: Handling | None = None
+        self._pruning: Pruning | None = None
+        if retention is not None:
+            self._pruning = InboxPruning(
+                schema=self._schema, inbox=self._inbox, sessions=sessions, retention=retention, clock=clock
+            ).pruning
+
+    async def taken(self, tenure: Tenure) -> None:
+        """Run once more what an owner before us had begun outside of a transaction (P1)."""
+        async with self._sessions.transaction() as transaction:
+            started = await self._inbox.started(transaction.driver, tenure.shard)
+        for kept in started:
+            try:
+                self._resume(tenure, command(KeptRecord(kept.body, kept.headers)))
+            except MessageInvalid as fault:  # to an older version of ours it was a command: a shard must not stop at it
+                logger.error("command %s was begun and cannot be read any more: %s", kept.row.id, fault)
+
+    async def turn(self, work: Mapping[Tenure, Sequence[Record]]) -> None:
+        commands = [received(tenure, record) for tenure, records in work.items() for record in records]
+        watch = asyncio.get_running_loop().call_later(SLOW, self._slow, time.monotonic())
+        try:
+            if commands and (self._failing or len(commands) == 1):
+                await self._carefully(work, commands)
+            else:
+                await self._together(work, commands)
+        finally:
+            watch.cancel()
+        if self._pruning is not None:
+            await self._pruning.after(work)
+
+    def lost(self, tenure: Tenure) -> None:
+        if self._pruning is not None:
+            self._pruning.forget(tenure)
+        self.externals.lost(tenure)
+        self._orphans.pop(tenure, None)
+
+    def next_due(self) -> float | None:
+        """At once, when a handler outside has ended: its outcome is to be written."""
+        return self.externals.next_ended()
+
+    # How a batch is divided into transactions.
+
+    async def _together(self, work: Mapping[Tenure, Sequence[Record]], commands: Sequence[Received]) -> None:
+        for attempt in _portions(work, commands, TOGETHER, careful=False):
+            try:
+                await self._attempt(attempt)
+            except RetryWithSavepoints:
+                await self._carefully(attempt.work, attempt.commands)
+            except DatabaseTrouble as error:
+                await self._alone(attempt.work, attempt.commands, error)
+
+    async def _carefully(self, work: Mapping[Tenure, Sequence[Record]], commands: Sequence[Received]) -> None:
+        undone = 0
+        for attempt in _portions(work, commands, WITH_SAVEPOINTS, careful=True):
+            try:
+                undone += await self._attempt(attempt)
+            except DatabaseTrouble as error:
+                await self._alone(attempt.work, attempt.commands, error)
+        self._failing = undone > 0
+
+    async def _alone(
+        self, work: Mapping[Tenure, Sequence[Record]], commands: Sequence[Received], error: DatabaseTrouble
+    ) -> None:
+        """Raises DatabaseTrouble if that does not help either."""
+        if not commands:
+            raise error
+        logger.warning("%d commands are carried out again, one by one: %s", len(commands), error)
+        for attempt in _portions(work, commands, 1, careful=True):
+            await self._attempt(attempt)
+
+    # One transaction.
+
+    async def _attempt(self, attempt: _Attempt) -> int:
+        """Returns how many handlers had to be undone."""
+        turn = Turn(
+            attempt.work, schema=self._schema, dead_letters=self._dead_letters, at=round(self._clock() * 1_000_000)
+        )
+        jobs = self.externals.ended(attempt.work)
+        page = None
+        async with self._sessions.transaction() as transaction:
+            if turn.may_release:
+                await turn.release(transaction.driver)
+            if attempt.commands or jobs:
+                page = await self._written(transaction, attempt, turn, jobs)
+            await turn.write(transaction.driver)
+        turn.committed()
+        return 0 if page is None else self._after(page)
+
+    async def _written(self, transaction: Transaction, attempt: _Attempt, turn: Turn, jobs: Sequence[Job]) -> Page:
+        driver, at = transaction.driver, moment(turn.at)
+        await self._inbox.hold(driver, attempt.work.keys())
+        ledger = await self._inbox.claim(driver, _keys(attempt.commands, jobs), at)
+        handling = Handling(self._sessions, transaction, resources=self._resources, careful=attempt.careful)
+        self._handling = handling
+        page = Page(
+            turn, ledger, handling, handlers=self._handlers, externals=self.externals, orphans=self._orphans,
+            source=self._source,
+        )  # fmt: skip
+        page.end(jobs)
+        for one in attempt.commands:
+            await page.take_in(one)
+        await handling.settle()
+        await self._inbox.store(driver, ledger, at)
+        return page
+
+    def _after(self, page: Page) -> int:
+        page.committed()
+        self.counts.update(page.counts)
+        if self._watcher is not None:
+            for one, outcome in page.outcomes:
+                self._watcher(one, outcome)
+        return page.undone
+
+    # Handlers outside of the transaction.
+
+    def _resume(self, tenure: Tenure, one: Command) -> None:
+        handler = self._handlers.get(one.head.activity)
+        if handler is not None and not handler.transaction:
+            self.externals.start(Job(tenure, handler, one))
+            return
+        logger.warning("command %s was begun by a handler outside of a transaction; there is none now", one.head.id)
+        self._orphans.setdefault(tenure, {})[one.key] = one
+
+    def _claim(self, job: Job) -> Claim:
+        source, id = job.command.key
+        ours = {"shard": job.tenure.shard, "token": job.tenure.token, "source": source, "id": id}
+        return Claim(self._sessions.own, self._inbox.guard, ours)
+
+    def _slow(self, since: float) -> None:
+        current = self._handling and self._handling.current
+        if current:
+            logger.warning(
+                "the handler of %s has held the transaction of its batch for %.0f s (saga %s); one that waits for "
+                "others wants transaction=False", current.head.activity, time.monotonic() - since, current.head.saga_id,
+            )  # fmt: skip
+
+
+def _keys(commands: Sequence[Received], jobs: Sequence[Job]) -> dict[Key, int]:
+    """Inbox key to shard."""
+    keys = {job.command.key: job.tenure.shard for job in jobs}
+    for one in commands:
+        if not isinstance(one.command, MessageInvalid):
+            keys[one.command.key] = one.tenure.shard
+    return keys
+
+
+def _portions(
+    work: Mapping[Tenure, Sequence[Record]], commands: Sequence[Received], size: int, *, careful: bool
+) -> Iterator[_Attempt]:
+    """Transactions of so many commands, at least one. The first is about all tenures, so that each is in one."""
+    for start in range(0, max(1, len(commands)), size):
+        portion = commands[start : start + size]
+        records: dict[Tenure, list[Record]] = {tenure: [] for tenure in work} if start == 0 else {}
+        for one in portion:
+            records.setdefault(one.tenure, []).append(one.record)
+        yield _Attempt(records, portion, careful)

@@ -1,0 +1,156 @@
+"""What a handler is given besides its input."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Generic
+
+from pydantic import BaseModel
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+from typing_extensions import TypeVar
+
+from sagabus.contracts import codec
+from sagabus.contracts.activity import Activity
+from sagabus.contracts.commands import CommandHead
+from sagabus.contracts.envelope import MAX_PAYLOAD, moment
+from sagabus.contracts.errors import DeclarationError, SagabusError
+from sagabus.contracts.event import Event
+from sagabus.contracts.retry import as_microseconds
+from sagabus.participants.handlers.outcome import Published
+
+R = TypeVar("R", default=None)
+
+
+class HandlerEnded(SagabusError):
+    """A context was used after its handler had returned."""
+
+
+class NotOurs(SagabusError):
+    """The command is somebody else's by now: its shard has moved on, or its step was settled. Nothing was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What ties a transaction of an external handler's own to its command.
+
+    open: a new session. guard: a statement that gives a row only while the command is still ours.
+    """
+
+    open: Callable[[], AsyncSession]
+    guard: str
+    parameters: Mapping[str, object]
+
+
+@dataclass(slots=True)
+class Scope:
+    """The kit's side of a context: what its handler has done with it. open: a session in the shared transaction."""
+
+    open: Callable[[], AsyncSession] | None = None
+    session: AsyncSession | None = None
+    published: list[Published] = field(default_factory=list)
+    ended: bool = False
+
+    def end(self) -> tuple[Published, ...]:
+        """Nothing is accepted from here on. The events so far."""
+        self.ended = True
+        return tuple(self.published)
+
+
+class _Context(Generic[R]):
+    """What both kinds of handlers get."""
+
+    saga_id: str
+    step: int
+    attempt: int
+    """From 1; raised by each retry."""
+    idempotency_key: str
+    """The same on every attempt of this step: hand it to any API that takes one."""
+    resources: R
+    """What the participant's lifespan yielded."""
+
+    def __init__(self, head: CommandHead, activity: Activity[..., Any, Any], resources: R, scope: Scope) -> None:
+        self.saga_id = head.saga_id
+        self.step = head.step
+        self.attempt = head.attempt
+        self.idempotency_key = head.id
+        self.resources = resources
+        self._head = head
+        self._activity = activity
+        self._scope = scope
+
+    @cached_property
+    def deadline(self) -> datetime | None:
+        """When the saga gives this step up, if its contract declares a timeout: an answer after it comes too late."""
+        timeout = self._activity.timeout
+        return None if timeout is None else moment(self._head.issued + as_microseconds(timeout))
+
+    @cached_property
+    def log(self) -> logging.LoggerAdapter[Any]:
+        """A logger named after the activity, whose records bear saga_id, step and attempt."""
+        extra = {"saga_id": self.saga_id, "step": self.step, "attempt": self.attempt}
+        return logging.LoggerAdapter(logging.getLogger(f"sagabus.activity.{self._activity.name}"), extra)
+
+    def publish(self, event: Event[BaseModel], /, *, key: str | None = None) -> None:
+        """Tell the world, if and when the command's completion is committed; before its reply, in the order of calls.
+
+        key: the record's, where neither the event's declared field nor the saga id will do. The event is encoded now.
+        Raises DeclarationError for an event without a topic, ValueError for one of more than 900 KiB.
+        """
+        if self._scope.ended:
+            raise HandlerEnded(f"{self._activity.name}: publish() after the handler has returned")
+        if event.type.topic is None:
+            raise DeclarationError(f"event {event.type.name} has no topic: declare it with Service.event() to publish")
+        body = codec.encode(event.data)
+        if len(body) > MAX_PAYLOAD:
+            raise ValueError(f"event {event.type.name} has {len(body)} bytes, the limit is {MAX_PAYLOAD}")
+        self._scope.published.append(Published(event, key, body))
+
+
+class ActivityContext(_Context[R]):
+    """Of a transactional handler: what is done with `session` commits with the inbox row and the outbox, or not at all.
+
+    The handler may run more than once before that commit: an effect outside of the session wants `transaction=False`.
+    The transaction is shared with the other commands of its batch, so `SET LOCAL` and `now()` are as well.
+    """
+
+    @property
+    def session(self) -> AsyncSession:
+        """Its transaction is the kit's: `commit`, `rollback` and `close` raise; `begin_nested` makes a savepoint."""
+        scope = self._scope
+        if scope.session is None:
+            if scope.ended or scope.open is None:
+                raise HandlerEnded(f"{self._activity.name}: ctx.session after the handler has returned")
+            scope.session = scope.open()
+        return scope.session
+
+
+class ExternalContext(_Context[R]):
+    """Of a handler that calls something outside: no transaction is open while it runs, and it may run twice with the
+    same idempotency_key after a crash."""
+
+    def __init__(
+        self, head: CommandHead, activity: Activity[..., Any, Any], resources: R, scope: Scope, claim: Claim
+    ) -> None:
+        super().__init__(head, activity, resources, scope)
+        self._claim = claim
+
+    def transaction(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """A transaction for what the handler wants to store, committed on leaving the block.
+
+        It is not that of the reply: after a crash between the two, the handler runs again. Raises NotOurs.
+        """
+        return self._transaction()
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncSession]:
+        async with self._claim.open() as session, session.begin():
+            ours = await session.scalar(text(self._claim.guard), self._claim.parameters)
+            if ours is None:
+                raise NotOurs(f"{self._activity.name} of saga {self.saga_id}: this command was taken from this process")
+            yield session

@@ -1,0 +1,153 @@
+"""Handlers with transaction=False: each in a task of its own, so many at a time, with no transaction open.
+
+A job begins when its row `started` is committed, with the command in it, and ends when a turn has written its outcome
+under the fence. Between the two, the process may die: the next owner of the shard finds the row, and runs the handler
+once more with the same idempotency key. Nothing here writes to the inbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sagabus.contracts import codec
+from sagabus.contracts.errors import MessageInvalid
+from sagabus.contracts.names import CommandId
+from sagabus.contracts.replies import INPUT_INVALID, ReplyKind
+from sagabus.messaging.background import cancelled
+from sagabus.messaging.shards.tenure import Tenure
+from sagabus.participants.handlers.context import Claim, ExternalContext, NotOurs, Scope
+from sagabus.participants.handlers.database_errors import DatabaseTrouble, is_trouble
+from sagabus.participants.handlers.declaration import Handler
+from sagabus.participants.handlers.outcome import Outcome, completed, failed, failure
+from sagabus.participants.handlers.transactional import is_cancelled
+from sagabus.participants.inbox.decision import Key
+from sagabus.participants.inbox.received import Command
+
+AT_ONCE: Final = 100
+"""Handlers that run at the same time in one process. Most of them wait; whom they call may want a smaller limit."""
+
+FIRST_PAUSE: Final = 1.0
+LONGEST_PAUSE: Final = 30.0
+"""Seconds until a handler whom the database failed runs again; the pause doubles."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """settles: who wants to know how it ends. outcome: set when it has ended, at `ended` (seconds since 1970)."""
+
+    tenure: Tenure
+    handler: Handler
+    command: Command
+    settles: dict[CommandId, Command] = field(default_factory=dict)
+    outcome: Outcome | None = None
+    ended: float = 0.0
+
+
+class Externals:
+    """The jobs of this process. wake: called when one has ended. claim: what ties a job's own transactions to it."""
+
+    def __init__(
+        self, *, resources: Any, claim: Callable[[Job], Claim], clock: Callable[[], float], at_once: int = AT_ONCE
+    ) -> None:
+        self.wake: Callable[[], None] = _nobody
+        self._clock = clock
+        self._resources = resources
+        self._claim = claim
+        self._slots = asyncio.Semaphore(at_once)
+        self._jobs: dict[Tenure, dict[Key, Job]] = {}
+        self._tasks: dict[Job, asyncio.Task[None]] = {}
+
+    def start(self, job: Job) -> None:
+        """Its row is committed."""
+        self._jobs.setdefault(job.tenure, {})[job.command.key] = job
+        self._tasks[job] = asyncio.create_task(self._work(job), name=f"sagabus {job.command.head.id}")
+
+    def find(self, tenure: Tenure, key: Key) -> Job | None:
+        return self._jobs.get(tenure, {}).get(key)
+
+    def ended(self, tenures: Iterable[Tenure]) -> list[Job]:
+        """Jobs whose outcomes are to be written, in the order of their beginning."""
+        return [job for tenure in tenures for job in self._jobs.get(tenure, {}).values() if job.outcome is not None]
+
+    def next_ended(self) -> float | None:
+        """When the first of them has ended; None without one."""
+        return min((job.ended for job in self.ended(self._jobs)), default=None)
+
+    def forget(self, jobs: Iterable[Job]) -> None:
+        """Their outcomes are committed. The same command may have begun again since: a later attempt is another job."""
+        for job in jobs:
+            known = self._jobs.get(job.tenure, {})
+            if known.get(job.command.key) is job:
+                del known[job.command.key]
+
+    def lost(self, tenure: Tenure) -> None:
+        """Cancel its jobs: whoever takes the shard runs them again."""
+        for job in self._jobs.pop(tenure, {}).values():
+            if task := self._tasks.get(job):
+                task.cancel()
+
+    async def drain(self, patience: float) -> None:
+        """Wait for the jobs that run now, so many seconds at most."""
+        if tasks := self._running():
+            await asyncio.wait(tasks, timeout=patience)
+
+    async def stop(self) -> None:
+        """Cancel what runs, and wait for it to have ended."""
+        await cancelled(self._running())
+
+    def _running(self) -> Collection[asyncio.Task[None]]:
+        return list(self._tasks.values())
+
+    async def _work(self, job: Job) -> None:
+        try:
+            async with self._slots:
+                job.outcome = await self._outcome(job)
+                job.ended = self._clock()
+            self.wake()
+        except NotOurs as error:
+            logger.warning("%s", error)
+            self.forget([job])  # its tenure has ended, or is about to: whoever takes the shard does the rest
+        finally:
+            del self._tasks[job]
+
+    async def _outcome(self, job: Job) -> Outcome:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return await self._once(job)
+            except DatabaseTrouble as error:
+                logger.warning("%s runs again in %g s: %s", job.command.head.id, pause, error, exc_info=error)
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_PAUSE, pause * 2)
+
+    async def _once(self, job: Job) -> Outcome:
+        activity, head = job.handler.activity, job.command.head
+        try:
+            value = codec.decode(activity.input, job.command.body, what=activity.name)
+        except MessageInvalid as fault:
+            return failure(ReplyKind.REFUSED, INPUT_INVALID, fault.message)
+        scope = Scope()
+        context: ExternalContext[Any] = ExternalContext(head, activity, self._resources, scope, self._claim(job))
+        try:
+            output = await job.handler.function(value, context)
+            return completed(activity, output, scope.end())
+        except NotOurs:
+            raise
+        except (Exception, asyncio.CancelledError) as error:
+            if is_cancelled(error):
+                raise
+            if is_trouble(error):
+                raise DatabaseTrouble(f"the database failed a handler: {error}") from error
+            return failed(error)
+        finally:
+            scope.end()
+
+
+def _nobody() -> None:
+    """Before anybody listens."""

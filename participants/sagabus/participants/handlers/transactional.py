@@ -1,0 +1,121 @@
+"""Transactional handlers within one transaction that they share (P7).
+
+Usually there are no savepoints: nearly every handler succeeds. If one fails after it has touched its session, the whole
+transaction is given up (`RetryWithSavepoints`) and carried out again with a savepoint around each handler, so that only
+the failing ones are undone. A database that fails (`DatabaseTrouble`) ends the transaction either way, and answers
+nothing (P3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from sagabus.contracts import codec
+from sagabus.contracts.errors import MessageInvalid, SagabusError
+from sagabus.contracts.replies import INPUT_INVALID, ReplyKind
+from sagabus.participants.handlers.context import ActivityContext, Scope
+from sagabus.participants.handlers.database_errors import DatabaseTrouble, is_trouble
+from sagabus.participants.handlers.declaration import Handler
+from sagabus.participants.handlers.outcome import Outcome, completed, failed, failure
+from sagabus.participants.handlers.session import Sessions, Transaction, abandon, finish
+from sagabus.participants.inbox.received import Command
+
+_SAVEPOINT: Final = "SAVEPOINT sagabus_handler"
+
+# Constraints that the handler's author has deferred to the commit are looked at now, while it is known whose they are;
+# the inner savepoint puts the deferral back for the next handler.
+_KEEP: Final = (
+    "SAVEPOINT sagabus_deferred; SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK TO SAVEPOINT sagabus_deferred; "
+    "RELEASE SAVEPOINT sagabus_handler"
+)
+_UNDO: Final = "ROLLBACK TO SAVEPOINT sagabus_handler; RELEASE SAVEPOINT sagabus_handler"
+
+
+class RetryWithSavepoints(SagabusError):
+    """A handler failed in a transaction without savepoints: it is to be rolled back and carried out again with them."""
+
+
+class Handling:
+    """Runs handlers one after the other. careful: with a savepoint around each."""
+
+    def __init__(self, sessions: Sessions, transaction: Transaction, *, resources: Any, careful: bool) -> None:
+        self.current: Command | None = None
+        """What a handler is at, for whoever wonders why it takes so long."""
+        self.undone = 0
+        """Handlers that were rolled back to their savepoints."""
+        self._sessions = sessions
+        self._transaction = transaction
+        self._resources = resources
+        self._careful = careful
+        self._touched = False
+
+    async def outcome(self, handler: Handler, command: Command) -> Outcome:
+        """Raises RetryWithSavepoints or DatabaseTrouble, after either of which the transaction is to be rolled back."""
+        try:
+            value = codec.decode(handler.activity.input, command.body, what=handler.activity.name)
+        except MessageInvalid as fault:
+            return failure(ReplyKind.REFUSED, INPUT_INVALID, fault.message)
+        self.current = command
+        scope = Scope(self._open)
+        context = ActivityContext(command.head, handler.activity, self._resources, scope)
+        try:
+            return await self._run(handler, value, context, scope)
+        except (Exception, asyncio.CancelledError) as error:
+            if is_cancelled(error):
+                raise
+            return await self._failed(scope, command, error)
+        finally:
+            scope.end()
+            self.current = None
+
+    async def settle(self) -> None:
+        """After the last handler: find what would fail at the commit. Raises RetryWithSavepoints or DatabaseTrouble."""
+        if not self._touched or self._careful:
+            return
+        try:
+            await self._transaction.driver.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        except Exception as error:  # a deferred constraint, or an error that a handler has swallowed
+            self._raise_trouble(error)
+            raise RetryWithSavepoints("the handlers of this transaction left it broken") from error
+
+    async def _run(self, handler: Handler, value: Any, context: ActivityContext[Any], scope: Scope) -> Outcome:
+        if self._careful:
+            await self._transaction.driver.execute(_SAVEPOINT)
+        output = await handler.function(value, context)
+        if self._transaction.driver.is_closed():
+            raise DatabaseTrouble("the connection was lost under a handler that did not mind")
+        outcome = completed(handler.activity, output, scope.end())
+        if scope.session is not None:
+            await finish(scope.session)
+        if self._careful:
+            await self._transaction.driver.execute(_KEEP)
+        return outcome
+
+    async def _failed(self, scope: Scope, command: Command, error: BaseException) -> Outcome:
+        self._raise_trouble(error)
+        touched = scope.session is not None
+        if scope.session is not None:
+            await abandon(scope.session)
+        if self._careful:
+            await self._transaction.driver.execute(_UNDO)
+            self.undone += touched
+        elif touched:
+            raise RetryWithSavepoints(f"the handler of {command.head.activity} failed") from error
+        return failed(error)
+
+    def _raise_trouble(self, error: BaseException) -> None:
+        if self._transaction.driver.is_closed() or is_trouble(error):
+            raise DatabaseTrouble(f"the database failed a handler: {error}") from error
+
+    def _open(self) -> AsyncSession:
+        self._touched = True
+        return self._sessions.shared(self._transaction.connection)
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Whether this task is being cancelled. A CancelledError of a handler's own making is a failure like any other."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

@@ -1,0 +1,57 @@
+"""A record of the command topic, read as far as it can be understood."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import NamedTuple
+
+from sagabus.contracts.commands import CommandHead, read_command
+from sagabus.contracts.envelope import Headers, Record
+from sagabus.contracts.errors import MessageInvalid
+from sagabus.messaging.shards.tenure import Tenure
+from sagabus.participants.inbox.decision import Key
+
+
+class Command(NamedTuple):
+    """key: of its inbox row. body: as it came; b"" for a record without a value. digest: of the body, for P6."""
+
+    head: CommandHead
+    key: Key
+    body: bytes
+    digest: bytes
+
+
+class Received(NamedTuple):
+    """A record with its command, or with what is wrong with it."""
+
+    tenure: Tenure
+    record: Record
+    command: Command | MessageInvalid
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRecord:
+    """A command as its inbox row keeps it; where it stood in Kafka is not known any more."""
+
+    value: bytes
+    headers: Headers
+    topic: str = ""
+    partition: int = 0
+    offset: int = 0
+    timestamp: int = 0
+    key: bytes | None = None
+
+
+def received(tenure: Tenure, record: Record) -> Received:
+    try:
+        return Received(tenure, record, command(record))
+    except MessageInvalid as fault:
+        return Received(tenure, record, fault)
+
+
+def command(record: Record) -> Command:
+    """Raises MessageInvalid."""
+    head = read_command(record)
+    body = record.value or b""
+    return Command(head, (head.source, head.inbox_id), body, blake2b(body, digest_size=16).digest())

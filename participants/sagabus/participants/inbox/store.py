@@ -1,0 +1,211 @@
+"""The inbox in the database: one place for all its SQL, each statement for a whole batch.
+
+The key of each command is inserted before its handler runs, in sorted order (P7): two transactions that carry out the
+same command wait for each other here, before either has had an effect, and two that share several cannot deadlock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any, Final
+
+from sagabus.contracts.envelope import Headers, pack_headers, unpack_headers
+from sagabus.messaging.postgres.database import Connection
+from sagabus.messaging.postgres.tables import qualified
+from sagabus.messaging.shards.fence import Fenced
+from sagabus.messaging.shards.tenure import Tenure
+from sagabus.participants.handlers.database_errors import DatabaseTrouble
+from sagabus.participants.inbox.decision import KINDS, Key, Row, State
+
+PATIENCE: Final = 5.0
+"""Seconds that a turn waits for a lock on a shard row or on an inbox key."""
+
+_CLAIMED: Final = "claimed"
+"""State of a row that has only its key; never committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A command as kept in its row while a handler outside the transaction is at it."""
+
+    row: Row
+    body: bytes
+    headers: Headers
+
+
+@dataclass(slots=True)
+class _Entry:
+    shard: int
+    found: Row | None
+    row: Row | None
+    command: tuple[bytes, bytes] | None = None
+    changed: bool = False
+
+
+class Ledger:
+    """What the inbox says of the commands of one transaction, and what it is going to say."""
+
+    def __init__(self, entries: dict[Key, _Entry]) -> None:
+        self._entries = entries
+
+    def row(self, key: Key) -> Row | None:
+        return self._entries[key].row
+
+    def put(self, row: Row, *, body: bytes = b"", headers: Headers | None = None) -> None:
+        """The row from here on. With headers: it is `started`, and this is the command that would be run again."""
+        entry = self._entries[row.key]
+        entry.row, entry.changed = row, True
+        entry.command = None if headers is None else (body, pack_headers(headers))
+
+    def changes(self) -> list[_Entry]:
+        return [entry for entry in self._entries.values() if entry.changed]
+
+    def unused(self) -> list[Key]:
+        """Keys that were inserted and got no row."""
+        return [key for key, entry in self._entries.items() if entry.row is None]
+
+
+class Inbox:
+    """The inbox of one service. All methods within a transaction that begins with `hold`."""
+
+    def __init__(self, schema: str) -> None:
+        self._sql = _statements(schema)
+
+    async def hold(self, connection: Connection, tenures: Collection[Tenure]) -> None:
+        """The fence of a transaction in which handlers run: locks the shard rows. Raises Fenced for a lost one.
+
+        The turn's own write, which moves the rows on, has to come last here: what handlers publish is known only then.
+        Raises TimeoutError if somebody holds a row for too long: taking the shard again frees it (S4).
+        """
+        ordered = sorted(tenures, key=lambda tenure: tenure.shard)
+        shards = [tenure.shard for tenure in ordered]
+        tokens, turns = [tenure.token for tenure in ordered], [tenure.turn for tenure in ordered]
+        held = await connection.fetch(self._sql["hold"], shards, tokens, turns, timeout=PATIENCE)
+        if len(held) != len(ordered) or any(tenure.ended for tenure in ordered):
+            raise Fenced(f"of the shards {shards} only {[row['shard'] for row in held]} are still ours")
+
+    async def claim(self, connection: Connection, keys: Mapping[Key, int], at: datetime) -> Ledger:
+        """Insert the keys that are new (key to shard), read the rows of those that are not."""
+        ordered = sorted(keys)
+        sources, ids = [source for source, _ in ordered], [id for _, id in ordered]
+        shards = [keys[key] for key in ordered]
+        done = await connection.execute(self._sql["claim"], sources, ids, shards, at, timeout=PATIENCE)
+        entries = {key: _Entry(keys[key], None, None) for key in ordered}
+        if done != f"INSERT 0 {len(ordered)}":
+            for record in await connection.fetch(self._sql["find"], sources, ids):
+                row = _row(record)
+                entries[row.key].found = entries[row.key].row = row
+        return Ledger(entries)
+
+    async def store(self, connection: Connection, ledger: Ledger, at: datetime) -> None:
+        """Write the rows that changed. Raises DatabaseTrouble if one is not as it was found."""
+        if changes := ledger.changes():
+            done = await connection.execute(self._sql["store"], at, *_columns(changes))
+            if done != f"UPDATE {len(changes)}":
+                raise DatabaseTrouble(f"{done} inbox rows instead of {len(changes)}: another process has changed some")
+        if unused := ledger.unused():
+            await connection.execute(self._sql["drop"], [source for source, _ in unused], [id for _, id in unused])
+
+    async def started(self, connection: Connection, shard: int) -> list[Started]:
+        """The commands of a shard whose handlers were at work when its last owner ended, oldest first."""
+        found = await connection.fetch(self._sql["started"], shard)
+        return [Started(_row(record), record["command"] or b"", unpack_headers(record["headers"])) for record in found]
+
+    async def prune(
+        self, connection: Connection, shard: int, *, before: datetime, margin: timedelta, most: int
+    ) -> tuple[int, datetime | None]:
+        """Delete rows whose outcome is older than that, oldest first (P5); how many, and the shard's `pruned_before`.
+
+        That moves on behind the last of them, by the margin: its command was issued before its outcome was written,
+        and by a clock that may be ahead of ours by so much. Not as far as `before`: a service that was away for long
+        has few rows, and what was issued meanwhile is not to be refused.
+        """
+        gone, pruned = await connection.fetchrow(self._sql["prune"], shard, before, margin, most) or (0, None)
+        return gone, pruned
+
+    @property
+    def guard(self) -> str:
+        """SQL: a row if this command (:source, :id) is still `started`, in a tenure that still is (:shard, :token).
+
+        It locks the inbox row. A process that is stopped then keeps it from the next owner for a minute at most.
+        """
+        return self._sql["guard"]
+
+
+def _row(record: Any) -> Row:
+    return Row(
+        record["source"], record["id"], record["activity"], State(record["state"]), record["attempt"],
+        record["input_hash"], record["reply"],
+    )  # fmt: skip
+
+
+def _columns(entries: Sequence[_Entry]) -> Iterable[Sequence[Any]]:
+    """The parameters of `store`. What is the same in nearly every row is left out where it is so in all of them.
+
+    Encoding an array costs by its elements, and `unnest` fills up a shorter one with nulls.
+    """
+    rows = [entry.row for entry in entries if entry.row is not None]
+    found = [entry.found for entry in entries]
+    commands = [entry.command or (None, None) for entry in entries]
+    old = [(_CLAIMED, 0) if row is None else (row.state.value, row.attempt) for row in found] if any(found) else []
+    kept = commands if any(body is not None for body, _ in commands) else []
+    yield from map(list, zip(*rows, strict=True))
+    yield from ([pair[side] for pair in pairs] for pairs in (old, kept) for side in (0, 1))
+
+
+@cache
+def _statements(schema: str) -> dict[str, str]:
+    inbox, shard = qualified(schema, "inbox"), qualified(schema, "shard")
+    row = ", ".join(Row._fields)
+    kinds = ", ".join(f"('{state.value}', '{kind.value}')" for state, kind in KINDS.items())
+    return {
+        "hold": f"""
+            SELECT held.shard FROM {shard} AS held
+            JOIN unnest($1::int[], $2::uuid[], $3::bigint[]) AS mine (shard, token, turn)
+                ON held.shard = mine.shard AND held.token = mine.token AND held.turn = mine.turn
+            ORDER BY held.shard FOR NO KEY UPDATE OF held""",
+        "claim": f"""
+            INSERT INTO {inbox} (source, id, shard, activity, state, attempt, at)
+            SELECT source, id, shard, '', '{_CLAIMED}', 0, $4 FROM unnest($1::text[], $2::text[], $3::int[])
+                AS new (source, id, shard)
+            ON CONFLICT DO NOTHING""",
+        "find": f"""
+            SELECT {row} FROM {inbox} JOIN unnest($1::text[], $2::text[]) AS wanted (source, id) USING (source, id)
+            WHERE state <> '{_CLAIMED}'""",
+        # What was read is compared, so rows need no lock while handlers run: a handler outside the transaction may hold
+        # one (see `guard`).
+        "store": f"""
+            UPDATE {inbox} AS row
+            SET activity = new.activity, state = new.state, attempt = new.attempt, input_hash = new.input_hash,
+                reply = new.reply, reply_kind = kind.reply_kind, command = new.command, headers = new.headers, at = $1
+            FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bytea[], $8::bytea[],
+                        $9::text[], $10::bigint[], $11::bytea[], $12::bytea[])
+                AS new ({row}, old_state, old_attempt, command, headers)
+            LEFT JOIN (VALUES {kinds}) AS kind (state, reply_kind) USING (state)
+            WHERE row.source = new.source AND row.id = new.id
+                AND row.state = coalesce(new.old_state, '{_CLAIMED}') AND row.attempt = coalesce(new.old_attempt, 0)""",
+        "drop": f"""
+            DELETE FROM {inbox} AS row USING unnest($1::text[], $2::text[]) AS unused (source, id)
+            WHERE row.source = unused.source AND row.id = unused.id""",
+        "started": f"""
+            SELECT {row}, command, headers FROM {inbox}
+            WHERE shard = $1 AND headers IS NOT NULL AND state = '{State.STARTED}' ORDER BY at, source, id""",
+        "prune": f"""
+            WITH old AS MATERIALIZED (
+                SELECT source, id FROM {inbox} WHERE shard = $1 AND at < $2 AND state <> '{State.STARTED}'
+                ORDER BY at LIMIT $4 FOR UPDATE SKIP LOCKED
+            ), gone AS (
+                DELETE FROM {inbox} AS row USING old WHERE row.source = old.source AND row.id = old.id RETURNING row.at
+            ), last AS (SELECT count(*) AS gone, max(at) AS at FROM gone)
+            UPDATE {shard} AS owner SET pruned_before = greatest(owner.pruned_before, last.at + $3::interval)
+            FROM last WHERE owner.shard = $1
+            RETURNING last.gone, owner.pruned_before""",
+        "guard": f"""
+            SELECT set_config('idle_in_transaction_session_timeout', '60s', true)
+            FROM {inbox} AS row JOIN {shard} AS owner ON owner.shard = :shard AND owner.token = :token
+            WHERE row.source = :source AND row.id = :id AND row.state = '{State.STARTED}'
+            FOR NO KEY UPDATE OF row""",
+    }

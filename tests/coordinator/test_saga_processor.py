@@ -1,0 +1,172 @@
+"""The way of a batch through a shard, on a real PostgreSQL: what was written and what left, crashes in between."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from sagabus.coordinator.store.migrations import migrate
+from sagabus.messaging.postgres.database import Database
+from sagabus.shop.expense_approval import expense_approval
+from sagabus.shop.order_processing import order_processing
+from tests.coordinator.shard_fixture import ShardFixture, headers_of, of_shard, types
+
+SHARD = 1
+ORDER = of_shard(SHARD, "ORD-")
+EXPENSE = of_shard(SHARD, "EXP-")
+ELSEWHERE = of_shard(2, "ORD-")
+INPUT: dict[str, Any] = {
+    "order_id": ORDER,
+    "customer_email": "customer@example.com",
+    "items": [{"product_id": "PROD-1", "quantity": 1, "unit_price": "29.99"}],
+    "shipping_address": {"street": "s", "city": "c", "postal_code": "p", "country": "Japan"},
+}
+RESERVED = {"reservation_id": "RES-1", "total_amount": "29.99"}
+ASK = {"expense_id": EXPENSE, "approver": "Ann", "manager": "Bo"}
+
+
+@pytest.fixture
+async def fixture(database: str) -> AsyncIterator[ShardFixture]:
+    await migrate(database, "sagabus")
+    pool = Database(database)
+    yield ShardFixture(pool, (order_processing, expense_approval), SHARD)
+    await pool.stop()
+
+
+def start(fixture: ShardFixture, **changes: Any) -> Any:
+    return fixture.request(ORDER, type="start", saga="order_processing", input={**INPUT, **changes})
+
+
+async def test_a_start_writes_the_saga_and_sends_its_first_command(fixture: ShardFixture) -> None:
+    tenure = await fixture.take()
+    left = await fixture.turn(tenure, start(fixture))
+    assert types(left) == ["sagabus.saga.started", "inventory.reserve_inventory"]
+    assert (await fixture.saga(ORDER))["status"] == "running"
+    assert [row["kind"] for row in await fixture.rows("SELECT kind FROM sagabus.history ORDER BY seq")] == [
+        "started", "command",
+    ]  # fmt: skip
+
+
+async def test_h2_an_equal_start_is_the_same_saga_and_another_input_is_refused(fixture: ShardFixture) -> None:
+    tenure = await fixture.take()
+    await fixture.turn(tenure, start(fixture))
+    assert await fixture.turn(tenure, start(fixture)) == []
+    tenure = await fixture.crash()
+    assert await fixture.turn(tenure, start(fixture)) == []
+    left = await fixture.turn(tenure, start(fixture, customer_email="other@example.com"))
+    assert types(left) == ["dead letter", "sagabus.start.rejected"]
+    (letter,) = await fixture.rows("SELECT reason FROM sagabus.dead_letter")
+    assert letter["reason"] == "start.other_input"
+
+
+async def test_h1_another_process_goes_on_where_the_first_one_stopped(fixture: ShardFixture) -> None:
+    tenure = await fixture.take()
+    _, command = await fixture.turn(tenure, start(fixture))
+    tenure = await fixture.crash()
+    left = await fixture.turn(tenure, fixture.reply(command, "completed", RESERVED))
+    assert types(left) == ["sagabus.step.completed", "payment.process_payment"]
+    assert headers_of(left[0])["ce_sequence"] == f"{2:012}"
+
+
+async def test_h5_an_event_and_a_cancel_before_the_start_are_kept_over_a_crash(fixture: ShardFixture) -> None:
+    tenure = await fixture.take()
+    event = fixture.request(EXPENSE, type="event", name="approvals.decided", data={"approved": True, "by": "Ann"})
+    assert await fixture.turn(tenure, event) == []
+    tenure = await fixture.crash()
+    begun = await fixture.turn(tenure, fixture.request(EXPENSE, type="start", saga="expense_approval", input=ASK))
+    left = await fixture.turn(tenure, fixture.reply(begun[-1], "completed", None))
+    assert types(left) == ["sagabus.step.completed", "sagabus.saga.completed"]
+    assert await fixture.rows("SELECT * FROM sagabus.early_request") == []
+
+
+async def test_an_early_request_that_nobody_starts_becomes_a_dead_letter(fixture: ShardFixture) -> None:
+    tenure = await fixture.take()
+    await fixture.turn(tenure, fixture.request(EXPENSE, type="cancel", reason="no"))
+    fixture.now += 3_700
+    assert types(await fixture.turn(tenure)) == ["dead letter"]
+    (letter,) = await fixture.rows("SELECT reason FROM sagabus.dead_letter")
+    assert letter["reason"] == "early.expired"
+
+
+async def test_h3_a_timer_fires_once_after_a_crash(fixture: ShardFixture) -> None:
+    tenure = await fixture.take()
+    begun = await fixture.turn(tenure, fixture.request(EXPENSE, type="start", saga="expense_approval", input=ASK))
+    await fixture.turn(tenure, fixture.reply(begun[-1], "completed", None))
+    assert len(await fixture.rows("SELECT * FROM sagabus.timer")) == 1
+    tenure = await fixture.crash()
+    fixture.now += 86_401
+    assert types(await fixture.turn(tenure)) == ["approvals.ask"]
+    assert types(await fixture.turn(tenure)) == []
+    assert await fixture.rows("SELECT * FROM sagabus.timer") == []
+
+
+async def test_s6_a_new_bus_has_all_that_is_unanswered_sent_again(fixture: ShardFixture) -> None:
+    tenure = await fixture.take()
+    _, command = await fixture.turn(tenure, start(fixture))
+    fixture.ends.clear()
+    tenure = await fixture.crash(ids="another log")
+    (again,) = await fixture.turn(tenure)
+    assert headers_of(again)["ce_id"] == headers_of(command)["ce_id"]
+    assert headers_of(again)["ce_attempt"] == "1"
+
+
+async def test_s7_what_is_sent_stands_in_the_outbox_in_the_order_of_deciding(fixture: ShardFixture) -> None:
+    tenure = await fixture.take()
+    _, command = await fixture.turn(tenure, start(fixture))
+    await fixture.turn(tenure, fixture.reply(command, "completed", RESERVED))
+    rows = await fixture.rows("SELECT position, topic FROM sagabus.outbox ORDER BY position")
+    assert [row["position"] for row in rows] == [1, 2, 3, 4]
+    assert [row["topic"] for row in rows] == [
+        "sagabus.events",
+        "inventory.commands",
+        "sagabus.events",
+        "payment.commands",
+    ]
+
+
+async def test_s12_a_misplaced_request_is_forwarded_once(fixture: ShardFixture) -> None:
+    tenure = await fixture.take()
+    lost = fixture.request(ELSEWHERE, type="cancel", reason="no")
+    (message,) = await fixture.turn(tenure, lost)
+    assert (message.topic, message.partition, message.key) == ("sagabus.requests", 2, ELSEWHERE.encode())
+    again = fixture.record("sagabus.requests", ELSEWHERE, {"type": "cancel"}, ce_forwarded="x:0:0")
+    assert types(await fixture.turn(tenure, again)) == ["dead letter"]
+
+
+async def test_a_reply_on_another_services_topic_changes_nothing(fixture: ShardFixture) -> None:
+    tenure = await fixture.take()
+    _, command = await fixture.turn(tenure, start(fixture))
+    left = await fixture.turn(tenure, fixture.reply(command, "completed", RESERVED, service="payment"))
+    assert [message.topic for message in left] == ["sagabus.dead-letters"]
+    (letter,) = await fixture.rows("SELECT reason FROM sagabus.dead_letter")
+    assert letter["reason"] == "reply.foreign"
+    assert (
+        types(await fixture.turn(tenure, fixture.reply(command, "completed", RESERVED)))[-1]
+        == "payment.process_payment"
+    )
+
+
+async def test_u6_without_its_definition_a_saga_waits_visibly_and_goes_on_when_it_is_back(
+    fixture: ShardFixture,
+) -> None:
+    tenure = await fixture.take()
+    _, command = await fixture.turn(tenure, start(fixture))
+    tenure = await fixture.crash(expense_approval)
+    await fixture.turn(tenure, fixture.reply(command, "completed", RESERVED))
+    assert "no definition 'order_processing'" in (await fixture.saga(ORDER))["attention"]
+    tenure = await fixture.crash(order_processing)
+    left = await fixture.turn(tenure)
+    assert types(left)[-1] == "payment.process_payment"
+    assert (await fixture.saga(ORDER))["attention"] is None
+
+
+async def test_u7_a_cancel_after_the_end_is_rejected(fixture: ShardFixture) -> None:
+    tenure = await fixture.take()
+    _, command = await fixture.turn(tenure, start(fixture))
+    refusal = {"code": "out_of_stock", "message": "none left"}
+    left = await fixture.turn(tenure, fixture.reply(command, "refused", refusal))
+    assert types(left) == ["sagabus.step.failed", "sagabus.saga.compensated"]
+    left = await fixture.turn(tenure, fixture.request(ORDER, type="cancel", reason="too late"))
+    assert types(left) == ["sagabus.cancel.rejected"]

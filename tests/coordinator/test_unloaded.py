@@ -1,0 +1,63 @@
+"""A command or a reply that was lost before a shard was taken again is asked for again, though nothing brings it up."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from sagabus.contracts.names import SagaId
+from sagabus.coordinator.shard.unloaded import PATIENCE, PORTION, UnloadedSagas
+from sagabus.coordinator.store.migrations import migrate
+from sagabus.messaging.postgres.database import Database
+from sagabus.shop.order_processing import order_processing
+from tests.coordinator.shard_fixture import ShardFixture, headers_of, types
+from tests.coordinator.test_saga_processor import INPUT, ORDER, SHARD
+
+
+@pytest.fixture
+async def fixture(database: str) -> AsyncIterator[ShardFixture]:
+    await migrate(database, "sagabus")
+    pool = Database(database)
+    yield ShardFixture(pool, (order_processing,), SHARD)
+    await pool.stop()
+
+
+async def test_what_was_lost_before_a_take_is_sent_again(fixture: ShardFixture) -> None:
+    tenure = await fixture.take()
+    start = fixture.request(ORDER, type="start", saga="order_processing", input=INPUT)
+    _, command = await fixture.turn(tenure, start)
+
+    tenure = await fixture.crash()
+    assert await fixture.turn(tenure) == []
+    fixture.now += 30
+    left: list[str] = []
+    for _ in range(3):  # one loads it, a later one finds its resend due
+        messages = await fixture.turn(tenure)
+        left += types(messages)
+        assert all(headers_of(copy)["ce_id"] == headers_of(command)["ce_id"] for copy in messages)
+        assert all(headers_of(copy)["ce_attempt"] == "1" for copy in messages)
+    assert left == ["inventory.reserve_inventory"]
+
+
+async def test_who_gets_no_answer_for_an_hour_is_shown_in_its_row(fixture: ShardFixture) -> None:
+    tenure = await fixture.take()
+    await fixture.turn(tenure, fixture.request(ORDER, type="start", saga="order_processing", input=INPUT))
+    fixture.now += 3_590
+    assert types(await fixture.turn(tenure)) == ["inventory.reserve_inventory"]
+    assert (await fixture.saga(ORDER))["attention"] is None
+    fixture.now += 31
+    assert types(await fixture.turn(tenure)) == ["inventory.reserve_inventory", "sagabus.saga.attention"]
+    row = await fixture.saga(ORDER)
+    assert row["status"] == "running"
+    assert row["attention"].startswith("step 1 (inventory.reserve_inventory): no answer for 60 min")
+
+
+def test_everybody_is_named_once_and_a_few_at_a_time() -> None:
+    ids = [SagaId(f"ORD-{number:04}") for number in range(2 * PORTION + 1)]
+    silence = UnloadedSagas(ids, taken=0)
+    assert silence.portion((), PATIENCE - 1) == []
+    heard = {ids[0]}
+    named = [silence.portion(heard, PATIENCE) for _ in range(4)]
+    assert [len(some) for some in named] == [PORTION, PORTION, 0, 0]
+    assert [id for some in named for id in some] == ids[1:]

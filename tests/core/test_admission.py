@@ -1,0 +1,259 @@
+"""Every input in every state of a step: what counts, what is counted by which word, and what proves lost history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+from typing import Final
+
+import pytest
+
+from sagabus.coordinator.core.saga.admission import (
+    CANCEL_REJECTED,
+    CLOSED,
+    DUPLICATE,
+    FOREIGN,
+    LATE,
+    OLD_ATTEMPT,
+    REPLIES,
+    SETTLE_REPLIES,
+    STALE,
+    STEP_REPLIES,
+    UNDO_REPLIES,
+    answers_nothing,
+    objection,
+    objection_of_rows,
+)
+from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
+from sagabus.coordinator.core.saga.history import Arrival, Kind, Row
+from sagabus.coordinator.core.saga.state import SagaState
+from sagabus.coordinator.core.saga.status import CLOSED as CLOSED_STATUSES
+from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
+from tests.core import shapes
+from tests.core.kit import Definition, Drive
+from tests.core.restored import forget_all
+from tests.core.shapes import sequential
+from tests.core.situations import compensating
+from tests.core.world import World
+
+O, U = Outcome, Undoing  # noqa: E741
+LOST: Final = "lost history"
+
+
+def state_with(
+    outcome: Outcome = Outcome.SENT, undoing: Undoing = Undoing.NONE, *, attempt: int = 2, settled: bool = False
+) -> SagaState:
+    """One step at `stock`, whose second attempt is under way."""
+    state = Drive(sequential).start().state
+    step = state.steps[1]
+    step.outcome, step.undoing, step.attempt, step.undo_attempt = outcome, undoing, attempt, attempt
+    step.settle_issued = int(settled or undoing is Undoing.SETTLING)
+    step.undo_issued = int(undoing in (Undoing.SENT, Undoing.PAUSED, Undoing.SKIPPED, Undoing.DONE))
+    return state
+
+
+def word(state: SagaState, kind: Kind, *, attempt: int = 2, service: str = "stock", step: int = 1) -> str | None:
+    arrival = Arrival(kind, step, attempt, service, "ref", b"null")
+    assert answers_nothing(state, arrival) <= (objection(state, arrival) is None), "what proves a loss is never dropped"
+    return LOST if answers_nothing(state, arrival) else objection(state, arrival)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "current", "older", "failure", "old_failure"),
+    [
+        (O.SENT, None, None, None, OLD_ATTEMPT),
+        (O.PAUSED, None, None, DUPLICATE, DUPLICATE),
+        (O.COMPLETED, DUPLICATE, DUPLICATE, LATE, LATE),
+        (O.FAILED, None, None, LATE, LATE),
+        (O.UNKNOWN, LATE, LATE, LATE, LATE),
+        (O.NEVER, DUPLICATE, DUPLICATE, LATE, LATE),
+    ],
+)
+def test_p2_replies_to_a_step(
+    outcome: Outcome, current: str | None, older: str | None, failure: str | None, old_failure: str | None
+) -> None:
+    state = state_with(outcome)
+    assert word(state, Kind.STEP_COMPLETED) == current
+    assert word(state, Kind.STEP_COMPLETED, attempt=1) == older
+    for kind in (Kind.STEP_FAILED, Kind.STEP_REFUSED):
+        assert word(state, kind) == failure
+        assert word(state, kind, attempt=1) == old_failure
+    for kind in STEP_REPLIES:
+        assert word(state, kind, attempt=3) == LOST
+
+
+@pytest.mark.parametrize(
+    ("undoing", "done", "failure", "old_failure"),
+    [
+        (U.NONE, LOST, LOST, LOST),
+        (U.SETTLING, LOST, LOST, LOST),
+        (U.BLOCKED, LOST, LOST, LOST),
+        (U.SENT, None, None, OLD_ATTEMPT),
+        (U.PAUSED, None, DUPLICATE, DUPLICATE),
+        (U.DONE, DUPLICATE, DUPLICATE, DUPLICATE),
+        (U.SKIPPED, None, DUPLICATE, DUPLICATE),  # done after all: for a person to see (U8)
+    ],
+)
+def test_p2_replies_to_an_undo(
+    undoing: Undoing, done: str | None, failure: str | None, old_failure: str | None
+) -> None:
+    state = state_with(O.COMPLETED, undoing)
+    assert word(state, Kind.UNDO_COMPLETED) == done
+    assert word(state, Kind.UNDO_COMPLETED, attempt=1) == done
+    for kind in (Kind.UNDO_FAILED, Kind.UNDO_REFUSED):
+        assert word(state, kind) == failure
+        assert word(state, kind, attempt=1) == old_failure
+    for kind in UNDO_REPLIES:
+        assert word(state, kind, attempt=3) == LOST
+
+
+@pytest.mark.parametrize(
+    ("undoing", "settled", "expected"),
+    [
+        (U.NONE, False, LOST), (U.SENT, False, LOST), (U.DONE, False, LOST), (U.SETTLING, True, None),
+        (U.SENT, True, DUPLICATE), (U.PAUSED, True, DUPLICATE), (U.BLOCKED, True, DUPLICATE), (U.DONE, True, DUPLICATE),
+    ],
+)  # fmt: skip
+def test_u9_replies_to_a_settle(undoing: Undoing, settled: bool, expected: str | None) -> None:
+    state = state_with(O.UNKNOWN, undoing, settled=settled)
+    for kind in SETTLE_REPLIES:
+        assert word(state, kind) == expected
+
+
+def test_u9_a_step_that_was_never_called_or_never_sent() -> None:
+    state = state_with()
+    state.steps[1].issued = 0
+    for kind in REPLIES:
+        assert word(state, kind) == LOST
+        assert word(state, kind, step=2) == LOST
+
+
+def test_only_a_steps_own_service_answers_for_it() -> None:
+    state = state_with()
+    assert word(state, Kind.STEP_COMPLETED, service="bank") == FOREIGN
+    assert word(state, Kind.STEP_COMPLETED, service="") is None
+
+
+@pytest.mark.parametrize("status", list(SagaStatus))
+def test_u7_a_cancel(status: SagaStatus) -> None:
+    state = state_with()
+    state.status = status
+    assert objection(state, Arrival(Kind.CANCEL)) == (None if status is SagaStatus.RUNNING else CANCEL_REJECTED)
+    state.ending = SagaStatus.CANCELLED
+    assert objection(state, Arrival(Kind.CANCEL)) == (DUPLICATE if status is SagaStatus.RUNNING else CANCEL_REJECTED)
+    state.ending = SagaStatus.COMPLETED
+    assert objection(state, Arrival(Kind.CANCEL)) == CANCEL_REJECTED
+
+
+@pytest.mark.parametrize("status", list(SagaStatus))
+def test_h5_an_event(status: SagaStatus) -> None:
+    state = state_with()
+    state.status = status
+    assert objection(state, Arrival(Kind.EVENT, ref="1")) == (CLOSED if status in CLOSED_STATUSES else None)
+    state.seen_events.add("1")
+    assert objection(state, Arrival(Kind.EVENT, ref="1")) == DUPLICATE
+
+
+def test_h3_a_timer_counts_while_it_is_pending() -> None:
+    state = state_with()
+    assert objection(state, Arrival(Kind.TIMER, 1, name=TimerKind.TIMEOUT)) == STALE
+    state.timers[TimerKey(TimerKind.TIMEOUT, 1)] = 5
+    assert objection(state, Arrival(Kind.TIMER, 1, name=TimerKind.TIMEOUT)) is None
+    assert objection(state, Arrival(Kind.TIMER, 2, name=TimerKind.TIMEOUT)) == STALE
+
+
+@pytest.mark.parametrize("kind", [Kind.STARTED, Kind.NOTICE, Kind.BLOCKED, Kind.RESUMED, Kind.OPERATOR])
+def test_other_inputs_always_count(kind: Kind) -> None:
+    assert objection(state_with(), Arrival(kind)) is None
+
+
+def test_an_objection_leaves_no_row_and_no_effect() -> None:
+    drive = Drive(sequential).start()
+    drive.completed(1)
+    rows = list(drive.rows)
+    assert drive.completed(1) == DUPLICATE
+    assert (drive.rows, drive.last.short, drive.last.told) == (rows, [], [])
+
+
+# A saga whose code cannot follow its history: the rows alone have to tell.
+
+
+@pytest.mark.parametrize("code", shapes.ALL, ids=[body._body.__name__ for body in shapes.ALL])
+def test_p2_u9_of_a_closed_saga_the_rows_tell_what_its_code_would(code: Definition) -> None:
+    """But for steps that were held back and never sent: of those the rows do not know."""
+    for seed in range(6):
+        rows_agree(ended(code, Random(seed)))
+        forget_all()
+
+
+@pytest.mark.parametrize("verb", ["retry", "skip"])
+def test_u8_the_rows_tell_what_an_operator_led_to(verb: str) -> None:
+    drive = compensating()
+    drive.undo_failed(1)
+    drive.take(Arrival(Kind.OPERATOR, 1, name=verb, ref="v1", payload=b'{"reason":"seen to"}'))
+    if verb == "retry":
+        drive.undone(1)
+    assert drive.state.is_closed
+    rows_agree(drive)
+
+
+def rows_agree(drive: Drive) -> None:
+    for arrival in replies(drive):
+        told = objection_of_rows(drive.rows, arrival, closed=True)
+        expected = objection(drive.state, arrival)
+        assert (told is None, told == FOREIGN) == (expected is None, expected == FOREIGN), arrival
+
+
+def ended(code: Definition, random: Random) -> Drive:
+    """After some of what can happen to it."""
+    world = World.of(code, random.randrange, forgetful=random.random() < 0.5)
+    for _ in range(random.randrange(40)):
+        world.happen()
+    world.settle_down()
+    assert world.drive.state.is_closed
+    return world.drive
+
+
+def replies(drive: Drive) -> Iterator[Arrival]:
+    """Whatever anybody could answer, to a step that was never called as well; none of them has come before."""
+    steps = drive.state.steps
+    for number in (*(number for number, step in steps.items() if step.issued), len(steps) + 1):
+        step = steps.get(number)
+        attempts = max(step.attempt, step.undo_attempt) + 1 if step else 1
+        for kind in sorted(REPLIES):
+            for attempt in range(1, attempts + 1):
+                for service in (step.service if step else "stock", "bakery", ""):
+                    yield Arrival(kind, number, attempt, service, "new", b"another body")
+
+
+def rows_of(*arrivals: Arrival) -> list[Row]:
+    return [arrival.row(number, at=0) for number, arrival in enumerate(arrivals, 1)]
+
+
+EVENT, VERB = Arrival(Kind.EVENT, name="paid", ref="e1"), Arrival(Kind.OPERATOR, name="retry", ref="v1")
+
+
+@pytest.mark.parametrize(
+    ("arrival", "open", "closed"),
+    [
+        (EVENT, DUPLICATE, DUPLICATE),
+        (VERB, DUPLICATE, DUPLICATE),
+        (Arrival(Kind.EVENT, name="paid", ref="e2"), None, CLOSED),
+        (Arrival(Kind.EVENT, name="paid", ref="v1"), None, CLOSED),
+        (Arrival(Kind.OPERATOR, name="retry", ref="v2"), None, CLOSED),
+        (Arrival(Kind.CANCEL), None, CANCEL_REJECTED),
+        (Arrival(Kind.NOTICE), None, None),
+    ],
+)
+def test_h1_what_the_rows_tell_of_other_inputs(arrival: Arrival, open: str | None, closed: str | None) -> None:
+    rows = rows_of(EVENT, VERB)
+    assert objection_of_rows(rows, arrival, closed=False) == open
+    assert objection_of_rows(rows, arrival, closed=True) == closed
+
+
+def test_h1_an_open_saga_keeps_every_reply_once() -> None:
+    first = Arrival(Kind.STEP_FAILED, 1, 1, "stock", "r1", b"broken")
+    rows = rows_of(first)
+    assert objection_of_rows(rows, first, closed=False) == DUPLICATE
+    assert objection_of_rows(rows, Arrival(Kind.STEP_FAILED, 1, 2, "stock", "r2", b"broken"), closed=False) is None
+    assert objection_of_rows(rows, Arrival(Kind.STEP_COMPLETED, 1, 1, "stock", "r3", b"broken"), closed=False) is None
