@@ -377,8 +377,8 @@ async def test_reads_use_their_indexes_whatever_the_planner_believes(database: s
 async def _plan(connection: Connection, name: str, sql: str) -> str:
     """The generic plan: the one that is kept."""
     count = len((await connection.prepare(sql)).get_parameters())
-    await connection.execute(f"PREPARE {name} AS {sql}")
-    rows = await connection.fetch(f"EXPLAIN EXECUTE {name} ({', '.join(['NULL'] * count)})")
+    await connection.execute(f'PREPARE "{name}" AS {sql}')
+    rows = await connection.fetch(f'EXPLAIN EXECUTE "{name}" ({", ".join(["NULL"] * count)})')
     return "\n".join(row[0] for row in rows)
 
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sagabus.messaging.shards import retention
-from sagabus.participants.handlers import transactional
 from sagabus.participants.inbox import store as inbox_store
 from sagabus.participants.inbox.decision import KINDS, State
 from sagabus.participants.inbox.decision import Row as InboxRow
@@ -22,16 +20,18 @@ class InboxStatements(Book):
 
     def _inbox(self, schema: str) -> None:
         rows, shard = (schema, "inbox"), (schema, "shard")
-        texts = inbox_store._statements(schema)
-        self._all |= {
-            texts["hold"]: self._hold(shard),
-            texts["claim"]: self._claim(rows),
-            texts["find"]: self._find(rows),
-            texts["store"]: self._store_inbox(rows),
-            texts["drop"]: self._drop(rows),
-            texts["started"]: self._started(rows),
-            texts["prune"]: self._prune(rows, shard),
-        }
+        self._mean(
+            schema,
+            {
+                "shard_row.hold": self._hold(shard),
+                "inbox.claim": self._claim(rows),
+                "inbox.find": self._find(rows),
+                "inbox.store": self._store_inbox(rows),
+                "inbox.drop": self._drop(rows),
+                "inbox.started": self._started(rows),
+                "inbox.retention": self._prune(rows, shard),
+            },
+        )
 
     def _hold(self, table: Table) -> Meaning:
         async def hold(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
@@ -142,13 +142,16 @@ class InboxStatements(Book):
         async def nothing(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
             return "SET CONSTRAINTS"
 
-        self._all |= {
-            transactional._SAVEPOINT: begin,
-            transactional._KEEP: keep,
-            transactional._UNDO: undo,
-            "SET CONSTRAINTS ALL IMMEDIATE": nothing,
-            retention._LOCAL: nothing,
-        }
+        self._mean(
+            "",
+            {
+                "handler.savepoint": begin,
+                "handler.keep": keep,
+                "handler.undo": undo,
+                "handler.check_constraints": nothing,
+                "retention.settings": nothing,
+            },
+        )
 
 
 def _is(row: Row | None, token: UUID, turn: int) -> bool:

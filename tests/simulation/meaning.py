@@ -23,11 +23,15 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 class Book(Statements):
-    """Statements by their texts. now: the server's clock, seconds since 1970."""
+    """Meanings by the statement's name and schema. now: the server's clock, seconds since 1970."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._all: dict[str, Meaning] = {}
+        self._all: dict[tuple[str, str], Meaning] = {}
+
+    def _mean(self, schema: str, meanings: Mapping[str, Meaning]) -> None:
+        """What these names mean in that schema; in no schema: what names no table."""
+        self._all |= {(name, schema): meaning for name, meaning in meanings.items()}
 
 
 def key_of(table: str, row: Row) -> Key:

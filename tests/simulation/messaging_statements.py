@@ -6,8 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sagabus.messaging.publishing import outbox
-from sagabus.messaging.shards import acquire, fence
+from sagabus.messaging.shards.acquire import LOCK_TIMEOUT
 from tests.simulation.meaning import Book, Meaning, deleted
 from tests.simulation.postgres import Row, SimulatedConnection, Table
 
@@ -17,24 +16,25 @@ class MessagingStatements(Book):
 
     def _messaging(self, schema: str) -> None:
         shard, out, parked = (schema, "shard"), (schema, "outbox"), (schema, "outbox_parked")
-        texts = outbox._statements(schema)
-        take = acquire._statements(schema)
-        self._all |= {
-            fence._statement(schema): self._advance(shard),
-            texts["unpublished"]: self._unpublished(out),
-            texts["delete"]: self._delete_published(out),
-            texts["park"]: self._park(out, parked),
-            texts["parked_sagas"]: self._parked_sagas(parked),
-            texts["released"]: self._released(parked),
-            texts["unpark"]: self._unpark(parked),
-            take.add: self._add_shard(shard),
-            take.look: self._look(shard, lock=False),
-            f"{take.look} FOR NO KEY UPDATE": self._look(shard, lock=True),
-            take.take: self._take(shard),
-            take.end: self._end_holder(shard),
-            take.partitions: self._partitions(shard),
-            f"SET LOCAL lock_timeout = {acquire.LOCK_TIMEOUT}": self._lock_timeout(acquire.LOCK_TIMEOUT / 1000),
-        }
+        self._mean(
+            schema,
+            {
+                "shard_row.advance": self._advance(shard),
+                "shard_row.add": self._add_shard(shard),
+                "shard_row.look": self._look(shard, lock=False),
+                "shard_row.lock": self._look(shard, lock=True),
+                "shard_row.take": self._take(shard),
+                "shard_row.end_holder": self._end_holder(shard),
+                "shard_row.partitions": self._partitions(shard),
+                "outbox.unpublished": self._unpublished(out),
+                "outbox.delete": self._delete_published(out),
+                "outbox.park": self._park(out, parked),
+                "outbox_parked.sagas": self._parked_sagas(parked),
+                "outbox_parked.released": self._released(parked),
+                "outbox_parked.delete": self._unpark(parked),
+            },
+        )
+        self._mean("", {"shard_row.lock_timeout": self._lock_timeout(LOCK_TIMEOUT / 1000)})
 
     def _advance(self, table: Table) -> Meaning:
         async def advance(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:

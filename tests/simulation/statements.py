@@ -1,4 +1,4 @@
-"""What the product's SQL statements mean, each written again in Python and found by its very text.
+"""What the product's SQL statements mean, each written again in Python and found by its name and its schema.
 
 Not a database: the statements of `messaging`, of the coordinator's store and of the participants' inbox, and no others.
 A statement that is not known here stops the run: whoever adds one to the product adds its meaning here. The SQL itself
@@ -7,14 +7,19 @@ is tested on a real PostgreSQL; here the code around it is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
+from sagabus.messaging.postgres.statements import name_of
 from tests.simulation.inbox_statements import InboxStatements
 from tests.simulation.meaning import key_of
 from tests.simulation.messaging_statements import MessagingStatements
 from tests.simulation.postgres import Row, SimulatedConnection, SimulatedTransaction, Table
 from tests.simulation.store_statements import StoreStatements, binary_rows, history_row
+
+_SCHEMA: Final = re.compile(r'"([^"]+)"\.')
+"""The first table that a statement names, as `qualified` writes it."""
 
 
 class UnknownStatement(AssertionError):
@@ -36,7 +41,8 @@ class Known(MessagingStatements, InboxStatements, StoreStatements):
     async def run(
         self, connection: SimulatedConnection, sql: str, args: Sequence[Any], timeout: float | None
     ) -> str | list[Row]:
-        meaning = self._all.get(sql)
+        schema = _SCHEMA.search(sql)
+        meaning = self._all.get((name_of(sql), schema[1] if schema else ""))
         if meaning is None:
             raise UnknownStatement(f"the simulation does not know what this statement means: {sql}")
         return await meaning(connection, args, timeout)

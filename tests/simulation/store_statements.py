@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from sagabus.coordinator.core.saga.status import CLOSED
-from sagabus.coordinator.store import read, write
 from sagabus.coordinator.store.columns import CHANGED, EARLY, EARLY_KEY, HISTORY, SAGA, STARTED, TIMER, TIMER_KEY
 from tests.simulation.meaning import Book, Meaning, deleted, key_of, only
 from tests.simulation.postgres import Row, SimulatedConnection, Table
@@ -22,27 +21,26 @@ class StoreStatements(Book):
     def _store(self, schema: str) -> None:
         names = ("saga", "history", "timer", "early_request", "started_id")
         saga, history, timer, early, started = ((schema, name) for name in names)
-        texts = write._statements(schema)
-        self._all |= {
-            texts["created"]: self._created(saga),
-            texts["changed"]: self._changed(saga),
-            texts["timers_set"]: self._upsert(timer, list(TIMER)),
-            texts["timers_cleared"]: self._delete(timer, list(TIMER_KEY)),
-            texts["early_added"]: self._upsert(early, list(EARLY)),
-            texts["early_removed"]: self._delete(early, list(EARLY_KEY)),
-            texts["started_ids"]: self._upsert(started, list(STARTED)),
-        }
-        texts = read._statements(schema)
-        self._all |= {
-            texts["sagas"]: self._sagas(saga),
-            texts["runs"]: self._runs(saga),
-            texts["open_ids"]: self._open_ids(saga),
-            texts["blocked_ids"]: self._blocked_ids(saga),
-            texts["histories"]: self._histories(history),
-            texts["timers"]: self._rows(timer, list(TIMER), ("due", "number", "id", "run", "kind")),
-            texts["early"]: self._rows(early, list(EARLY), ("number", "saga_id")),
-            texts["started_ids"]: self._started_ids(started),
-        }
+        self._mean(
+            schema,
+            {
+                "saga.create": self._created(saga),
+                "saga.change": self._changed(saga),
+                "saga.load": self._sagas(saga),
+                "saga.runs": self._runs(saga),
+                "saga.open_ids": self._open_ids(saga),
+                "saga.blocked_ids": self._blocked_ids(saga),
+                "history.load": self._histories(history),
+                "timer.set": self._upsert(timer, list(TIMER)),
+                "timer.clear": self._delete(timer, list(TIMER_KEY)),
+                "timer.load": self._rows(timer, list(TIMER), ("due", "number", "id", "run", "kind")),
+                "early_request.add": self._upsert(early, list(EARLY)),
+                "early_request.remove": self._delete(early, list(EARLY_KEY)),
+                "early_request.load": self._rows(early, list(EARLY), ("number", "saga_id")),
+                "started_id.keep": self._upsert(started, list(STARTED)),
+                "started_id.load": self._started_ids(started),
+            },
+        )
 
     def _created(self, table: Table) -> Meaning:
         async def created(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:

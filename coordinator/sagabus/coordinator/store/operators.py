@@ -23,6 +23,7 @@ from sagabus.coordinator.store.rows import SagaKey, SagaRow, TimerRow
 from sagabus.coordinator.store.tables import IS_OPEN
 from sagabus.coordinator.store.wire import TIME, read
 from sagabus.messaging.postgres.database import Connection, Database
+from sagabus.messaging.postgres.statements import named_statements
 from sagabus.messaging.postgres.tables import qualified
 
 MAX_PAGE: Final = 500
@@ -79,7 +80,7 @@ class OperatorReads:
         """The newest sagas first, after that place. limit: 1 to MAX_PAGE."""
         limit = max(1, min(limit, MAX_PAGE))
         statuses = [status.value for status in wanted.statuses or SagaStatus]
-        sql = self._sql["attention" if wanted.attention else "page"]
+        sql = self._sql["saga.attention" if wanted.attention else "saga.list"]
         place = after or (None, "", "")
         async with self._connection() as connection:
             found = await connection.fetch(sql, statuses, wanted.definition, *place, limit + 1)
@@ -98,27 +99,29 @@ class OperatorReads:
             saga = await self._saga(connection, id, run)
             if saga is None:
                 return None
-            rows = await connection.fetch(self._sql["history"], saga.id, saga.run, 0, None)
-            timers = await connection.fetch(self._sql["timers"], saga.shard, saga.id, saga.run)
+            rows = await connection.fetch(self._sql["history.show"], saga.id, saga.run, 0, None)
+            timers = await connection.fetch(self._sql["timer.show"], saga.shard, saga.id, saga.run)
             return Shown(saga, [history_row(list(row)) for row in rows], list(starmap(TimerRow, timers)))
 
     async def history(self, key: SagaKey, *, after: int = 0, limit: int = MAX_PAGE) -> list[Row]:
         """Rows of one run, in order, after the row of that number. limit: 1 to MAX_PAGE."""
         limit = max(1, min(limit, MAX_PAGE))
         async with self._connection() as connection:
-            rows = await connection.fetch(self._sql["history"], key.id, key.run, after, limit)
+            rows = await connection.fetch(self._sql["history.show"], key.id, key.run, after, limit)
         return [history_row(list(row)) for row in rows]
 
     async def runs(self, id: str) -> list[SagaKey]:
         """All runs of this id, the newest first."""
         async with self._connection() as connection:
-            found = await connection.fetch(self._sql["runs"], id)
+            found = await connection.fetch(self._sql["saga.runs_of_id"], id)
         return [SagaKey(SagaId(row["id"]), RunId(row["run"])) for row in found]
 
     async def rejection(self, id: str, message_id: str) -> tuple[str, str] | None:
         """Why this request for a saga of this id became a dead letter: reason and message. Reads the whole table."""
         async with self._connection() as connection:
-            letters = await connection.fetch(self._sql["rejections"], id.encode(), requests_topic(self._schema))
+            letters = await connection.fetch(
+                self._sql["dead_letter.rejections"], id.encode(), requests_topic(self._schema)
+            )
         asked = message_id.encode()
         said = (
             (row["reason"], row["message"]) for row in letters if ("ce_id", asked) in unpack_headers(row["headers"])
@@ -131,7 +134,7 @@ class OperatorReads:
             yield connection
 
     async def _saga(self, connection: Connection, id: str, run: str | None) -> SagaRow | None:
-        found = await connection.fetchrow(self._sql["saga"], id, run)
+        found = await connection.fetchrow(self._sql["saga.show"], id, run)
         return None if found is None else saga_row(found)
 
 
@@ -139,6 +142,7 @@ _NEWEST: Final = "row.started_at DESC, row.id DESC, row.run DESC"
 _NEWEST_RUN: Final = f"row.{IS_OPEN} DESC, row.started_at DESC, row.status = '{SagaStatus.CONTINUED}'"
 
 
+@named_statements
 def _statements(schema: str) -> dict[str, str]:
     saga, history, timer = (qualified(schema, name) for name in ("saga", "history", "timer"))
     letters = qualified(schema, "dead_letter")
@@ -146,23 +150,23 @@ def _statements(schema: str) -> dict[str, str]:
     wanted = f"""($2::text IS NULL OR row.definition = $2)
             AND (row.started_at, row.id, row.run) < ({place}, $4::text, $5::text) ORDER BY {_NEWEST} LIMIT $6"""
     return {
-        "page": f"""
+        "saga.list": f"""
             SELECT {read(SAGA, "row")} FROM unnest($1::text[]) AS wanted (status) CROSS JOIN LATERAL (
                 SELECT row.* FROM {saga} AS row WHERE row.status = wanted.status AND {wanted}
             ) AS row ORDER BY {_NEWEST} LIMIT $6""",
-        "attention": f"""
+        "saga.attention": f"""
             SELECT {read(SAGA, "row")} FROM {saga} AS row
             WHERE row.attention IS NOT NULL AND row.status = ANY ($1::text[]) AND {wanted}""",
-        "saga": f"""
+        "saga.show": f"""
             SELECT {read(SAGA, "row")} FROM {saga} AS row
             WHERE row.id = $1 AND ($2::text IS NULL OR row.run = $2) ORDER BY {_NEWEST_RUN} LIMIT 1""",
-        "rejections": f"""
+        "dead_letter.rejections": f"""
             SELECT reason, message, headers FROM {letters} WHERE key = $1 AND topic = $2 ORDER BY id DESC LIMIT 100""",
-        "runs": f"SELECT row.id, row.run FROM {saga} AS row WHERE row.id = $1 ORDER BY {_NEWEST_RUN}",
-        "history": f"""
+        "saga.runs_of_id": f"SELECT row.id, row.run FROM {saga} AS row WHERE row.id = $1 ORDER BY {_NEWEST_RUN}",
+        "history.show": f"""
             SELECT {read(HISTORY, "row")} FROM {history} AS row
             WHERE row.id = $1 AND row.run = $2 AND row.seq > $3 ORDER BY row.seq LIMIT $4""",
-        "timers": f"""
+        "timer.show": f"""
             SELECT {read(TIMER, "row")} FROM {timer} AS row
             WHERE row.shard = $1 AND row.id = $2 AND row.run = $3 ORDER BY row.due, row.number""",
     }

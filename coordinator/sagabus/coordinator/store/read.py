@@ -17,6 +17,7 @@ from sagabus.coordinator.store.rows import EarlyRequest, SagaKey, SagaRow, Start
 from sagabus.coordinator.store.tables import IS_OPEN
 from sagabus.coordinator.store.wire import read
 from sagabus.messaging.postgres.database import Connection
+from sagabus.messaging.postgres.statements import named_statements
 from sagabus.messaging.postgres.tables import qualified
 
 
@@ -29,42 +30,42 @@ class Reads:
 
     async def sagas(self, connection: Connection, ids: Collection[SagaId]) -> dict[SagaId, SagaRow]:
         """The open run of each id, else its newest. Ids that nobody has started are not in the answer."""
-        found = await connection.fetch(self._sql["sagas"], list(ids))
+        found = await connection.fetch(self._sql["saga.load"], list(ids))
         return {row.id: row for row in map(saga_row, found)}
 
     async def runs(self, connection: Connection, keys: Collection[SagaKey]) -> dict[SagaKey, SagaRow]:
         """These very runs, as far as they are there."""
-        found = await connection.fetch(self._sql["runs"], *_columns(keys))
+        found = await connection.fetch(self._sql["saga.runs"], *_columns(keys))
         return {row.key: row for row in map(saga_row, found)}
 
     async def open_ids(self, connection: Connection, shard: int) -> list[SagaId]:
         """All open sagas of a shard: of each, something may have been lost before a take (S6)."""
-        return [SagaId(row["id"]) for row in await connection.fetch(self._sql["open_ids"], shard)]
+        return [SagaId(row["id"]) for row in await connection.fetch(self._sql["saga.open_ids"], shard)]
 
     async def blocked_ids(self, connection: Connection, shard: int) -> list[SagaId]:
         """Open sagas of a shard whose code could not go on: after a take it may be another code."""
-        found = await connection.fetch(self._sql["blocked_ids"], shard)
+        found = await connection.fetch(self._sql["saga.blocked_ids"], shard)
         return [SagaId(row["id"]) for row in found]
 
     async def histories(self, connection: Connection, keys: Sequence[SagaKey]) -> dict[SagaKey, list[Row]]:
         """All rows of each run, in order. Of a run without rows: an empty list."""
         made: dict[SagaKey, list[Row]] = {key: [] for key in keys}
         lists = list(made.values())
-        for place, *values in await connection.fetch(self._sql["histories"], *_columns(made)):
+        for place, *values in await connection.fetch(self._sql["history.load"], *_columns(made)):
             lists[place - 1].append(history_row(values))
         return made
 
     async def timers(self, connection: Connection, shard: int) -> list[TimerRow]:
         """All of a shard, the first due first; among equals the lower number (H3)."""
-        return list(starmap(TimerRow, await connection.fetch(self._sql["timers"], shard)))
+        return list(starmap(TimerRow, await connection.fetch(self._sql["timer.load"], shard)))
 
     async def early(self, connection: Connection, shard: int) -> list[EarlyRequest]:
         """All of a shard, in the order in which they came."""
-        return list(starmap(EarlyRequest, await connection.fetch(self._sql["early"], shard)))
+        return list(starmap(EarlyRequest, await connection.fetch(self._sql["early_request.load"], shard)))
 
     async def started_ids(self, connection: Connection, ids: Collection[SagaId]) -> dict[SagaId, StartedId]:
         """Which of these ids have been used, by sagas whose rows may be gone (H2)."""
-        found = starmap(StartedId, await connection.fetch(self._sql["started_ids"], list(ids)))
+        found = starmap(StartedId, await connection.fetch(self._sql["started_id.load"], list(ids)))
         return {one.id: one for one in found}
 
 
@@ -96,6 +97,7 @@ def _columns(keys: Iterable[SagaKey]) -> tuple[list[SagaId], list[RunId]]:
     return [key.id for key in listed], [key.run for key in listed]
 
 
+@named_statements
 def _statements(schema: str) -> dict[str, str]:
     saga, history, timer, early, started = (
         qualified(schema, name) for name in ("saga", "history", "timer", "early_request", "started_id")
@@ -104,22 +106,22 @@ def _statements(schema: str) -> dict[str, str]:
     same_run = "row.id = wanted.id AND row.run = wanted.run"
     return {
         # A saga may continue as a new one within a turn: both have started at the same time, the older one is closed.
-        "sagas": f"""
+        "saga.load": f"""
             SELECT DISTINCT ON (row.id) {read(SAGA, "row")} FROM {saga} AS row WHERE row.id = ANY ($1::text[])
             ORDER BY row.id, row.{IS_OPEN} DESC, row.started_at DESC, row.status = '{SagaStatus.CONTINUED}'""",
-        "runs": f"SELECT {read(SAGA, 'row')} FROM {wanted} JOIN {saga} AS row ON {same_run}",
-        "open_ids": f"SELECT row.id FROM {saga} AS row WHERE row.{IS_OPEN} AND row.shard = $1",
+        "saga.runs": f"SELECT {read(SAGA, 'row')} FROM {wanted} JOIN {saga} AS row ON {same_run}",
+        "saga.open_ids": f"SELECT row.id FROM {saga} AS row WHERE row.{IS_OPEN} AND row.shard = $1",
         # attention is what the index knows; who is blocked is always on attention
-        "blocked_ids": f"""
+        "saga.blocked_ids": f"""
             SELECT row.id FROM {saga} AS row WHERE row.attention IS NOT NULL AND row.decided IS NOT NULL
             AND row.{IS_OPEN} AND row.shard = $1""",
-        "histories": f"""
+        "history.load": f"""
             SELECT wanted.place, {read(HISTORY, "row")} FROM {wanted} JOIN {history} AS row ON {same_run}
             ORDER BY wanted.place, row.seq""",
-        "timers": f"""
+        "timer.load": f"""
             SELECT {read(TIMER, "row")} FROM {timer} AS row WHERE row.shard = $1
             ORDER BY row.due, row.number, row.id, row.run, row.kind""",
-        "early": f"""
+        "early_request.load": f"""
             SELECT {read(EARLY, "row")} FROM {early} AS row WHERE row.shard = $1 ORDER BY row.number, row.saga_id""",
-        "started_ids": f"SELECT {read(STARTED, 'row')} FROM {started} AS row WHERE row.id = ANY ($1::text[])",
+        "started_id.load": f"SELECT {read(STARTED, 'row')} FROM {started} AS row WHERE row.id = ANY ($1::text[])",
     }

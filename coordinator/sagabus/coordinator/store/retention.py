@@ -12,6 +12,7 @@ from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.store.tables import IS_OPEN
 from sagabus.coordinator.store.wire import TIME
 from sagabus.messaging.postgres.database import Connection
+from sagabus.messaging.postgres.statements import named_statements
 from sagabus.messaging.postgres.tables import qualified
 
 
@@ -27,7 +28,7 @@ class Purge:
         Their ids are remembered until `until`. A saga stays while a person should look at it, while the saga whose step
         it is is open (it may have to be undone yet), and while messages of its are parked.
         """
-        gone: int = await connection.fetchval(self._sql["sagas"], shard, before, until, most)
+        gone: int = await connection.fetchval(self._sql["saga.retention"], shard, before, until, most)
         return gone
 
     async def started_ids(
@@ -38,7 +39,10 @@ class Purge:
         The last copy of a start that has been forgotten is older than its `until` by at least `horizon` microseconds.
         The shard's `pruned_before` says so in the same transaction; None: nothing has been forgotten here yet.
         """
-        gone, before = await connection.fetchrow(self._sql["started_ids"], shard, now, horizon, most) or (0, None)
+        gone, before = await connection.fetchrow(self._sql["started_id.retention"], shard, now, horizon, most) or (
+            0,
+            None,
+        )
         return gone, before
 
     @property
@@ -47,6 +51,7 @@ class Purge:
         return self._sql["open"]
 
 
+@named_statements
 def _statements(schema: str) -> dict[str, str]:
     saga, history, timer, started, parked, owner = (
         qualified(schema, name) for name in ("saga", "history", "timer", "started_id", "outbox_parked", "shard")
@@ -54,7 +59,7 @@ def _statements(schema: str) -> dict[str, str]:
     moment = TIME.write.format
     return {
         # Each of the deletes finds its rows by the first columns of a key.
-        "sagas": f"""
+        "saga.retention": f"""
             WITH old AS MATERIALIZED (
                 SELECT row.id, row.run FROM {saga} AS row
                 WHERE row.shard = $1 AND row.closed_at < {moment("$2::bigint")} AND NOT row.{IS_OPEN}
@@ -80,7 +85,7 @@ def _statements(schema: str) -> dict[str, str]:
                 SET run = excluded.run, input_hash = excluded.input_hash, until = excluded.until, shard = excluded.shard
             )
             SELECT count(*) FROM gone""",
-        "started_ids": f"""
+        "started_id.retention": f"""
             WITH gone AS (
                 DELETE FROM {started} WHERE id = ANY (ARRAY(
                     SELECT row.id FROM {started} AS row

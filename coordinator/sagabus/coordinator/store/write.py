@@ -18,6 +18,7 @@ from sagabus.coordinator.store.copy_format import HISTORY_COLUMNS, NewRows
 from sagabus.coordinator.store.rows import EarlyRef, EarlyRequest, SagaKey, SagaRow, StartedId, TimerRef
 from sagabus.coordinator.store.wire import LATEST, Arguments, Columns, arguments, assigned, quoted, unnest, written
 from sagabus.messaging.postgres.database import Connection
+from sagabus.messaging.postgres.statements import named_statements
 from sagabus.messaging.postgres.tables import qualified
 
 
@@ -101,8 +102,13 @@ class Store:
                 source=encoded.history,  # type: ignore[arg-type]  # documented, unknown to asyncpg-stubs
                 format="binary",
             )
-        for name in ("timers_cleared", "timers_set", "early_added", "early_removed", "started_ids"):
-            given: Arguments | None = getattr(encoded, name)
+        for name, given in (
+            ("timer.clear", encoded.timers_cleared),
+            ("timer.set", encoded.timers_set),
+            ("early_request.add", encoded.early_added),
+            ("early_request.remove", encoded.early_removed),
+            ("started_id.keep", encoded.started_ids),
+        ):
             if given is not None:
                 await connection.execute(self._sql[name], *given)
 
@@ -110,11 +116,11 @@ class Store:
         """Changed ones first: a run that ends makes room for the next run of its id."""
         if encoded.changed is not None:
             wanted = len(encoded.changed[0])
-            done = await connection.execute(self._sql["changed"], *encoded.changed)
+            done = await connection.execute(self._sql["saga.change"], *encoded.changed)
             if done != f"UPDATE {wanted}":
                 raise SagaMissing(f"{done} instead of {wanted}: a saga is not there any more; read it again")
         if encoded.created is not None:
-            made = await connection.fetch(self._sql["created"], *encoded.created)
+            made = await connection.fetch(self._sql["saga.create"], *encoded.created)
             if len(made) != len(encoded.created[0]):
                 there = {(row["id"], row["run"]) for row in made}
                 wanted_keys = zip(encoded.created[0], encoded.created[1], strict=True)
@@ -136,23 +142,24 @@ def _columns(columns: Columns, rows: Iterable[Sequence[Any]]) -> Arguments | Non
     return arguments(columns, listed) if listed else None
 
 
+@named_statements
 def _statements(schema: str) -> dict[str, str]:
     saga, timer, early, started = (qualified(schema, name) for name in ("saga", "timer", "early_request", "started_id"))
     changes: Columns = {name: wire for name, wire in CHANGED.items() if name not in ("id", "run")}
     return {
-        "created": f"""
+        "saga.create": f"""
             INSERT INTO {saga} ({quoted(SAGA)}) SELECT {written(SAGA)} FROM {unnest(SAGA)}
             ON CONFLICT DO NOTHING RETURNING id, run""",
-        "changed": f"""
+        "saga.change": f"""
             UPDATE {saga} AS row SET {assigned(changes)} FROM {unnest(CHANGED)}
             WHERE row.id = new.id AND row.run = new.run""",
-        "timers_set": f"""
+        "timer.set": f"""
             INSERT INTO {timer} ({quoted(TIMER)}) SELECT {written(TIMER)} FROM {unnest(TIMER)}
             ON CONFLICT ({quoted(TIMER_KEY)}) DO UPDATE SET due = excluded.due""",
-        "timers_cleared": _deletion(timer, TIMER_KEY),
-        "early_added": f"INSERT INTO {early} ({quoted(EARLY)}) SELECT {written(EARLY)} FROM {unnest(EARLY)}",
-        "early_removed": _deletion(early, EARLY_KEY),
-        "started_ids": f"""
+        "timer.clear": _deletion(timer, TIMER_KEY),
+        "early_request.add": f"INSERT INTO {early} ({quoted(EARLY)}) SELECT {written(EARLY)} FROM {unnest(EARLY)}",
+        "early_request.remove": _deletion(early, EARLY_KEY),
+        "started_id.keep": f"""
             INSERT INTO {started} ({quoted(STARTED)}) SELECT {written(STARTED)} FROM {unnest(STARTED)}
             ON CONFLICT (id)
             DO UPDATE SET run = excluded.run, input_hash = excluded.input_hash, until = excluded.until,

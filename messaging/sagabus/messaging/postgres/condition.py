@@ -13,6 +13,7 @@ from typing import Final
 from sqlalchemy import MetaData
 
 from sagabus.messaging.postgres.database import Connection
+from sagabus.messaging.postgres.statements import named_statements
 from sagabus.messaging.postgres.tables import qualified
 
 RIGHTS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
@@ -71,7 +72,7 @@ async def missing_rights(connection: Connection, schema: str, wanted: Collection
 
 async def untouchable_roles(connection: Connection, schema: str) -> list[str]:
     """Roles that hold shards of this schema now, and whose sessions the role of this connection may not end (S4)."""
-    rows = await connection.fetch(_statements(schema)["untouchable"])
+    rows = await connection.fetch(_statements(schema)["shard_row.untouchable_roles"])
     return [row["usename"] for row in rows]
 
 
@@ -85,32 +86,33 @@ async def clock(connection: Connection) -> float:
 
 
 async def shards(connection: Connection, schema: str) -> list[ShardState]:
-    rows = await connection.fetch(_statements(schema)["shards"])
+    rows = await connection.fetch(_statements(schema)["shard_row.list"])
     return [ShardState(*row) for row in rows]
 
 
 async def backlog(connection: Connection, schema: str) -> Backlog:
-    row = await connection.fetchrow(_statements(schema)["backlog"])
+    row = await connection.fetchrow(_statements(schema)["outbox.backlog"])
     assert row is not None
     return Backlog(*row)
 
 
 @cache
+@named_statements
 def _statements(schema: str) -> dict[str, str]:
     shard, outbox, parked, letters = (
         qualified(schema, name) for name in ("shard", "outbox", "outbox_parked", "dead_letter")
     )
     return {
-        "shards": f"""
+        "shard_row.list": f"""
             SELECT shard, partitions, extract(epoch FROM clock_timestamp() - beat_at)::float8 FROM {shard}
             ORDER BY shard""",
-        "backlog": f"""
+        "outbox.backlog": f"""
             SELECT (SELECT count(*) FROM {outbox} AS row JOIN {shard} AS own USING (shard)
                     WHERE row.position > own.relay_position),
                 (SELECT count(*) FROM {parked}), (SELECT count(*) FROM {letters})""",
         # As pg_terminate_backend judges: one's own role, or one whose rights one has; and nobody but a superuser ends a
         # superuser's session.
-        "untouchable": f"""
+        "shard_row.untouchable_roles": f"""
             SELECT DISTINCT other.usename FROM {shard} AS row
             JOIN pg_stat_activity AS other ON other.pid = row.backend_pid AND other.datname = current_database()
             JOIN pg_roles AS its ON its.oid = other.usesysid

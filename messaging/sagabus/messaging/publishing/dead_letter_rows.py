@@ -18,6 +18,7 @@ import asyncpg
 
 from sagabus.contracts.envelope import Headers, Message, unpack_headers
 from sagabus.messaging.postgres.database import Connection, Database
+from sagabus.messaging.postgres.statements import named_statements
 from sagabus.messaging.postgres.tables import qualified
 from sagabus.messaging.publishing.dead_letter import text_of
 from sagabus.messaging.publishing.reroute import FORWARDED
@@ -78,24 +79,24 @@ class LetterBox:
     async def newest(self, wanted: Wanted, *, limit: int) -> list[Letter]:
         """The newest first."""
         async with self._database.transaction() as connection:
-            rows = await connection.fetch(self._sql["newest"], *_filter(wanted), limit)
+            rows = await connection.fetch(self._sql["dead_letter.newest"], *_filter(wanted), limit)
         return [_letter(row) for row in rows]
 
     async def totals(self, wanted: Wanted) -> dict[str, int]:
         """How many there are, by reason, the most frequent first."""
         async with self._database.transaction() as connection:
-            rows = await connection.fetch(self._sql["totals"], *_filter(wanted))
+            rows = await connection.fetch(self._sql["dead_letter.totals"], *_filter(wanted))
         return {row["reason"]: row["total"] for row in rows}
 
     async def ids(self, wanted: Wanted) -> list[int]:
         """Of all that are there now, the oldest first."""
         async with self._database.transaction() as connection:
-            rows = await connection.fetch(self._sql["ids"], *_filter(wanted))
+            rows = await connection.fetch(self._sql["dead_letter.ids"], *_filter(wanted))
         return [row["id"] for row in rows]
 
     async def letter(self, id: int) -> Letter | None:
         async with self._database.transaction() as connection:
-            row = await connection.fetchrow(self._sql["letter"], id)
+            row = await connection.fetchrow(self._sql["dead_letter.show"], id)
         return None if row is None else _letter(row)
 
     @asynccontextmanager
@@ -106,13 +107,13 @@ class LetterBox:
         """
         async with self._database.transaction() as connection:
             await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{HOLD}'")
-            letters = [_letter(row) for row in await connection.fetch(self._sql["take"], ids)]
+            letters = [_letter(row) for row in await connection.fetch(self._sql["dead_letter.take"], ids)]
             yield letters
             await self._delete(connection, [letter.id for letter in letters])
 
     async def _delete(self, connection: Connection, ids: Sequence[int]) -> None:
         if ids:
-            await connection.execute(self._sql["delete"], ids)
+            await connection.execute(self._sql["dead_letter.delete"], ids)
 
 
 def again(letter: Letter, repair: Repair = AS_IT_WAS) -> Message:
@@ -142,17 +143,19 @@ def _filter(wanted: Wanted) -> tuple[str | None, str | None, bytes | None]:
 
 
 @cache
+@named_statements
 def _statements(schema: str) -> dict[str, str]:
     table = qualified(schema, "dead_letter")
     columns = ", ".join(f'"{name}"' for name in Letter.__slots__)
     wanted = """($1::text IS NULL OR reason = $1) AND ($2::text IS NULL OR topic = $2)
             AND ($3::bytea IS NULL OR key = $3)"""
     return {
-        "newest": f"SELECT {columns} FROM {table} WHERE {wanted} ORDER BY id DESC LIMIT $4",
-        "totals": f"""
+        "dead_letter.newest": f"SELECT {columns} FROM {table} WHERE {wanted} ORDER BY id DESC LIMIT $4",
+        "dead_letter.totals": f"""
             SELECT reason, count(*) AS total FROM {table} WHERE {wanted} GROUP BY reason ORDER BY total DESC, reason""",
-        "ids": f"SELECT id FROM {table} WHERE {wanted} ORDER BY id",
-        "letter": f"SELECT {columns} FROM {table} WHERE id = $1",
-        "take": f"SELECT {columns} FROM {table} WHERE id = ANY ($1::bigint[]) ORDER BY id FOR UPDATE SKIP LOCKED",
-        "delete": f"DELETE FROM {table} WHERE id = ANY ($1::bigint[])",
+        "dead_letter.ids": f"SELECT id FROM {table} WHERE {wanted} ORDER BY id",
+        "dead_letter.show": f"SELECT {columns} FROM {table} WHERE id = $1",
+        "dead_letter.take": f"""
+            SELECT {columns} FROM {table} WHERE id = ANY ($1::bigint[]) ORDER BY id FOR UPDATE SKIP LOCKED""",
+        "dead_letter.delete": f"DELETE FROM {table} WHERE id = ANY ($1::bigint[])",
     }

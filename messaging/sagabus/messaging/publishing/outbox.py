@@ -17,6 +17,7 @@ import asyncpg
 
 from sagabus.contracts.envelope import Message, pack_headers, unpack_headers
 from sagabus.messaging.postgres.database import Connection
+from sagabus.messaging.postgres.statements import named_statements
 from sagabus.messaging.postgres.tables import qualified
 from sagabus.messaging.publishing.relay import Parking, Positioned
 
@@ -50,13 +51,13 @@ async def append(connection: Connection, schema: str, rows: Sequence[Row]) -> No
 
 async def unpublished(connection: Connection, schema: str, shard: int, after: int) -> list[Positioned]:
     """What may not have been published yet, in order. Read by a new tenure, once."""
-    rows = await connection.fetch(_statements(schema)["unpublished"], shard, after)
+    rows = await connection.fetch(_statements(schema)["outbox.unpublished"], shard, after)
     return [(row["position"], _message(row)) for row in rows]
 
 
 async def delete_published(connection: Connection, schema: str, positions: Mapping[int, int]) -> None:
     """Delete the rows up to these positions: shard to the last position that is published."""
-    await connection.execute(_statements(schema)["delete"], list(positions), list(positions.values()))
+    await connection.execute(_statements(schema)["outbox.delete"], list(positions), list(positions.values()))
 
 
 async def park(connection: Connection, schema: str, shard: int, parkings: Iterable[Parking]) -> None:
@@ -64,12 +65,12 @@ async def park(connection: Connection, schema: str, shard: int, parkings: Iterab
     first = {one.saga_id: one for one in reversed([*parkings])}
     if first:
         rows = [(one.saga_id, one.position, one.reason) for one in first.values()]
-        await connection.execute(_statements(schema)["park"], shard, *zip(*rows, strict=True))
+        await connection.execute(_statements(schema)["outbox.park"], shard, *zip(*rows, strict=True))
 
 
 async def parked_sagas(connection: Connection, schema: str, shard: int) -> list[str]:
     """The sagas whose messages have to wait behind a parked one."""
-    rows = await connection.fetch(_statements(schema)["parked_sagas"], shard)
+    rows = await connection.fetch(_statements(schema)["outbox_parked.sagas"], shard)
     return [row["saga_id"] for row in rows]
 
 
@@ -78,13 +79,13 @@ async def released(connection: Connection, schema: str, shards: Sequence[int]) -
 
     Of at most RELEASES sagas; a row that was parked after the word was given belongs to them as well.
     """
-    rows = await connection.fetch(_statements(schema)["released"], shards, RELEASES)
+    rows = await connection.fetch(_statements(schema)["outbox_parked.released"], shards, RELEASES)
     return [Released(row["shard"], row["position"], row["word"], _message(row)) for row in rows]
 
 
 async def unpark(connection: Connection, schema: str, shard: int, positions: Sequence[int]) -> None:
     """Delete these parked rows: they have been sent again, in this transaction."""
-    await connection.execute(_statements(schema)["unpark"], shard, positions)
+    await connection.execute(_statements(schema)["outbox_parked.delete"], shard, positions)
 
 
 def _message(row: asyncpg.Record) -> Message:
@@ -99,15 +100,16 @@ def _message(row: asyncpg.Record) -> Message:
 
 
 @cache
+@named_statements
 def _statements(schema: str) -> dict[str, str]:
     outbox, parked = qualified(schema, "outbox"), qualified(schema, "outbox_parked")
     columns = ", ".join(COLUMNS)
     return {
-        "unpublished": f"SELECT {columns} FROM {outbox} WHERE shard = $1 AND position > $2 ORDER BY position",
-        "delete": f"""
+        "outbox.unpublished": f"SELECT {columns} FROM {outbox} WHERE shard = $1 AND position > $2 ORDER BY position",
+        "outbox.delete": f"""
             DELETE FROM {outbox} AS row USING unnest($1::int[], $2::bigint[]) AS done (shard, position)
             WHERE row.shard = done.shard AND row.position <= done.position""",
-        "park": f"""
+        "outbox.park": f"""
             WITH moved AS (
                 DELETE FROM {outbox} AS row
                 USING unnest($2::text[], $3::bigint[], $4::text[]) AS first (saga_id, position, reason)
@@ -115,13 +117,13 @@ def _statements(schema: str) -> dict[str, str]:
                 RETURNING row.*, first.reason AS reason
             )
             INSERT INTO {parked} ({columns}, reason) SELECT {columns}, reason FROM moved""",
-        "parked_sagas": f"SELECT DISTINCT saga_id FROM {parked} WHERE shard = $1",
-        "released": f"""
+        "outbox_parked.sagas": f"SELECT DISTINCT saga_id FROM {parked} WHERE shard = $1",
+        "outbox_parked.released": f"""
             WITH wanted AS (
                 SELECT shard, saga_id, coalesce(max(release_reason), '') AS word FROM {parked}
                 WHERE shard = ANY ($1::int[]) AND released_at IS NOT NULL
                 GROUP BY shard, saga_id ORDER BY min(position) LIMIT $2
             )
             SELECT {columns}, word FROM {parked} JOIN wanted USING (shard, saga_id) ORDER BY shard, position""",
-        "unpark": f"DELETE FROM {parked} WHERE shard = $1 AND position = ANY ($2::bigint[])",
+        "outbox_parked.delete": f"DELETE FROM {parked} WHERE shard = $1 AND position = ANY ($2::bigint[])",
     }

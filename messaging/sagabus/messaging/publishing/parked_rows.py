@@ -12,6 +12,7 @@ from datetime import datetime
 from functools import cache
 
 from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.postgres.statements import named_statements
 from sagabus.messaging.postgres.tables import qualified
 
 
@@ -38,17 +39,18 @@ class ParkedRows:
     async def sagas(self, *, topic: str | None = None, limit: int) -> list[Parked]:
         """The longest parked first. topic: which the first parked row is for."""
         async with self._database.transaction() as connection:
-            rows = await connection.fetch(self._sql["sagas"], topic, limit)
+            rows = await connection.fetch(self._sql["outbox_parked.list"], topic, limit)
         return [Parked(**dict(row)) for row in rows]
 
     async def release(self, sagas: Sequence[str] | None, *, topic: str | None = None, reason: str) -> list[str]:
         """Ask the owners to send these sagas' parked rows again, or all. Gives those that have any. May be repeated."""
         async with self._database.transaction() as connection:
-            rows = await connection.fetch(self._sql["release"], sagas, topic, reason)
+            rows = await connection.fetch(self._sql["outbox_parked.release"], sagas, topic, reason)
         return sorted({row["saga_id"] for row in rows})
 
 
 @cache
+@named_statements
 def _statements(schema: str) -> dict[str, str]:
     table = qualified(schema, "outbox_parked")
     first = f"""
@@ -56,10 +58,10 @@ def _statements(schema: str) -> dict[str, str]:
             count(*) OVER whole AS rows, max(released_at) OVER whole AS released_at
         FROM {table} WINDOW whole AS (PARTITION BY shard, saga_id) ORDER BY shard, saga_id, position"""
     return {
-        "sagas": f"""
+        "outbox_parked.list": f"""
             SELECT saga_id, shard, rows, topic, reason, parked_at, released_at FROM ({first}) AS first
             WHERE $1::text IS NULL OR topic = $1 ORDER BY parked_at, saga_id LIMIT $2""",
-        "release": f"""
+        "outbox_parked.release": f"""
             UPDATE {table} AS row SET released_at = coalesce(row.released_at, clock_timestamp()), release_reason = $3
             FROM ({first}) AS first
             WHERE row.shard = first.shard AND row.saga_id = first.saga_id

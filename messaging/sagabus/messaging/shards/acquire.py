@@ -15,6 +15,7 @@ import asyncpg
 
 from sagabus.contracts.errors import SagabusError
 from sagabus.messaging.postgres.database import Connection
+from sagabus.messaging.postgres.statements import named, named_statements
 from sagabus.messaging.postgres.tables import qualified
 from sagabus.messaging.publishing.relay import Relay
 from sagabus.messaging.shards.tenure import Tenure
@@ -24,6 +25,8 @@ STANDS_STILL: Final = 6.0
 
 LOCK_TIMEOUT: Final = 500
 """Milliseconds. A turn holds its rows for a few; who holds one for longer has been stopped within it."""
+
+_LOCK_TIMEOUT: Final = named("shard_row.lock_timeout", f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +53,13 @@ async def take(connection: Connection, schema: str, shard: int, claim: Claim, *,
     Raises TakeRefused (S3) or PartitionsChanged (S11), both with nothing written.
     """
     sql = _statements(schema)
-    if await connection.fetchrow(sql.look, shard) is None:  # ON CONFLICT would wait for whoever holds the row
-        await connection.execute(sql.add, shard, token, claim.cluster, claim.generation, claim.partitions)
+    if (
+        await connection.fetchrow(sql["shard_row.look"], shard) is None
+    ):  # ON CONFLICT would wait for whoever holds the row
+        await connection.execute(sql["shard_row.add"], shard, token, claim.cluster, claim.generation, claim.partitions)
     row = await _locked(connection, sql, shard, claim)
     _check(row, claim)
-    turn: int = await connection.fetchval(sql.take, shard, token, claim.cluster, claim.generation)
+    turn: int = await connection.fetchval(sql["shard_row.take"], shard, token, claim.cluster, claim.generation)
     return Tenure(
         shard=shard,
         token=token,
@@ -68,16 +73,16 @@ async def take(connection: Connection, schema: str, shard: int, claim: Claim, *,
 
 async def check_partitions(connection: Connection, schema: str, partitions: int) -> None:
     """Raises PartitionsChanged unless this is the number of the first use (S11). For the start of a service."""
-    stored = await connection.fetchval(_statements(schema).partitions)
+    stored = await connection.fetchval(_statements(schema)["shard_row.partitions"])
     if stored is not None:
         _same_partitions(stored, partitions)
 
 
-async def _locked(connection: Connection, sql: _Statements, shard: int, claim: Claim) -> asyncpg.Record:
+async def _locked(connection: Connection, sql: dict[str, str], shard: int, claim: Claim) -> asyncpg.Record:
     try:
         return await _lock(connection, sql, shard)
     except asyncpg.LockNotAvailableError:
-        _check(await _row(connection, sql.look, shard), claim)  # who has no right to the shard ends nobody
+        _check(await _row(connection, sql["shard_row.look"], shard), claim)  # who has no right to the shard ends nobody
         await _end_holder(connection, sql, shard)
     try:
         return await _lock(connection, sql, shard)
@@ -85,10 +90,10 @@ async def _locked(connection: Connection, sql: _Statements, shard: int, claim: C
         raise TakeRefused(f"the row of shard {shard} stays locked by another session") from error
 
 
-async def _lock(connection: Connection, sql: _Statements, shard: int) -> asyncpg.Record:
+async def _lock(connection: Connection, sql: dict[str, str], shard: int) -> asyncpg.Record:
     async with connection.transaction():  # a savepoint: the transaction outlives the timeout
-        await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}")
-        return await _row(connection, f"{sql.look} FOR NO KEY UPDATE", shard)
+        await connection.execute(_LOCK_TIMEOUT)
+        return await _row(connection, sql["shard_row.lock"], shard)
 
 
 async def _row(connection: Connection, statement: str, shard: int) -> asyncpg.Record:
@@ -98,7 +103,7 @@ async def _row(connection: Connection, statement: str, shard: int) -> asyncpg.Re
     return row
 
 
-async def _end_holder(connection: Connection, sql: _Statements, shard: int) -> None:
+async def _end_holder(connection: Connection, sql: dict[str, str], shard: int) -> None:
     """S4. The row's xmax is the transaction that holds it; its session is found by the lock on its own id.
 
     Not by the stored process id: with a pool, or an engine of a participant's, the turn that hangs may run on another
@@ -106,7 +111,7 @@ async def _end_holder(connection: Connection, sql: _Statements, shard: int) -> N
     """
     try:
         async with connection.transaction():
-            await connection.execute(sql.end, shard)
+            await connection.execute(sql["shard_row.end_holder"], shard)
     except asyncpg.InsufficientPrivilegeError as error:
         raise TakeRefused(f"the row of shard {shard} is locked by a session of another role") from error
 
@@ -129,36 +134,30 @@ def _same_partitions(stored: int, now: int) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Statements:
-    add: str
-    look: str
-    take: str
-    end: str
-    partitions: str
-
-
 @cache
-def _statements(schema: str) -> _Statements:
+@named_statements
+def _statements(schema: str) -> dict[str, str]:
     table = qualified(schema, "shard")
-    return _Statements(
-        add=f"""
+    look = f"""
+            SELECT *, topics::text AS places, extract(epoch FROM clock_timestamp() - beat_at)::float8 AS still
+            FROM {table} WHERE shard = $1"""
+    return {
+        "shard_row.add": f"""
             INSERT INTO {table}
                 (shard, token, turn, cluster, generation, partitions, topics, next_position, relay_position)
             VALUES ($1, $2, 0, $3, $4, $5, '{{}}', 1, 0) ON CONFLICT DO NOTHING""",
-        look=f"""
-            SELECT *, topics::text AS places, extract(epoch FROM clock_timestamp() - beat_at)::float8 AS still
-            FROM {table} WHERE shard = $1""",
-        take=f"""
+        "shard_row.look": look,
+        "shard_row.lock": f"{look} FOR NO KEY UPDATE",
+        "shard_row.take": f"""
             UPDATE {table} SET token = $2, turn = turn + 1, cluster = $3, generation = $4,
                 backend_pid = pg_backend_pid(),
                 backend_start = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()),
                 beat_at = clock_timestamp()
             WHERE shard = $1 RETURNING turn""",
-        end=f"""
+        "shard_row.end_holder": f"""
             SELECT pg_terminate_backend(lock.pid)
             FROM {table} AS row JOIN pg_locks AS lock ON lock.transactionid = row.xmax
             WHERE row.shard = $1 AND lock.locktype = 'transactionid' AND lock.granted AND lock.mode = 'ExclusiveLock'
                 AND lock.pid <> pg_backend_pid()""",
-        partitions=f"SELECT partitions FROM {table} LIMIT 1",
-    )
+        "shard_row.partitions": f"SELECT partitions FROM {table} LIMIT 1",
+    }

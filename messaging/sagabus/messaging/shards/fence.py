@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from sagabus.contracts.errors import SagabusError
 from sagabus.messaging.postgres.database import Connection
+from sagabus.messaging.postgres.statements import named
 from sagabus.messaging.postgres.tables import qualified
 from sagabus.messaging.shards.tenure import Tenure
 
@@ -56,7 +57,9 @@ def _statement(schema: str) -> str:
     # JSON goes as text: an engine of somebody else's may have a codec of its own for jsonb.
     # `held` locks in the order of shards: two processes that both believe to own several cannot deadlock.
     shard = qualified(schema, "shard")
-    return f"""
+    return named(
+        "shard_row.advance",
+        f"""
         WITH mine AS (
             SELECT * FROM unnest($1::int[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[])
                 AS mine (shard, token, turn, next_position, relay_position, topics)
@@ -68,4 +71,5 @@ def _statement(schema: str) -> str:
             topics = mine.topics::jsonb, beat_at = clock_timestamp()
         FROM mine JOIN held USING (shard)
         WHERE row.shard = mine.shard AND row.token = mine.token AND row.turn = mine.turn
-    """
+    """,
+    )

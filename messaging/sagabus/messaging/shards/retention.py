@@ -18,6 +18,7 @@ from typing import Final
 
 from sagabus.messaging.background import trace
 from sagabus.messaging.postgres.database import Connection
+from sagabus.messaging.postgres.statements import named, named_statements
 from sagabus.messaging.postgres.tables import qualified
 from sagabus.messaging.settings import Settings
 from sagabus.messaging.shards import fence
@@ -160,8 +161,10 @@ class Pruning:
         return pruned.more
 
 
-_LOCAL: Final = f"""
-    SET LOCAL lock_timeout = {LOCK_TIMEOUT}; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off"""
+_LOCAL: Final = named(
+    "retention.settings",
+    f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off",
+)
 """The oldest rows are read off an index until the batch is full. Sorted instead, all that are old are read for each
 batch: 10 ms with a thousand sagas in a shard, and more with each thousand."""
 
@@ -176,30 +179,33 @@ async def prune_dead_letters(connection: Connection, schema: str, seconds: float
 
     May be done by several processes at once. Whether there may be more.
     """
-    done = await connection.execute(_statements(schema)["dead_letters"], seconds, ROWS)
+    done = await connection.execute(_statements(schema)["dead_letter.retention"], seconds, ROWS)
     return done == f"DELETE {ROWS}"
 
 
 async def prune_parked(connection: Connection, schema: str, shard: int, seconds: float, *, unless: str = "") -> bool:
     """Parked rows of this shard. unless: SQL about `row`; where it holds, the row stays. Whether there may be more."""
     stays = f"AND NOT ({unless})" if unless else ""
-    done = await connection.execute(_statements(schema)["parked"].format(stays=stays), shard, seconds, ROWS)
+    done = await connection.execute(
+        _statements(schema)["outbox_parked.retention"].format(stays=stays), shard, seconds, ROWS
+    )
     if done != "DELETE 0":
         log.error("shard %s: parked messages that nobody has released in time are gone for good: %s", shard, done)
     return done == f"DELETE {ROWS}"
 
 
 @cache
+@named_statements
 def _statements(schema: str) -> dict[str, str]:
     letters, parked = qualified(schema, "dead_letter"), qualified(schema, "outbox_parked")
     # Both are stamped by the database's clock, hence judged by it.
     old = "clock_timestamp() - {} * interval '1 second'"
     return {
-        "dead_letters": f"""
+        "dead_letter.retention": f"""
             DELETE FROM {letters} WHERE id = ANY (ARRAY(
                 SELECT id FROM {letters} WHERE id = ANY (ARRAY(SELECT id FROM {letters} ORDER BY id LIMIT $2))
                 AND at < {old.format("$1")} FOR UPDATE SKIP LOCKED))""",
-        "parked": f"""
+        "outbox_parked.retention": f"""
             DELETE FROM {parked} WHERE shard = $1 AND position = ANY (ARRAY(
                 SELECT position FROM {parked} AS row WHERE row.shard = $1 AND row.parked_at < {old.format("$2")}
                     AND row.released_at IS NULL {{stays}}

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sagabus.contracts import codec
 from sagabus.contracts.errors import MessageInvalid, SagabusError
 from sagabus.contracts.replies import INPUT_INVALID, ReplyKind
+from sagabus.messaging.postgres.statements import named
 from sagabus.participants.handlers.context import ActivityContext, Scope
 from sagabus.participants.handlers.database_errors import DatabaseTrouble, is_trouble
 from sagabus.participants.handlers.declaration import Handler
@@ -23,15 +24,17 @@ from sagabus.participants.handlers.outcome import Outcome, completed, failed, fa
 from sagabus.participants.handlers.session import Sessions, Transaction, abandon, finish
 from sagabus.participants.inbox.received import Command
 
-_SAVEPOINT: Final = "SAVEPOINT sagabus_handler"
+_SAVEPOINT: Final = named("handler.savepoint", "SAVEPOINT sagabus_handler")
 
 # Constraints that the handler's author has deferred to the commit are looked at now, while it is known whose they are;
 # the inner savepoint puts the deferral back for the next handler.
-_KEEP: Final = (
+_KEEP: Final = named(
+    "handler.keep",
     "SAVEPOINT sagabus_deferred; SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK TO SAVEPOINT sagabus_deferred; "
-    "RELEASE SAVEPOINT sagabus_handler"
+    "RELEASE SAVEPOINT sagabus_handler",
 )
-_UNDO: Final = "ROLLBACK TO SAVEPOINT sagabus_handler; RELEASE SAVEPOINT sagabus_handler"
+_UNDO: Final = named("handler.undo", "ROLLBACK TO SAVEPOINT sagabus_handler; RELEASE SAVEPOINT sagabus_handler")
+_CHECK_CONSTRAINTS: Final = named("handler.check_constraints", "SET CONSTRAINTS ALL IMMEDIATE")
 
 
 class RetryWithSavepoints(SagabusError):
@@ -76,7 +79,7 @@ class Handling:
         if not self._touched or self._careful:
             return
         try:
-            await self._transaction.driver.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            await self._transaction.driver.execute(_CHECK_CONSTRAINTS)
         except Exception as error:  # a deferred constraint, or an error that a handler has swallowed
             self._raise_trouble(error)
             raise RetryWithSavepoints("the handlers of this transaction left it broken") from error

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from sagabus.contracts.envelope import Headers, pack_headers, unpack_headers
 from sagabus.messaging.postgres.database import Connection
+from sagabus.messaging.postgres.statements import named_statements
 from sagabus.messaging.postgres.tables import qualified
 from sagabus.messaging.shards.fence import Fenced
 from sagabus.messaging.shards.tenure import Tenure
@@ -83,7 +84,7 @@ class Inbox:
         ordered = sorted(tenures, key=lambda tenure: tenure.shard)
         shards = [tenure.shard for tenure in ordered]
         tokens, turns = [tenure.token for tenure in ordered], [tenure.turn for tenure in ordered]
-        held = await connection.fetch(self._sql["hold"], shards, tokens, turns, timeout=PATIENCE)
+        held = await connection.fetch(self._sql["shard_row.hold"], shards, tokens, turns, timeout=PATIENCE)
         if len(held) != len(ordered) or any(tenure.ended for tenure in ordered):
             raise Fenced(f"of the shards {shards} only {[row['shard'] for row in held]} are still ours")
 
@@ -92,10 +93,10 @@ class Inbox:
         ordered = sorted(keys)
         sources, ids = [source for source, _ in ordered], [id for _, id in ordered]
         shards = [keys[key] for key in ordered]
-        done = await connection.execute(self._sql["claim"], sources, ids, shards, at, timeout=PATIENCE)
+        done = await connection.execute(self._sql["inbox.claim"], sources, ids, shards, at, timeout=PATIENCE)
         entries = {key: _Entry(keys[key], None, None) for key in ordered}
         if done != f"INSERT 0 {len(ordered)}":
-            for record in await connection.fetch(self._sql["find"], sources, ids):
+            for record in await connection.fetch(self._sql["inbox.find"], sources, ids):
                 row = _row(record)
                 entries[row.key].found = entries[row.key].row = row
         return Ledger(entries)
@@ -103,15 +104,17 @@ class Inbox:
     async def store(self, connection: Connection, ledger: Ledger, at: datetime) -> None:
         """Write the rows that changed. Raises DatabaseTrouble if one is not as it was found."""
         if changes := ledger.changes():
-            done = await connection.execute(self._sql["store"], at, *_columns(changes))
+            done = await connection.execute(self._sql["inbox.store"], at, *_columns(changes))
             if done != f"UPDATE {len(changes)}":
                 raise DatabaseTrouble(f"{done} inbox rows instead of {len(changes)}: another process has changed some")
         if unused := ledger.unused():
-            await connection.execute(self._sql["drop"], [source for source, _ in unused], [id for _, id in unused])
+            await connection.execute(
+                self._sql["inbox.drop"], [source for source, _ in unused], [id for _, id in unused]
+            )
 
     async def started(self, connection: Connection, shard: int) -> list[Started]:
         """The commands of a shard whose handlers were at work when its last owner ended, oldest first."""
-        found = await connection.fetch(self._sql["started"], shard)
+        found = await connection.fetch(self._sql["inbox.started"], shard)
         return [Started(_row(record), record["command"] or b"", unpack_headers(record["headers"])) for record in found]
 
     async def prune(
@@ -123,7 +126,7 @@ class Inbox:
         and by a clock that may be ahead of ours by so much. Not as far as `before`: a service that was away for long
         has few rows, and what was issued meanwhile is not to be refused.
         """
-        gone, pruned = await connection.fetchrow(self._sql["prune"], shard, before, margin, most) or (0, None)
+        gone, pruned = await connection.fetchrow(self._sql["inbox.retention"], shard, before, margin, most) or (0, None)
         return gone, pruned
 
     @property
@@ -132,7 +135,7 @@ class Inbox:
 
         It locks the inbox row. A process that is stopped then keeps it from the next owner for a minute at most.
         """
-        return self._sql["guard"]
+        return self._sql["inbox.guard"]
 
 
 def _row(record: Any) -> Row:
@@ -157,27 +160,28 @@ def _columns(entries: Sequence[_Entry]) -> Iterable[Sequence[Any]]:
 
 
 @cache
+@named_statements
 def _statements(schema: str) -> dict[str, str]:
     inbox, shard = qualified(schema, "inbox"), qualified(schema, "shard")
     row = ", ".join(Row._fields)
     kinds = ", ".join(f"('{state.value}', '{kind.value}')" for state, kind in KINDS.items())
     return {
-        "hold": f"""
+        "shard_row.hold": f"""
             SELECT held.shard FROM {shard} AS held
             JOIN unnest($1::int[], $2::uuid[], $3::bigint[]) AS mine (shard, token, turn)
                 ON held.shard = mine.shard AND held.token = mine.token AND held.turn = mine.turn
             ORDER BY held.shard FOR NO KEY UPDATE OF held""",
-        "claim": f"""
+        "inbox.claim": f"""
             INSERT INTO {inbox} (source, id, shard, activity, state, attempt, at)
             SELECT source, id, shard, '', '{_CLAIMED}', 0, $4 FROM unnest($1::text[], $2::text[], $3::int[])
                 AS new (source, id, shard)
             ON CONFLICT DO NOTHING""",
-        "find": f"""
+        "inbox.find": f"""
             SELECT {row} FROM {inbox} JOIN unnest($1::text[], $2::text[]) AS wanted (source, id) USING (source, id)
             WHERE state <> '{_CLAIMED}'""",
         # What was read is compared, so rows need no lock while handlers run: a handler outside the transaction may hold
         # one (see `guard`).
-        "store": f"""
+        "inbox.store": f"""
             UPDATE {inbox} AS row
             SET activity = new.activity, state = new.state, attempt = new.attempt, input_hash = new.input_hash,
                 reply = new.reply, reply_kind = kind.reply_kind, command = new.command, headers = new.headers, at = $1
@@ -187,13 +191,13 @@ def _statements(schema: str) -> dict[str, str]:
             LEFT JOIN (VALUES {kinds}) AS kind (state, reply_kind) USING (state)
             WHERE row.source = new.source AND row.id = new.id
                 AND row.state = coalesce(new.old_state, '{_CLAIMED}') AND row.attempt = coalesce(new.old_attempt, 0)""",
-        "drop": f"""
+        "inbox.drop": f"""
             DELETE FROM {inbox} AS row USING unnest($1::text[], $2::text[]) AS unused (source, id)
             WHERE row.source = unused.source AND row.id = unused.id""",
-        "started": f"""
+        "inbox.started": f"""
             SELECT {row}, command, headers FROM {inbox}
             WHERE shard = $1 AND headers IS NOT NULL AND state = '{State.STARTED}' ORDER BY at, source, id""",
-        "prune": f"""
+        "inbox.retention": f"""
             WITH old AS MATERIALIZED (
                 SELECT source, id FROM {inbox} WHERE shard = $1 AND at < $2 AND state <> '{State.STARTED}'
                 ORDER BY at LIMIT $4 FOR UPDATE SKIP LOCKED
@@ -203,7 +207,7 @@ def _statements(schema: str) -> dict[str, str]:
             UPDATE {shard} AS owner SET pruned_before = greatest(owner.pruned_before, last.at + $3::interval)
             FROM last WHERE owner.shard = $1
             RETURNING last.gone, owner.pruned_before""",
-        "guard": f"""
+        "inbox.guard": f"""
             SELECT set_config('idle_in_transaction_session_timeout', '60s', true)
             FROM {inbox} AS row JOIN {shard} AS owner ON owner.shard = :shard AND owner.token = :token
             WHERE row.source = :source AND row.id = :id AND row.state = '{State.STARTED}'
