@@ -31,7 +31,7 @@ SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "log_line_prefix": "%m [%p] %d ",
 }
-HBA = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+HBA = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\nhost replication all 127.0.0.1/32 scram-sha-256\n"
 
 
 class PostgresServer:

@@ -66,14 +66,27 @@ class Deployment:
 
     async def run(self, *arguments: str) -> str:
         """A command that ends by itself, successfully."""
-        child = self._child(f"{arguments[0]}-{len(self.children)}", *arguments)
-        code = await child.ended(within=START)
-        assert code == 0, child.report()
+        child = await self.ask(*arguments)
+        assert child.returncode == 0, child.report()
         return child.stdout
 
-    async def coordinator(self, name: str = "coordinator", *, instance: str = "") -> Child:
-        """A coordinator that has joined; its shards come a moment later."""
-        child = self._child(name, "coordinator", *self.sagas, instance=instance)
+    async def ask(self, *arguments: str) -> Child:
+        """A command that has ended by itself, with whatever exit code."""
+        child = self._child(f"{arguments[0]}-{len(self.children)}", *arguments)
+        await child.ended(within=START)
+        return child
+
+    async def coordinator(
+        self,
+        name: str = "coordinator",
+        *,
+        instance: str = "",
+        sagas: Sequence[str] = (),
+        settings: Mapping[str, str] | None = None,
+    ) -> Child:
+        """A coordinator that has joined; its shards come a moment later. sagas: other modules than the others'."""
+        modules = sagas or self.sagas
+        child = self._child(name, "coordinator", *modules, instance=instance, settings=settings)
         await child.says("the coordinator of", within=START)
         return child
 
@@ -84,15 +97,17 @@ class Deployment:
             await child.says(f"participant {service} runs", within=START)
         return child
 
-    async def participant(self, module: str, name: str) -> Child:
+    async def participant(self, module: str, name: str, *options: str) -> Child:
         """One process with the participants of one module."""
-        child = self._child(name, "participant", module)
+        child = self._child(name, "participant", *options, module)
         await child.says("runs: ", within=START)
         return child
 
-    def _child(self, name: str, *arguments: str, instance: str = "") -> Child:
-        settings = {**self.settings, "SAGABUS_INSTANCE": instance}
-        child = Child.python("sagabus.commands.main", *arguments, folder=self.folder, name=name, settings=settings)
+    def _child(
+        self, name: str, *arguments: str, instance: str = "", settings: Mapping[str, str] | None = None
+    ) -> Child:
+        mine = {**self.settings, "SAGABUS_INSTANCE": instance, **(settings or {})}
+        child = Child.python("sagabus.commands.main", *arguments, folder=self.folder, name=name, settings=mine)
         self.children.append(child)
         return child
 

@@ -12,6 +12,7 @@ from tests.support.conditions import NotSo, until
 from tests.support.kafka_broker import KafkaBroker
 from tests.support.kafka_installation import KafkaInstallation
 from tests.support.postgres import PostgresServer
+from tests.system.databases import Databases, databases
 from tests.system.deployment import Counts, Deployment
 from tests.system.load import Load
 from tests.system.observer import Observer
@@ -54,7 +55,7 @@ class Environment:
     """All that is there."""
 
     broker: KafkaBroker
-    server: PostgresServer
+    databases: Databases
     deployment: Deployment
     observer: Observer
     processes: ServiceProcesses
@@ -62,6 +63,11 @@ class Environment:
     old_logs: list[Path] = field(default_factory=list)
     """Of buses that were replaced, oldest first."""
     _last: Path | None = None
+
+    @property
+    def server(self) -> PostgresServer:
+        """The one that takes writes."""
+        return self.databases.server
 
     async def thick(self) -> Counts:
         """Wait until enough is going on for a fault to land in: it is fed, and sagas run and are undone."""
@@ -110,21 +116,25 @@ async def environment(
     most_open: int,
     coordinators: int,
     participants: int = 2,
+    hosts: int = 1,
 ) -> AsyncIterator[Environment]:
-    """Everything runs, and the load goes on, when this is entered. rate, most_open: the load's."""
-    with KafkaBroker(installation, folder / "kafka") as broker, PostgresServer() as server, server.database() as url:
-        async with Deployment(
-            kafka=broker.address, database=url, folder=folder / "services", sagas=SAGAS, participants=PARTICIPANTS,
-            settings={"SAGABUS_PARTITIONS": str(PARTITIONS)},
+    """Everything runs, and the load goes on, when this is entered.
+
+    rate, most_open: the load's. hosts: of the database's address.
+    """
+    with KafkaBroker(installation, folder / "kafka") as broker:
+        async with databases(hosts=hosts) as servers, Deployment(
+            kafka=broker.address, database=servers.url, folder=folder / "services", sagas=SAGAS,
+            participants=PARTICIPANTS, settings={"SAGABUS_PARTITIONS": str(PARTITIONS)},
         ) as deployment:  # fmt: skip
-            observer = Observer(url)
+            observer = Observer(servers.direct_url)
             await observer.fetch("UPDATE inventory_stock SET free = $1", STOCK)
             processes = ServiceProcesses(deployment, observer, coordinators=coordinators, participants=participants)
             load = Load(broker.address, seed, rate, most_open, lambda: observer.counts.open)
             await processes.start_all()
             observer.start()
             load.start()
-            everything = Environment(broker, server, deployment, observer, processes, load)
+            everything = Environment(broker, servers, deployment, observer, processes, load)
             try:
                 await everything.recovered(time.time())
                 yield everything

@@ -160,6 +160,18 @@ class Injector:
         )
         return time.time(), _nothing
 
+    async def connections_silent(self) -> tuple[float, Mend]:
+        """The network drops what there is without a word; new connections work."""
+        assert self._scene.databases.proxy.silence_present()
+        return time.time(), _nothing
+
+    async def failover(self, *, stays: bool) -> tuple[float, Mend]:
+        """A promoted standby takes the place of the primary."""
+        await self._scene.databases.fail_over(stays=stays)
+        since = time.time()
+        await self._scene.observer.turn_to(self._scene.databases.direct_url)
+        return since, _nothing
+
     # Small things.
 
     def _one(self, side: str) -> Post:
@@ -200,7 +212,7 @@ class Injector:
     async def _waiting(self, statement: str) -> tuple[int, Post] | None:
         query = "SELECT pid, client_port FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1"
         for row in await self._scene.observer.fetch(query, statement):
-            post = self._scene.processes.with_port(row["client_port"])
+            post = self._scene.processes.with_port(self._scene.databases.client_port(row["client_port"]))
             if post is not None:
                 return int(row["pid"]), post
         return None
@@ -238,6 +250,9 @@ _INJECTORS: dict[Fault, Callable[[Injector], Awaitable[tuple[float, Mend]]]] = {
     Fault.DATABASE_CRASHED: Injector.database_crashed,
     Fault.DATABASE_AWAY: Injector.database_away,
     Fault.CONNECTIONS_CUT: Injector.connections_cut,
+    Fault.CONNECTIONS_SILENT: Injector.connections_silent,
+    Fault.FAILOVER_READ_ONLY: lambda one: one.failover(stays=True),
+    Fault.FAILOVER_UNREACHABLE: lambda one: one.failover(stays=False),
     Fault.BUS_REPLACED: Injector.bus_replaced,
     Fault.REPLIES_TOPIC_MADE_ANEW: lambda one: one.topic_made_anew(REPLIES),
     Fault.COMMANDS_TOPIC_MADE_ANEW: lambda one: one.topic_made_anew(COMMANDS),

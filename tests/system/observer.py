@@ -37,6 +37,12 @@ class Observer:
             await asyncio.wait([self._task])
         await self._leave()
 
+    async def turn_to(self, url: str) -> None:
+        """Look there from now on."""
+        async with self._asking:
+            self.url = url
+            await self._leave()
+
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         async with self._asking:
             try:
