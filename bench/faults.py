@@ -32,7 +32,7 @@ from tests.system.faults import Landed
 from tests.system.run import Report, run
 
 RESULTS = Path(__file__).parent / "faults.jsonl"
-SORTS = ("kills", "stops", "rebalances", "rolling", "postgres", "broker", "cuts", "buses", "topics")
+SORTS = ("kills", "stops", "rebalances", "rolling", "postgres", "broker", "cuts", "buses", "topics", "failovers")
 SHOWN = 20
 """Violations of each kind that are shown."""
 
@@ -132,6 +132,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cuts", type=int, default=5, help="times that all database connections are cut")
     parser.add_argument("--buses", type=int, default=3, help="times that an empty bus takes the place of the old one")
     parser.add_argument("--topics", type=int, default=6, help="times that a topic is deleted and made anew")
+    parser.add_argument(
+        "--failovers",
+        type=int,
+        default=9,
+        help="standbys promoted in the primary's place, or connections that go silent",
+    )
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="FAULT", choices=[*Fault], help="just these: for a try"
     )

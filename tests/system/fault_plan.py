@@ -43,6 +43,7 @@ JOINS = (Fault.COORDINATOR_JOINS_AND_LEAVES, Fault.PARTICIPANT_JOINS_AND_LEAVES)
 
 BROKER = (Fault.BROKER_STOPPED, Fault.BROKER_KILLED)
 DATABASE = (Fault.DATABASE_CRASHED, Fault.DATABASE_CRASHED, Fault.DATABASE_AWAY)
+FAILOVERS = (Fault.FAILOVER_READ_ONLY, Fault.CONNECTIONS_SILENT, Fault.FAILOVER_UNREACHABLE)
 
 CONTAINED = {
     Fault.KILL_COORDINATOR, Fault.KILL_PARTICIPANT, Fault.STOP_PARTICIPANT, Fault.DATABASE_CRASHED,
@@ -55,7 +56,7 @@ ONE_OF_EACH = dict.fromkeys([fault for fault in Fault if fault not in CONTAINED]
 
 def of_numbers(
     *, kills: int, stops: int, rebalances: int, rolling: int, postgres: int, broker: int, cuts: int, buses: int,
-    topics: int,
+    topics: int, failovers: int,
 ) -> dict[Fault, int]:  # fmt: skip
     """How often which, so that there are at least so many of each sort."""
     counts = dict.fromkeys(Fault, 0)
@@ -64,7 +65,14 @@ def of_numbers(
         counts[kinds[number % 3]] += 1
     for kind, number in _in_turns(kills - counts[Fault.COMMANDS_LOST_AND_KILL]).items():
         counts[kind] += number
-    for kinds_, number in ((STOPS, stops), (JOINS, -(-rebalances // 2)), (BROKER, broker), (DATABASE, postgres)):
+    drawn = (
+        (STOPS, stops),
+        (JOINS, -(-rebalances // 2)),
+        (BROKER, broker),
+        (DATABASE, postgres),
+        (FAILOVERS, failovers),
+    )
+    for kinds_, number in drawn:
         for place in range(number):
             counts[kinds_[place % len(kinds_)]] += 1
     counts[Fault.ROLLING_RESTART], counts[Fault.CONNECTIONS_CUT], counts[Fault.BUS_REPLACED] = rolling, cuts, buses

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.system.fault_plan import BROKER, DATABASE, JOINS, KILLS, STOPS, Fault, of_numbers, schedule
+from tests.system.fault_plan import BROKER, DATABASE, FAILOVERS, JOINS, KILLS, STOPS, Fault, of_numbers, schedule
 from tests.system.orders import Fate, Order
 from tests.system.verdict import Listener, Verdict, judge_effects
 
@@ -47,11 +47,12 @@ def test_what_was_published_is_judged(numbers: Sequence[int], kinds: list[str]) 
 
 def test_there_are_as_many_faults_as_were_asked_for() -> None:
     counts = of_numbers(
-        kills=50, stops=20, rebalances=40, rolling=20, postgres=10, broker=10, cuts=5, buses=3, topics=6
+        kills=50, stops=20, rebalances=40, rolling=20, postgres=10, broker=10, cuts=5, buses=3, topics=6, failovers=9
     )
     assert sum(number * counts[fault] for fault, number in KILLS.items()) >= 50
     assert sum(counts[fault] for fault in STOPS) == 20
     assert 2 * sum(counts[fault] for fault in JOINS) == 40
     assert sum(counts[fault] for fault in BROKER) == sum(counts[fault] for fault in set(DATABASE)) == 10
+    assert {counts[fault] for fault in FAILOVERS} == {3}
     assert (counts[Fault.ROLLING_RESTART], counts[Fault.CONNECTIONS_CUT], counts[Fault.BUS_REPLACED]) == (20, 5, 3)
     assert schedule(1, counts) == schedule(1, counts) != schedule(2, counts)

@@ -40,24 +40,25 @@ async def test_kafka_away_for_a_minute_is_few_lines_and_not_ready_at_once(
         away = time.monotonic()
         reason = await until(lambda: not_ready(ready, away), within=AWAY_SECONDS, what="/readyz says why")
         told_after = ready.answers[-1].asked - away
-        participant_reason = await until((tmp_path / "health").read_text, within=AWAY_SECONDS, what="so does that")
+        file = tmp_path / "health"
+        participants = await until(file.read_text, within=AWAY_SECONDS, what="so does its file")
         participant_after = time.monotonic() - away
         await until(lambda: time.monotonic() > away + AWAY_SECONDS, within=2 * AWAY_SECONDS, what="a minute is over")
         await asyncio.to_thread(made.broker.start)
         back = time.monotonic()
         await made.ready(within=120)
-        await until(lambda: not (tmp_path / "health").read_text(), within=120, what="the participant is ready")
+        await until(lambda: not file.read_text(), within=120, what="the participant is ready")
         made.start_saga("ONE-2", "one")
         await made.ends("ONE-2", within=120)
         await ready.stop()
         said = [lines(child)[len(earlier) :] for child, earlier in zip(services, before, strict=True)]
         print(f"/readyz after {told_after:.1f} s: {reason!r}; participant after {participant_after:.1f} s: "
-              f"{participant_reason!r}; back after {time.monotonic() - back:.1f} s; {list(map(len, said))} lines")  # fmt: skip
+              f"{participants!r}; back after {time.monotonic() - back:.1f} s; {list(map(len, said))} lines")  # fmt: skip
         for each in said:
             print(*each[:40], sep="\n")
         assert told_after <= READINESS_SECONDS
         assert participant_after <= READINESS_SECONDS
-        for words in (reason, participant_reason):
+        for words in (reason, participants):
             assert "Kafka" in words
             assert made.broker.address in words
         assert all(len(each) <= LINES for each in said)
