@@ -41,7 +41,7 @@ async def test_kafka_away_for_a_minute_is_few_lines_and_not_ready_at_once(
         reason = await until(lambda: not_ready(ready, away), within=AWAY_SECONDS, what="/readyz says why")
         told_after = ready.answers[-1].asked - away
         file = tmp_path / "health"
-        participants = await until(file.read_text, within=AWAY_SECONDS, what="so does its file")
+        theirs = await until(file.read_text, within=AWAY_SECONDS, what="its file says why")
         participant_after = time.monotonic() - away
         await until(lambda: time.monotonic() > away + AWAY_SECONDS, within=2 * AWAY_SECONDS, what="a minute is over")
         await asyncio.to_thread(made.broker.start)
@@ -53,12 +53,12 @@ async def test_kafka_away_for_a_minute_is_few_lines_and_not_ready_at_once(
         await ready.stop()
         said = [lines(child)[len(earlier) :] for child, earlier in zip(services, before, strict=True)]
         print(f"/readyz after {told_after:.1f} s: {reason!r}; participant after {participant_after:.1f} s: "
-              f"{participants!r}; back after {time.monotonic() - back:.1f} s; {list(map(len, said))} lines")  # fmt: skip
+              f"{theirs!r}; back after {time.monotonic() - back:.1f} s; {list(map(len, said))} lines")  # fmt: skip
         for each in said:
             print(*each[:40], sep="\n")
         assert told_after <= READINESS_SECONDS
         assert participant_after <= READINESS_SECONDS
-        for words in (reason, participants):
+        for words in (reason, theirs):
             assert "Kafka" in words
             assert made.broker.address in words
         assert all(len(each) <= LINES for each in said)
