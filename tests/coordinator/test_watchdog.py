@@ -31,6 +31,7 @@ from tests.core.kit import Drive
 from tests.core.other_pythons import PYTHONS, NotThere, environment, python
 from tests.core.restored import forget_all
 from tests.core.services import Order, Result, paid, reserve
+from tests.core.situations import changed
 from tests.support.conditions import blocking_until, until
 from tests.support.dev_host import DevHost
 from tests.support.folders import data_folder
@@ -77,11 +78,11 @@ def test_l10_a_spin_is_interrupted_with_its_place_and_goes_on_once_it_is_mended(
     assert (drive.status, drive.kinds[-1], drive.last.short) == ("running", "blocked 3", [])
     assert watchdog.counts[SPUN] >= 1
     assert "saga O-1 stops all others of this process: it has computed for" in caplog.text
-    rows = len(drive.rows)
+    rows, spins = len(drive.rows), watchdog.counts[SPUN]
     drive.reload()
-    assert len(drive.rows) == rows, "it spins at the same place: nothing is new, though the line may be another one"
+    assert (len(drive.rows), watchdog.counts[SPUN]) == (rows, spins), "it is not run again"
     monkeypatch.setattr(sys.modules[__name__], "spinning", False)
-    drive.reload()
+    drive.reload(changed(spinner))
     assert (drive.status, drive.attention) == ("completed", "")
 
 
@@ -283,7 +284,7 @@ async def test_l10_of_a_whole_batch_the_one_that_spins_stops_and_all_others_go_o
     assert watchdog.counts[SPUN] == 1
     for _ in range(3):
         await fixture.turn(tenure, fixture.request(ids[0], type="cancel", reason=str(next(number))))
-    assert watchdog.counts[SPUN] == 2, "tried once more when it was loaded; then this process knows"
+    assert watchdog.counts[SPUN] == 1, "its history says that this very code spun: it is not run when it is loaded"
     kinds = [
         row["kind"] for row in await fixture.rows("SELECT kind FROM sagabus.history WHERE id LIKE 'S-%' ORDER BY seq")
     ]

@@ -11,11 +11,11 @@ from sagabus.contracts import EventType, codec
 from sagabus.contracts.names import CommandKind
 from sagabus.contracts.replies import HANDLER_ERROR
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
-from sagabus.coordinator.core.saga.history import Arrival, Kind
+from sagabus.coordinator.core.saga.history import Input, Kind
 from sagabus.coordinator.core.saga.step import Step
 from tests.core.restored import T0, Definition, Restored
 from tests.core.services import Done, Order
-from tests.core.wire import failure
+from tests.core.wire import an_input, failure
 
 __all__ = ["SECOND", "T0", "Definition", "Drive"]
 
@@ -31,7 +31,7 @@ class Drive(Restored):
 
     def start(self, input: BaseModel | None = None) -> Self:
         body = codec.encode_value({"type": "start", "saga": "saga", "input": (input or Order()).model_dump()})
-        self.take(Arrival(Kind.STARTED, name="saga", ref="start", payload=body))
+        self.take(an_input(Kind.STARTED, name="saga", ref="start", payload=body))
         return self
 
     def completed(self, step: int, output: BaseModel | None = None, *, attempt: int = 0) -> str | None:
@@ -68,15 +68,15 @@ class Drive(Restored):
         value = data.model_dump(mode="json") if isinstance(data, BaseModel) else data
         body = codec.encode_value({"type": "event", "name": type.name, "data": value})
         self._deliveries += 1
-        return self.take(Arrival(Kind.EVENT, name=type.name, ref=ref or f"event-{self._deliveries}", payload=body))
+        return self.take(an_input(Kind.EVENT, name=type.name, ref=ref or f"event-{self._deliveries}", payload=body))
 
     def cancel(self, reason: str = "") -> str | None:
-        return self.take(Arrival(Kind.CANCEL, ref="cancel", payload=reason.encode()))
+        return self.take(an_input(Kind.CANCEL, ref="cancel", payload=reason.encode()))
 
     def fire(self, kind: TimerKind, number: int = 0) -> str | None:
         """A timer fires; the clock is moved to when it is due."""
         self.now = max(self.now, self.timers.get(TimerKey(kind, number), 0))
-        return self.take(Arrival(Kind.TIMER, step=number, name=kind))
+        return self.take(an_input(Kind.TIMER, step=number, name=kind))
 
     def fire_next(self) -> TimerKey:
         """The one that is due first; among equals the lower number (H3)."""
@@ -84,14 +84,14 @@ class Drive(Restored):
         assert self.fire(*key) is None
         return key
 
-    def reply(self, kind: Kind, step: int, body: bytes, attempt: int = 0) -> Arrival:
+    def reply(self, kind: Kind, step: int, body: bytes, attempt: int = 0) -> Input:
         """What the step's participant would answer to the last command that it got."""
         asked = CommandKind.UNDO if kind.startswith("undo") else CommandKind.DO
         got = [sent.head.attempt for sent in self.all.commands if (sent.head.step, sent.head.kind) == (step, asked)]
         attempt = attempt or (got[-1] if got else 1)
         contract = self.contracts.get(step)
         ref = f"{self.id}:r1:{step}:{kind}:{attempt}"
-        return Arrival(kind, step, attempt, contract.service.name if contract else "stock", ref, body)
+        return an_input(kind, step, attempt, contract.service.name if contract else "stock", ref, body)
 
     def _output(self, step: int, output: BaseModel | None) -> bytes:
         contract = self.contracts.get(step)

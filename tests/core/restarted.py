@@ -18,9 +18,10 @@ from typing import Any
 
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.core.saga.effects import TimerKind
-from sagabus.coordinator.core.saga.history import Arrival, Kind
+from sagabus.coordinator.core.saga.history import Kind
 from tests.core.kit import Definition, Drive
 from tests.core.services import Done, Order, Result, charge, reserve, ship
+from tests.core.wire import an_input
 
 
 async def _later(ctx: SagaContext, command: Any) -> Done:
@@ -87,7 +88,7 @@ def _act(drive: Drive, action: str) -> None:
     verb, _, number = action.partition("-")
     if verb == "complete":
         service = next(sent.service for sent in drive.all.commands if sent.head.step == int(number))
-        drive.take(Arrival(Kind.STEP_COMPLETED, int(number), 1, service, action, b'{"ref":"%b"}' % number.encode()))
+        drive.take(an_input(Kind.STEP_COMPLETED, int(number), 1, service, action, b'{"ref":"%b"}' % number.encode()))
     elif verb == "fire":
         drive.fire(TimerKind.SLEEP, int(number))
 

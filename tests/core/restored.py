@@ -15,10 +15,11 @@ from sagabus.contracts import Activity
 from sagabus.contracts.commands import Addresses
 from sagabus.contracts.envelope import Message, source_of
 from sagabus.contracts.names import CommandKind, RunId, SagaId
+from sagabus.coordinator.core.saga.concern import concerns_json, read_concerns
 from sagabus.coordinator.core.saga.effects import IN_MEMORY, Effects, TimerKey, TimerKind
-from sagabus.coordinator.core.saga.history import Arrival, Kind, Row
+from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.program import Code, Program
-from sagabus.coordinator.core.saga.replay import _replayed, in_order, restore
+from sagabus.coordinator.core.saga.replay import _again, in_order, restore
 from sagabus.coordinator.core.saga.saga import Saga
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import CLOSED, SagaStatus
@@ -50,7 +51,7 @@ class Stored:
     """The saga's row."""
 
     status: SagaStatus = SagaStatus.RUNNING
-    attention: str | None = None
+    concerns: bytes = b"[]"
     result: bytes | None = None
     error: bytes | None = None
     closed_at: int | None = None
@@ -58,11 +59,13 @@ class Stored:
 
     @classmethod
     def of(cls, state: SagaState) -> Self:
-        return cls(state.status, state.attention, state.result, state.error, state.closed_at, state.fingerprint)
+        return cls(
+            state.status, concerns_json(state.concerns), state.result, state.error, state.closed_at, state.fingerprint
+        )
 
 
 class Restored:
-    """One saga and what is stored of it. Its clock moves a millisecond with each arrival."""
+    """One saga and what is stored of it. Its clock moves a millisecond with each input."""
 
     def __init__(self, code: Definition | None, *, id: str = "O-1", name: str = "saga") -> None:
         self.code: Code | None = code
@@ -89,20 +92,20 @@ class Restored:
         addresses = Addresses("sagabus", source_of("sagabus"), SagaId(self.id), RunId("r1"), SHARD)
         return SagaState(addresses, definition=self.name, version=1)
 
-    def take(self, arrival: Arrival) -> str | None:
+    def take(self, input: Input) -> str | None:
         """A turn with one input: offer it, commit what follows, check all that must hold."""
-        word = self.offer(arrival)
+        word = self.offer(input)
         self.commit()
         return word
 
-    def offer(self, arrival: Arrival) -> str | None:
+    def offer(self, input: Input) -> str | None:
         """One of several inputs of a turn; `commit` ends the turn."""
         self.now += MILLISECOND
-        if arrival.kind is Kind.TIMER and arrival.name in IN_MEMORY:
-            self.timers.pop(TimerKey(TimerKind(arrival.name), arrival.step), None)
-        word = self.saga.take(arrival, now=self.now, cause=arrival.ref or "cause")
-        if word is None and arrival.kind in (Kind.UNDO_COMPLETED, Kind.SETTLE_NEVER, Kind.SETTLE_COMPLETED):
-            self._undoing.pop(arrival.step, None)
+        if input.kind is Kind.TIMER and input.name in IN_MEMORY:
+            self.timers.pop(TimerKey(TimerKind(input.name), input.step), None)
+        word = self.saga.take(input, now=self.now)
+        if word is None and input.kind in (Kind.UNDO_COMPLETED, Kind.SETTLE_NEVER, Kind.SETTLE_COMPLETED):
+            self._undoing.pop(input.step, None)
         return word
 
     def commit(self) -> Output:
@@ -124,7 +127,8 @@ class Restored:
 
     def restored(self) -> Saga:
         state = self.fresh()
-        state.attention, state.closed_at = self.stored.attention, self.stored.closed_at
+        state.concerns = read_concerns(self.stored.concerns, attention=None)
+        state.closed_at = self.stored.closed_at
         state.result, state.error, state.fingerprint = self.stored.result, self.stored.error, self.stored.fingerprint
         return restore(state, self.code, self.rows, status=self.stored.status, now=self.now)
 
@@ -198,7 +202,9 @@ class Restored:
             return
         saga = Saga(self.fresh(), self.code)
         inputs, _, _ = in_order(saga.state.journal.replay(self.rows))
-        assert _replayed(saga, inputs) is None
+        for row in inputs:
+            _again(saga, row)
+        saga.state.journal.replayed()
         saga.evict()
         assert saga.state.sequence == self.state.sequence
 

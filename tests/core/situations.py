@@ -7,6 +7,7 @@ from typing import Any
 from sagabus.contracts import ActivityFailed, RetryPolicy
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.definition import SagaDefinition
 from tests.core.kit import Definition, Drive
 from tests.core.services import (
     Order,
@@ -54,6 +55,13 @@ def tried(attempts: int, *, then_raise: bool = True) -> Definition:
         return Result(refs=[(await ctx.call(count(order=order.order))).ref])
 
     return trying
+
+
+def changed(code: Definition) -> Definition:
+    """The same, with another fingerprint."""
+    other: Definition = SagaDefinition(code.contract, code._body, version=code.version, timeout=None)
+    other.__dict__["fingerprint"] = "saga-v1-py3.0-0000000000000000"
+    return other
 
 
 def compensating() -> Drive:

@@ -25,7 +25,7 @@ from sagabus.coordinator.core.saga.admission import (
     objection_of_rows,
 )
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
-from sagabus.coordinator.core.saga.history import Arrival, Kind, Row
+from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import CLOSED as CLOSED_STATUSES
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
@@ -34,6 +34,7 @@ from tests.core.kit import Definition, Drive
 from tests.core.restored import forget_all
 from tests.core.shapes import sequential
 from tests.core.situations import compensating
+from tests.core.wire import an_input
 from tests.core.world import World
 
 O, U = Outcome, Undoing  # noqa: E741
@@ -53,7 +54,7 @@ def state_with(
 
 
 def word(state: SagaState, kind: Kind, *, attempt: int = 2, service: str = "stock", step: int = 1) -> str | None:
-    arrival = Arrival(kind, step, attempt, service, "ref", b"null")
+    arrival = an_input(kind, step, attempt, service, "ref", b"null")
     assert answers_nothing(state, arrival) <= (objection(state, arrival) is None), "what proves a loss is never dropped"
     return LOST if answers_nothing(state, arrival) else objection(state, arrival)
 
@@ -138,33 +139,33 @@ def test_only_a_steps_own_service_answers_for_it() -> None:
 def test_u7_a_cancel(status: SagaStatus) -> None:
     state = state_with()
     state.status = status
-    assert objection(state, Arrival(Kind.CANCEL)) == (None if status is SagaStatus.RUNNING else CANCEL_REJECTED)
+    assert objection(state, an_input(Kind.CANCEL)) == (None if status is SagaStatus.RUNNING else CANCEL_REJECTED)
     state.ending = SagaStatus.CANCELLED
-    assert objection(state, Arrival(Kind.CANCEL)) == (DUPLICATE if status is SagaStatus.RUNNING else CANCEL_REJECTED)
+    assert objection(state, an_input(Kind.CANCEL)) == (DUPLICATE if status is SagaStatus.RUNNING else CANCEL_REJECTED)
     state.ending = SagaStatus.COMPLETED
-    assert objection(state, Arrival(Kind.CANCEL)) == CANCEL_REJECTED
+    assert objection(state, an_input(Kind.CANCEL)) == CANCEL_REJECTED
 
 
 @pytest.mark.parametrize("status", list(SagaStatus))
 def test_h5_an_event(status: SagaStatus) -> None:
     state = state_with()
     state.status = status
-    assert objection(state, Arrival(Kind.EVENT, ref="1")) == (CLOSED if status in CLOSED_STATUSES else None)
+    assert objection(state, an_input(Kind.EVENT, ref="1")) == (CLOSED if status in CLOSED_STATUSES else None)
     state.seen_events.add("1")
-    assert objection(state, Arrival(Kind.EVENT, ref="1")) == DUPLICATE
+    assert objection(state, an_input(Kind.EVENT, ref="1")) == DUPLICATE
 
 
 def test_h3_a_timer_counts_while_it_is_pending() -> None:
     state = state_with()
-    assert objection(state, Arrival(Kind.TIMER, 1, name=TimerKind.TIMEOUT)) == STALE
+    assert objection(state, an_input(Kind.TIMER, 1, name=TimerKind.TIMEOUT)) == STALE
     state.timers[TimerKey(TimerKind.TIMEOUT, 1)] = 5
-    assert objection(state, Arrival(Kind.TIMER, 1, name=TimerKind.TIMEOUT)) is None
-    assert objection(state, Arrival(Kind.TIMER, 2, name=TimerKind.TIMEOUT)) == STALE
+    assert objection(state, an_input(Kind.TIMER, 1, name=TimerKind.TIMEOUT)) is None
+    assert objection(state, an_input(Kind.TIMER, 2, name=TimerKind.TIMEOUT)) == STALE
 
 
 @pytest.mark.parametrize("kind", [Kind.STARTED, Kind.NOTICE, Kind.BLOCKED, Kind.RESUMED, Kind.OPERATOR])
 def test_other_inputs_always_count(kind: Kind) -> None:
-    assert objection(state_with(), Arrival(kind)) is None
+    assert objection(state_with(), an_input(kind)) is None
 
 
 def test_an_objection_leaves_no_row_and_no_effect() -> None:
@@ -190,7 +191,7 @@ def test_p2_u9_of_a_closed_saga_the_rows_tell_what_its_code_would(code: Definiti
 def test_u8_the_rows_tell_what_an_operator_led_to(verb: str) -> None:
     drive = compensating()
     drive.undo_failed(1)
-    drive.take(Arrival(Kind.OPERATOR, 1, name=verb, ref="v1", payload=b'{"reason":"seen to"}'))
+    drive.take(an_input(Kind.OPERATOR, 1, name=verb, ref="v1", payload=b'{"reason":"seen to"}'))
     if verb == "retry":
         drive.undone(1)
     assert drive.state.is_closed
@@ -214,7 +215,7 @@ def ended(code: Definition, random: Random) -> Drive:
     return world.drive
 
 
-def replies(drive: Drive) -> Iterator[Arrival]:
+def replies(drive: Drive) -> Iterator[Input]:
     """Whatever anybody could answer, to a step that was never called as well; none of them has come before."""
     steps = drive.state.steps
     for number in (*(number for number, step in steps.items() if step.issued), len(steps) + 1):
@@ -223,14 +224,14 @@ def replies(drive: Drive) -> Iterator[Arrival]:
         for kind in sorted(REPLIES):
             for attempt in range(1, attempts + 1):
                 for service in (step.service if step else "stock", "bakery", ""):
-                    yield Arrival(kind, number, attempt, service, "new", b"another body")
+                    yield an_input(kind, number, attempt, service, "new", b"another body")
 
 
-def rows_of(*arrivals: Arrival) -> list[Row]:
+def rows_of(*arrivals: Input) -> list[Row]:
     return [arrival.row(number, at=0) for number, arrival in enumerate(arrivals, 1)]
 
 
-EVENT, VERB = Arrival(Kind.EVENT, name="paid", ref="e1"), Arrival(Kind.OPERATOR, name="retry", ref="v1")
+EVENT, VERB = an_input(Kind.EVENT, name="paid", ref="e1"), an_input(Kind.OPERATOR, name="retry", ref="v1")
 
 
 @pytest.mark.parametrize(
@@ -238,22 +239,22 @@ EVENT, VERB = Arrival(Kind.EVENT, name="paid", ref="e1"), Arrival(Kind.OPERATOR,
     [
         (EVENT, DUPLICATE, DUPLICATE),
         (VERB, DUPLICATE, DUPLICATE),
-        (Arrival(Kind.EVENT, name="paid", ref="e2"), None, CLOSED),
-        (Arrival(Kind.EVENT, name="paid", ref="v1"), None, CLOSED),
-        (Arrival(Kind.OPERATOR, name="retry", ref="v2"), None, CLOSED),
-        (Arrival(Kind.CANCEL), None, CANCEL_REJECTED),
-        (Arrival(Kind.NOTICE), None, None),
+        (an_input(Kind.EVENT, name="paid", ref="e2"), None, CLOSED),
+        (an_input(Kind.EVENT, name="paid", ref="v1"), None, CLOSED),
+        (an_input(Kind.OPERATOR, name="retry", ref="v2"), None, CLOSED),
+        (an_input(Kind.CANCEL), None, CANCEL_REJECTED),
+        (an_input(Kind.NOTICE), None, None),
     ],
 )
-def test_h1_what_the_rows_tell_of_other_inputs(arrival: Arrival, open: str | None, closed: str | None) -> None:
+def test_h1_what_the_rows_tell_of_other_inputs(arrival: Input, open: str | None, closed: str | None) -> None:
     rows = rows_of(EVENT, VERB)
     assert objection_of_rows(rows, arrival, closed=False) == open
     assert objection_of_rows(rows, arrival, closed=True) == closed
 
 
 def test_h1_an_open_saga_keeps_every_reply_once() -> None:
-    first = Arrival(Kind.STEP_FAILED, 1, 1, "stock", "r1", b"broken")
+    first = an_input(Kind.STEP_FAILED, 1, 1, "stock", "r1", b"broken")
     rows = rows_of(first)
     assert objection_of_rows(rows, first, closed=False) == DUPLICATE
-    assert objection_of_rows(rows, Arrival(Kind.STEP_FAILED, 1, 2, "stock", "r2", b"broken"), closed=False) is None
-    assert objection_of_rows(rows, Arrival(Kind.STEP_COMPLETED, 1, 1, "stock", "r3", b"broken"), closed=False) is None
+    assert objection_of_rows(rows, an_input(Kind.STEP_FAILED, 1, 2, "stock", "r2", b"broken"), closed=False) is None
+    assert objection_of_rows(rows, an_input(Kind.STEP_COMPLETED, 1, 1, "stock", "r3", b"broken"), closed=False) is None

@@ -10,10 +10,10 @@ from pydantic import BaseModel, field_validator
 from sagabus.contracts import SagaType
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core.loop.watch import PLACE
 from sagabus.coordinator.core.saga import forward
+from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, read_concerns
 from sagabus.coordinator.core.saga.effects import TimerKind
-from sagabus.coordinator.core.saga.history import Arrival, Kind
+from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.program import Blocked, Intent, Program, Spun
 from sagabus.coordinator.core.saga.replay import restore
 from sagabus.coordinator.core.saga.saga import Saga
@@ -26,7 +26,8 @@ from tests.core.services import (
     reserve,
 )
 from tests.core.shapes import gathered, sequential
-from tests.core.situations import of
+from tests.core.situations import changed, of
+from tests.core.wire import an_input
 
 
 def test_h1_inputs_are_kept_while_blocked_and_decided_upon_when_matching_code_is_back() -> None:
@@ -106,7 +107,7 @@ def test_h1_a_half_decided_input_leaves_nothing_behind() -> None:
     assert drive.due == {"resend 1": 29.999, "timeout 1": 59.999}, "as before the input"
     assert "the saga's code does not come to rest: 100000 callbacks" in drive.attention
     spinning = False
-    drive.reload()
+    drive.reload(changed(spinner))
     assert drive.kinds[-4:] == ["blocked 3", "resumed", "undo.input 1", "command 2"]
     assert drive.last.told == ["saga.attention_cleared", "step.completed"]
     drive.completed(2)
@@ -130,7 +131,7 @@ def test_h1_a_cancel_that_blocks_leaves_no_trace_in_the_sagas_row() -> None:
     assert (drive.error, drive.status) == (None, "running")
     assert "does not come to rest" in drive.attention
     hanging = False
-    drive.reload()
+    drive.reload(changed(restless))
     assert drive.error["code"] == "sagabus.cancelled"
     drive.never(1)
     assert drive.status == SagaStatus.CANCELLED
@@ -148,36 +149,56 @@ def test_l10_an_endless_sleep_0_is_attention_and_never_undone() -> None:
     assert drive.all.told == ["saga.attention"]
 
 
-def test_l10_a_spin_that_is_found_at_another_line_is_the_same_spin(monkeypatch: pytest.MonkeyPatch) -> None:
-    drive = Drive(sequential).start()
-    lines = iter(range(100))
+def spinning(program: Program, now: int) -> list[Intent]:
+    raise Spun("the code computed for 3 s")
 
-    def spins(program: Program, now: int) -> list[Intent]:
-        raise Spun(f"the code computed for 3 s{PLACE}orders.py:{next(lines)}")
+
+def test_l10_code_that_spun_is_not_run_again_until_it_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    drive = Drive(sequential).start()
+
+    def never(program: Program, now: int) -> list[Intent]:
+        raise AssertionError("it was run")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Program, "pump", spins)
+        patch.setattr(Program, "pump", spinning)
         drive.completed(1)
-    assert drive.attention.startswith("the code computed for 3 s; last seen at orders.py:")
-    rows, pump = len(drive.rows), Program.pump
+    assert list(drive.state.concerns) == [Concern(ConcernKind.SPUN)]
+    with monkeypatch.context() as patch:
+        patch.setattr(Program, "pump", never)
+        drive.reload()
+        drive.take(drive.reply(Kind.STEP_COMPLETED, 2, b"null"))
+        drive.reload()
+    assert (list(drive.state.concerns), drive.kinds[-1]) == ([Concern(ConcernKind.SPUN)], "step.completed 2")
+    drive.reload(changed(sequential))
+    assert drive.last.short == ["do 2 bank.charge"]
+
+
+def test_l10_other_code_that_spins_too_is_told_and_not_run_again_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    drive = Drive(sequential).start()
+    pump = Program.pump
+    with monkeypatch.context() as patch:
+        patch.setattr(Program, "pump", spinning)
+        drive.completed(1)
 
     def spins_later(program: Program, now: int) -> list[Intent]:
-        return spins(program, now) if program.steps and program.loop._ready else pump(program, now)
+        return spinning(program, now) if program.steps and program.loop._ready else pump(program, now)
 
     monkeypatch.setattr(Program, "pump", spins_later)
-    drive.reload()
-    drive.reload()
+    drive.reload(changed(sequential))
+    assert (drive.kinds[-2:], drive.last.told) == (
+        ["resumed", "blocked 3"],
+        ["saga.attention_cleared", "saga.attention"],
+    )
+    rows = len(drive.rows)
+    drive.reload(changed(sequential))
     assert (len(drive.rows), drive.last.told) == (rows, [])
     saga = restore_once(drive, again=False)
     assert (saga.state.blocked, saga.state.attention, saga.program) == (3, drive.attention, None)
-    monkeypatch.setattr(Program, "pump", pump)
-    drive.reload()
-    assert drive.last.short == ["do 2 bank.charge"]
 
 
 def restore_once(drive: Drive, *, again: bool) -> Saga:
     state = drive.fresh()
-    state.attention = drive.stored.attention
+    state.concerns = read_concerns(drive.stored.concerns, attention=None)
     return restore(state, drive.code, drive.rows, status=drive.stored.status, now=drive.now, again=again)
 
 
@@ -333,7 +354,7 @@ async def strict(ctx: SagaContext, input: Strict) -> Result:
 def test_an_input_that_the_definition_cannot_read_blocks(day: bytes) -> None:
     drive = Drive(strict)
     body = b'{"type":"start","saga":"saga","input":%b}' % day
-    drive.take(Arrival(Kind.STARTED, name="saga", payload=body))
+    drive.take(an_input(Kind.STARTED, name="saga", payload=body))
     assert drive.attention.endswith("; deploy a definition that reads it")
     with pytest.raises(MessageInvalid):
         strict.read_input(body)

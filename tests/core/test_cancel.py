@@ -9,11 +9,12 @@ import pytest
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.core.saga.admission import CANCEL_REJECTED, DUPLICATE
 from sagabus.coordinator.core.saga.effects import TimerKind
-from sagabus.coordinator.core.saga.history import Arrival, Kind
+from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus
 from tests.core.kit import Drive
 from tests.core.services import Order, Result, charge, check, paid, reserve, ship
 from tests.core.shapes import awaiting, gathered, impatient, sequential, sleepy, tidy
+from tests.core.wire import an_input
 
 
 @saga("saga")
@@ -165,8 +166,8 @@ def test_a_saga_is_cancelled_before_it_did_anything() -> None:
 def test_cancel_and_start_in_one_turn() -> None:
     drive = Drive(sequential)
     body = b'{"type":"start","saga":"saga","input":{}}'
-    drive.offer(Arrival(Kind.STARTED, name="saga", ref="start", payload=body))
-    drive.offer(Arrival(Kind.CANCEL, ref="cancel"))
+    drive.offer(an_input(Kind.STARTED, name="saga", ref="start", payload=body))
+    drive.offer(an_input(Kind.CANCEL, ref="cancel"))
     drive.commit()
     assert drive.last.short == ["do 1 stock.reserve", "settle 1 sagabus.settle"]
     drive.never(1)
@@ -177,7 +178,7 @@ def test_the_first_of_cancel_and_reply_wins_within_a_turn() -> None:
     drive = Drive(sequential).start()
     drive.completed(1)
     drive.completed(2)
-    drive.offer(Arrival(Kind.CANCEL, ref="cancel"))
+    drive.offer(an_input(Kind.CANCEL, ref="cancel"))
     assert drive.offer(drive.reply(Kind.STEP_COMPLETED, 3, b'{"ref":"x"}')) == "late"
     drive.commit()
     assert drive.last.short == ["settle 3 sagabus.settle"]
@@ -186,7 +187,7 @@ def test_the_first_of_cancel_and_reply_wins_within_a_turn() -> None:
     drive.completed(1)
     drive.completed(2)
     drive.offer(drive.reply(Kind.STEP_COMPLETED, 3, b'{"ref":"x"}'))
-    assert drive.offer(Arrival(Kind.CANCEL, ref="cancel")) == CANCEL_REJECTED
+    assert drive.offer(an_input(Kind.CANCEL, ref="cancel")) == CANCEL_REJECTED
     drive.commit()
     assert drive.status == SagaStatus.COMPLETED
 

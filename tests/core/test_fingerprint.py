@@ -22,7 +22,7 @@ from sagabus.coordinator.core.saga import fingerprint as prints
 from sagabus.coordinator.core.saga.admission import STALE
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.fingerprint import UNCHANGED, what_changed
-from sagabus.coordinator.core.saga.history import Arrival, Kind
+from sagabus.coordinator.core.saga.history import Kind
 from tests.core import restarted
 from tests.core.kit import Definition, Drive
 from tests.core.other_pythons import OWN, PYTHONS, NotThere, environment, python
@@ -30,6 +30,7 @@ from tests.core.restored import count_all, forget_all
 from tests.core.services import Order, Result, charge, reserve, ship, stock
 from tests.core.shapes import gathered, sequential
 from tests.core.situations import of
+from tests.core.wire import an_input
 
 OLD, NEW = "saga-v1-py3.11-0123456789abcdef", "saga-v1-py3.12-fedcba9876543210"
 
@@ -286,7 +287,7 @@ def test_h7_a_sleep_that_comes_with_its_old_time_is_put_off(switch: Switch) -> N
     drive = Drive(switch.to("3.11", restarted.naps)).start()
     drive.reload(switch.to("3.12", restarted.naps))
     rows, timers = len(drive.rows), dict(drive.timers)
-    assert drive.take(Arrival(Kind.TIMER, step=3, name=TimerKind.SLEEP)) == STALE
+    assert drive.take(an_input(Kind.TIMER, step=3, name=TimerKind.SLEEP)) == STALE
     assert (len(drive.rows), drive.timers) == (rows, timers)
     assert drive.due["sleep 3"] > 7000
 

@@ -6,18 +6,19 @@ import pytest
 
 from sagabus.coordinator.core.saga.admission import CLOSED, DUPLICATE, NO_USE
 from sagabus.coordinator.core.saga.effects import TimerKind
-from sagabus.coordinator.core.saga.history import Arrival, Kind
+from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
 from sagabus.coordinator.core.saga.undo import PATIENCE
 from tests.core.kit import Drive
 from tests.core.services import charge, reserve
 from tests.core.situations import compensating, of, one_step
+from tests.core.wire import an_input
 
 WORDS = b'{"type":"retry","step":1,"reason":"the shelf is free","actor":"ann"}'
 
 
 def verb(drive: Drive, name: str, step: int = 1) -> str | None:
-    return drive.take(Arrival(Kind.OPERATOR, step, name=name, ref=f"{name}-1", payload=WORDS))
+    return drive.take(an_input(Kind.OPERATOR, step, name=name, ref=f"{name}-1", payload=WORDS))
 
 
 def failing_undo() -> Drive:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sagabus.coordinator.core.saga.admission import DUPLICATE, LATE, OLD_ATTEMPT
+from sagabus.coordinator.core.saga.concern import ConcernKind
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from tests.core import shapes
@@ -37,9 +38,9 @@ def test_the_promise(code: Definition, data: st.DataObject, forgetful: bool, act
 def check(world: World) -> None:
     drive = world.drive
     assert drive.state.is_closed, f"{drive.status}, blocked {drive.state.blocked}, {drive.attention}"
-    reasons = drive.state.reasons
-    assert all("succeeded after the saga had ended" in reason for reason in reasons.values()), reasons
-    late = {step for step in drive.state.steps if any(reason.startswith(f"step {step} ") for reason in reasons)}
+    concerns = drive.state.concerns
+    assert all(concern.kind is ConcernKind.LATE_SUCCESS for concern in concerns), concerns
+    late = {concern.number for concern in concerns}
     check_effects(world, late)
     check_order(drive.rows)
     check_one_at_a_time(drive.rows)

@@ -8,7 +8,7 @@ from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.core.saga import forward
 from sagabus.coordinator.core.saga.admission import BLOCKED
 from sagabus.coordinator.core.saga.effects import TimerKind
-from sagabus.coordinator.core.saga.history import Arrival, Kind
+from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.program import Program
 from sagabus.coordinator.core.saga.saga import Saga
 from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
@@ -24,6 +24,7 @@ from tests.core.services import (
 )
 from tests.core.shapes import awaiting, impatient, sequential, sleepy
 from tests.core.situations import of
+from tests.core.wire import an_input
 
 
 def test_h3_timers_of_a_blocked_saga_fire_when_it_goes_on_if_still_pending() -> None:
@@ -101,8 +102,8 @@ def test_recovery_goes_on_with_an_undo_as_an_undo() -> None:
 def test_attention_is_numbered_without_gaps_and_told_once_for_a_reason() -> None:
     drive = Drive(sequential).start()
     for _ in range(2):
-        drive.take(Arrival(Kind.NOTICE, payload=b"records were lost"))
-    drive.take(Arrival(Kind.NOTICE, payload=b"and others"))
+        drive.take(an_input(Kind.NOTICE, payload=b"records were lost"))
+    drive.take(an_input(Kind.NOTICE, payload=b"and others"))
     drive.reload(of(charge))
     assert drive.attention.startswith("history has command")
     drive.reload(sequential)
@@ -116,7 +117,7 @@ def test_attention_is_numbered_without_gaps_and_told_once_for_a_reason() -> None
 
 def test_attention_that_stands_survives_a_block_that_fails_to_replay() -> None:
     drive = Drive(sequential).start()
-    drive.take(Arrival(Kind.NOTICE, payload=b"look here"))
+    drive.take(an_input(Kind.NOTICE, payload=b"look here"))
     drive.reload(of(charge))
     told = drive.attention
     drive.reload(of(count))
@@ -169,7 +170,7 @@ def test_h1_a_fault_of_the_core_stops_one_saga_and_raises_nothing(monkeypatch: p
     with monkeypatch.context() as patch:
         patch.setattr(forward, "completed", _broken)
         saga = drive.restored()
-        saga.take(drive.reply(Kind.STEP_COMPLETED, 1, b'{"ref":"x"}'), now=drive.now, cause="x")
+        saga.take(drive.reply(Kind.STEP_COMPLETED, 1, b'{"ref":"x"}'), now=drive.now)
         assert saga.state.attention is not None
         assert saga.state.attention.startswith("sagabus itself failed, please report it: ZeroDivisionError: ")
         assert " in _broken, line " in saga.state.attention
@@ -187,7 +188,7 @@ def _broken(*_: object) -> None:
 
 def test_an_operators_verb_of_a_later_version_blocks() -> None:
     drive = Drive(sequential).start()
-    drive.take(Arrival(Kind.OPERATOR, name="odd"))
+    drive.take(an_input(Kind.OPERATOR, name="odd"))
     assert drive.attention == "the operator's verb odd is not known to this version"
 
 
@@ -206,7 +207,7 @@ def test_an_input_for_code_that_was_evicted_blocks_instead_of_being_lost() -> No
     drive = Drive(sequential).start()
     drive.saga.evict()
     assert isinstance(drive.saga, Saga)
-    assert drive.saga.take(drive.reply(Kind.STEP_COMPLETED, 1, b'{"ref":"x"}'), now=drive.now, cause="x") is None
+    assert drive.saga.take(drive.reply(Kind.STEP_COMPLETED, 1, b'{"ref":"x"}'), now=drive.now) is None
     assert drive.state.attention == "the saga's code is not in memory"
 
 

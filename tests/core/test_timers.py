@@ -13,11 +13,12 @@ from sagabus.contracts.envelope import moment
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.core.saga.admission import LATE, STALE
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
-from sagabus.coordinator.core.saga.history import Arrival, Kind
+from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus
 from tests.core.kit import SECOND, T0, Drive
 from tests.core.services import Done, Job, Order, Result, charge, check, paid, reserve, ship
 from tests.core.shapes import awaiting, in_a_hurry, sequential, sleepy
+from tests.core.wire import an_input
 
 OUTPUT = b'{"ref":"x"}'
 
@@ -59,7 +60,7 @@ def test_h3_a_timeout_around_a_call_that_was_answered_costs_nothing() -> None:
         return Result(refs=[(await ctx.call(reserve(order=order.order), timeout=60)).ref])
 
     drive = Drive(quick)
-    drive.offer(Arrival(Kind.STARTED, name="saga", payload=b'{"type":"start","saga":"saga","input":{}}'))
+    drive.offer(an_input(Kind.STARTED, name="saga", payload=b'{"type":"start","saga":"saga","input":{}}'))
     drive.offer(drive.reply(Kind.STEP_COMPLETED, 1, OUTPUT))
     effects = drive.saga.drain()
     assert (effects.timers_set, effects.timers_cleared) == ({}, set()), "set and cleared within a turn: never stored"
@@ -109,7 +110,7 @@ def test_reply_and_timeout_in_one_turn_the_reply_first() -> None:
     drive = Drive(timed).start()
     drive.now += 60 * SECOND
     drive.offer(drive.reply(Kind.STEP_COMPLETED, 1, OUTPUT))
-    assert drive.offer(Arrival(Kind.TIMER, 1, name=TimerKind.TIMEOUT)) == STALE
+    assert drive.offer(an_input(Kind.TIMER, 1, name=TimerKind.TIMEOUT)) == STALE
     drive.commit()
     assert drive.result == {"refs": ["x"]}
 
@@ -117,7 +118,7 @@ def test_reply_and_timeout_in_one_turn_the_reply_first() -> None:
 def test_reply_and_timeout_in_one_turn_the_timeout_first() -> None:
     drive = Drive(timed).start()
     drive.now += 60 * SECOND
-    drive.offer(Arrival(Kind.TIMER, 1, name=TimerKind.TIMEOUT))
+    drive.offer(an_input(Kind.TIMER, 1, name=TimerKind.TIMEOUT))
     assert drive.offer(drive.reply(Kind.STEP_COMPLETED, 1, OUTPUT)) == LATE
     drive.commit()
     assert drive.last.short == ["do 2 bank.charge", "settle 1 sagabus.settle"]
@@ -130,7 +131,7 @@ def test_asyncio_timeout_and_reply_in_one_turn() -> None:
     drive.completed(1)
     drive.now += 60 * SECOND
     drive.offer(drive.reply(Kind.STEP_COMPLETED, 2, OUTPUT))
-    assert drive.offer(Arrival(Kind.TIMER, 1, name=TimerKind.SLEEP)) == STALE
+    assert drive.offer(an_input(Kind.TIMER, 1, name=TimerKind.SLEEP)) == STALE
     drive.commit()
     drive.completed(3)
     assert drive.result == {"refs": ["ref-1", "x", "ref-3"]}
@@ -138,7 +139,7 @@ def test_asyncio_timeout_and_reply_in_one_turn() -> None:
     drive = Drive(in_a_hurry).start()
     drive.completed(1)
     drive.now += 60 * SECOND
-    drive.offer(Arrival(Kind.TIMER, 1, name=TimerKind.SLEEP))
+    drive.offer(an_input(Kind.TIMER, 1, name=TimerKind.SLEEP))
     assert drive.offer(drive.reply(Kind.STEP_COMPLETED, 2, OUTPUT)) == LATE
     drive.commit()
     assert drive.step(2).outcome is Outcome.UNKNOWN
@@ -149,9 +150,9 @@ def test_retry_and_cancel_in_one_turn_leave_no_timer_behind() -> None:
     drive = Drive(sequential).start()
     drive.failed(1)
     drive.now += 60 * SECOND
-    assert drive.offer(Arrival(Kind.TIMER, 1, name=TimerKind.RETRY)) is None
+    assert drive.offer(an_input(Kind.TIMER, 1, name=TimerKind.RETRY)) is None
     assert drive.offer(drive.reply(Kind.STEP_FAILED, 1, b'{"code":"again"}', attempt=2)) is None
-    assert drive.offer(Arrival(Kind.CANCEL, ref="cancel")) is None
+    assert drive.offer(an_input(Kind.CANCEL, ref="cancel")) is None
     drive.commit()
     assert list(drive.timers) == [TimerKey(TimerKind.RESEND, 1)]
 

@@ -10,7 +10,9 @@ from typing import Any
 from sagabus.contracts import codec
 from sagabus.contracts.commands import CommandHead, read_command
 from sagabus.contracts.envelope import Message
+from sagabus.contracts.names import RunId, SagaId
 from sagabus.contracts.replies import Failure
+from sagabus.coordinator.core.saga.history import Input, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,13 @@ class Output:
         self.commands += other.commands
         self.lifecycle += other.lifecycle
         self.events += other.events
+
+
+def an_input(
+    kind: Kind, step: int = 0, attempt: int = 0, name: str = "", ref: str = "", payload: bytes | None = None
+) -> Input:
+    """For the saga of these tests."""
+    return Input(SagaId("O-1"), RunId("r1"), kind, step, attempt, name, ref, payload, ref or "cause")
 
 
 def failure(code: str, *, again_after: float | None = None) -> bytes:

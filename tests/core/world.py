@@ -15,10 +15,10 @@ from typing import Final
 from sagabus.contracts import codec
 from sagabus.contracts.names import CommandId, CommandKind
 from sagabus.coordinator.core.saga.effects import TimerKey
-from sagabus.coordinator.core.saga.history import Arrival, Kind
+from sagabus.coordinator.core.saga.history import Input, Kind
 from tests.core.kit import Definition, Drive
 from tests.core.services import Done, paid
-from tests.core.wire import Sent, failure
+from tests.core.wire import Sent, an_input, failure
 
 Choose = Callable[[int], int]
 """n -> a number below n."""
@@ -44,8 +44,8 @@ class World:
     forgetful: bool = False
     inbox: dict[CommandId, Entry] = field(default_factory=dict)
     commands: list[Sent] = field(default_factory=list)
-    replies: list[Arrival] = field(default_factory=list)
-    answered: list[Arrival] = field(default_factory=list)
+    replies: list[Input] = field(default_factory=list)
+    answered: list[Input] = field(default_factory=list)
     done: Counter[int] = field(default_factory=Counter)
     undone: Counter[int] = field(default_factory=Counter)
     events: int = 0
@@ -113,7 +113,7 @@ class World:
 
     # Participants.
 
-    def carried_out(self, sent: Sent) -> Arrival:
+    def carried_out(self, sent: Sent) -> Input:
         head = sent.head
         if head.kind is CommandKind.SETTLE:
             return self._settle(sent)
@@ -150,7 +150,7 @@ class World:
                 return Entry(failed, attempt, failure("busy", again_after=5))
         return Entry(completed, attempt, b"null" if undo else codec.encode(Done(ref=f"ref-{step}")))
 
-    def _settle(self, sent: Sent) -> Arrival:
+    def _settle(self, sent: Sent) -> Input:
         step = sent.head.inbox_id
         kept = self.inbox.get(step)
         if kept is not None and kept.outcome is Kind.STEP_COMPLETED:
@@ -158,8 +158,8 @@ class World:
         self.inbox[step] = Entry(Kind.SETTLE_NEVER, sent.head.attempt, failure("settled"))
         return self._reply(sent, Kind.SETTLE_NEVER, sent.head.attempt, b"null")
 
-    def _reply(self, sent: Sent, kind: Kind, attempt: int, body: bytes) -> Arrival:
-        return Arrival(kind, sent.head.step, attempt, sent.service, f"{sent.head.id}:{attempt}:{kind}", body)
+    def _reply(self, sent: Sent, kind: Kind, attempt: int, body: bytes) -> Input:
+        return an_input(kind, sent.head.step, attempt, sent.service, f"{sent.head.id}:{attempt}:{kind}", body)
 
     # Faults end.
 

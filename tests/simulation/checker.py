@@ -13,6 +13,7 @@ from typing import Any, Final
 from sagabus.contracts import names
 from sagabus.contracts.commands import Addresses
 from sagabus.contracts.envelope import source_of, unpack_headers
+from sagabus.coordinator.core.saga.concern import read_concerns
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.replay import restore
 from sagabus.coordinator.core.saga.saga import Saga
@@ -157,7 +158,8 @@ class _Check:
         history = [Row(**{**{name: r[name] for name in HISTORY}, "kind": Kind(r["kind"])}) for r in mine]
         addresses = Addresses(NAMESPACE, source_of(NAMESPACE), row["id"], row["run"], row["shard"])
         state = SagaState(addresses, definition=row["definition"], version=1, trace=unpack_headers(row["trace"]))
-        state.attention, state.input_hash = row["attention"], row["input_hash"]
+        state.concerns = read_concerns(None, attention=row["attention"])
+        state.input_hash = row["input_hash"]
         saga = restore(state, journey, history, status=SagaStatus(row["status"]), now=row["last_now"])
         saga.evict()
         return saga, history

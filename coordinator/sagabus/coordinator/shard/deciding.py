@@ -20,12 +20,12 @@ from sagabus.contracts.names import RunId, SagaId
 from sagabus.contracts.requests import Request
 from sagabus.coordinator.core.saga.admission import CANCEL_REJECTED, CLOSED, FOREIGN, NO_USE
 from sagabus.coordinator.core.saga.effects import IN_MEMORY, Effects
-from sagabus.coordinator.core.saga.history import Arrival, Kind
+from sagabus.coordinator.core.saga.history import Input, Kind
 from sagabus.coordinator.core.saga.saga import Saga
 from sagabus.coordinator.definition import SagaDefinition
 from sagabus.coordinator.shard.loading import Loading
 from sagabus.coordinator.shard.memory import ShardMemory
-from sagabus.coordinator.shard.reading import Input, read
+from sagabus.coordinator.shard.reading import read
 from sagabus.coordinator.store.rows import EarlyRequest, SagaKey, SagaRow, StartedId, TimerRef
 from sagabus.coordinator.store.write import Writes
 from sagabus.messaging.shards.tenure import Tenure
@@ -130,8 +130,10 @@ class Deciding:
         saga = Saga(state, definition)
         self.known(saga)
         self._new.add(id(saga))
-        arrival = Arrival(Kind.STARTED, name=request.name, ref=request.message_id, payload=request.body)
-        self._take(saga, memory, arrival, request.message_id)
+        self._take(saga, memory, Input(
+            request.saga_id, state.run, Kind.STARTED, name=request.name, ref=request.message_id, payload=request.body,
+            cause=request.message_id,
+        ))  # fmt: skip
         for early in memory.early.pop(request.saga_id, ()):
             self.writes.early_removed.append(early.ref)
             self._offer_early(memory, early)
@@ -170,7 +172,7 @@ class Deciding:
         if saga is None:
             self._without_saga(offer)
             return
-        reason = self._take(saga, offer.memory, given.arrival, given.cause)
+        reason = self._take(saga, offer.memory, given)
         if offer.record is None:
             return
         if reason in _DEAD:
@@ -181,16 +183,16 @@ class Deciding:
             return
         (self.kept_counts if offer.kept else self.counts)[reason or APPLIED] += 1
 
-    def _take(self, saga: Saga, memory: ShardMemory, arrival: Arrival, cause: str) -> str | None:
+    def _take(self, saga: Saga, memory: ShardMemory, given: Input) -> str | None:
         self.touch(saga, memory)
-        return saga.take(arrival, now=self.now, cause=cause)
+        return saga.take(given, now=self.now)
 
     def touch(self, saga: Saga, memory: ShardMemory) -> None:
         """Its effects are gathered at the end of the turn."""
         self._touched[id(saga)] = saga, memory
 
     def _without_saga(self, offer: Offer) -> None:
-        kind, record = offer.input.arrival.kind, offer.record
+        kind, record = offer.input.kind, offer.record
         if record is None:
             return  # a timer of a saga that is gone
         removed = self.started.get(offer.input.saga_id)

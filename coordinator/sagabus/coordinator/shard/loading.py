@@ -10,6 +10,7 @@ from typing import Any
 from sagabus.contracts.commands import Addresses
 from sagabus.contracts.envelope import source_of, unpack_headers
 from sagabus.contracts.names import RunId, SagaId
+from sagabus.coordinator.core.saga.concern import read_concerns
 from sagabus.coordinator.core.saga.history import Row
 from sagabus.coordinator.core.saga.replay import restore
 from sagabus.coordinator.core.saga.saga import Saga
@@ -77,7 +78,8 @@ class Loading:
             row.id, row.run, row.shard, definition=row.definition, version=code.version if code else row.version,
             trace=row.trace,
         )  # fmt: skip
-        state.input_hash, state.attention, state.closed_at = row.input_hash, row.attention, row.closed_at
+        state.concerns = read_concerns(None, attention=row.attention)
+        state.input_hash, state.closed_at = row.input_hash, row.closed_at
         state.result, state.error, state.fingerprint = row.result, row.error, row.fingerprint
         again = row.key not in self.spun
         saga = restore(state, code, history, status=SagaStatus(row.status), now=now, again=again)

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from sagabus.contracts.names import SagaId
-from sagabus.coordinator.core.saga.history import Arrival, Kind
-from sagabus.coordinator.core.saga.saga import PARKED, RELEASED
-from sagabus.coordinator.shard.reading import Input
+from sagabus.coordinator.core.saga.concern import RELEASED, ConcernKind
+from sagabus.coordinator.core.saga.history import Input, Kind
 from sagabus.messaging.publishing.relay import Parking
 
 
@@ -24,8 +23,8 @@ def notices(parked: Iterable[Parking], released: Mapping[str, str]) -> Iterator[
     for one in parked:
         if not one.behind:
             cure = f"cure the cause, then `sagabus dead-letters unpark {one.saga_id}`"
-            yield _notice(one.saga_id, PARKED, f"what it sends is parked: {one.reason}; {cure}")
+            yield _notice(one.saga_id, ConcernKind.PARKED, f"what it sends is parked: {one.reason}; {cure}")
 
 
 def _notice(saga_id: str, name: str, words: str) -> Input:
-    return Input(SagaId(saga_id), None, Arrival(Kind.NOTICE, name=name, payload=words.encode()), "")
+    return Input(SagaId(saga_id), None, Kind.NOTICE, name=name, payload=words.encode())

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from sagabus.contracts.envelope import Record
 from sagabus.contracts.errors import MessageInvalid
-from sagabus.contracts.names import CommandKind, RunId, SagaId, replying_service
+from sagabus.contracts.names import CommandKind, replying_service
 from sagabus.contracts.replies import ReplyKind, read_reply
 from sagabus.contracts.requests import Request, RequestType, read_request
-from sagabus.coordinator.core.saga.history import Arrival, Kind
+from sagabus.coordinator.core.saga.history import Input, Kind
 
 MOST_STEPS: Final = 1_000_000
 """Far beyond what a history holds; a blocked saga keeps requests without looking into them."""
@@ -31,16 +30,6 @@ _ANSWERS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
-    """For one saga. run: None means whichever is open, or was last. cause: the message's id."""
-
-    saga_id: SagaId
-    run: RunId | None
-    arrival: Arrival
-    cause: str
-
-
 def read(record: Record, namespace: str) -> Request | Input:
     """A start request, or an input. Raises MessageInvalid."""
     service = replying_service(namespace, record.topic)
@@ -52,15 +41,18 @@ def _request(record: Record) -> Request | Input:
     if request.type is RequestType.START:
         return request
     if request.type is RequestType.EVENT:
-        arrival = Arrival(Kind.EVENT, name=request.name, ref=request.dedupe, payload=request.body)
-    elif request.type is RequestType.CANCEL:
-        arrival = Arrival(Kind.CANCEL, ref=request.message_id, payload=request.reason.encode())
-    elif request.type in (RequestType.RETRY, RequestType.SKIP):
-        step = _step(request)
-        arrival = Arrival(Kind.OPERATOR, step, name=request.type.value, ref=request.message_id, payload=request.body)
-    else:
-        raise MessageInvalid("request.unsupported", f"requests of type {request.type.value!r} are not carried out yet")
-    return Input(request.saga_id, None, arrival, request.message_id)
+        return _input(request, Kind.EVENT, name=request.name, ref=request.dedupe, payload=request.body)
+    if request.type is RequestType.CANCEL:
+        return _input(request, Kind.CANCEL, ref=request.message_id, payload=request.reason.encode())
+    if request.type in (RequestType.RETRY, RequestType.SKIP):
+        return _input(
+            request, Kind.OPERATOR, _step(request), request.type.value, ref=request.message_id, payload=request.body
+        )
+    raise MessageInvalid("request.unsupported", f"requests of type {request.type.value!r} are not carried out yet")
+
+
+def _input(request: Request, kind: Kind, step: int = 0, name: str = "", *, ref: str, payload: bytes) -> Input:
+    return Input(request.saga_id, None, kind, step, 0, name, ref, payload, request.message_id)
 
 
 def _step(request: Request) -> int:
@@ -80,5 +72,5 @@ def _reply(record: Record, service: str) -> Input:
     kind = _ANSWERS.get((key.kind, reply.kind))
     if kind is None:
         raise MessageInvalid("reply.kind", f"{reply.kind.value!r} is no answer to {key.kind.value!r}")
-    arrival = Arrival(kind, key.step, reply.attempt, service, reply.message_id, record.value)
-    return Input(key.saga_id, key.run, arrival, reply.message_id)
+    id = reply.message_id
+    return Input(key.saga_id, key.run, kind, key.step, reply.attempt, service, id, record.value, id)

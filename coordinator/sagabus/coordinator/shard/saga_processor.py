@@ -19,14 +19,15 @@ from sagabus.contracts.envelope import Record
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.names import SagaId
 from sagabus.contracts.requests import Request
+from sagabus.coordinator.core.saga.concern import ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
-from sagabus.coordinator.core.saga.history import Arrival, Kind
+from sagabus.coordinator.core.saga.history import Input, Kind
 from sagabus.coordinator.core.saga.saga import Saga
 from sagabus.coordinator.shard import parking
 from sagabus.coordinator.shard.deciding import Deciding, Offer
 from sagabus.coordinator.shard.loading import Loading
 from sagabus.coordinator.shard.memory import ShardMemory
-from sagabus.coordinator.shard.reading import Input, read
+from sagabus.coordinator.shard.reading import read
 from sagabus.coordinator.shard.retention import SagaRetention
 from sagabus.coordinator.shard.timers import TimerPlace
 from sagabus.coordinator.shard.unloaded import UnloadedSagas
@@ -261,7 +262,8 @@ class SagaProcessor:
             return
         if tenure.lost_records:
             notice = f"records of {', '.join(tenure.lost_records)} were removed by retention before they were read"
-            saga.take(Arrival(Kind.NOTICE, payload=notice.encode()), now=now, cause="")
+            lost = ConcernKind.RECORDS_LOST
+            saga.take(Input(saga.state.id, None, Kind.NOTICE, name=lost, payload=notice.encode()), now=now)
         saga.resend_outstanding(now=now)
 
     async def _commit(self, deciding: Deciding, work: Work) -> None:
@@ -294,5 +296,5 @@ def _bus_lost(tenure: Tenure) -> bool:
 
 def _timer_input(place: TimerPlace) -> Input:
     kind, number = place.key
-    arrival = Arrival(Kind.TIMER, step=number, name=kind)
-    return Input(place.saga_id, place.run, arrival, f"{place.saga_id}:{place.run}:timer:{kind}:{number}")
+    cause = f"{place.saga_id}:{place.run}:timer:{kind}:{number}"
+    return Input(place.saga_id, place.run, Kind.TIMER, number, name=kind, cause=cause)

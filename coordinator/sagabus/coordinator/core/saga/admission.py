@@ -11,7 +11,7 @@ from typing import Final
 
 from sagabus.coordinator.core.saga import operator
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
-from sagabus.coordinator.core.saga.history import Arrival, Kind, Row
+from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from sagabus.coordinator.core.saga.step import Step
@@ -40,59 +40,59 @@ _ASKED: Final[dict[Kind, tuple[Kind, str]]] = {
 """Of a reply: the row of what it answers, and the timer that leads to its next attempt."""
 
 
-def objection(state: SagaState, arrival: Arrival | Row) -> str | None:
+def objection(state: SagaState, input: Input | Row) -> str | None:
     """A word, or None when the input counts."""
-    kind = arrival.kind
+    kind = input.kind
     if kind in REPLIES:
-        return None if answers_nothing(state, arrival) else _to_reply(state, state.steps[arrival.step], arrival)
+        return None if answers_nothing(state, input) else _to_reply(state, state.steps[input.step], input)
     if kind is Kind.TIMER:
-        return None if TimerKey(TimerKind(arrival.name), arrival.step) in state.timers else STALE
+        return None if TimerKey(TimerKind(input.name), input.step) in state.timers else STALE
     if kind is Kind.EVENT:
-        if arrival.ref in state.seen_events:
+        if input.ref in state.seen_events:
             return DUPLICATE
         return CLOSED if state.is_closed else None
     if kind is Kind.CANCEL:
         return _to_cancel(state)
     if kind is Kind.OPERATOR:
-        return _to_verb(state, arrival)
+        return _to_verb(state, input)
     return None
 
 
-def objection_of_rows(rows: Sequence[Row], arrival: Arrival, *, closed: bool) -> str | None:
+def objection_of_rows(rows: Sequence[Row], input: Input, *, closed: bool) -> str | None:
     """The same for a saga whose code cannot follow its history: what the rows alone can tell.
 
     An open one takes in whatever is not there already, and decides when its code is back. A closed one has nothing to
     decide any more: only what its rows do not explain is news (P2, U9).
     """
-    if arrival.kind in (Kind.EVENT, Kind.OPERATOR):
-        if any((row.kind, row.ref) == (arrival.kind, arrival.ref) for row in rows):
+    if input.kind in (Kind.EVENT, Kind.OPERATOR):
+        if any((row.kind, row.ref) == (input.kind, input.ref) for row in rows):
             return DUPLICATE
         return CLOSED if closed else None
-    if arrival.kind is Kind.CANCEL and closed:
+    if input.kind is Kind.CANCEL and closed:
         return CANCEL_REJECTED
-    if arrival.kind not in REPLIES:
+    if input.kind not in REPLIES:
         return None
-    same = arrival.kind, arrival.attempt, arrival.name, arrival.payload
-    of_step = [row for row in rows if row.step == arrival.step]
+    same = input.kind, input.attempt, input.name, input.payload
+    of_step = [row for row in rows if row.step == input.step]
     if any((row.kind, row.attempt, row.name, row.payload) == same for row in of_step):
         return DUPLICATE
-    return _of_closed(of_step, arrival) if closed else None
+    return _of_closed(of_step, input) if closed else None
 
 
-def _of_closed(rows: Sequence[Row], arrival: Arrival) -> str | None:
+def _of_closed(rows: Sequence[Row], input: Input) -> str | None:
     """rows: those of the step."""
     kinds = {row.kind for row in rows}
-    asked, retry = _ASKED[arrival.kind]
+    asked, retry = _ASKED[input.kind]
     command = next((row for row in rows if row.kind is Kind.COMMAND), None)
-    if command is None or asked not in kinds or (retry and arrival.attempt > _attempts(rows, asked, retry)):
+    if command is None or asked not in kinds or (retry and input.attempt > _attempts(rows, asked, retry)):
         return None
-    if arrival.name and arrival.name != command.name.partition(".")[0]:
+    if input.name and input.name != command.name.partition(".")[0]:
         return FOREIGN
-    if arrival.kind is Kind.STEP_COMPLETED and not kinds & {Kind.STEP_COMPLETED, Kind.SETTLE}:
+    if input.kind is Kind.STEP_COMPLETED and not kinds & {Kind.STEP_COMPLETED, Kind.SETTLE}:
         return None
-    if arrival.kind is Kind.UNDO_COMPLETED and arrival.kind not in kinds:
+    if input.kind is Kind.UNDO_COMPLETED and input.kind not in kinds:
         return None  # it was skipped, and is done after all
-    return DUPLICATE if arrival.kind in kinds else LATE
+    return DUPLICATE if input.kind in kinds else LATE
 
 
 def _attempts(rows: Sequence[Row], asked: Kind, retry: str) -> int:
@@ -102,55 +102,55 @@ def _attempts(rows: Sequence[Row], asked: Kind, retry: str) -> int:
     return 1 + sum((row.kind, row.name) in tries for row in (rows[begun:] if asked is Kind.UNDO else rows[:begun]))
 
 
-def answers_nothing(state: SagaState, arrival: Arrival | Row) -> bool:
+def answers_nothing(state: SagaState, input: Input | Row) -> bool:
     """A reply to what this history never sent: another step, a later attempt, an undo or a settle that is not known."""
-    step = state.steps.get(arrival.step)
+    step = state.steps.get(input.step)
     if step is None or step.issued == 0:
         return True
-    if arrival.kind in STEP_REPLIES:
-        return arrival.attempt > step.attempt
-    if arrival.kind in UNDO_REPLIES:
-        return step.undo_issued == 0 or arrival.attempt > step.undo_attempt
+    if input.kind in STEP_REPLIES:
+        return input.attempt > step.attempt
+    if input.kind in UNDO_REPLIES:
+        return step.undo_issued == 0 or input.attempt > step.undo_attempt
     return step.settle_issued == 0
 
 
-def _to_reply(state: SagaState, step: Step, arrival: Arrival | Row) -> str | None:
-    if arrival.name and arrival.name != step.service:
+def _to_reply(state: SagaState, step: Step, input: Input | Row) -> str | None:
+    if input.name and input.name != step.service:
         return FOREIGN  # only a step's own service may answer for it
-    if arrival.kind in STEP_REPLIES:
-        return _to_step_reply(step, arrival)
-    if arrival.kind in UNDO_REPLIES:
-        return _to_undo_reply(state, step, arrival)
+    if input.kind in STEP_REPLIES:
+        return _to_step_reply(step, input)
+    if input.kind in UNDO_REPLIES:
+        return _to_undo_reply(state, step, input)
     return None if step.undoing is Undoing.SETTLING else DUPLICATE
 
 
-def _to_step_reply(step: Step, arrival: Arrival | Row) -> str | None:
+def _to_step_reply(step: Step, input: Input | Row) -> str | None:
     """`completed` counts from any attempt, a failure only from the current one (P2)."""
-    if arrival.kind is Kind.STEP_COMPLETED:
+    if input.kind is Kind.STEP_COMPLETED:
         if step.outcome is Outcome.FAILED or step.is_open:
             return None
         return LATE if step.outcome is Outcome.UNKNOWN else DUPLICATE
     if step.outcome is not Outcome.SENT:
         return DUPLICATE if step.outcome is Outcome.PAUSED else LATE
-    return None if arrival.attempt == step.attempt else OLD_ATTEMPT
+    return None if input.attempt == step.attempt else OLD_ATTEMPT
 
 
-def _to_undo_reply(state: SagaState, step: Step, arrival: Arrival | Row) -> str | None:
-    if step.undoing is Undoing.SKIPPED and arrival.kind is Kind.UNDO_COMPLETED:
-        return DUPLICATE if operator.late(step) in state.reasons else None
+def _to_undo_reply(state: SagaState, step: Step, input: Input | Row) -> str | None:
+    if step.undoing is Undoing.SKIPPED and input.kind is Kind.UNDO_COMPLETED:
+        return DUPLICATE if operator.after_skip(step) in state.concerns else None
     if step.undoing in (Undoing.DONE, Undoing.SKIPPED):
         return DUPLICATE
-    if arrival.kind is Kind.UNDO_COMPLETED:
+    if input.kind is Kind.UNDO_COMPLETED:
         return None
     if step.undoing is not Undoing.SENT:
         return DUPLICATE
-    return None if arrival.attempt == step.undo_attempt else OLD_ATTEMPT
+    return None if input.attempt == step.undo_attempt else OLD_ATTEMPT
 
 
-def _to_verb(state: SagaState, arrival: Arrival | Row) -> str | None:
+def _to_verb(state: SagaState, input: Input | Row) -> str | None:
     if state.is_closed:
         return CLOSED
-    return None if operator.is_of_use(state, arrival) else NO_USE
+    return None if operator.is_of_use(state, input) else NO_USE
 
 
 def _to_cancel(state: SagaState) -> str | None:

@@ -35,7 +35,7 @@ class Effects:
     """Of one saga since the last drain, in order. timers_set: due in microseconds since 1970.
 
     sequence: the saga's last lifecycle event, written beside its rows: it goes on from there even if it cannot be
-    replayed.
+    replayed. saga_changed: the saga's row is to be written anew, its concerns (`concerns_json`) among it.
     """
 
     rows: list[Row] = field(default_factory=list)

@@ -12,8 +12,10 @@ from sagabus.contracts.errors import ActivityFailed, ActivityTimedOut, MessageIn
 from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.names import CommandKind
 from sagabus.contracts.replies import ID_REUSED, INBOX_EXPIRED, NO_HANDLER, RETRIES_EXHAUSTED, Failure, read_failure
+from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
-from sagabus.coordinator.core.saga.history import Divergence, Kind, Row, words
+from sagabus.coordinator.core.saga.history import Kind, Row, words
+from sagabus.coordinator.core.saga.journal import Divergence
 from sagabus.coordinator.core.saga.program import Blocked, Called, Program
 from sagabus.coordinator.core.saga.state import SagaState, words_of
 from sagabus.coordinator.core.saga.status import Outcome
@@ -119,7 +121,7 @@ def _store_undo_input(state: SagaState, step: Step, output: BaseModel | None) ->
 def _answered(state: SagaState, step: Step) -> None:
     for kind in (TimerKind.TIMEOUT, TimerKind.RETRY, TimerKind.RESEND):
         state.clear_timer(kind, step.number)
-    state.attend_no_more(name_of(step))
+    state.clear_concern(concern_of(step))
 
 
 def refused(state: SagaState, program: Program, step: Step, row: Row) -> None:
@@ -136,13 +138,14 @@ def failed(state: SagaState, program: Program, step: Step, row: Row) -> None:
     failure = step.last = failure_of(row)
     if failure.code in FOR_A_PERSON:
         state.clear_timer(TimerKind.RESEND, step.number)
-        state.attend(f"{name_of(step)} ({step.activity}): {failure.code}: {failure.message}", about=name_of(step))
+        words = f"step {step.number} ({step.activity}): {failure.code}: {failure.message}"
+        state.raise_concern(concern_of(step), words)
         return
     if failure.code == NO_HANDLER:
-        words = f"{name_of(step)}: nobody handles {step.activity}; deploy a participant that does"
-        state.attend(words, about=name_of(step))
+        words = f"step {step.number}: nobody handles {step.activity}; deploy a participant that does"
+        state.raise_concern(concern_of(step), words)
     else:
-        state.attend_no_more(name_of(step))
+        state.clear_concern(concern_of(step))
     counted = failure.again_after is None and failure.code != NO_HANDLER
     step.failures += counted
     _tell_failed(state, step, failure)
@@ -210,8 +213,8 @@ def failure_of(row: Row) -> Failure:
         return Failure(code="sagabus.failure_unreadable", message=error.message)
 
 
-def name_of(step: Step) -> str:
-    return f"step {step.number}"
+def concern_of(step: Step) -> Concern:
+    return Concern(ConcernKind.STEP, step.number)
 
 
 def _tell_failed(state: SagaState, step: Step, failure: Failure) -> None:

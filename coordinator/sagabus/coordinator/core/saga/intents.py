@@ -1,6 +1,6 @@
 """What the saga's code asked for in a pump, carried out: intents become decisions in history, messages and timers.
 
-The other way round, from inputs to the code, is in `decide`.
+The other way round, from inputs to the code, is in `saga`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from sagabus.contracts.errors import ActivityFailed
 from sagabus.contracts.event import Event
 from sagabus.contracts.lifecycle import domain_event_message
 from sagabus.coordinator.core.saga import forward
+from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.program import Called, Code, Ended, GaveUp, Intent, Program, Published, Unreadable
@@ -30,7 +31,8 @@ def carry_out(state: SagaState, intent: Intent, code: Code | None) -> None:
         case Published():
             _publish(state, intent)
         case Unreadable():
-            state.attend(f"an event was set aside: {intent.fault}")
+            words = f"an event was set aside: {intent.fault}"
+            state.raise_concern(Concern(ConcernKind.EVENT_UNREADABLE), words)
         case Ended():
             _end(state, intent, code)
         case _:

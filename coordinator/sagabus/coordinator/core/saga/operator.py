@@ -10,8 +10,9 @@ from typing import Final
 
 from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.coordinator.core.saga import forward, undo
+from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
-from sagabus.coordinator.core.saga.history import Arrival, Row
+from sagabus.coordinator.core.saga.history import Input, Row
 from sagabus.coordinator.core.saga.program import Blocked
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import Outcome, Undoing
@@ -23,17 +24,17 @@ SKIP: Final = "skip"
 _MAY_BE_SKIPPED: Final = frozenset((Undoing.SENT, Undoing.PAUSED, Undoing.BLOCKED))
 
 
-def is_of_use(state: SagaState, arrival: Arrival | Row) -> bool:
+def is_of_use(state: SagaState, input: Input | Row) -> bool:
     """A retry wants a step or an undo between two attempts, a skip an undo that is under way.
 
     A verb that is not known here stands in the history of a later version: it is not for us to say.
     """
-    if arrival.name not in (RETRY, SKIP):
+    if input.name not in (RETRY, SKIP):
         return True
-    step = state.steps.get(arrival.step)
+    step = state.steps.get(input.step)
     if step is None:
         return False
-    if arrival.name == SKIP:
+    if input.name == SKIP:
         return step.undoing in _MAY_BE_SKIPPED
     return step.undoing is Undoing.PAUSED or step.outcome is Outcome.PAUSED
 
@@ -63,8 +64,9 @@ def _skip(state: SagaState, step: Step) -> None:
 
 def skipped_too_late(state: SagaState, step: Step) -> None:
     """The undo was skipped, and has happened after all: whoever did it by hand must know."""
-    state.attend(f"{undo.name_of(step)} was skipped, and has been carried out after that", about=late(step))
+    words = f"{undo.words_for(step)} was skipped, and has been carried out after that"
+    state.raise_concern(after_skip(step), words)
 
 
-def late(step: Step) -> str:
-    return f"{undo.name_of(step)}, skipped"
+def after_skip(step: Step) -> Concern:
+    return Concern(ConcernKind.UNDO_AFTER_SKIP, step.number)

@@ -1,6 +1,6 @@
 """One saga's code on its own deterministic loop: inputs are put in, intents come out.
 
-The code never touches the outside: a call, a publication, a wait is noted as an intent, and `decide` does with it what
+The code never touches the outside: a call, a publication, a wait is noted as an intent, and `intents` does with it what
 history demands. The same inputs in the same order give the same intents in every process.
 """
 

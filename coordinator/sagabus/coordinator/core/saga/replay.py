@@ -3,55 +3,163 @@
 When the code does something else than its history says, the saga is blocked: inputs are kept, nothing is sent, and the
 first difference stands in words before a person, with what has changed since it was last decided with (H7). When
 matching code is back, the next load goes on with what was kept.
+
+A history may be long, and a process has more to do: `Replay` takes it in portions, as many rows at a time as its owner
+likes. `restore` takes it in one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
-from sagabus.coordinator.core.loop.watch import PLACE
 from sagabus.coordinator.core.saga.admission import objection
+from sagabus.coordinator.core.saga.concern import STOPS, Concern, ConcernKind, concern_of
 from sagabus.coordinator.core.saga.effects import Effects, TimerKey, TimerKind
 from sagabus.coordinator.core.saga.fingerprint import what_changed
-from sagabus.coordinator.core.saga.history import Arrival, Divergence, Kind, Row, words
+from sagabus.coordinator.core.saga.history import Kind, Row, words
+from sagabus.coordinator.core.saga.journal import Divergence
 from sagabus.coordinator.core.saga.program import Code, Spun
-from sagabus.coordinator.core.saga.saga import Saga, why_stopped
+from sagabus.coordinator.core.saga.saga import Saga, Stop, why_stopped
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import CLOSED, SagaStatus
+
+_ALL: Final = 2**31
+"""Rows. More than a history has."""
 
 
 def restore(
     state: SagaState, code: Code | None, rows: Sequence[Row], *, status: SagaStatus, now: int, again: bool = True
 ) -> Saga:
-    """The saga as it was after its last row. If it was blocked, or is now, `saga.state.blocked` says so.
+    """The saga as it was after its last row, at once. See Replay."""
+    replay = Replay(state, code, rows, status=status, now=now, again=again)
+    while not replay.go_on(_ALL):
+        pass
+    return replay.saga
 
-    A closed one whose code cannot follow is left as it is: nothing of it is undecided.
 
-    status: as stored, like the state's fingerprint. now: microseconds since 1970. One that was blocked and goes on
-    again has new rows and messages: drain it. again: whether its code is tried, if it
-    is blocked or closed.
+class Replay:
+    """One saga on its way back into memory, in portions.
+
+    Until `go_on` says that it is through, nobody may ask the saga anything. One that is given up is to be evicted.
     """
-    saga = Saga(state, code)
-    decided, kept, since = in_order(state.journal.replay(list(rows)))
-    attention, changed = state.attention, "" if code is None else what_changed(state.fingerprint, code.fingerprint)
-    fault = _replayed(saga, decided, changed) if again or not (since or status in CLOSED) else ""
-    state.journal.replaying = False
-    state.now, state.status = rows[-1].at, status
-    state.sequence = max(row.sequence for row in rows)
-    state.rebuilt()
-    if fault is not None:
-        state.attention, state.reasons = attention, {}
-        _stay_blocked(saga, since)
-        saga.past, saga.stopped_by = rows, fault
-        if not since and not state.is_closed:
-            state.now = max(now, state.now)
-            saga.block(fault, since=rows[-1].seq + 1)
-    else:
-        if code is not None and code.fingerprint != state.fingerprint:
+
+    __slots__ = ("_again", "_at", "_code", "_concerns", "_decided", "_kept", "_now", "_rows", "_since", "_status",
+                 "fault", "saga")  # fmt: skip
+
+    def __init__(
+        self,
+        state: SagaState,
+        code: Code | None,
+        rows: Sequence[Row],
+        *,
+        status: SagaStatus,
+        now: int,
+        again: bool = True,
+    ) -> None:
+        """status: as stored, like the state's fingerprint and concerns. now: microseconds since 1970.
+
+        again: whether its code is tried, if it is blocked or closed. Code that spun is not tried again while it is the
+        same; that much stands in the history.
+        """
+        self.saga = Saga(state, code)
+        self.fault: Stop | None = None
+        """Why the code cannot follow its history."""
+        self._code = code
+        self._rows = rows
+        self._status = status
+        self._now = now
+        self._at = 0
+        self._decided, self._kept, self._since = in_order(state.journal.replay(rows))
+        self._concerns, state.concerns = state.concerns, {}
+        self._again = (again or not (self._since or status in CLOSED)) and not self._spun_already()
+
+    def _spun_already(self) -> bool:
+        """Whether this very code did not come to rest: to try it once more would stop all others for seconds (L10)."""
+        if not self._since or self._code is None:
+            return False
+        block = next(row for row in reversed(self._rows) if row.kind is Kind.BLOCKED)
+        return concern_of(block).kind is ConcernKind.SPUN and block.ref == self._code.fingerprint
+
+    def go_on(self, rows: int) -> bool:
+        """Take so many more inputs again. True when the saga is there.
+
+        It is as it was after its last row then. If it was blocked, or is now, `saga.state.blocked` says so; a closed
+        one whose code cannot follow is left as it is, since nothing of it is undecided. One that was blocked and goes
+        on again has new rows and messages: drain it. Must not be called again after that.
+        """
+        if self._again:
+            part = self._decided[self._at : self._at + rows]
+            self._at += len(part)
+            if self._follows(part) and self._at < len(self._decided):
+                return False
+        self._finish()
+        return True
+
+    def _follows(self, part: Sequence[Row]) -> bool:
+        """Whether the code does what is written."""
+        state = self.saga.state
+        try:
+            for row in part:
+                _again(self.saga, row)
+            if self._at == len(self._decided):
+                state.journal.replayed()
+        except Exception as stop:
+            state.spun = isinstance(stop, Spun)
+            self.fault = why_stopped(stop)
+            if isinstance(stop, Divergence) and self._code is not None:
+                changed = what_changed(state.fingerprint, self._code.fingerprint)
+                self.fault = self.fault._replace(words=f"{stop}; {changed}" if changed else str(stop))
+        return self.fault is None
+
+    def _finish(self) -> None:
+        state = self.saga.state
+        state.journal.replaying = False
+        state.now, state.status = self._rows[-1].at, self._status
+        state.sequence = max(row.sequence for row in self._rows)
+        state.rebuilt()
+        if self.fault is None and self._again:
+            self._resume()
+        else:
+            self._stop(self.fault or _stored_stop(self._concerns))
+
+    def _stop(self, fault: Stop) -> None:
+        """The saga stays as it is stored."""
+        saga, state = self.saga, self.saga.state
+        state.concerns = self._concerns
+        _stay_blocked(saga, self._since)
+        saga.past, saga.stopped_by = self._rows, fault
+        if not self._since and not state.is_closed:
+            state.now = max(self._now, state.now)
+            saga.block(fault, since=self._rows[-1].seq + 1)
+
+    def _resume(self) -> None:
+        saga, state = self.saga, self.saga.state
+        if saga.program is not None:
+            saga.program.quiet = False
+        if self._code is not None and self._code.fingerprint != state.fingerprint:
             state.rearm()  # what was stored may have been meant for a sleep that has another number now
-        if since:
-            _resume(saga, kept, since, now)
-    return saga
+        if self._since:
+            _resume(saga, self._kept, self._since, self._now)
+
+
+def _again(saga: Saga, row: Row) -> None:
+    """One input that is written, with all that follows from it. Raises Divergence, and what `Saga.advance` raises."""
+    state = saga.state
+    state.now = max(row.at, state.now)  # one that was kept is decided upon later than it came
+    in_place = state.journal.reach(row)
+    reason = objection(state, row)
+    if reason is None:
+        _fires_in_turn(state, row)
+        saga.advance(row)
+    elif in_place:
+        raise Divergence(f"history has {words(row)}, the code has no use for it now ({reason})")
+
+
+def _stored_stop(concerns: dict[Concern, str]) -> Stop:
+    """Why a saga that nobody tries stands still."""
+    kind = next((kind for kind in STOPS if Concern(kind) in concerns), ConcernKind.BLOCKED)
+    return Stop(kind, concerns.get(Concern(kind), ""))
 
 
 def in_order(inputs: Iterable[Row]) -> tuple[list[Row], list[Row], int]:
@@ -78,29 +186,6 @@ def in_order(inputs: Iterable[Row]) -> tuple[list[Row], list[Row], int]:
     return decided, kept, since
 
 
-def _replayed(saga: Saga, decided: Sequence[Row], changed: str = "") -> str | None:
-    """None, or why the code cannot follow its history. changed: in words, for the case that it does not."""
-    state = saga.state
-    try:
-        for row in decided:
-            state.now = max(row.at, state.now)  # one that was kept is decided upon later than it came
-            in_place = state.journal.reach(row)
-            reason = objection(state, row)
-            if reason is None:
-                _fires_in_turn(state, row)
-                saga.advance(row)
-            elif in_place:
-                raise Divergence(f"history has {words(row)}, the code has no use for it now ({reason})")
-        state.journal.replayed()
-    except Exception as stop:
-        state.spun = isinstance(stop, Spun)
-        reason = why_stopped(stop)
-        return f"{reason}; {changed}" if changed and isinstance(stop, Divergence) else reason
-    if saga.program is not None:
-        saga.program.quiet = False
-    return None
-
-
 def _fires_in_turn(state: SagaState, row: Row) -> None:
     """A sleep that fired before its time, while another one is due: the two have changed places (H3, H7).
 
@@ -119,20 +204,23 @@ def _resume(saga: Saga, kept: Sequence[Row], since: int, now: int) -> None:
     state = saga.state
     before = state.mark()
     state.rearm()
-    saga.take(Arrival(Kind.RESUMED), now=now, cause="")
+    state.now, state.cause = max(now, state.now), ""
+    saga.advance_or_block(state.journal.noted(Kind.RESUMED, at=state.now))
     for row in kept:
         if state.blocked:
             break
         if objection(state, row) is None:
             state.cause = row.ref
             saga.advance_or_block(row)
-    if state.blocked == since and _gist(state.attention) == _gist(before.attention):
+    if state.blocked == since and _same_stop(before.concerns, state.concerns):
         state.back_to(before)
         _stay_blocked(saga, since)
 
 
-def _gist(attention: str | None) -> str:
-    return (attention or "").partition(PLACE)[0]
+def _same_stop(old: dict[Concern, str], new: dict[Concern, str]) -> bool:
+    """The same that has been told already. Code that spins again is other code (L10), which is to be remembered."""
+    kind = next((kind for kind in STOPS if Concern(kind) in new), None)
+    return kind is not ConcernKind.SPUN and kind is not None and old.get(Concern(kind)) == new[Concern(kind)]
 
 
 def _stay_blocked(saga: Saga, since: int) -> None:

@@ -1,6 +1,6 @@
 """The core's one entrance: an input is offered to a saga, and what follows from it is decided.
 
-    arrival -> objection? -> history row -> state and code -> intents -> decisions, messages, timers
+    input -> admission -> history row -> state and code -> intents -> decisions, messages, timers
 
 `Saga.take` is all that a turn calls, and `replay` calls the same code with what is written. No clock, no randomness, no
 I/O: time and ids come in with the input.
@@ -9,15 +9,17 @@ I/O: time and ids come in with the input.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.retry import as_microseconds
 from sagabus.coordinator.core.saga import forward, intents, operator, undo
 from sagabus.coordinator.core.saga.admission import BLOCKED, STALE, answers_nothing, objection, objection_of_rows
+from sagabus.coordinator.core.saga.concern import RELEASED, STOPS, Concern, ConcernKind, concern_of
 from sagabus.coordinator.core.saga.effects import Effects, TimerKey, TimerKind
-from sagabus.coordinator.core.saga.history import Arrival, Divergence, Kind, Row
+from sagabus.coordinator.core.saga.history import Input, Kind, Row
+from sagabus.coordinator.core.saga.journal import Divergence
 from sagabus.coordinator.core.saga.program import Blocked, Code, Program, Spun
 from sagabus.coordinator.core.saga.state import SagaState, plain, reason_json, words_of
 from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
@@ -30,12 +32,6 @@ MAX_EVENT_BYTES: Final = 1024 * 1024
 MAX_ROWS: Final = 20_000
 """Rows of a history. To replay so many takes about half a second, each time that the saga comes into memory."""
 
-BLOCK: Final = "block"
-
-PARKED: Final = "parked"
-RELEASED: Final = "parked.released"
-"""Names of notices: what the saga sends waits because Kafka will not take it, or goes on its way again (S8)."""
-
 
 class Saga:
     """One saga in memory: its state, and its code as far as it has come."""
@@ -47,7 +43,7 @@ class Saga:
         self.program: Program | None = None
         self.past: Sequence[Row] | None = None
         """Its history, where the code cannot follow it: no state has come of it."""
-        self.stopped_by = ""
+        self.stopped_by: Stop | None = None
         """Why it cannot."""
         self._code = code
 
@@ -56,28 +52,32 @@ class Saga:
         """Of the code that it was last decided with; empty before that."""
         return self.state.fingerprint
 
-    def take(self, arrival: Arrival, *, now: int, cause: str) -> str | None:
-        """None when it took effect, else why it changed nothing: a word to count it by.
+    def take(self, input: Input, *, now: int) -> str | None:
+        """None if applied, else the reason code.
 
-        now: microseconds since 1970; never runs backwards for a saga (H3). cause: id of the message that brought it.
+        now: microseconds since 1970; never runs backwards for a saga (H3).
         """
         state = self.state
         state.now = max(now, state.now)
-        state.cause = cause
+        state.cause = input.cause
         if state.blocked or self.past is not None:
-            return self._take_blocked(arrival)
-        reason = objection(state, arrival)
+            return self._take_blocked(input)
+        reason = objection(state, input)
         if reason is not None:
             return reason
-        if arrival.kind is Kind.TIMER and self._put_off(TimerKey(TimerKind(arrival.name), arrival.step)):
+        if input.kind is Kind.TIMER:
+            return self._take_timer(input)
+        self.advance_or_block(state.journal.taken(input, state.now))
+        return None
+
+    def _take_timer(self, input: Input) -> str | None:
+        kind = TimerKind(input.name)
+        if self._put_off(TimerKey(kind, input.step)):
             return STALE
-        if arrival.kind is Kind.TIMER and arrival.name == TimerKind.RESEND:
-            notice = self._resend(arrival.step)
-            if notice is None:
-                return None
-            arrival = notice
-        row = state.journal.taken(arrival, state.now)
-        self.advance_or_block(row)
+        if kind is TimerKind.RESEND:
+            self._resend(input.step)
+        else:
+            self.advance_or_block(self.state.journal.taken(input, self.state.now))
         return None
 
     def _put_off(self, key: TimerKey) -> bool:
@@ -88,17 +88,18 @@ class Saga:
             return True
         return False
 
-    def _take_blocked(self, arrival: Arrival) -> str | None:
+    def _take_blocked(self, input: Input) -> str | None:
         """Inputs are kept (H1), once; a closed saga, which decides no more, keeps only what it cannot explain."""
         state = self.state
-        if arrival.kind is Kind.TIMER:
+        if input.kind is Kind.TIMER:
             return BLOCKED
         if self.past is not None:
             rows = [*self.past, *state.journal.new]
-            if (reason := objection_of_rows(rows, arrival, closed=state.is_closed)) is not None:
+            if (reason := objection_of_rows(rows, input, closed=state.is_closed)) is not None:
                 return reason
-        row = state.journal.taken(arrival, state.now)
+        row = state.journal.taken(input, state.now)
         if not state.blocked:
+            assert self.stopped_by is not None
             self.block(self.stopped_by, since=row.seq)
         return None
 
@@ -114,19 +115,20 @@ class Saga:
             self.state.spun = isinstance(stop, Spun)
             self.block(why_stopped(stop), since=row.seq)
 
-    def block(self, reason: str, *, since: int) -> None:
+    def block(self, stop: Stop, *, since: int) -> None:
         """Stop deciding, visibly. since: the first input that is kept undecided."""
-        state, reason = self.state, plain(reason)
+        state, words = self.state, plain(stop.words)
         state.blocked = since
-        state.journal.taken(Arrival(Kind.BLOCKED, step=since, payload=reason.encode()), state.now)
-        state.attend(reason, about=BLOCK)
+        ran = "" if self._code is None else self._code.fingerprint
+        state.journal.noted(Kind.BLOCKED, at=state.now, step=since, name=stop.kind, ref=ran, payload=words.encode())
+        state.raise_concern(Concern(stop.kind), words)
         self.evict()
 
     def advance(self, row: Row) -> None:
         """Everything that follows from one input. Raises Blocked, Divergence, and whatever is wrong with the core."""
         if row.seq > MAX_ROWS:
             words = f"its history has more than {MAX_ROWS} rows; let it end, and go on in another saga"
-            self.state.attend(words, about="rows")
+            self.state.raise_concern(Concern(ConcernKind.ROWS), words)
         self._apply(row)
         self._run_code()
         self._go_on()
@@ -143,13 +145,12 @@ class Saga:
             case Kind.TIMER:
                 self._fire(row)
             case Kind.NOTICE if row.name == RELEASED:
-                state.attend_no_more(PARKED)
-            case Kind.NOTICE:
-                state.attend((row.payload or b"").decode(), about=row.name)
-            case Kind.BLOCKED:
-                state.attend((row.payload or b"").decode(), about=BLOCK)
+                state.clear_concern(Concern(ConcernKind.PARKED))
+            case Kind.NOTICE | Kind.BLOCKED:
+                state.raise_concern(concern_of(row), (row.payload or b"").decode())
             case Kind.RESUMED:
-                state.attend_no_more(BLOCK)
+                for kind in STOPS:
+                    state.clear_concern(Concern(kind))
             case Kind.UNKNOWN:
                 raise Blocked(f"row {row.seq} is a {row.name!r}, which only a later release knows; deploy that one")
             case Kind.OPERATOR:
@@ -182,7 +183,7 @@ class Saga:
         count, size = program.unconsumed()
         if count > MAX_EVENTS or size > MAX_EVENT_BYTES:
             words = f"more than {MAX_EVENTS} events, or {MAX_EVENT_BYTES} bytes, came that nobody waits for"
-            self.state.attend(words, about="events")
+            self.state.raise_concern(Concern(ConcernKind.EVENTS), words)
 
     def _stop_code(self, ending: SagaStatus, error: bytes) -> None:
         """CancelledError is thrown once (U7): the end is decided from here on, no timeout of the saga changes it."""
@@ -215,7 +216,8 @@ class Saga:
         state = self.state
         step = state.steps.get(row.step)
         if step is None or answers_nothing(state, row):
-            state.attend(f"{row.kind} of step {row.step} answers what this history never sent: history was lost")
+            words = f"{row.kind} of step {row.step} answers what this history never sent: history was lost"
+            state.raise_concern(Concern(ConcernKind.HISTORY_LOST, row.step), words)
             return
         match row.kind:
             case Kind.STEP_COMPLETED if step.is_open:
@@ -264,12 +266,16 @@ class Saga:
         if state.status is not SagaStatus.RUNNING:
             self.evict()
 
-    def _resend(self, number: int) -> Arrival | None:
+    def _resend(self, number: int) -> None:
         """Another copy of whatever of this step is unanswered. No attempt, and nothing for history but a notice."""
         state = self.state
         state.clear_timer(TimerKind.RESEND, number)
         undo.resend(state, state.steps[number])
-        return undo.overdue(state, state.steps[number])
+        notice = undo.overdue(state, state.steps[number])
+        if notice is not None:
+            (kind, step), words = notice
+            row = state.journal.noted(Kind.NOTICE, at=state.now, step=step, name=kind, payload=words.encode())
+            self.advance_or_block(row)
 
     def resend_outstanding(self, *, now: int) -> None:
         """Copies of all that is unanswered: the bus may have lost what was sent (S6)."""
@@ -277,7 +283,7 @@ class Saga:
         if self.state.blocked or self.state.is_closed:
             return
         for number in self.state.steps:
-            self._resend(number)
+            undo.resend(self.state, self.state.steps[number])
 
     def drain(self) -> Effects:
         """Rows, messages and timers since the last drain, for one transaction."""
@@ -290,12 +296,22 @@ class Saga:
             program.evict()
 
 
-def why_stopped(stop: Exception) -> str:
-    """For a person. Anything but Blocked and Divergence is a fault of ours; it stops this saga and no other (H1)."""
-    if isinstance(stop, Blocked | Divergence):
-        return str(stop)
+class Stop(NamedTuple):
+    """Why a saga's code stands still: which of `STOPS`, and the same for a person."""
+
+    kind: ConcernKind
+    words: str
+
+
+def why_stopped(stop: Exception) -> Stop:
+    """Anything but Blocked and Divergence is a fault of ours; it stops this saga and no other (H1)."""
+    if isinstance(stop, Divergence):
+        return Stop(ConcernKind.DIVERGED, str(stop))
+    if isinstance(stop, Blocked):
+        return Stop(ConcernKind.SPUN if isinstance(stop, Spun) else ConcernKind.BLOCKED, str(stop))
     at = stop.__traceback__
     while at is not None and at.tb_next is not None:
         at = at.tb_next
     place = "" if at is None else f" in {at.tb_frame.f_code.co_qualname}, line {at.tb_lineno}"
-    return f"sagabus itself failed, please report it: {type(stop).__name__}: {words_of(stop)}{place}"
+    words = f"sagabus itself failed, please report it: {type(stop).__name__}: {words_of(stop)}{place}"
+    return Stop(ConcernKind.FAULT, words)

@@ -15,8 +15,10 @@ from sagabus.contracts.commands import Addresses, command_message
 from sagabus.contracts.envelope import Headers, Message
 from sagabus.contracts.lifecycle import LifecycleType, lifecycle_message
 from sagabus.contracts.names import SETTLE, CommandKind, RunId, SagaId
+from sagabus.coordinator.core.saga.concern import Concern
 from sagabus.coordinator.core.saga.effects import IN_MEMORY, Effects, TimerKey, TimerKind
-from sagabus.coordinator.core.saga.history import Journal, Kind, Row
+from sagabus.coordinator.core.saga.history import Kind, Row
+from sagabus.coordinator.core.saga.journal import Journal
 from sagabus.coordinator.core.saga.status import CLOSED, SAGA, SagaStatus, changed
 from sagabus.coordinator.core.saga.step import Step
 
@@ -36,8 +38,7 @@ class Mark(NamedTuple):
     saga_changed: bool
     status: SagaStatus
     closed_at: int | None
-    attention: str | None
-    reasons: dict[str, str]
+    concerns: dict[Concern, str]
     result: bytes | None
     error: bytes | None
     fingerprint: str
@@ -47,13 +48,16 @@ class SagaState:
     """One saga. `now` and `cause` are those of the input at hand: microseconds since 1970, the id of its message."""
 
     __slots__ = (
-        "_known_timers", "_name", "addresses", "attention", "blocked", "cause", "closed_at", "completions",
-        "definition", "effects", "ending", "error", "fingerprint", "input_hash", "journal", "now", "plan", "reasons",
-        "result", "seen_events", "sequence", "spun", "started_at", "status", "steps", "timers", "trace", "version",
+        "_known_timers", "_name", "addresses", "blocked", "cause", "closed_at", "completions", "concerns",
+        "definition", "effects", "ending", "error", "fingerprint", "id", "input_hash", "journal", "now", "plan",
+        "result", "run", "seen_events", "sequence", "spun", "started_at", "status", "steps", "timers", "trace",
+        "version",
     )  # fmt: skip
 
     def __init__(self, addresses: Addresses, *, definition: str, version: int, trace: Headers = ()) -> None:
         self.addresses = addresses
+        self.id: SagaId = addresses.saga_id
+        self.run: RunId = addresses.run
         self.definition = definition
         self._name = codec.encode_value(definition)  # a name that was asked for, and may be anything
         self.version = version
@@ -64,10 +68,8 @@ class SagaState:
         self.effects = Effects()
         self.status = SagaStatus.RUNNING
         self.ending: SagaStatus | None = None
-        self.attention: str | None = None
-        """The last of `reasons`."""
-        self.reasons: dict[str, str] = {}
-        """Why a person should look, by what it is about."""
+        self.concerns: dict[Concern, str] = {}
+        """Why a person should look, in words, the latest last."""
         self.blocked = 0
         """The first row that is kept undecided, while the code cannot go on; 0 otherwise."""
         self.spun = False
@@ -87,12 +89,9 @@ class SagaState:
         self.input_hash = b""
 
     @property
-    def id(self) -> SagaId:
-        return self.addresses.saga_id
-
-    @property
-    def run(self) -> RunId:
-        return self.addresses.run
+    def attention(self) -> str | None:
+        """The words of the latest concern; None while there is none."""
+        return next(reversed(self.concerns.values()), None)
 
     @property
     def is_closed(self) -> bool:
@@ -179,29 +178,31 @@ class SagaState:
         rest = b"".join(b',"%b":%b' % (key.encode(), value) for key, value in values.items() if value is not None)
         return head + rest + b"}"
 
-    def attend(self, reason: str, *, about: str = "") -> None:
-        """Put the saga before a person. Told when the reason is new. about: what may clear it again."""
-        reason = plain(reason)
-        if self.reasons.get(about or reason) == reason:
+    def raise_concern(self, concern: Concern, words: str) -> None:
+        """Put the saga before a person. Told when it is new, or when there is something new to say of it."""
+        words = plain(words)
+        if self.concerns.get(concern) != words:
+            self.concerns.pop(concern, None)
+            self.concerns[concern] = words
+            self._tell_attention()
+
+    def clear_concern(self, concern: Concern) -> None:
+        """It has gone. If another one comes to the front by that, it is told again."""
+        if concern not in self.concerns:
             return
-        self.reasons.pop(about, None)
-        self.reasons[about or reason] = reason
-        self._show(reason)
-
-    def attend_no_more(self, about: str) -> None:
-        """This reason has gone. If there is another one it comes to the front, and is told again."""
-        if self.reasons.pop(about, None) is not None:
-            last = next(reversed(self.reasons.values()), None)
-            if last != self.attention:
-                self._show(last)
-
-    def _show(self, reason: str | None) -> None:
-        self.attention = reason
+        front = self.attention
+        del self.concerns[concern]
+        if self.attention != front:
+            self._tell_attention()
         self.effects.saga_changed = True
-        if reason is None:
+
+    def _tell_attention(self) -> None:
+        self.effects.saga_changed = True
+        words = self.attention
+        if words is None:
             self.tell(LifecycleType.ATTENTION_CLEARED)
         else:
-            self.tell(LifecycleType.ATTENTION, error=reason_json("sagabus.attention", reason))
+            self.tell(LifecycleType.ATTENTION, error=reason_json("sagabus.attention", words))
 
     def set_timer(self, kind: TimerKind, number: int, due: int) -> None:
         key = TimerKey(kind, number)
@@ -223,7 +224,7 @@ class SagaState:
         return Mark(
             len(self.journal.new), self.journal.seq, len(effects.messages), self.sequence,
             effects.timers_set.copy(), effects.timers_cleared.copy(), effects.saga_changed, self.status,
-            self.closed_at, self.attention, self.reasons.copy(), self.result, self.error, self.fingerprint,
+            self.closed_at, self.concerns.copy(), self.result, self.error, self.fingerprint,
         )  # fmt: skip
 
     def back_to(self, mark: Mark) -> None:
@@ -234,7 +235,7 @@ class SagaState:
         self.effects.timers_set, self.effects.timers_cleared = mark.timers_set, mark.timers_cleared
         self.effects.saga_changed = mark.saga_changed
         self.status, self.closed_at = mark.status, mark.closed_at
-        self.attention, self.reasons = mark.attention, mark.reasons
+        self.concerns = mark.concerns
         self.result, self.error, self.fingerprint = mark.result, mark.error, mark.fingerprint
 
     def drain(self) -> Effects:

@@ -14,8 +14,9 @@ from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.names import CommandKind
 from sagabus.contracts.replies import NO_HANDLER, Failure
 from sagabus.coordinator.core.saga import forward
+from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
-from sagabus.coordinator.core.saga.history import Arrival, Kind, Row
+from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from sagabus.coordinator.core.saga.step import Step
@@ -64,7 +65,7 @@ def _start_undo(state: SagaState, step: Step, compensation: str) -> None:
     if step.undo_input is None:
         step.undo_becomes(Undoing.BLOCKED)
         words = f"step {step.number}: the input of {compensation} could not be made: {step.undo_fault}"
-        state.attend(words, about=name_of(step))
+        state.raise_concern(concern_of(step), words)
         return
     step.undo_becomes(Undoing.SENT)
     step.undo_issued = state.now
@@ -84,7 +85,7 @@ def advance(state: SagaState) -> None:
 def settled(state: SagaState, step: Step, row: Row) -> None:
     """The participant has said it once and for all."""
     state.clear_timer(TimerKind.RESEND, step.number)
-    state.attend_no_more(_settle_of(step))
+    state.clear_concern(_settle_concern(step))
     if row.kind is Kind.SETTLE_NEVER:
         step.becomes(Outcome.NEVER)
         step.undo_becomes(Undoing.DONE)
@@ -100,21 +101,21 @@ def unsettled(state: SagaState, step: Step, row: Row) -> None:
     if failure.code in forward.FOR_A_PERSON:
         state.clear_timer(TimerKind.RESEND, step.number)
     words = f"step {step.number} ({step.activity}) cannot be settled: {failure.code}: {failure.message}"
-    state.attend(words, about=_settle_of(step))
+    state.raise_concern(_settle_concern(step), words)
 
 
 def undone(state: SagaState, step: Step) -> None:
     for kind in (TimerKind.RESEND, TimerKind.UNDO_RETRY):
         state.clear_timer(kind, step.number)
     step.undo_becomes(Undoing.DONE)
-    state.attend_no_more(name_of(step))
+    state.clear_concern(concern_of(step))
     state.tell(LifecycleType.COMPENSATION_COMPLETED, step=step, name=compensation_of(step))
     _after(state, step)
 
 
 def over(state: SagaState, step: Step) -> None:
     """The undo was skipped: nobody need look any more, and the next one follows."""
-    state.attend_no_more(name_of(step))
+    state.clear_concern(concern_of(step))
     _after(state, step)
 
 
@@ -128,9 +129,9 @@ def not_undone(state: SagaState, step: Step, row: Row) -> None:
     state.tell(LifecycleType.COMPENSATION_FAILED, step=step, name=compensation_of(step), error=error)
     hopeless = row.kind is Kind.UNDO_REFUSED or failure.code in forward.FOR_A_PERSON | {NO_HANDLER}
     if hopeless or step.undo_failures >= PATIENCE:
-        state.attend(f"{name_of(step)}: {failure.code}: {failure.message}", about=name_of(step))
+        state.raise_concern(concern_of(step), f"{words_for(step)}: {failure.code}: {failure.message}")
     else:
-        state.attend_no_more(name_of(step))
+        state.clear_concern(concern_of(step))
     if failure.code not in forward.FOR_A_PERSON:  # the inbox will not say anything else the next time
         state.set_timer(TimerKind.UNDO_RETRY, step.number, state.now + _pause(state, step, failure))
 
@@ -156,37 +157,39 @@ def _unanswered(step: Step) -> CommandKind | None:
     return CommandKind.DO if step.outcome is Outcome.SENT and not step.held else None
 
 
-def overdue(state: SagaState, step: Step) -> Arrival | None:
-    """The notice that a person should look, when what was sent has been unanswered for `LONG`; once until it is.
+def overdue(state: SagaState, step: Step) -> tuple[Concern, str] | None:
+    """What a person is to be told when what was sent has been unanswered for `LONG`; once until it is answered.
 
     A saga must not wait in silence for a participant that nobody has deployed, or whose replies Kafka refuses.
     """
     kind = _unanswered(step)
     if kind is None or state.now - step.sent_at < LONG:
         return None
-    about, what = _named(step, kind)
-    if about in state.reasons:
+    concern, what = _unanswered_concern(step, kind)
+    if concern in state.concerns:
         return None
     words = (
         f"{what}: no answer for {(state.now - step.sent_at) // 60_000_000} min, though it was sent again and again: is "
         f"{step.service} deployed, and can it publish? Its log and `sagabus doctor` say so"
     )
-    return Arrival(Kind.NOTICE, step=step.number, name=about, payload=words.encode())
+    return concern, words
 
 
-def _named(step: Step, kind: CommandKind) -> tuple[str, str]:
-    """What attention is about, and the same for a person."""
+def _unanswered_concern(step: Step, kind: CommandKind) -> tuple[Concern, str]:
+    """And what it is, for a person."""
     if kind is CommandKind.UNDO:
-        return name_of(step), name_of(step)
-    about = _settle_of(step) if kind is CommandKind.SETTLE else forward.name_of(step)
-    return about, f"{about} ({step.activity})"
+        return concern_of(step), words_for(step)
+    if kind is CommandKind.SETTLE:
+        return _settle_concern(step), f"settle of step {step.number} ({step.activity})"
+    return forward.concern_of(step), f"step {step.number} ({step.activity})"
 
 
 def late_success(state: SagaState, step: Step, row: Row) -> None:
     """A step counted as failed has happened after all: it is undone; after the end a person must look (P2)."""
     forward.take_output(state, step, row)
     if state.is_closed:
-        state.attend(f"step {step.number} ({step.activity}) succeeded after the saga had ended: undo it by hand")
+        words = f"step {step.number} ({step.activity}) succeeded after the saga had ended: undo it by hand"
+        state.raise_concern(Concern(ConcernKind.LATE_SUCCESS, step.number), words)
     elif state.status is SagaStatus.COMPENSATING:
         state.plan.insert(0, step.number)
         advance(state)
@@ -215,12 +218,17 @@ def _after(state: SagaState, step: Step) -> None:
         advance(state)
 
 
-def name_of(step: Step) -> str:
+def concern_of(step: Step) -> Concern:
+    return Concern(ConcernKind.UNDO, step.number)
+
+
+def words_for(step: Step) -> str:
+    """For a person."""
     return f"undo of step {step.number} ({compensation_of(step)})"
 
 
-def _settle_of(step: Step) -> str:
-    return f"settle of step {step.number}"
+def _settle_concern(step: Step) -> Concern:
+    return Concern(ConcernKind.SETTLE, step.number)
 
 
 def compensation_of(step: Step) -> str:

@@ -1,0 +1,109 @@
+"""Why a person should look at a saga: a kind and a number identify a concern, its words are for people.
+
+The key is what state, rows of history, API, metrics, log and tests know it by. Words are made once, where the concern
+is raised; nobody reads them back or decides by them, so they may be written better at any time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from pydantic_core import from_json
+
+from sagabus.contracts import codec
+from sagabus.coordinator.core.saga.history import Kind, Row
+
+
+class ConcernKind(StrEnum):
+    """What it is about. Codes are stored, and never change their meaning; a new one is added."""
+
+    STEP = "step"
+    """A step's command: nobody handles it, nobody answers, or its participant cannot tell. number: the step."""
+    UNDO = "undo"
+    """An undo that fails, is refused, or is not answered. number: the step."""
+    SETTLE = "settle"
+    """A step of unknown outcome that cannot be settled. number: the step."""
+    LATE_SUCCESS = "late_success"
+    """A step succeeded after the saga had ended. number: the step."""
+    UNDO_AFTER_SKIP = "undo_after_skip"
+    """An undo was carried out after it had been skipped. number: the step."""
+    HISTORY_LOST = "history_lost"
+    """A reply answers what this history never sent (U9). number: the step."""
+    RECORDS_LOST = "records_lost"
+    """Retention removed records before they were read (S6)."""
+    PARKED = "parked"
+    """What the saga sends can never be published (S8)."""
+    EVENT_UNREADABLE = "event_unreadable"
+    """An event was set aside, since the wait for it could not read it."""
+    EVENTS = "events"
+    """Too many events that nobody waits for."""
+    ROWS = "rows"
+    """Too long a history."""
+    BLOCKED = "blocked"
+    """The saga's code cannot go on until something is deployed."""
+    DIVERGED = "diverged"
+    """The saga's code does something else than its history says."""
+    SPUN = "spun"
+    """The saga's code did not come to rest."""
+    FAULT = "fault"
+    """sagabus itself failed."""
+    OTHER = "other"
+    """Words that an older release has stored without saying what they are about."""
+
+
+STOPS: Final = (ConcernKind.BLOCKED, ConcernKind.DIVERGED, ConcernKind.SPUN, ConcernKind.FAULT)
+"""Kinds because of which the saga's code stands still."""
+
+
+class Concern(NamedTuple):
+    """number: of the step that it is about; 0 for the saga as a whole."""
+
+    kind: ConcernKind
+    number: int = 0
+
+
+RELEASED: Final = "parked.released"
+"""Name of the notice that ends a concern: what was parked goes on its way again (S8)."""
+
+_KINDS: Final = {kind.value: kind for kind in ConcernKind}
+_OLD: Final = re.compile(r"(undo|settle)? ?(?:of )?step (\d+)(?: \(.*\))?")
+_OLD_KINDS: Final = {None: ConcernKind.STEP, "undo": ConcernKind.UNDO, "settle": ConcernKind.SETTLE}
+
+
+def concern_of(row: Row) -> Concern:
+    """What a notice, or a block, is about: its name is the kind, its step the number.
+
+    Older releases wrote words: "step 3", "undo of step 3 (stock.release)", "settle of step 3"; and no name for lost
+    records and for blocks. They are read as what they meant.
+    """
+    if row.kind is Kind.BLOCKED:  # its number is a row's
+        return Concern(_KINDS.get(row.name, ConcernKind.BLOCKED))
+    if kind := _KINDS.get(row.name):
+        return Concern(kind, row.step)
+    if old := _OLD.fullmatch(row.name):
+        return Concern(_OLD_KINDS[old[1]], int(old[2]))
+    return Concern(ConcernKind.RECORDS_LOST)
+
+
+def concerns_json(concerns: Mapping[Concern, str]) -> bytes:
+    """As they are stored with the saga and shown by the API: [{"kind": …, "number": …, "words": …}], latest last."""
+    listed = [{"kind": kind, "number": number, "words": words} for (kind, number), words in concerns.items()]
+    return codec.encode_value(listed)
+
+
+def read_concerns(stored: bytes | None, *, attention: str | None) -> dict[Concern, str]:
+    """The reverse. attention: the words alone, which is all that older releases stored.
+
+    Kinds of a later release are left out; they are in the history, and it will find them there.
+    """
+    if stored is None:
+        return {} if attention is None else {Concern(ConcernKind.OTHER): attention}
+    listed: Iterable[Mapping[str, object]] = from_json(stored)
+    return {
+        Concern(_KINDS[str(one["kind"])], int(str(one["number"]))): str(one["words"])
+        for one in listed
+        if one["kind"] in _KINDS
+    }

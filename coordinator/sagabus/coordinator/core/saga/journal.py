@@ -1,0 +1,88 @@
+"""Writes history and compares: rows get their numbers here, and a replay is held against what is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sagabus.coordinator.core.saga.history import Input, Kind, Row, words
+
+
+class Divergence(Exception):
+    """The saga's code no longer does what its history says. The message names the first difference."""
+
+
+class Journal:
+    """Gives rows their numbers. While replaying it hands out what is written and notices the first difference."""
+
+    __slots__ = ("_compared_last", "_expected", "_reached", "new", "replaying", "seq")
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.new: list[Row] = []
+        self.replaying = False
+        self._expected: list[Row] = []
+        self._compared_last: Row | None = None
+        self._reached = 0
+
+    def replay(self, rows: Sequence[Row]) -> list[Row]:
+        """Start comparing with these rows. Returns the inputs among them, in order."""
+        self.seq = rows[-1].seq
+        self._expected = [row for row in reversed(rows) if not row.is_input]
+        self.replaying = True
+        return [row for row in rows if row.is_input]
+
+    def reach(self, row: Row) -> bool:
+        """Replay has come to this input: all that is written before it must have been decided by now, and no more.
+
+        False for one that was kept while the saga was blocked: it is decided upon out of its place. Raises Divergence.
+        """
+        if row.seq < self._reached:
+            return False
+        self._reached = row.seq
+        if self._expected and self._expected[-1].seq < row.seq:
+            raise Divergence(f"history has {words(self._expected[-1])}, the code does nothing there")
+        last = self._compared_last
+        if last is not None and last.seq > row.seq:
+            raise Divergence(f"history has {words(last)}, the code now makes it before {words(row)}")
+        return True
+
+    def replayed(self) -> None:
+        """Every decided input was taken again: from here on rows are new."""
+        if self._expected:
+            raise Divergence(f"history has {words(self._expected[-1])}, the code does nothing there")
+        self.replaying = False
+
+    def ahead(self, kind: Kind, name: str, payload: bytes) -> Row | None:
+        """While replaying: a decision with this very payload that is written but has not been made again yet."""
+        same = (row for row in reversed(self._expected) if (row.kind, row.name, row.payload) == (kind, name, payload))
+        return next(same, None)
+
+    def taken(self, input: Input, at: int) -> Row:
+        self.seq += 1
+        row = input.row(self.seq, at)
+        self.new.append(row)
+        return row
+
+    def noted(self, kind: Kind, *, at: int, step: int = 0, name: str = "", ref: str = "", payload: bytes = b"") -> Row:
+        """An input of the saga's own making: that it stops, or goes on, or that nobody answers it."""
+        self.seq += 1
+        row = Row(self.seq, at, kind, step, 0, name, ref, payload or None)
+        self.new.append(row)
+        return row
+
+    def decided(self, kind: Kind, *, at: int, step: int = 0, name: str = "", payload: bytes | None = None) -> Row:
+        """A decision: a new row, or the written one that it must equal in kind, number and name."""
+        if self.replaying:
+            return self._compared(Row(0, at, kind, step, 0, name, "", payload))
+        self.seq += 1
+        row = Row(self.seq, at, kind, step, 0, name, "", payload)
+        self.new.append(row)
+        return row
+
+    def _compared(self, made: Row) -> Row:
+        if not self._expected:
+            raise Divergence(f"history has nothing more, the code now makes {words(made)}")
+        written = self._compared_last = self._expected.pop()
+        if (written.kind, written.step, written.name) != (made.kind, made.step, made.name):
+            raise Divergence(f"history has {words(written)}, the code now makes {words(made)}")
+        return written
