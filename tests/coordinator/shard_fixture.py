@@ -22,8 +22,8 @@ from sagabus.messaging.bus.partition import partition_of
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.publishing.dead_letter import DeadLetters
 from sagabus.messaging.publishing.outbox import unpublished
-from sagabus.messaging.shards.acquire import Claim, take
 from sagabus.messaging.shards.retention import Retention
+from sagabus.messaging.shards.shard_row import Claim, acquire
 from sagabus.messaging.shards.tenure import Log, Tenure
 
 PARTITIONS = 4
@@ -83,9 +83,9 @@ class ShardFixture:
         """What happens at a take. ids: of all topics; other ones mean that the bus is a new one."""
         async with self.database.transaction() as connection:
             claim = Claim(cluster="cluster", generation=next(self._generations), partitions=PARTITIONS)
-            tenure = await take(connection, "sagabus", self.shard, claim, token=uuid4())
+            tenure = await acquire(connection, "sagabus", self.shard, claim, token=uuid4())
         tenure.locate({topic: Log(ids, 0, self.ends.get(topic, 0)) for topic in self.topics})
-        await self.side.taken(tenure)
+        await self.side.acquired(tenure)
         return tenure
 
     async def crash(self, *definitions: SagaDefinition[Any, Any], ids: str = "log") -> Tenure:

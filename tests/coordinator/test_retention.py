@@ -15,8 +15,8 @@ from sagabus.coordinator.store.migrations import migrate
 from sagabus.coordinator.store.tables import coordinator_tables
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.shards import retention
-from sagabus.messaging.shards.fence import Fenced
 from sagabus.messaging.shards.retention import ROWS, Pruning, Retention, prune_dead_letters
+from sagabus.messaging.shards.shard_row import Fenced
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.shop.order_processing import order_processing
 from tests.coordinator.shard_fixture import Given, ShardFixture, of_shard, types

@@ -38,7 +38,7 @@ class Counter:
         async with self.shards.database.transaction() as connection:
             await connection.execute(TABLE.format(table=self._table))
 
-    async def taken(self, tenure: Tenure) -> None:
+    async def acquired(self, tenure: Tenure) -> None:
         self.taken_.append(tenure)
 
     def lost(self, tenure: Tenure) -> None:

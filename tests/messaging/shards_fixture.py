@@ -20,7 +20,7 @@ from sagabus.messaging.postgres.tables import messaging_tables, qualified
 from sagabus.messaging.publishing.dead_letter import DeadLetters
 from sagabus.messaging.publishing.outbox import unpublished
 from sagabus.messaging.publishing.relay import Publisher
-from sagabus.messaging.shards.acquire import Claim, take
+from sagabus.messaging.shards.shard_row import Claim, acquire
 from sagabus.messaging.shards.tenure import Log, Tenure
 from sagabus.messaging.shards.turn import Turn
 
@@ -108,7 +108,7 @@ class Shards:
 
     async def take(self, shard: int = 0, claim: Claim = FIRST, logs: Mapping[str, Log] = LOGS) -> Tenure:
         async with self.database.transaction() as connection:
-            tenure = await take(connection, self.schema, shard, claim, token=uuid4())
+            tenure = await acquire(connection, self.schema, shard, claim, token=uuid4())
         tenure.locate(logs)
         return tenure
 

@@ -12,9 +12,9 @@ from aiokafka import TopicPartition
 
 from sagabus.contracts.envelope import Record
 from sagabus.messaging.bus.producer import PublishFailed
-from sagabus.messaging.shards import acquire, ownership
-from sagabus.messaging.shards.acquire import PartitionsChanged
+from sagabus.messaging.shards import ownership, shard_row
 from sagabus.messaging.shards.ownership import NoSuchTopic
+from sagabus.messaging.shards.shard_row import PartitionsChanged
 from sagabus.messaging.shards.tenure import Tenure
 from tests.messaging.shards_fixture import Condition, Given
 from tests.messaging.toy_bus import ToyBus
@@ -115,7 +115,7 @@ async def test_s3_what_was_refused_is_taken_when_the_other_one_stands_still(
     world: World, bus: ToyBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Kafka has forgotten the group: generations count from one again."""
-    monkeypatch.setattr(acquire, "STANDS_STILL", 1.5)
+    monkeypatch.setattr(shard_row, "STANDS_STILL_SECONDS", 1.5)
     gone = await world.process()
     await gone.stream.assign(0, generation=7)
     process = await world.process()

@@ -11,9 +11,8 @@ import asyncpg
 import pytest
 
 from sagabus.messaging.postgres.tables import qualified
-from sagabus.messaging.shards import acquire
-from sagabus.messaging.shards.acquire import PartitionsChanged, TakeRefused, check_partitions
-from sagabus.messaging.shards.fence import Fenced
+from sagabus.messaging.shards import shard_row
+from sagabus.messaging.shards.shard_row import AcquireRefused, Fenced, PartitionsChanged, check_partitions
 from sagabus.messaging.shards.tenure import Log
 from tests.messaging.shards_fixture import FIRST, Condition, Given, Shards, message, opened
 from tests.support.conditions import until
@@ -95,7 +94,7 @@ async def test_s1_the_fence_locks_in_the_order_of_shards(ours: Shards, theirs: S
 
 async def test_s3_an_older_generation_does_not_take(ours: Shards, theirs: Shards) -> None:
     tenure = await ours.take(claim=replace(FIRST, generation=7))
-    with pytest.raises(TakeRefused, match="generation 7"):
+    with pytest.raises(AcquireRefused, match="generation 7"):
         await theirs.take(claim=replace(FIRST, generation=6))
     await ours.write({tenure: []})
     await theirs.take(claim=replace(FIRST, generation=7))
@@ -105,7 +104,7 @@ async def test_s3_an_older_generation_does_not_take(ours: Shards, theirs: Shards
 async def test_s3_an_older_generation_takes_what_stands_still(ours: Shards, theirs: Shards) -> None:
     await ours.take(claim=replace(FIRST, generation=7))
     await ours.execute(
-        "UPDATE {shard} SET beat_at = clock_timestamp() - $1 * interval '1 second'", acquire.STANDS_STILL + 1
+        "UPDATE {shard} SET beat_at = clock_timestamp() - $1 * interval '1 second'", shard_row.STANDS_STILL_SECONDS + 1
     )
     await theirs.take(claim=replace(FIRST, generation=1))
     assert (await ours.rows("shard"))[0]["generation"] == 1
@@ -115,7 +114,7 @@ async def test_s3_a_beat_keeps_older_generations_out(ours: Shards, theirs: Shard
     tenure = await ours.take(claim=replace(FIRST, generation=7))
     await ours.execute("UPDATE {shard} SET beat_at = beat_at - interval '1 hour'")
     await ours.write({tenure: []})
-    with pytest.raises(TakeRefused):
+    with pytest.raises(AcquireRefused):
         await theirs.take(claim=replace(FIRST, generation=6))
 
 
@@ -138,7 +137,7 @@ async def test_s4_a_process_stopped_within_copy_does_not_keep_the_shard(ours: Sh
 async def test_s4_who_has_no_right_to_the_shard_ends_nobody(ours: Shards, theirs: Shards) -> None:
     old = await ours.take(claim=replace(FIRST, generation=7))
     stopped = await _stopped_in_copy(ours, old.shard)
-    with pytest.raises(TakeRefused, match="generation 7"):
+    with pytest.raises(AcquireRefused, match="generation 7"):
         await theirs.take(claim=replace(FIRST, generation=6))
     assert [row["state"] for row in await _sessions(ours, "COPY%")] == ["active"]
     await _gone(stopped)

@@ -13,7 +13,7 @@ import pytest
 from sagabus.contracts.envelope import MAX_PAYLOAD, unpack_headers
 from sagabus.messaging.publishing.parked_rows import ParkedRows
 from sagabus.messaging.publishing.relay import Parking
-from sagabus.messaging.shards.fence import Fenced
+from sagabus.messaging.shards.shard_row import Fenced
 from sagabus.messaging.shards.tenure import Log, Tenure
 from tests.messaging.shards_fixture import Given, Recorder, Shards, message, opened
 

@@ -24,8 +24,8 @@ from sagabus.contracts.replies import Failure, ReplyHead, ReplyKind, read_failur
 from sagabus.messaging.database_url import sqlalchemy_url
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.publishing.outbox import unpublished
-from sagabus.messaging.shards.acquire import Claim, take
 from sagabus.messaging.shards.retention import Retention
+from sagabus.messaging.shards.shard_row import Claim, acquire
 from sagabus.messaging.shards.tenure import Log, Tenure
 from sagabus.participants import ActivityContext, Refused
 from sagabus.participants.command_processor import CommandProcessor
@@ -187,9 +187,9 @@ class ServiceFixture:
         """What Ownership does at a take. The log of the shard is counted here."""
         async with self.database.transaction() as connection:
             claim = Claim(cluster="cluster", generation=next(self._generations), partitions=12)
-            tenure = await take(connection, "sagabus_shop", shard, claim, token=uuid4())
+            tenure = await acquire(connection, "sagabus_shop", shard, claim, token=uuid4())
         tenure.locate({"shop.commands": Log("log", 0, self.logs.get(shard, 0))})
-        await self.side.taken(tenure)
+        await self.side.acquired(tenure)
         return tenure
 
     def records(self, tenure: Tenure, *messages: Message | Given) -> list[Record]:

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from sagabus.contracts.envelope import Headers, moment, unpack_headers
 from sagabus.contracts.replies import ReplyKind
-from sagabus.messaging.shards.fence import Fenced
+from sagabus.messaging.shards.shard_row import Fenced
 from sagabus.participants import ActivityContext, Refused
 from sagabus.participants.command_processor import WITH_SAVEPOINTS
 from tests.participants.service_fixture import (

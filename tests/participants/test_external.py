@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from sagabus.contracts.envelope import Message
 from sagabus.contracts.replies import ReplyKind
-from sagabus.messaging.shards.fence import Fenced
+from sagabus.messaging.shards.shard_row import Fenced
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.participants import ActivityContext, ExternalContext, Refused, TryAgain
 from sagabus.participants.handlers import external as external_module

@@ -12,8 +12,8 @@ from sagabus.contracts.replies import ReplyKind
 from sagabus.messaging.service.prerequisites import NotReady
 from sagabus.messaging.service.window import check_window
 from sagabus.messaging.shards import retention
-from sagabus.messaging.shards.fence import Fenced
 from sagabus.messaging.shards.retention import CLOCKS_APART, ROWS, Retention
+from sagabus.messaging.shards.shard_row import Fenced
 from sagabus.participants import ExternalContext
 from sagabus.participants.inbox.tables import create_tables, participant_tables
 from tests.participants.service_fixture import BOOK, Saga, ServiceFixture, Take, Taken, batch, charge, takes

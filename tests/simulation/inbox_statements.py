@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Final
-from uuid import UUID
 
 from sagabus.participants.inbox import store as inbox_store
 from sagabus.participants.inbox.decision import KINDS, State
@@ -19,32 +18,18 @@ class InboxStatements(Book):
     """Of the services' schemas."""
 
     def _inbox(self, schema: str) -> None:
-        rows, shard = (schema, "inbox"), (schema, "shard")
+        rows = (schema, "inbox")
         self._mean(
             schema,
             {
-                "shard_row.hold": self._hold(shard),
                 "inbox.claim": self._claim(rows),
                 "inbox.find": self._find(rows),
                 "inbox.store": self._store_inbox(rows),
                 "inbox.drop": self._drop(rows),
                 "inbox.started": self._started(rows),
-                "inbox.retention": self._prune(rows, shard),
+                "inbox.retention": self._prune(rows),
             },
         )
-
-    def _hold(self, table: Table) -> Meaning:
-        async def hold(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
-            held: list[Row] = []
-            for shard, token, turn in sorted(zip(*args, strict=True), key=lambda mine: int(mine[0])):
-                if not _is(c.tx.get(table, (shard,)), token, turn):
-                    continue
-                await c.tx.lock(table, (shard,), timeout=timeout)
-                if _is(c.tx.get(table, (shard,)), token, turn):
-                    held.append({"shard": shard})
-            return held
-
-        return hold
 
     def _claim(self, table: Table) -> Meaning:
         async def claim(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
@@ -107,9 +92,9 @@ class InboxStatements(Book):
 
         return started
 
-    def _prune(self, table: Table, shards: Table) -> Meaning:
+    def _prune(self, table: Table) -> Meaning:
         async def prune(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
-            shard, before, margin, most = args
+            shard, before, most = args
             old = [
                 (key, row["at"])
                 for key, row in c.tx.scan(table)
@@ -117,12 +102,7 @@ class InboxStatements(Book):
             ]
             old = sorted(old, key=lambda item: item[1])[:most]
             deleted(c, table, [key for key, _ in old])
-            owner = c.tx.get(shards, (shard,))
-            assert owner is not None
-            known = [owner["pruned_before"]] if owner["pruned_before"] is not None else []
-            last = max([*known, *(at + margin for _, at in old)], default=None)
-            c.tx.put(shards, (shard,), {**owner, "pruned_before": last})
-            return [{"gone": len(old), "pruned_before": last}]
+            return [{"gone": len(old), "last": max((at for _, at in old), default=None)}]
 
         return prune
 
@@ -152,7 +132,3 @@ class InboxStatements(Book):
                 "retention.settings": nothing,
             },
         )
-
-
-def _is(row: Row | None, token: UUID, turn: int) -> bool:
-    return row is not None and row["token"] == token and row["turn"] == turn

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
-from sagabus.messaging.shards.acquire import LOCK_TIMEOUT
+from sagabus.messaging.shards.shard_row import ACQUIRE_LOCK_MILLISECONDS
 from tests.simulation.meaning import Book, Meaning, deleted
 from tests.simulation.postgres import Row, SimulatedConnection, Table
 
@@ -20,10 +21,12 @@ class MessagingStatements(Book):
             schema,
             {
                 "shard_row.advance": self._advance(shard),
+                "shard_row.hold": self._hold(shard),
+                "shard_row.forget_before": self._forget_before(shard),
                 "shard_row.add": self._add_shard(shard),
                 "shard_row.look": self._look(shard, lock=False),
                 "shard_row.lock": self._look(shard, lock=True),
-                "shard_row.take": self._take(shard),
+                "shard_row.acquire": self._acquire(shard),
                 "shard_row.end_holder": self._end_holder(shard),
                 "shard_row.partitions": self._partitions(shard),
                 "outbox.unpublished": self._unpublished(out),
@@ -34,7 +37,7 @@ class MessagingStatements(Book):
                 "outbox_parked.delete": self._unpark(parked),
             },
         )
-        self._mean("", {"shard_row.lock_timeout": self._lock_timeout(LOCK_TIMEOUT / 1000)})
+        self._mean("", {"shard_row.lock_timeout": self._lock_timeout(ACQUIRE_LOCK_MILLISECONDS / 1000)})
 
     def _advance(self, table: Table) -> Meaning:
         async def advance(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
@@ -52,6 +55,30 @@ class MessagingStatements(Book):
             return f"UPDATE {done}"
 
         return advance
+
+    def _hold(self, table: Table) -> Meaning:
+        async def hold(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            held: list[Row] = []
+            for shard, token, turn in sorted(zip(*args, strict=True), key=lambda mine: int(mine[0])):
+                if not _is(c.tx.get(table, (shard,)), token, turn):
+                    continue
+                await c.tx.lock(table, (shard,), timeout=timeout)
+                if _is(c.tx.get(table, (shard,)), token, turn):
+                    held.append({"shard": shard})
+            return held
+
+        return hold
+
+    def _forget_before(self, table: Table) -> Meaning:
+        async def forget(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            shard, moment = args
+            row = c.tx.get(table, (shard,))
+            assert row is not None
+            before = moment if row["pruned_before"] is None else max(row["pruned_before"], moment)
+            c.tx.put(table, (shard,), {**row, "pruned_before": before})
+            return [{"pruned_before": before}]
+
+        return forget
 
     def _unpublished(self, table: Table) -> Meaning:
         async def unpublished(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
@@ -146,8 +173,8 @@ class MessagingStatements(Book):
 
         return look
 
-    def _take(self, table: Table) -> Meaning:
-        async def take(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+    def _acquire(self, table: Table) -> Meaning:
+        async def acquire(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
             shard, token, cluster, generation = args
             row = c.tx.get(table, (shard,))
             assert row is not None
@@ -156,7 +183,7 @@ class MessagingStatements(Book):
             c.tx.put(table, (shard,), {**row, **taken})
             return [{"turn": turn}]
 
-        return take
+        return acquire
 
     def _end_holder(self, table: Table) -> Meaning:
         async def end(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
@@ -180,3 +207,7 @@ class MessagingStatements(Book):
             return "SET"
 
         return lock_timeout
+
+
+def _is(row: Row | None, token: UUID, turn: int) -> bool:
+    return row is not None and row["token"] == token and row["turn"] == turn

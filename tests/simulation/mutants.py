@@ -17,7 +17,7 @@ from uuid import UUID
 from sagabus.contracts.replies import ReplyKind
 from sagabus.coordinator.core.saga.admission import LATE
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
-from sagabus.messaging.shards.fence import Fenced
+from sagabus.messaging.shards.shard_row import Fenced
 from sagabus.participants.inbox.decision import Act, Answer, State, _stored
 
 Make = Callable[[Any], Any]
@@ -391,10 +391,10 @@ RULES: Final = (
     Mutant(
         "the fence lets everybody pass",
         "S1",
-        {f"{_SHARDS}.fence:advance": _fence_ignored},
+        {f"{_SHARDS}.shard_row:advance": _fence_ignored},
         ("stop", "rebalance"),
     ),
-    Mutant("the token alone, no turn", "S1", {f"{_SHARDS}.fence:advance": _turn_not_compared}, ("restore",)),
+    Mutant("the token alone, no turn", "S1", {f"{_SHARDS}.shard_row:advance": _turn_not_compared}, ("restore",)),
     Mutant(
         "a failed turn ends nothing",
         "S2",
@@ -411,7 +411,7 @@ RULES: Final = (
         "any generation may take, and nobody takes again",
         "S3",
         {
-            f"{_SHARDS}.acquire:_check": _any_generation,
+            f"{_SHARDS}.shard_row:_check": _any_generation,
             f"{_SHARDS}.ownership:Ownership._retake": _never_again,
         },
         ("rebalance",),
@@ -480,7 +480,7 @@ OWN: Final = (
     Mutant(
         "a fenced participant goes on",
         "",
-        {f"{_SERVICE}.inbox.store:Inbox.hold": _nothing_to_await, f"{_SHARDS}.fence:advance": _fence_ignored},
+        {f"{_SHARDS}.shard_row:hold": _nothing_to_await, f"{_SHARDS}.shard_row:advance": _fence_ignored},
         ("stop",),
     ),
     Mutant("the second cancel is another one", "", {f"{_CORE}.admission:_to_cancel": _always(None)}),

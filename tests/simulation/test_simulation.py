@@ -83,7 +83,7 @@ def test_all_that_mutants_replace_is_there() -> None:
 
 
 def test_a_mutant_whose_function_is_gone_fails_loudly() -> None:
-    gone = Mutant("gone", "", {"sagabus.messaging.shards.fence:no_such_function": lambda original: original})
+    gone = Mutant("gone", "", {"sagabus.messaging.shards.shard_row:no_such_function": lambda original: original})
     with pytest.raises(MutantGone, match="no_such_function"), infected(gone):
         pass
 

@@ -28,9 +28,9 @@ from sagabus.messaging.bus.partition import partition_of
 from sagabus.messaging.database_url import sqlalchemy_url
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.publishing.dead_letter import DeadLetters
-from sagabus.messaging.shards.acquire import Claim, take
 from sagabus.messaging.shards.ports import Processor
 from sagabus.messaging.shards.retention import Retention
+from sagabus.messaging.shards.shard_row import Claim, acquire
 from sagabus.messaging.shards.tenure import Log, Tenure
 from sagabus.participants import Participant
 from sagabus.participants.command_processor import CommandProcessor
@@ -116,10 +116,10 @@ class Party:
         for shard in range(PARTITIONS):
             claim = Claim(cluster="paper", generation=1, partitions=PARTITIONS)
             async with self.database.transaction() as connection:
-                tenure = await take(connection, self.schema, shard, claim, token=uuid4())
+                tenure = await acquire(connection, self.schema, shard, claim, token=uuid4())
             tenure.locate({topic: Log("paper", 0, 0) for topic in self.topics})
             tenure.relay.start(self.bus, on_end=lambda: None)
-            await self.side.taken(tenure)
+            await self.side.acquired(tenure)
             self.tenures.append(tenure)
 
     async def turn(self) -> None:

@@ -18,7 +18,7 @@ from sagabus.contracts import SagaType
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.messaging.postgres.database import Database
-from sagabus.messaging.shards.acquire import Claim, take
+from sagabus.messaging.shards.shard_row import Claim, acquire
 from sagabus.messaging.shards.tenure import Log, Tenure
 from sagabus.participants import ActivityContext
 from tests.coordinator.shard_fixture import PARTITIONS, REQUESTS, Given, ShardFixture, of_shard
@@ -69,9 +69,9 @@ class Pair:
     async def take(self) -> None:
         async with self.coordinator.database.transaction() as connection:
             claim = Claim(cluster="cluster", generation=1, partitions=PARTITIONS)
-            tenure = await take(connection, "sagabus", SHARD, claim, token=uuid4())
+            tenure = await acquire(connection, "sagabus", SHARD, claim, token=uuid4())
         tenure.locate({topic: Log("log", 0, 0) for topic in (REQUESTS, REPLIES)})
-        await self.coordinator.side.taken(tenure)
+        await self.coordinator.side.acquired(tenure)
         self.tenures = tenure, await self.shop.take()
 
     async def exchange(self, *records: Any) -> None:

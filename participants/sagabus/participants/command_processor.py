@@ -22,6 +22,7 @@ from sagabus.contracts.envelope import Record, moment, source_of
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.names import dead_letters_topic, service_schema
 from sagabus.messaging.publishing.dead_letter import DeadLetters
+from sagabus.messaging.shards import shard_row
 from sagabus.messaging.shards.retention import Pruning, Retention
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.messaging.shards.turn import Turn
@@ -103,7 +104,7 @@ class CommandProcessor:
                 schema=self._schema, inbox=self._inbox, sessions=sessions, retention=retention, clock=clock
             ).pruning
 
-    async def taken(self, tenure: Tenure) -> None:
+    async def acquired(self, tenure: Tenure) -> None:
         """Run once more what an owner before us had begun outside of a transaction (P1)."""
         async with self._sessions.transaction() as transaction:
             started = await self._inbox.started(transaction.driver, tenure.shard)
@@ -186,7 +187,7 @@ class CommandProcessor:
 
     async def _written(self, transaction: Transaction, attempt: _Attempt, turn: Turn, jobs: Sequence[Job]) -> Page:
         driver, at = transaction.driver, moment(turn.at)
-        await self._inbox.hold(driver, attempt.work.keys())
+        await shard_row.hold(driver, self._schema, attempt.work.keys())
         ledger = await self._inbox.claim(driver, _keys(attempt.commands, jobs), at)
         handling = Handling(self._sessions, transaction, resources=self._resources, careful=attempt.careful)
         self._handling = handling

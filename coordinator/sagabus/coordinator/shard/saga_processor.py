@@ -88,7 +88,7 @@ class SagaProcessor:
         self.kept_counts: Counter[str] = Counter()
         """What became in the end of requests that were counted as kept."""
 
-    async def taken(self, tenure: Tenure) -> None:
+    async def acquired(self, tenure: Tenure) -> None:
         """Timers and early requests are known by heart; sagas come back when something is there for them."""
         memory = self._memories[tenure] = ShardMemory(tenure)
         async with self._database.transaction() as connection:

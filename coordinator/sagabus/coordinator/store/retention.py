@@ -14,12 +14,14 @@ from sagabus.coordinator.store.wire import TIME
 from sagabus.messaging.postgres.database import Connection
 from sagabus.messaging.postgres.statements import named_statements
 from sagabus.messaging.postgres.tables import qualified
+from sagabus.messaging.shards import shard_row
 
 
 class Purge:
     """Of one schema. Times in microseconds since 1970."""
 
     def __init__(self, schema: str) -> None:
+        self._schema = schema
         self._sql = _statements(schema)
 
     async def sagas(self, connection: Connection, shard: int, *, before: int, until: int, most: int) -> int:
@@ -39,11 +41,13 @@ class Purge:
         The last copy of a start that has been forgotten is older than its `until` by at least `horizon` microseconds.
         The shard's `pruned_before` says so in the same transaction; None: nothing has been forgotten here yet.
         """
-        gone, before = await connection.fetchrow(self._sql["started_id.retention"], shard, now, horizon, most) or (
+        gone, last = await connection.fetchrow(self._sql["started_id.retention"], shard, now, horizon, most) or (
             0,
             None,
         )
-        return gone, before
+        if last is None:
+            return 0, None
+        return gone, await shard_row.forget_before(connection, self._schema, shard, last)
 
     @property
     def has_open_saga(self) -> str:
@@ -53,8 +57,8 @@ class Purge:
 
 @named_statements
 def _statements(schema: str) -> dict[str, str]:
-    saga, history, timer, started, parked, owner = (
-        qualified(schema, name) for name in ("saga", "history", "timer", "started_id", "outbox_parked", "shard")
+    saga, history, timer, started, parked = (
+        qualified(schema, name) for name in ("saga", "history", "timer", "started_id", "outbox_parked")
     )
     moment = TIME.write.format
     return {
@@ -92,10 +96,7 @@ def _statements(schema: str) -> dict[str, str]:
                     WHERE row.shard = $1 AND row.until < {moment("$2::bigint")}
                     ORDER BY row.until LIMIT $4 FOR UPDATE SKIP LOCKED))
                 RETURNING until
-            ), last AS (SELECT count(*) AS gone, max(until) AS until FROM gone)
-            UPDATE {owner} AS row
-            SET pruned_before = greatest(row.pruned_before, last.until - $3::bigint * interval '1 microsecond')
-            FROM last WHERE row.shard = $1
-            RETURNING last.gone, row.pruned_before""",
+            )
+            SELECT count(*) AS gone, max(until) - $3::bigint * interval '1 microsecond' AS last FROM gone""",
         "open": f"EXISTS (SELECT FROM {saga} AS saga WHERE saga.id = row.saga_id AND saga.{IS_OPEN})",
     }

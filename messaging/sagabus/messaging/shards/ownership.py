@@ -24,11 +24,11 @@ from sagabus.messaging.bus.subscription import Assignment
 from sagabus.messaging.loop_time import monotonic
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.publishing.shared_producer import SharedProducer
-from sagabus.messaging.shards.acquire import Claim, check_partitions
 from sagabus.messaging.shards.log_watch import LogWatch
 from sagabus.messaging.shards.membership import Membership, Subscribe
 from sagabus.messaging.shards.new_records import NewRecords
 from sagabus.messaging.shards.ports import Cluster, Processor
+from sagabus.messaging.shards.shard_row import Claim, check_partitions
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.messaging.shards.tenures import Tenures
 from sagabus.messaging.shards.wakeups import BEAT, Wakeups

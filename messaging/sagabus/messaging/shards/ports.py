@@ -22,7 +22,7 @@ class Processor(Protocol):
     is another tenure, and begins with what the database says.
     """
 
-    async def taken(self, tenure: Tenure) -> None:
+    async def acquired(self, tenure: Tenure) -> None:
         """Load what the shard needs. Raising ends the tenure."""
 
     async def turn(self, work: Mapping[Tenure, Sequence[Record]]) -> None:

@@ -21,8 +21,8 @@ from sagabus.messaging.postgres.database import Connection
 from sagabus.messaging.postgres.statements import named, named_statements
 from sagabus.messaging.postgres.tables import qualified
 from sagabus.messaging.settings import Settings
-from sagabus.messaging.shards import fence
-from sagabus.messaging.shards.fence import Advance, Fenced
+from sagabus.messaging.shards import shard_row
+from sagabus.messaging.shards.shard_row import Advance, Fenced
 from sagabus.messaging.shards.tenure import Tenure
 
 log = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class Pruning:
         leaving = False
         try:
             async with self._begin() as connection:
-                await fence.advance(connection, self._schema, [_standing(tenure)])
+                await shard_row.advance(connection, self._schema, [_standing(tenure)])
                 await connection.execute(_LOCAL)
                 pruned = await self._step(connection, tenure)
                 leaving = True

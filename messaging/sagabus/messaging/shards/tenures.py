@@ -21,8 +21,8 @@ from sagabus.messaging.loop_time import monotonic
 from sagabus.messaging.postgres.database import Database, DatabaseUnreachable
 from sagabus.messaging.publishing import outbox
 from sagabus.messaging.publishing.relay import Publisher
-from sagabus.messaging.shards.acquire import Claim, take
 from sagabus.messaging.shards.ports import Cluster, Processor
+from sagabus.messaging.shards.shard_row import Claim, acquire
 from sagabus.messaging.shards.tenure import Log, Tenure
 
 log = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ class Tenures:
 
     async def _take(self, shard: int) -> Tenure:
         async with self._database.transaction() as connection:
-            tenure = await take(connection, self._schema, shard, self._claim, token=self._tokens())
+            tenure = await acquire(connection, self._schema, shard, self._claim, token=self._tokens())
             tenure.relay.park(await outbox.parked_sagas(connection, self._schema, shard))
             rows = await outbox.unpublished(connection, self._schema, shard, tenure.relay_position)
         tenure.relay.push(rows)
@@ -180,7 +180,7 @@ class Tenures:
         tenure.locate(logs)
         tenure.relay.start(self._publisher, on_end=lambda: self._relay_ended(tenure))
         try:
-            await self._side.taken(tenure)
+            await self._side.acquired(tenure)
         except Exception as error:
             log.error("shard %s: what it needs could not be loaded: %s", tenure.shard, error, exc_info=trace(error))
             await self._end(tenure)

@@ -15,7 +15,7 @@ from sagabus.messaging.publishing import dead_letter, outbox
 from sagabus.messaging.publishing.dead_letter import DeadLetters
 from sagabus.messaging.publishing.outbox import Released
 from sagabus.messaging.publishing.relay import Parking, Positioned
-from sagabus.messaging.shards import fence
+from sagabus.messaging.shards import shard_row
 from sagabus.messaging.shards.tenure import Tenure
 
 
@@ -74,9 +74,12 @@ class Turn:
         return {tenure: share.released for tenure, share in self._shares.items() if share.released}
 
     async def write(self, connection: Connection) -> None:
-        """To be called first in the transaction: the fence comes before anything else (S1). Raises Fenced."""
+        """Advance the shard rows, and write what this turn sends and keeps. Raises Fenced.
+
+        First in the transaction, or last in one that has begun with `hold` (see `shard_row`).
+        """
         shares = self._shares
-        await fence.advance(connection, self._schema, [share.advance(tenure) for tenure, share in shares.items()])
+        await shard_row.advance(connection, self._schema, [share.advance(tenure) for tenure, share in shares.items()])
         if self._rows:
             await outbox.append(connection, self._schema, self._rows)
         if self._letters:
@@ -118,9 +121,9 @@ class _Share:
         self.unparked.append(row.position)
         return True
 
-    def advance(self, tenure: Tenure) -> fence.Advance:
+    def advance(self, tenure: Tenure) -> shard_row.Advance:
         next_position = tenure.next_position + len(self.messages)
-        return fence.Advance(tenure, next_position, self.relayed, tenure.places_after(self.offsets))
+        return shard_row.Advance(tenure, next_position, self.relayed, tenure.places_after(self.offsets))
 
     def settle(self, tenure: Tenure) -> None:
         tenure.turn += 1

@@ -6,7 +6,7 @@ same command wait for each other here, before either has had an effect, and two 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -16,13 +16,12 @@ from sagabus.contracts.envelope import Headers, pack_headers, unpack_headers
 from sagabus.messaging.postgres.database import Connection
 from sagabus.messaging.postgres.statements import named_statements
 from sagabus.messaging.postgres.tables import qualified
-from sagabus.messaging.shards.fence import Fenced
-from sagabus.messaging.shards.tenure import Tenure
+from sagabus.messaging.shards import shard_row
 from sagabus.participants.handlers.database_errors import DatabaseTrouble
 from sagabus.participants.inbox.decision import KINDS, Key, Row, State
 
-PATIENCE: Final = 5.0
-"""Seconds that a turn waits for a lock on a shard row or on an inbox key."""
+KEY_LOCK_SECONDS: Final = 5.0
+"""A turn waits for so long for a lock on an inbox key."""
 
 _CLAIMED: Final = "claimed"
 """State of a row that has only its key; never committed."""
@@ -70,30 +69,18 @@ class Ledger:
 
 
 class Inbox:
-    """The inbox of one service. All methods within a transaction that begins with `hold`."""
+    """The inbox of one service. All methods within a transaction that begins with the fence (`shard_row.hold`)."""
 
     def __init__(self, schema: str) -> None:
+        self._schema = schema
         self._sql = _statements(schema)
-
-    async def hold(self, connection: Connection, tenures: Collection[Tenure]) -> None:
-        """The fence of a transaction in which handlers run: locks the shard rows. Raises Fenced for a lost one.
-
-        The turn's own write, which moves the rows on, has to come last here: what handlers publish is known only then.
-        Raises TimeoutError if somebody holds a row for too long: taking the shard again frees it (S4).
-        """
-        ordered = sorted(tenures, key=lambda tenure: tenure.shard)
-        shards = [tenure.shard for tenure in ordered]
-        tokens, turns = [tenure.token for tenure in ordered], [tenure.turn for tenure in ordered]
-        held = await connection.fetch(self._sql["shard_row.hold"], shards, tokens, turns, timeout=PATIENCE)
-        if len(held) != len(ordered) or any(tenure.ended for tenure in ordered):
-            raise Fenced(f"of the shards {shards} only {[row['shard'] for row in held]} are still ours")
 
     async def claim(self, connection: Connection, keys: Mapping[Key, int], at: datetime) -> Ledger:
         """Insert the keys that are new (key to shard), read the rows of those that are not."""
         ordered = sorted(keys)
         sources, ids = [source for source, _ in ordered], [id for _, id in ordered]
         shards = [keys[key] for key in ordered]
-        done = await connection.execute(self._sql["inbox.claim"], sources, ids, shards, at, timeout=PATIENCE)
+        done = await connection.execute(self._sql["inbox.claim"], sources, ids, shards, at, timeout=KEY_LOCK_SECONDS)
         entries = {key: _Entry(keys[key], None, None) for key in ordered}
         if done != f"INSERT 0 {len(ordered)}":
             for record in await connection.fetch(self._sql["inbox.find"], sources, ids):
@@ -126,8 +113,10 @@ class Inbox:
         and by a clock that may be ahead of ours by so much. Not as far as `before`: a service that was away for long
         has few rows, and what was issued meanwhile is not to be refused.
         """
-        gone, pruned = await connection.fetchrow(self._sql["inbox.retention"], shard, before, margin, most) or (0, None)
-        return gone, pruned
+        gone, last = await connection.fetchrow(self._sql["inbox.retention"], shard, before, most) or (0, None)
+        if last is None:
+            return 0, None
+        return gone, await shard_row.forget_before(connection, self._schema, shard, last + margin)
 
     @property
     def guard(self) -> str:
@@ -166,11 +155,6 @@ def _statements(schema: str) -> dict[str, str]:
     row = ", ".join(Row._fields)
     kinds = ", ".join(f"('{state.value}', '{kind.value}')" for state, kind in KINDS.items())
     return {
-        "shard_row.hold": f"""
-            SELECT held.shard FROM {shard} AS held
-            JOIN unnest($1::int[], $2::uuid[], $3::bigint[]) AS mine (shard, token, turn)
-                ON held.shard = mine.shard AND held.token = mine.token AND held.turn = mine.turn
-            ORDER BY held.shard FOR NO KEY UPDATE OF held""",
         "inbox.claim": f"""
             INSERT INTO {inbox} (source, id, shard, activity, state, attempt, at)
             SELECT source, id, shard, '', '{_CLAIMED}', 0, $4 FROM unnest($1::text[], $2::text[], $3::int[])
@@ -200,13 +184,11 @@ def _statements(schema: str) -> dict[str, str]:
         "inbox.retention": f"""
             WITH old AS MATERIALIZED (
                 SELECT source, id FROM {inbox} WHERE shard = $1 AND at < $2 AND state <> '{State.STARTED}'
-                ORDER BY at LIMIT $4 FOR UPDATE SKIP LOCKED
+                ORDER BY at LIMIT $3 FOR UPDATE SKIP LOCKED
             ), gone AS (
                 DELETE FROM {inbox} AS row USING old WHERE row.source = old.source AND row.id = old.id RETURNING row.at
-            ), last AS (SELECT count(*) AS gone, max(at) AS at FROM gone)
-            UPDATE {shard} AS owner SET pruned_before = greatest(owner.pruned_before, last.at + $3::interval)
-            FROM last WHERE owner.shard = $1
-            RETURNING last.gone, owner.pruned_before""",
+            )
+            SELECT count(*) AS gone, max(at) AS last FROM gone""",
         "inbox.guard": f"""
             SELECT set_config('idle_in_transaction_session_timeout', '60s', true)
             FROM {inbox} AS row JOIN {shard} AS owner ON owner.shard = :shard AND owner.token = :token

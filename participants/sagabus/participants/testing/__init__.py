@@ -25,7 +25,7 @@ from sagabus.messaging.background import cancelled
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.postgres.tables import qualified
 from sagabus.messaging.publishing.outbox import unpublished
-from sagabus.messaging.shards.acquire import Claim, take
+from sagabus.messaging.shards.shard_row import Claim, acquire
 from sagabus.messaging.shards.tenure import Log, Tenure
 from sagabus.participants.command_processor import CommandProcessor
 from sagabus.participants.handlers.outcome import Outcome
@@ -134,7 +134,7 @@ class Carried:
         topic = commands_topic(self._service.name)
         async with self._database.transaction() as connection:
             claim = Claim(cluster=NAMESPACE, generation=0, partitions=1)
-            self._tenure: Tenure = await take(connection, self._schema, self._shard, claim, token=uuid4())
+            self._tenure: Tenure = await acquire(connection, self._schema, self._shard, claim, token=uuid4())
         self._tenure.locate({topic: Log(NAMESPACE, 0, 0)})
         self._side.externals.wake = self._ended.set
         writer = asyncio.create_task(self._write_outcomes())
