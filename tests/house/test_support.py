@@ -18,6 +18,8 @@ from tests.support.kafka_broker import KafkaBroker
 from tests.support.kafka_installation import KafkaInstallation
 from tests.support.postgres import PostgresServer
 from tests.support.processes import ROOT, Child
+from tests.support.tcp_proxy import TcpProxy
+from tests.system.databases import databases
 
 
 async def test_a_child_process_is_heard_and_ended(run_folder: Path) -> None:
@@ -86,6 +88,36 @@ async def test_postgres_comes_back_with_what_was_committed() -> None:
         again = await asyncpg.connect(url)
         assert await again.fetchval("SELECT n FROM kept") == 1
         await again.close()
+
+
+async def test_a_promoted_standby_has_what_its_primary_confirmed_and_the_old_one_refuses_writes() -> None:
+    async with databases() as servers:
+        before = await asyncpg.connect(servers.url)
+        await before.execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)")
+        await servers.fail_over(stays=True)
+        with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+            await before.execute("INSERT INTO kept VALUES (2)")
+        after = await asyncpg.connect(servers.url)
+        await after.execute("INSERT INTO kept VALUES (3)")
+        assert [row["n"] for row in await after.fetch("SELECT n FROM kept ORDER BY n")] == [1, 3]
+        before.terminate()
+        await after.close()
+
+
+async def test_a_silent_connection_is_not_closed_and_new_ones_work(postgres: PostgresServer) -> None:
+    async with TcpProxy(postgres.port) as proxy:
+        url = postgres.url().replace(str(postgres.port), str(proxy.port))
+        before = await asyncpg.connect(url)
+        proxy.silence_present()
+        with pytest.raises(TimeoutError):
+            await before.fetchval("SELECT 1", timeout=0.2)
+        after = await asyncpg.connect(url)
+        assert await after.fetchval("SELECT 1") == 1
+        proxy.go_silent()
+        with pytest.raises(TimeoutError):
+            await asyncpg.connect(url, timeout=0.2)
+        before.terminate()
+        after.terminate()
 
 
 async def test_a_database_is_of_one_test_only(postgres: PostgresServer, database: str) -> None:
