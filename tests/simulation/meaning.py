@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from tests.simulation.postgres import Key, Row, SimulatedConnection, Statements, Table
 
@@ -25,13 +25,16 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 class Book(Statements):
     """Meanings by the statement's name and schema. now: the server's clock, seconds since 1970."""
 
+    bugs: ClassVar[dict[str, Callable[[Meaning], Meaning]]] = {}
+    """By the statement's name: what `mutants` put in the place of its meaning."""
+
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._all: dict[tuple[str, str], Meaning] = {}
+        self.all: dict[tuple[str, str], Meaning] = {}
 
     def _mean(self, schema: str, meanings: Mapping[str, Meaning]) -> None:
         """What these names mean in that schema; in no schema: what names no table."""
-        self._all |= {(name, schema): meaning for name, meaning in meanings.items()}
+        self.all |= {(name, schema): meaning for name, meaning in meanings.items()}
 
 
 def key_of(table: str, row: Row) -> Key:

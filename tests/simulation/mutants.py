@@ -1,36 +1,51 @@
-"""Bugs put in on purpose: each takes one named function of the product away and puts a wrong one in its place.
+"""Bugs put in on purpose: each takes one thing of the product away and puts a wrong one in its place.
 
-A simulation that finds nothing proves nothing until it has been seen to find these. A mutant whose function is gone
-fails loudly: it has to be thought about again. `must` and `without` say which faults its runs have for sure, or never:
-a bug that only a restored database shows is not looked for where none is.
+A simulation that finds nothing proves nothing until it has been seen to find these. A mutant whose target is gone fails
+loudly: it has to be thought about again. `must` says which faults its runs have for sure: a bug that only a restored
+database shows is not looked for where none is.
+
+Prefer what stays when code moves: a statement (`sql:shard_row.advance`), a public function (replaced wherever it was
+imported), a public method of a class at a room's door.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Final
 from uuid import UUID
 
+import asyncpg
+
 from sagabus.contracts.replies import ReplyKind
-from sagabus.coordinator.core.saga.admission import LATE
+from sagabus.coordinator.core.saga.admission import LATE, REPLIES
+from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
-from sagabus.messaging.shards.shard_row import Fenced
-from sagabus.participants.inbox.decision import Act, Answer, State, _stored
+from sagabus.participants.handlers.outcome import Outcome as HandlerOutcome
+from sagabus.participants.inbox.decision import KINDS, Act, Answer, State
+from tests.simulation.meaning import Book, Meaning
+from tests.simulation.statements import Known
 
 Make = Callable[[Any], Any]
 """From the function as it is to the one that takes its place."""
 
+SQL: Final = "sql:"
+
 
 class MutantGone(AssertionError):
-    """The function that a mutant replaces is not there any more."""
+    """What a mutant replaces is not there any more."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """rule: that it breaks; empty for a bug of our own invention. targets: `module:name` or `module:class.name`."""
+    """rule: that it breaks; empty for a bug of our own invention.
+
+    changes: target to what takes its place. A target is `module:function`, `module:class.method` or `sql:statement`.
+    """
 
     name: str
     rule: str
@@ -44,12 +59,18 @@ def infected(mutant: Mutant) -> Iterator[None]:
     undo: list[tuple[Any, str, Any]] = []
     try:
         for target, make in mutant.changes.items():
+            if target.startswith(SQL):
+                Book.bugs[_known(mutant, target.removeprefix(SQL))] = make
+                continue
             owner, name = _found(mutant, target)
             original = owner.__dict__[name]
-            undo.append((owner, name, original))
-            setattr(owner, name, make(original))
+            wrong = make(original)
+            for place, alias in _places(owner, name, original):
+                undo.append((place, alias, original))
+                setattr(place, alias, wrong)
         yield
     finally:
+        Book.bugs.clear()
         for owner, name, original in reversed(undo):
             setattr(owner, name, original)
 
@@ -65,6 +86,21 @@ def _found(mutant: Mutant, target: str) -> tuple[Any, str]:
     return owner, name
 
 
+def _known(mutant: Mutant, statement: str) -> str:
+    if statement not in {name for name, _ in Known("namespace", ["service"], lambda: 0.0).all}:
+        raise MutantGone(f"the mutant {mutant.name!r} replaces the statement {statement}, which is not there")
+    return statement
+
+
+def _places(owner: Any, name: str, original: Any) -> list[tuple[Any, str]]:
+    """Where it is known: a function of a module also in those that have imported it."""
+    if not isinstance(owner, ModuleType):
+        return [(owner, name)]
+    importlib.import_module("tests.simulation.programs")  # who imports it later would keep the wrong one for good
+    ours = [module for known, module in list(sys.modules.items()) if known.startswith("sagabus.")]
+    return [(module, alias) for module in ours for alias, value in list(vars(module).items()) if value is original]
+
+
 def _always(value: Any) -> Make:
     return lambda original: lambda *args, **options: value
 
@@ -73,30 +109,55 @@ def _nothing(original: Any) -> Any:
     return lambda *args, **options: None
 
 
-def _nothing_to_await(original: Any) -> Any:
-    async def nothing(*args: Any, **options: Any) -> None: ...
-
-    return nothing
-
-
 # What the mutants do.
 
 
-def _failures_forgotten(original: Any) -> Any:
-    def conclude(self: Any, tenure: Any, command: Any, outcome: Any, attempt: int) -> None:
-        if outcome.kind is ReplyKind.COMPLETED:
-            original(self, tenure, command, outcome, attempt)
-        else:
-            self._reply(tenure, command.head, outcome, attempt)
+def _not_stored(*states: State) -> Make:
+    """The statement `inbox.store` leaves rows of these states out: they are as if their keys had never come."""
+    left_out = {state.value for state in states}
 
-    return conclude
+    def make(original: Meaning) -> Meaning:
+        async def store(c: Any, args: Any, timeout: float | None) -> Any:
+            done = await original(c, args, timeout)
+            _, sources, ids, _, states, *_ = args
+            for source, id, state in zip(sources, ids, states, strict=True):
+                if state in left_out:
+                    c.tx.put((c.schema, "inbox"), (source, id), None)
+            return done
+
+        return store
+
+    return make
 
 
-def _one_answer_for_all_attempts(original: Any) -> Any:
-    def repeated(head: Any, row: Any) -> Any:
-        return Act.WAIT if row.state is State.STARTED else Answer(_stored(row), head.attempt)
+def _judged(change: Callable[..., Any]) -> Make:
+    """Another verdict on a command: `change(verdict, head, row)`."""
 
-    return repeated
+    def make(original: Any) -> Any:
+        def judge(head: Any, digest: bytes, row: Any, *, pruned_before: Any) -> Any:
+            return change(original(head, digest, row, pruned_before=pruned_before), head, row)
+
+        return judge
+
+    return make
+
+
+def _one_answer_for_all_attempts(verdict: Any, head: Any, row: Any) -> Any:
+    again = row is not None and head.kind != "settle" and verdict is Act.RUN
+    return Answer(_stored(row), head.attempt) if again else verdict
+
+
+def _ids_are_not_compared(verdict: Any, head: Any, row: Any) -> Any:
+    reused = isinstance(verdict, Answer) and verdict.reason == "id_reused"
+    return Answer(_stored(row), head.attempt) if reused else verdict
+
+
+def _stored(row: Any) -> HandlerOutcome:
+    return HandlerOutcome(KINDS[row.state], row.reply or b"null")
+
+
+def _never_too_old(original: Any) -> Any:
+    return lambda head, digest, row, *, pruned_before: original(head, digest, row, pruned_before=None)
 
 
 def _resend_raises_attempt(original: Any) -> Any:
@@ -108,18 +169,28 @@ def _resend_raises_attempt(original: Any) -> Any:
 
 
 def _old_failures_count(original: Any) -> Any:
-    def objection(step: Any, arrival: Any) -> Any:
-        found = original(step, arrival)
+    """And late successes do not."""
+
+    def objection(state: Any, arrival: Any) -> Any:
+        step = state.steps.get(arrival.step)
+        if arrival.kind is Kind.STEP_COMPLETED and step is not None and step.outcome is Outcome.FAILED:
+            return LATE
+        found = original(state, arrival)
         return None if found == "old_attempt" else found
 
     return objection
 
 
-def _late_success_ignored(original: Any) -> Any:
-    def objection(step: Any, arrival: Any) -> Any:
-        return LATE if step.outcome is Outcome.FAILED else original(step, arrival)
+def _unknown_step_is_late(original: Any) -> Any:
+    def objection(state: Any, arrival: Any) -> Any:
+        unknown = arrival.kind in REPLIES and arrival.step not in state.steps
+        return LATE if unknown else original(state, arrival)
 
     return objection
+
+
+def _every_cancel_counts(original: Any) -> Any:
+    return lambda state, arrival: None if arrival.kind is Kind.CANCEL else original(state, arrival)
 
 
 def _published_before_commit(original: Any) -> Any:
@@ -136,73 +207,81 @@ def _published_before_commit(original: Any) -> Any:
 def _commit_believed(original: Any) -> Any:
     """The outcome of a commit is taken for good whatever it was."""
 
-    async def commit(self: Any, deciding: Any, work: Any) -> None:
+    async def commit(self: Any, connection: Any) -> None:
         try:
-            await original(self, deciding, work)
-        except Fenced:
-            raise
-        except Exception:
-            deciding.turn.committed()
+            await original(self, connection)
+        except asyncpg.PostgresConnectionError:
+            return
 
     return commit
 
 
-def _fence_ignored(original: Any) -> Any:
-    async def advance(connection: Any, schema: str, advances: Any) -> None:
-        try:
-            await original(connection, schema, advances)
-        except Fenced:
-            for one in sorted(advances, key=lambda one: int(one.tenure.shard)):
-                row = connection.tx.get((schema, "shard"), (one.tenure.shard,))
-                if row is not None:
-                    one.tenure.token, one.tenure.turn = row["token"], row["turn"]
-            await original(connection, schema, [one for one in advances if not one.tenure.ended])
+def _believed(see: Callable[[Any, Any], Any]) -> Make:
+    """Token and turn of a shard row are not compared: `see(row, mine)` gives what is taken for ours."""
 
-    return advance
+    def make(original: Meaning) -> Meaning:
+        async def statement(c: Any, args: Any, timeout: float | None) -> Any:
+            shards, tokens, turns, *rest = args
+            mine = [
+                see(c.tx.get((c.schema, "shard"), (shard,)), (token, turn))
+                for shard, token, turn in zip(shards, tokens, turns, strict=True)
+            ]
+            return await original(c, [shards, [m[0] for m in mine], [m[1] for m in mine], *rest], timeout)
+
+        return statement
+
+    return make
 
 
-def _turn_not_compared(original: Any) -> Any:
-    async def advance(connection: Any, schema: str, advances: Any) -> None:
-        for one in advances:
-            row = connection.tx.get((schema, "shard"), (one.tenure.shard,))
-            if row is not None and row["token"] == one.tenure.token:
-                one.tenure.turn = row["turn"]
-        await original(connection, schema, advances)
-
-    return advance
+_ANYBODY: Final = _believed(lambda row, mine: mine if row is None else (row["token"], row["turn"]))
+_TOKEN_ALONE: Final = _believed(
+    lambda row, mine: mine if row is None or row["token"] != mine[0] else (row["token"], row["turn"])
+)
 
 
 def _memory_kept(original: Any) -> Any:
     """A failed turn ends nothing: memory, queue and positions stay."""
 
     async def turn(self: Any, work: Any) -> None:
+        for tenure in work:
+            self.tenures.pop(tenure.shard, None)  # so that a failure does not find it
         try:
-            await self._side.turn(work)
-        except Exception:
-            return
-        self._succeeded(work)
+            await original(self, work)
+        finally:
+            self.tenures |= {tenure.shard: tenure for tenure in work if not tenure.ended}
 
     return turn
 
 
-def _any_generation(original: Any) -> Any:
-    return lambda row, claim: None
+def _row_seen_as(see: Callable[[Any, Any], dict[str, Any]]) -> Make:
+    """Who takes a shard sees its row otherwise: `see(connection, row)`."""
+
+    def make(original: Meaning) -> Meaning:
+        async def look(c: Any, args: Any, timeout: float | None) -> Any:
+            rows: Any = await original(c, args, timeout)
+            return [dict(row) | see(c, row) for row in rows]
+
+        return look
+
+    return make
+
+
+_ANY_GENERATION: Final = _row_seen_as(lambda c, row: {"generation": 0})
+
+
+def _after_the_last_row(c: Any, row: Any) -> dict[str, Any]:
+    places = [key[1] for key, _ in c.tx.scan((c.schema, "outbox")) if key[0] == row["shard"]]
+    return {"next_position": max(places, default=0) + 1}
 
 
 def _never_again(original: Any) -> Any:
-    async def retake(self: Any) -> None:
-        await self._look.wait()
-        self._look.clear()
-        await self._holdings.drop([tenure for tenure in self.tenures.values() if tenure.relay.ended])
+    """What has ended is not taken a second time under one assignment."""
 
-    return retake
-
-
-def _positions_from_rows(original: Any) -> Any:
-    async def take(self: Any, shard: int) -> Any:
-        tenure = await original(self, shard)
-        tenure.next_position = max((at for at, _ in tenure.relay._queue), default=0) + 1
-        return tenure
+    async def take(self: Any) -> Any:
+        if getattr(self, "took", None) is self._claim:
+            return {}
+        self.took = self._claim
+        return await original(self)
 
     return take
 
@@ -215,14 +294,6 @@ def _logs_not_compared(original: Any) -> Any:
         self.offsets |= {topic: place["next"] for topic, place in places.items() if topic in logs}
 
     return locate
-
-
-def _same_run(original: Any) -> Any:
-    def begin(self: Any, *args: Any) -> None:
-        self.ids = lambda: UUID(int=0)
-        original(self, *args)
-
-    return begin
 
 
 def _exhausted_is_failed(original: Any) -> Any:
@@ -269,7 +340,9 @@ def _undo_asks_the_inbox(original: Any) -> Any:
             rows = self._handling._transaction.driver.tx
             schema = f"sagabus_{command.head.activity.partition('.')[0]}"
             if rows.get((schema, "inbox"), (command.head.source, target)) is None:
-                self._reply(received.tenure, command.head, _DONE, command.head.attempt)
+                self._reply(
+                    received.tenure, command.head, HandlerOutcome(ReplyKind.COMPLETED, b"null"), command.head.attempt
+                )
                 return
         await original(self, received)
 
@@ -315,15 +388,8 @@ def _offset_too_far(original: Any) -> Any:
     return places_after
 
 
-def _nobody_released(original: Any) -> Any:
-    async def release(self: Any, connection: Any) -> Mapping[Any, Any]:
-        return {}
-
-    return release
-
-
 def _no_rows(original: Any) -> Any:
-    async def none(*args: Any) -> Sequence[Any]:
+    async def none(c: Any, args: Any, timeout: float | None) -> Sequence[Any]:
         return []
 
     return none
@@ -336,35 +402,21 @@ _PUBLISHING: Final = "sagabus.messaging.publishing"
 _SERVICE: Final = "sagabus.participants"
 
 
-def _done() -> Any:
-    from sagabus.participants.handlers.outcome import Outcome as Reply
-
-    return Reply(ReplyKind.COMPLETED, b"null")
-
-
-_DONE: Final = _done()
+_SAME_RUN: Final[dict[str, Make]] = {"tests.simulation.world:World.run_id": _always(UUID(int=0))}
 
 RULES: Final = (
-    Mutant("failures are not stored", "P1", {f"{_SERVICE}.inbox.batch:Page._conclude": _failures_forgotten}),
+    Mutant("failures are not stored", "P1", {"sql:inbox.store": _not_stored(State.REFUSED, State.FAILED)}),
     Mutant(
         "one stored answer for all attempts",
         "P1",
-        {f"{_SERVICE}.inbox.decision:_repeated": _one_answer_for_all_attempts},
+        {f"{_SERVICE}.inbox.decision:judge": _judged(_one_answer_for_all_attempts)},
     ),
-    Mutant(
-        "what was started is not run once more",
-        "P1",
-        {f"{_SERVICE}.command_processor:CommandProcessor._resume": _nothing},
-        ("kill",),
-    ),
+    Mutant("what was started is not run once more", "P1", {"sql:inbox.started": _no_rows}, ("kill",)),
     Mutant("a resend is a new attempt", "P2", {f"{_CORE}.undo:resend": _resend_raises_attempt}, ("lose",)),
     Mutant(
         "failures of old attempts count, late successes do not",
         "P2",
-        {
-            f"{_CORE}.admission:_to_step_reply": lambda original: _late_success_ignored(_old_failures_count(original)),
-            f"{_CORE}.forward:_exhausted": _exhausted_is_failed,
-        },
+        {f"{_CORE}.admission:objection": _old_failures_count, f"{_CORE}.forward:_exhausted": _exhausted_is_failed},
         ("delay", "copy"),
     ),
     Mutant(
@@ -376,50 +428,38 @@ RULES: Final = (
     Mutant(
         "what is older than the inbox is carried out",
         "P5",
-        {f"{_SERVICE}.inbox.decision:_unknown": lambda original: lambda head, pruned: original(head, None)},
+        {f"{_SERVICE}.inbox.decision:judge": _never_too_old},
         ("prune",),
     ),
     Mutant(
         "an id is not compared with what it was first, and runs repeat",
         "P6",
-        {
-            f"{_SERVICE}.inbox.decision:_reused": lambda original: lambda head, row: _stored(row),
-            f"{_COORDINATOR}.deciding:Deciding._begin": _same_run,
-        },
+        {f"{_SERVICE}.inbox.decision:judge": _judged(_ids_are_not_compared)} | _SAME_RUN,
         ("reuse",),
     ),
-    Mutant(
-        "the fence lets everybody pass",
-        "S1",
-        {f"{_SHARDS}.shard_row:advance": _fence_ignored},
-        ("stop", "rebalance"),
-    ),
-    Mutant("the token alone, no turn", "S1", {f"{_SHARDS}.shard_row:advance": _turn_not_compared}, ("restore",)),
-    Mutant(
-        "a failed turn ends nothing",
-        "S2",
-        {f"{_SHARDS}.tenures:Tenures.turn": _memory_kept},
-        ("commit_really",),
-    ),
+    Mutant("the fence lets everybody pass", "S1", {"sql:shard_row.advance": _ANYBODY}, ("stop", "rebalance")),
+    Mutant("the token alone, no turn", "S1", {"sql:shard_row.advance": _TOKEN_ALONE}, ("restore",)),
+    Mutant("a failed turn ends nothing", "S2", {f"{_SHARDS}.tenures:Tenures.turn": _memory_kept}, ("commit_really",)),
     Mutant(
         "a commit is believed",
         "S2",
-        {f"{_COORDINATOR}.saga_processor:SagaProcessor._commit": _commit_believed},
+        {"tests.simulation.postgres:SimulatedDatabase.commit": _commit_believed},
         ("commit_never",),
     ),
     Mutant(
         "any generation may take, and nobody takes again",
         "S3",
         {
-            f"{_SHARDS}.shard_row:_check": _any_generation,
-            f"{_SHARDS}.ownership:Ownership._retake": _never_again,
+            "sql:shard_row.look": _ANY_GENERATION,
+            "sql:shard_row.lock": _ANY_GENERATION,
+            f"{_SHARDS}.tenures:Tenures.take": _never_again,
         },
         ("rebalance",),
     ),
     Mutant(
         "positions are counted from the rows",
         "S5",
-        {f"{_SHARDS}.tenures:Tenures._take": _positions_from_rows},
+        {"sql:shard_row.lock": _row_seen_as(_after_the_last_row)},
         ("kill",),
     ),
     Mutant(
@@ -428,7 +468,7 @@ RULES: Final = (
         {f"{_SHARDS}.tenure:Tenure.locate": _logs_not_compared},
         ("remake_topic",),
     ),
-    Mutant("all runs have one id", "S13", {f"{_COORDINATOR}.deciding:Deciding._begin": _same_run}, ("reuse",)),
+    Mutant("all runs have one id", "S13", _SAME_RUN, ("reuse",)),
     Mutant("steps of unknown outcome are not settled", "U1", {f"{_CORE}.undo:start": _never_settled}),
     Mutant(
         "an undo asks the inbox for its step",
@@ -443,9 +483,7 @@ RULES: Final = (
         "U9",
         {
             f"{_CORE}.admission:answers_nothing": _always(False),
-            f"{_CORE}.admission:_to_reply": lambda original: (
-                lambda state, step, arrival: LATE if step is None else original(state, step, arrival)
-            ),
+            f"{_CORE}.admission:objection": _unknown_step_is_late,
         },
         ("restore",),
     ),
@@ -453,23 +491,13 @@ RULES: Final = (
 """One for each rule that a model has shown to be needed, some with two."""
 
 OWN: Final = (
-    Mutant(
-        "unpublished rows are not read at a take",
-        "",
-        {f"{_PUBLISHING}.outbox:unpublished": _no_rows},
-        ("kill",),
-    ),
+    Mutant("unpublished rows are not read at a take", "", {"sql:outbox.unpublished": _no_rows}, ("kill",)),
     Mutant("nothing is sent again", "", {f"{_CORE}.undo:resend": _nothing}, ("lose",)),
-    Mutant(
-        "sagas nobody hears of are not loaded",
-        "",
-        {f"{_COORDINATOR}.unloaded:UnloadedSagas.portion": _always([])},
-        ("lose", "kill"),
-    ),
+    Mutant("sagas nobody hears of are not loaded", "", {"sql:saga.open_ids": _no_rows}, ("lose", "kill")),
     Mutant("undone in the order of completion", "", {f"{_CORE}.undo:begin": _order_of_calling}),
-    Mutant("no tombstone", "", {f"{_SERVICE}.inbox.batch:Page._bury": _nothing}, ("delay",)),
-    Mutant("timers are forgotten at a take", "", {"sagabus.coordinator.store.read:Reads.timers": _no_rows}, ("kill",)),
-    Mutant("what is astray is not forwarded", "", {f"{_COORDINATOR}.saga_processor:SagaProcessor._forward": _nothing}),
+    Mutant("no tombstone", "", {"sql:inbox.store": _not_stored(State.TOMBSTONE)}, ("delay",)),
+    Mutant("timers are forgotten at a take", "", {"sql:timer.load": _no_rows}, ("kill",)),
+    Mutant("what is astray is not forwarded", "", {f"{_PUBLISHING}.reroute:forwarded": _nothing}),
     Mutant(
         "an offset too many is skipped",
         "",
@@ -480,17 +508,14 @@ OWN: Final = (
     Mutant(
         "a fenced participant goes on",
         "",
-        {f"{_SHARDS}.shard_row:hold": _nothing_to_await, f"{_SHARDS}.shard_row:advance": _fence_ignored},
+        {"sql:shard_row.hold": _ANYBODY, "sql:shard_row.advance": _ANYBODY},
         ("stop",),
     ),
-    Mutant("the second cancel is another one", "", {f"{_CORE}.admission:_to_cancel": _always(None)}),
+    Mutant("the second cancel is another one", "", {f"{_CORE}.admission:objection": _every_cancel_counts}),
     Mutant(
-        "a new owner does not know who is parked",
-        "S8",
-        {f"{_PUBLISHING}.relay:Relay.park": _nothing},
-        ("refuse", "rebalance"),
+        "a new owner does not know who is parked", "S8", {"sql:outbox_parked.sagas": _no_rows}, ("refuse", "rebalance")
     ),
-    Mutant("what is released is not sent", "S8", {f"{_SHARDS}.turn:Turn.release": _nobody_released}, ("refuse",)),
+    Mutant("what is released is not sent", "S8", {"sql:outbox_parked.released": _no_rows}, ("refuse",)),
     Mutant("starts are not compared with those before", "", {f"{_COORDINATOR}.deciding:Deciding.known": _nothing}),
 )
 """Found by asking what somebody might get wrong in here."""

@@ -185,6 +185,8 @@ class SimulatedConnection:
 
     def __init__(self, transaction: SimulatedTransaction, statements: Statements) -> None:
         self.tx = transaction
+        self.schema = ""
+        """Of the statement that is running."""
         self._statements = statements
         self._savepoints: list[tuple[Any, ...]] = []
 

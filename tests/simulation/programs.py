@@ -46,7 +46,7 @@ class CoordinatorProgram:
             closed=lambda _: None,
             sooner=lambda: self.ownership.wake(),  # noqa: PLW0108    # made below
             clock=process.clock,
-            ids=world.uuid,
+            ids=world.run_id,
         )
 
         def subscribe(*, listener: SubscriptionListener) -> Stream:

@@ -41,10 +41,13 @@ class Known(MessagingStatements, InboxStatements, StoreStatements):
     async def run(
         self, connection: SimulatedConnection, sql: str, args: Sequence[Any], timeout: float | None
     ) -> str | list[Row]:
-        schema = _SCHEMA.search(sql)
-        meaning = self._all.get((name_of(sql), schema[1] if schema else ""))
+        name, schema = name_of(sql), _SCHEMA.search(sql)
+        connection.schema = schema[1] if schema else ""
+        meaning = self.all.get((name, connection.schema))
         if meaning is None:
             raise UnknownStatement(f"the simulation does not know what this statement means: {sql}")
+        if name in self.bugs:
+            meaning = self.bugs[name](meaning)
         return await meaning(connection, args, timeout)
 
     def copy(self, tx: SimulatedTransaction, table: Table, rows: Sequence[Row]) -> None:

@@ -82,8 +82,9 @@ def test_all_that_mutants_replace_is_there() -> None:
     }  # fmt: skip
 
 
-def test_a_mutant_whose_function_is_gone_fails_loudly() -> None:
-    gone = Mutant("gone", "", {"sagabus.messaging.shards.shard_row:no_such_function": lambda original: original})
+@pytest.mark.parametrize("target", ["sagabus.messaging.shards.turn:no_such_function", "sql:shard_row.no_such_function"])
+def test_a_mutant_whose_target_is_gone_fails_loudly(target: str) -> None:
+    gone = Mutant("gone", "", {target: lambda original: original})
     with pytest.raises(MutantGone, match="no_such_function"), infected(gone):
         pass
 

@@ -92,6 +92,10 @@ class World:
     def uuid(self) -> UUID:
         return UUID(int=self.random.getrandbits(128), version=4)
 
+    def run_id(self) -> UUID:
+        """For each run of a saga its own (S13)."""
+        return self.uuid()
+
     def died(self, loop: SimulatedLoop, program: Program | None) -> None:
         self.loops_faults += loop.faults
         self._graves.append((loop, program))
