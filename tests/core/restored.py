@@ -21,6 +21,7 @@ from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.program import Code, Program
 from sagabus.coordinator.core.saga.replay import _again, in_order, restore
 from sagabus.coordinator.core.saga.saga import Saga
+from sagabus.coordinator.core.saga.standing import Standing
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import CLOSED, SagaStatus
 from sagabus.coordinator.definition import SagaDefinition
@@ -59,9 +60,12 @@ class Stored:
 
     @classmethod
     def of(cls, state: SagaState) -> Self:
-        return cls(
-            state.status, concerns_json(state.concerns), state.result, state.error, state.closed_at, state.fingerprint
-        )
+        concerns = concerns_json(state.concerns)
+        return cls(state.status, concerns, state.result, state.error, state.closed_at, state.fingerprint)
+
+    def standing(self) -> Standing:
+        concerns = read_concerns(self.concerns, attention=None)
+        return Standing(self.status, self.closed_at, concerns, self.result, self.error, self.fingerprint)
 
 
 class Restored:
@@ -127,9 +131,7 @@ class Restored:
 
     def restored(self) -> Saga:
         state = self.fresh()
-        state.concerns = read_concerns(self.stored.concerns, attention=None)
-        state.closed_at = self.stored.closed_at
-        state.result, state.error, state.fingerprint = self.stored.result, self.stored.error, self.stored.fingerprint
+        state.standing = self.stored.standing()
         return restore(state, self.code, self.rows, status=self.stored.status, now=self.now)
 
     def _store(self, effects: Effects) -> None:
@@ -198,7 +200,7 @@ class Restored:
 
     def check_count(self) -> None:
         """A replay counts the lifecycle events by itself to the number that is stored."""
-        if self.state.blocked or self.saga.past is not None or not self.rows:
+        if self.state.blocked or self.saga.stopped is not None or not self.rows:
             return
         saga = Saga(self.fresh(), self.code)
         inputs, _, _ = in_order(saga.state.journal.replay(self.rows))

@@ -21,14 +21,17 @@ from sagabus.coordinator.core.saga.admission import (
     STEP_REPLIES,
     UNDO_REPLIES,
     answers_nothing,
-    objection,
-    objection_of_rows,
+    denial,
 )
+from sagabus.coordinator.core.saga.concern import ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
+from sagabus.coordinator.core.saga.standing import Standing
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import CLOSED as CLOSED_STATUSES
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
+from sagabus.coordinator.core.saga.step import Exchange
+from sagabus.coordinator.core.saga.stopped import Stop, StoppedSaga
 from tests.core import shapes
 from tests.core.kit import Definition, Drive
 from tests.core.restored import forget_all
@@ -47,16 +50,17 @@ def state_with(
     """One step at `stock`, whose second attempt is under way."""
     state = Drive(sequential).start().state
     step = state.steps[1]
-    step.outcome, step.undoing, step.attempt, step.undo_attempt = outcome, undoing, attempt, attempt
-    step.settle_issued = int(settled or undoing is Undoing.SETTLING)
-    step.undo_issued = int(undoing in (Undoing.SENT, Undoing.PAUSED, Undoing.SKIPPED, Undoing.DONE))
+    step.outcome, step.undoing, step.do.attempt = outcome, undoing, attempt
+    step.settle = Exchange(1) if settled or undoing is Undoing.SETTLING else None
+    undone = undoing in (Undoing.SENT, Undoing.PAUSED, Undoing.SKIPPED, Undoing.DONE)
+    step.undo = Exchange(1, attempt=attempt) if undone else None
     return state
 
 
 def word(state: SagaState, kind: Kind, *, attempt: int = 2, service: str = "stock", step: int = 1) -> str | None:
     arrival = an_input(kind, step, attempt, service, "ref", b"null")
-    assert answers_nothing(state, arrival) <= (objection(state, arrival) is None), "what proves a loss is never dropped"
-    return LOST if answers_nothing(state, arrival) else objection(state, arrival)
+    assert answers_nothing(state, arrival) <= (denial(state, arrival) is None), "what proves a loss is never dropped"
+    return LOST if answers_nothing(state, arrival) else denial(state, arrival)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +127,7 @@ def test_u9_replies_to_a_settle(undoing: Undoing, settled: bool, expected: str |
 
 def test_u9_a_step_that_was_never_called_or_never_sent() -> None:
     state = state_with()
-    state.steps[1].issued = 0
+    state.steps[1].do.issued = 0
     for kind in REPLIES:
         assert word(state, kind) == LOST
         assert word(state, kind, step=2) == LOST
@@ -138,37 +142,37 @@ def test_only_a_steps_own_service_answers_for_it() -> None:
 @pytest.mark.parametrize("status", list(SagaStatus))
 def test_u7_a_cancel(status: SagaStatus) -> None:
     state = state_with()
-    state.status = status
-    assert objection(state, an_input(Kind.CANCEL)) == (None if status is SagaStatus.RUNNING else CANCEL_REJECTED)
+    state.standing = Standing(status)
+    assert denial(state, an_input(Kind.CANCEL)) == (None if status is SagaStatus.RUNNING else CANCEL_REJECTED)
     state.ending = SagaStatus.CANCELLED
-    assert objection(state, an_input(Kind.CANCEL)) == (DUPLICATE if status is SagaStatus.RUNNING else CANCEL_REJECTED)
+    assert denial(state, an_input(Kind.CANCEL)) == (DUPLICATE if status is SagaStatus.RUNNING else CANCEL_REJECTED)
     state.ending = SagaStatus.COMPLETED
-    assert objection(state, an_input(Kind.CANCEL)) == CANCEL_REJECTED
+    assert denial(state, an_input(Kind.CANCEL)) == CANCEL_REJECTED
 
 
 @pytest.mark.parametrize("status", list(SagaStatus))
 def test_h5_an_event(status: SagaStatus) -> None:
     state = state_with()
-    state.status = status
-    assert objection(state, an_input(Kind.EVENT, ref="1")) == (CLOSED if status in CLOSED_STATUSES else None)
+    state.standing = Standing(status)
+    assert denial(state, an_input(Kind.EVENT, ref="1")) == (CLOSED if status in CLOSED_STATUSES else None)
     state.seen_events.add("1")
-    assert objection(state, an_input(Kind.EVENT, ref="1")) == DUPLICATE
+    assert denial(state, an_input(Kind.EVENT, ref="1")) == DUPLICATE
 
 
 def test_h3_a_timer_counts_while_it_is_pending() -> None:
     state = state_with()
-    assert objection(state, an_input(Kind.TIMER, 1, name=TimerKind.TIMEOUT)) == STALE
+    assert denial(state, an_input(Kind.TIMER, 1, name=TimerKind.TIMEOUT)) == STALE
     state.timers[TimerKey(TimerKind.TIMEOUT, 1)] = 5
-    assert objection(state, an_input(Kind.TIMER, 1, name=TimerKind.TIMEOUT)) is None
-    assert objection(state, an_input(Kind.TIMER, 2, name=TimerKind.TIMEOUT)) == STALE
+    assert denial(state, an_input(Kind.TIMER, 1, name=TimerKind.TIMEOUT)) is None
+    assert denial(state, an_input(Kind.TIMER, 2, name=TimerKind.TIMEOUT)) == STALE
 
 
 @pytest.mark.parametrize("kind", [Kind.STARTED, Kind.NOTICE, Kind.BLOCKED, Kind.RESUMED, Kind.OPERATOR])
 def test_other_inputs_always_count(kind: Kind) -> None:
-    assert objection(state_with(), an_input(kind)) is None
+    assert denial(state_with(), an_input(kind)) is None
 
 
-def test_an_objection_leaves_no_row_and_no_effect() -> None:
+def test_what_is_denied_leaves_no_row_and_no_effect() -> None:
     drive = Drive(sequential).start()
     drive.completed(1)
     rows = list(drive.rows)
@@ -198,10 +202,16 @@ def test_u8_the_rows_tell_what_an_operator_led_to(verb: str) -> None:
     rows_agree(drive)
 
 
+def rows_tell(rows: list[Row], input: Input, *, closed: bool) -> str | None:
+    state = Drive(sequential).start().state
+    state.standing = Standing(SagaStatus.COMPLETED if closed else SagaStatus.RUNNING)
+    return StoppedSaga(state, Stop(ConcernKind.BLOCKED, ""), rows, fingerprint="").denial(input)
+
+
 def rows_agree(drive: Drive) -> None:
     for arrival in replies(drive):
-        told = objection_of_rows(drive.rows, arrival, closed=True)
-        expected = objection(drive.state, arrival)
+        told = rows_tell(drive.rows, arrival, closed=True)
+        expected = denial(drive.state, arrival)
         assert (told is None, told == FOREIGN) == (expected is None, expected == FOREIGN), arrival
 
 
@@ -218,9 +228,9 @@ def ended(code: Definition, random: Random) -> Drive:
 def replies(drive: Drive) -> Iterator[Input]:
     """Whatever anybody could answer, to a step that was never called as well; none of them has come before."""
     steps = drive.state.steps
-    for number in (*(number for number, step in steps.items() if step.issued), len(steps) + 1):
+    for number in (*(number for number, step in steps.items() if step.do.issued), len(steps) + 1):
         step = steps.get(number)
-        attempts = max(step.attempt, step.undo_attempt) + 1 if step else 1
+        attempts = max(step.do.attempt, step.undo.attempt if step.undo else 0) + 1 if step else 1
         for kind in sorted(REPLIES):
             for attempt in range(1, attempts + 1):
                 for service in (step.service if step else "stock", "bakery", ""):
@@ -248,13 +258,13 @@ EVENT, VERB = an_input(Kind.EVENT, name="paid", ref="e1"), an_input(Kind.OPERATO
 )
 def test_h1_what_the_rows_tell_of_other_inputs(arrival: Input, open: str | None, closed: str | None) -> None:
     rows = rows_of(EVENT, VERB)
-    assert objection_of_rows(rows, arrival, closed=False) == open
-    assert objection_of_rows(rows, arrival, closed=True) == closed
+    assert rows_tell(rows, arrival, closed=False) == open
+    assert rows_tell(rows, arrival, closed=True) == closed
 
 
 def test_h1_an_open_saga_keeps_every_reply_once() -> None:
     first = an_input(Kind.STEP_FAILED, 1, 1, "stock", "r1", b"broken")
     rows = rows_of(first)
-    assert objection_of_rows(rows, first, closed=False) == DUPLICATE
-    assert objection_of_rows(rows, an_input(Kind.STEP_FAILED, 1, 2, "stock", "r2", b"broken"), closed=False) is None
-    assert objection_of_rows(rows, an_input(Kind.STEP_COMPLETED, 1, 1, "stock", "r3", b"broken"), closed=False) is None
+    assert rows_tell(rows, first, closed=False) == DUPLICATE
+    assert rows_tell(rows, an_input(Kind.STEP_FAILED, 1, 2, "stock", "r2", b"broken"), closed=False) is None
+    assert rows_tell(rows, an_input(Kind.STEP_COMPLETED, 1, 1, "stock", "r3", b"broken"), closed=False) is None

@@ -63,7 +63,7 @@ def test_p2_a_failure_counts_from_the_current_attempt_alone() -> None:
     drive.fire(TimerKind.RETRY, 1)
     assert drive.failed(1, attempt=1) == OLD_ATTEMPT
     assert drive.refused(1, attempt=1) == OLD_ATTEMPT
-    assert drive.step(1).failures == 1
+    assert drive.step(1).do.failures == 1
     drive.completed(1)
     assert drive.failed(1) == LATE
 
@@ -111,7 +111,7 @@ def test_try_again_is_not_counted_and_waits_as_long_as_it_asks() -> None:
         drive.failed(1, "busy", again_after=7)
         assert drive.due["retry 1"] == 7
         drive.fire(TimerKind.RETRY, 1)
-    assert drive.step(1).failures == 0
+    assert drive.step(1).do.failures == 0
     drive.completed(1)
     assert drive.status == SagaStatus.COMPLETED
 

@@ -11,7 +11,7 @@ from sagabus.contracts import SagaType
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.core.saga import forward
-from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, read_concerns
+from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.program import Blocked, Intent, Program, Spun
@@ -198,7 +198,7 @@ def test_l10_other_code_that_spins_too_is_told_and_not_run_again_either(monkeypa
 
 def restore_once(drive: Drive, *, again: bool) -> Saga:
     state = drive.fresh()
-    state.concerns = read_concerns(drive.stored.concerns, attention=None)
+    state.standing = drive.stored.standing()
     return restore(state, drive.code, drive.rows, status=drive.stored.status, now=drive.now, again=again)
 
 

@@ -77,7 +77,7 @@ def test_h5_a_wait_cancelled_in_the_same_turn_gives_its_event_to_the_next_waiter
     program.loop.cancel(program.loop.tasks()[1])
     program.pump(T0)
     assert program.unconsumed() == (0, 0)
-    assert program.mailbox.awaited == ["payment.confirmed"]
+    assert program.mailbox.awaited == {"payment.confirmed": 1}
     program.complete(1, None)
     program.deliver("payment.confirmed", b'{"data":{"amount":2}}')
     program.pump(T0)
@@ -94,7 +94,11 @@ def test_h5_without_another_waiter_it_is_the_oldest_again() -> None:
     program.deliver("payment.confirmed", b'{"data":{"amount":2}}')
     program.loop.cancel(program.loop.tasks()[1])
     program.pump(T0)
-    assert [body for _, body in program.mailbox.untaken] == [b'{"data":{"amount":1}}', b'{"data":{"amount":2}}']
+    untaken = program.mailbox._untaken["payment.confirmed"]
+    assert [body for _, body in untaken] == [
+        b'{"data":{"amount":1}}',
+        b'{"data":{"amount":2}}',
+    ]
     program.evict()
 
 

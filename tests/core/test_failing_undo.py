@@ -25,7 +25,9 @@ def test_u6_an_undo_is_retried_without_end() -> None:
     assert pauses[0] == pytest.approx(1, rel=0.2)
     assert pauses[-1] == pytest.approx(300, rel=0.2)
     assert drive.last.commands[0].head.attempt == 15
-    assert drive.step(1).undo_issued == drive.last.commands[0].head.issued
+    undo = drive.step(1).undo
+    assert undo is not None
+    assert undo.issued == drive.last.commands[0].head.issued
 
 
 def test_u6_failing_again_and_again_is_for_a_person_to_see_until_it_succeeds() -> None:

@@ -585,7 +585,8 @@ def test_what_changes_the_timers_is_marked(loop: SagaLoop) -> None:
     assert not loop.timers_changed
     loop.pump(0)
     assert loop.timers_changed
-    loop.timers_changed = False
+    assert loop.take_changed_timers() == [1]
+    assert loop.take_changed_timers() == []
     loop.resolve(waiting, None)
     loop.pump(0)
     assert loop.timers_changed

@@ -17,6 +17,7 @@ from sagabus.coordinator.core.saga.concern import read_concerns
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.replay import restore
 from sagabus.coordinator.core.saga.saga import Saga
+from sagabus.coordinator.core.saga.standing import Standing
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import CLOSED, Outcome, SagaStatus
 from sagabus.coordinator.core.saga.step import Step
@@ -107,7 +108,7 @@ class _Check:
         done, undone = self._counts[False, id], self._counts[True, id]
         what = f"{row['id']} ended {row['status']}, yet step {step.number} ({step.activity}, {step.outcome})"
         outside = step.activity.endswith("call_out")
-        if row["status"] == SagaStatus.COMPLETED and step.outcome is Outcome.COMPLETED and not step.undo_issued:
+        if row["status"] == SagaStatus.COMPLETED and step.outcome is Outcome.COMPLETED and step.undo is None:
             if (done, undone) != (1, 0):
                 yield f"{what} has effect {done} and undo {undone}"
         elif step.outcome is Outcome.COMPLETED:
@@ -124,7 +125,7 @@ class _Check:
             return
         run = f"{row['id']}:{row['run']}:"
         undone = [int(e.step.removeprefix(run)) for e in self._effects if e.undo and e.step.startswith(run)]
-        planned = [n for n in undone if not state.steps[n].settle_issued]
+        planned = [n for n in undone if state.steps[n].settle is None]
         completed = list(dict.fromkeys(one.step for one in history if one.kind is Kind.STEP_COMPLETED))
         wanted = [n for n in reversed(completed) if n in planned]
         if planned != wanted:
@@ -137,11 +138,11 @@ class _Check:
         """
         if row["status"] != SagaStatus.COMPLETED:
             return
-        kept = [s for s in state.steps.values() if s.outcome is Outcome.COMPLETED and not s.undo_issued]
+        kept = [s for s in state.steps.values() if s.outcome is Outcome.COMPLETED and s.undo is None]
         for service in SERVICES:
-            undone = [s for s in state.steps.values() if s.service == service and s.undo_issued]
-            begun = max((s.settle_issued or s.undo_issued for s in undone), default=0)
-            ours = [s for s in kept if s.service == service and s.activity.endswith(".hold") and s.issued >= begun]
+            undone = [s for s in state.steps.values() if s.service == service and s.undo is not None]
+            begun = max((one.issued for s in undone if (one := s.settle or s.undo)), default=0)
+            ours = [s for s in kept if s.service == service and s.activity.endswith(".hold") and s.do.issued >= begun]
             slot = self._world.server.table((f"business_{service}", "slot")).get((row["id"],))
             if ours and slot is None:
                 yield f"{row['id']}: an undo has taken away what step {ours[-1].number} holds at {service}"
@@ -158,7 +159,7 @@ class _Check:
         history = [Row(**{**{name: r[name] for name in HISTORY}, "kind": Kind(r["kind"])}) for r in mine]
         addresses = Addresses(NAMESPACE, source_of(NAMESPACE), row["id"], row["run"], row["shard"])
         state = SagaState(addresses, definition=row["definition"], version=1, trace=unpack_headers(row["trace"]))
-        state.concerns = read_concerns(None, attention=row["attention"])
+        state.standing = Standing(concerns=read_concerns(None, attention=row["attention"]))
         state.input_hash = row["input_hash"]
         saga = restore(state, journey, history, status=SagaStatus(row["status"]), now=row["last_now"])
         saga.evict()

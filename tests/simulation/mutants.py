@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -298,32 +299,24 @@ def _logs_not_compared(original: Any) -> Any:
 
 def _exhausted_is_failed(original: Any) -> Any:
     def exhausted(state: Any, program: Any, step: Any, failure: Any) -> None:
-        def becomes(outcome: Any) -> None:
-            step.outcome = Outcome.FAILED
-
-        original(state, program, _Shadow(step, becomes=becomes), failure)
+        original(state, program, step, failure)
+        _put(state, step, outcome=Outcome.FAILED)
 
     return exhausted
 
 
-class _Shadow:
-    """A step, but for one method."""
-
-    def __init__(self, step: Any, **instead: Any) -> None:
-        object.__setattr__(self, "_step", step)
-        object.__setattr__(self, "_instead", instead)
-
-    def __getattr__(self, name: str) -> Any:
-        return self._instead.get(name) or getattr(self._step, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._step, name, value)
+def _put(state: Any, step: Any, **values: Any) -> None:
+    """Change a step as no table allows."""
+    held = step.holds_its_service
+    for name, value in values.items():
+        setattr(step, name, value)
+    state.steps._note(step, held)
 
 
 def _never_settled(original: Any) -> Any:
     def start(state: Any, step: Any) -> None:
         if step.outcome is Outcome.UNKNOWN:
-            step.undoing = Undoing.DONE
+            _put(state, step, undoing=Undoing.DONE)
         else:
             original(state, step)
 
@@ -351,24 +344,22 @@ def _undo_asks_the_inbox(original: Any) -> Any:
 
 def _closes_at_once(original: Any) -> Any:
     def close_if_done(state: Any) -> None:
-        busy = [step for step in state.steps.values() if step.is_being_undone]
-        kept = [(step, step.undoing) for step in busy if state.ending is SagaStatus.COMPLETED]
-        for step, _ in kept:
-            step.undoing = Undoing.DONE
+        busy = state.steps.being_undone
+        if state.ending is SagaStatus.COMPLETED:
+            state.steps.being_undone = set()
         original(state)
-        for step, undoing in kept:
-            step.undoing = undoing
+        state.steps.being_undone = busy
 
     return close_if_done
 
 
 def _not_held(original: Any) -> Any:
     def called(state: Any, call: Any) -> None:
-        steps, state.steps = state.steps, {}
+        holds, state.steps.holds = state.steps.holds, Counter()
         try:
             original(state, call)
         finally:
-            state.steps = {**steps, **state.steps}
+            state.steps.holds = holds
 
     return called
 

@@ -14,6 +14,7 @@ from sagabus.coordinator.core.saga.concern import read_concerns
 from sagabus.coordinator.core.saga.history import Row
 from sagabus.coordinator.core.saga.replay import restore
 from sagabus.coordinator.core.saga.saga import Saga
+from sagabus.coordinator.core.saga.standing import Standing
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.definition import SagaDefinition
@@ -78,11 +79,12 @@ class Loading:
             row.id, row.run, row.shard, definition=row.definition, version=code.version if code else row.version,
             trace=row.trace,
         )  # fmt: skip
-        state.concerns = read_concerns(None, attention=row.attention)
-        state.input_hash, state.closed_at = row.input_hash, row.closed_at
-        state.result, state.error, state.fingerprint = row.result, row.error, row.fingerprint
+        state.input_hash = row.input_hash
+        concerns = read_concerns(None, attention=row.attention)
+        status = SagaStatus(row.status)
+        state.standing = Standing(status, row.closed_at, concerns, row.result, row.error, row.fingerprint)
         again = row.key not in self.spun
-        saga = restore(state, code, history, status=SagaStatus(row.status), now=now, again=again)
+        saga = restore(state, code, history, status=status, now=now, again=again)
         if saga.state.spun:
             self.spun.add(row.key)
         return saga

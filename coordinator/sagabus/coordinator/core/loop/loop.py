@@ -83,6 +83,11 @@ class SagaLoop(Scheduler):
         if self._ready and self.failure is None:
             self._run_dry()
 
+    @property
+    def is_idle(self) -> bool:
+        """No task is left."""
+        return not self._tasks
+
     def tasks(self) -> list[SagaTask[Any]]:
         """The tasks that have not ended, oldest first."""
         return list(self._tasks.values())
@@ -90,16 +95,32 @@ class SagaLoop(Scheduler):
     def timers(self) -> dict[int, int]:
         """Pending timers: number -> due in microseconds since the start, in the order in which they fire (rule L12).
 
-        Numbers count from 1 in the order of making and are never used again. Look here when `timers_changed` says so.
+        Numbers count from 1 in the order of making and are never used again.
         """
         return {timer.number: timer.due for timer in sorted(self._timers.values(), key=_firing_order)}
+
+    def due(self, number: int) -> int | None:
+        """Of a pending timer, in microseconds since the start; None once it was cancelled or has fired."""
+        timer = self._timers.get(number)
+        return None if timer is None else timer.due
+
+    def take_changed_timers(self) -> list[int]:
+        """The numbers in `timers_changed`, in order, each told once."""
+        changed = sorted(self.timers_changed)
+        self.timers_changed.clear()
+        return changed
+
+    def drop_timers(self) -> None:
+        """The saga's code is through: what it has left pending never fires."""
+        self.timers_changed.update(self._timers)
+        self._timers.clear()
 
     def fire(self, number: int) -> None:
         """Have the timer's callback run by the next pump. KeyError if it was cancelled, has fired, or never was."""
         if self.dead:
             self._refuse(EVICTED)
         self._ready.append(self._timers.pop(number))
-        self.timers_changed = True
+        self.timers_changed.add(number)
 
     def check(self) -> None:
         """Raise unless this very loop is being pumped right now. The saga's context calls it first in each method.

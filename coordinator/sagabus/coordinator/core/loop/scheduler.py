@@ -46,8 +46,8 @@ class Scheduler(RefusingLoop):
         """What stopped the saga's code for good: a BaseException other than CancelledError, or work from outside."""
         self.errors: list[dict[str, Any]] = []
         """Contexts of `call_exception_handler`, for the log: failed callbacks, exceptions that nobody looked at."""
-        self.timers_changed = False
-        """Set when a timer is made, cancelled or fired. The owner resets it."""
+        self.timers_changed: set[int] = set()
+        """Numbers of the timers that were made, cancelled or fired since the owner last took note."""
         self._context = Context()
         self._eviction: Eviction | None = None
         self._number = 0
@@ -152,12 +152,12 @@ class Scheduler(RefusingLoop):
         number = self._timer_number = self._timer_number + 1
         timer = SagaTimer(number, due, callback, args, copy_context() if context is None else context, self)
         self._timers[number] = timer
-        self.timers_changed = True
+        self.timers_changed.add(number)
         return timer
 
     def _forget_timer(self, number: int) -> None:
         if self._timers.pop(number, None) is not None:
-            self.timers_changed = True
+            self.timers_changed.add(number)
 
     def _finalize(self, generator: AsyncGenerator[Any, Any]) -> None:
         # Any other moment than this saga's own is the garbage collector's choice, which no replay repeats (rule L5). A

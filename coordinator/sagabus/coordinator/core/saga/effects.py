@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -31,6 +32,16 @@ class TimerKey(NamedTuple):
 
 
 @dataclass(slots=True)
+class Staged:
+    """Of the input at hand: nothing of it counts before the input is decided."""
+
+    messages: list[Message] = field(default_factory=list)
+    timers: dict[TimerKey, int | None] = field(default_factory=dict)
+    """Due in microseconds since 1970; None for one that is cleared."""
+    saga_changed: bool = False
+
+
+@dataclass(slots=True)
 class Effects:
     """Of one saga since the last drain, in order. timers_set: due in microseconds since 1970.
 
@@ -45,12 +56,15 @@ class Effects:
     saga_changed: bool = False
     sequence: int = 0
 
-    def set_timer(self, key: TimerKey, due: int) -> None:
-        self.timers_cleared.discard(key)
-        self.timers_set[key] = due
-
-    def clear_timer(self, key: TimerKey, *, known: bool) -> None:
-        """known: set in an earlier turn. One that was set in this turn has never been."""
-        self.timers_set.pop(key, None)
-        if known:
-            self.timers_cleared.add(key)
+    def merge(self, staged: Staged, *, known: Container[TimerKey]) -> None:
+        """What came of one more input. known: timers that were set in an earlier turn; others were never stored."""
+        self.messages += staged.messages
+        self.saga_changed |= staged.saga_changed
+        for key, due in staged.timers.items():
+            if due is not None:
+                self.timers_cleared.discard(key)
+                self.timers_set[key] = due
+            else:
+                self.timers_set.pop(key, None)
+                if key in known:
+                    self.timers_cleared.add(key)

@@ -35,8 +35,7 @@ def called(state: SagaState, call: Called) -> None:
     if written.payload != step.body:
         _kept_its_place(state, step, written)
         step.body = written.payload or step.body  # as it was sent: a copy with other bytes is another command (P6)
-    step.held = any(other.holds_its_service for other in state.steps.values() if other.service == step.service)
-    state.steps[step.number] = step
+    state.steps.add(step)
     if not step.held:
         first_send(state, step)
 
@@ -46,8 +45,10 @@ def _kept_its_place(state: SagaState, step: Step, written: Row) -> None:
 
     Another order of steps, as another Python brings (H7), shows by nothing else then. Raises Divergence.
     """
+    if _reads_as(step, written.payload):
+        return
     other = state.journal.ahead(Kind.COMMAND, step.activity, step.body)
-    if other is None or _reads_as(step, written.payload):
+    if other is None:
         return
     raise Divergence(f"history has {words(written)}, the code now makes there what history has as {words(other)}")
 
@@ -62,8 +63,7 @@ def _reads_as(step: Step, body: bytes | None) -> bool:
 
 def first_send(state: SagaState, step: Step) -> None:
     """Timeouts count from here (H3)."""
-    step.held = False
-    step.issued = state.now
+    step.do.issued = state.now
     if step.timeout is not None:
         state.set_timer(TimerKind.TIMEOUT, step.number, state.now + step.timeout)
     state.send_command(step, CommandKind.DO)
@@ -71,10 +71,12 @@ def first_send(state: SagaState, step: Step) -> None:
 
 def release(state: SagaState, service: str) -> None:
     """An undo at this service is done: what was held back for it may go, unless another is still under way."""
-    if any(step.holds_its_service for step in state.steps.values() if step.service == service):
+    if state.steps.holds[service]:
         return
-    for step in state.steps.values():
-        if step.held and step.service == service and step.is_open:
+    for number in state.steps.held.pop(service, ()):
+        step = state.steps[number]
+        step.held = False
+        if step.is_open:
             first_send(state, step)
 
 
@@ -88,7 +90,7 @@ def completed(state: SagaState, program: Program, step: Step, row: Row) -> None:
 def take_output(state: SagaState, step: Step, row: Row) -> BaseModel | None:
     """The step is known as completed: its place in the order of undoing, and the undo's input, are fixed now (U1)."""
     output = _output(step, row)
-    step.becomes(Outcome.COMPLETED)
+    state.steps.becomes(step, Outcome.COMPLETED)
     state.completions.append(step.number)
     _store_undo_input(state, step, output)
     body = row.payload if step.contract.output_model is not None else None
@@ -128,14 +130,14 @@ def refused(state: SagaState, program: Program, step: Step, row: Row) -> None:
     """A business no: final at once, and known not to have happened."""
     failure = failure_of(row)
     _answered(state, step)
-    step.becomes(Outcome.FAILED)
+    state.steps.becomes(step, Outcome.FAILED)
     _tell_failed(state, step, failure)
     program.fail(step.number, _failed(step, failure.code, failure.message, failure.details))
 
 
 def failed(state: SagaState, program: Program, step: Step, row: Row) -> None:
     """An attempt failed. Repeated with a durable pause; when the policy is used up the outcome is unknown (U1)."""
-    failure = step.last = failure_of(row)
+    failure = failure_of(row)
     if failure.code in FOR_A_PERSON:
         state.clear_timer(TimerKind.RESEND, step.number)
         words = f"step {step.number} ({step.activity}): {failure.code}: {failure.message}"
@@ -147,35 +149,35 @@ def failed(state: SagaState, program: Program, step: Step, row: Row) -> None:
     else:
         state.clear_concern(concern_of(step))
     counted = failure.again_after is None and failure.code != NO_HANDLER
-    step.failures += counted
+    step.do.failures += counted
     _tell_failed(state, step, failure)
-    if counted and not step.retry.allows(step.failures, state.now - step.issued):
+    if counted and not step.retry.allows(step.do.failures, state.now - step.do.issued):
         _exhausted(state, program, step, failure)
         return
-    step.becomes(Outcome.PAUSED)
+    state.steps.becomes(step, Outcome.PAUSED)
     state.clear_timer(TimerKind.RESEND, step.number)
     state.set_timer(TimerKind.RETRY, step.number, state.now + pause(state, step, failure))
 
 
 def _exhausted(state: SagaState, program: Program, step: Step, failure: Failure) -> None:
     _answered(state, step)
-    step.becomes(Outcome.UNKNOWN)
-    message = f"{step.failures} attempts failed, the last with {failure.code}: {failure.message}"
+    state.steps.becomes(step, Outcome.UNKNOWN)
+    message = f"{step.do.failures} attempts failed, the last with {failure.code}: {failure.message}"
     details = {"last": failure.model_dump(mode="json", exclude={"again_after"})}
     program.fail(step.number, _failed(step, RETRIES_EXHAUSTED, message, details))
 
 
 def retried(state: SagaState, step: Step) -> None:
     """The pause is over: the next attempt."""
-    step.attempt += 1
-    step.becomes(Outcome.SENT)
+    step.do.attempt += 1
+    state.steps.becomes(step, Outcome.SENT)
     state.send_command(step, CommandKind.DO)
 
 
 def timed_out(state: SagaState, program: Program, step: Step) -> None:
     """No answer in time: the saga goes on, and the outcome is to be settled."""
     give_up(state, step)
-    program.fail(step.number, ActivityTimedOut(activity=step.activity, step=step.number, attempts=step.attempt))
+    program.fail(step.number, ActivityTimedOut(activity=step.activity, step=step.number, attempts=step.do.attempt))
 
 
 def give_up(state: SagaState, step: Step) -> None:
@@ -183,16 +185,16 @@ def give_up(state: SagaState, step: Step) -> None:
     if not step.is_open:
         return
     _answered(state, step)
-    step.becomes(Outcome.UNKNOWN)
+    state.steps.becomes(step, Outcome.UNKNOWN)
     if step.held:
-        step.held = False
-        step.becomes(Outcome.NEVER)
+        state.steps.let_go(step)
+        state.steps.becomes(step, Outcome.NEVER)
 
 
 def pause(state: SagaState, step: Step, failure: Failure) -> int:
     """Microseconds until the next attempt. The jitter comes from the ids, so that a replay has the same."""
-    growing = step.attempt if failure.code == NO_HANDLER else max(step.failures, 1)
-    return max(asked(failure), step.retry.pause(growing, chance(state, step.number, step.attempt)))
+    growing = step.do.attempt if failure.code == NO_HANDLER else max(step.do.failures, 1)
+    return max(asked(failure), step.retry.pause(growing, chance(state, step.number, step.do.attempt)))
 
 
 def asked(failure: Failure) -> int:
@@ -224,6 +226,6 @@ def _tell_failed(state: SagaState, step: Step, failure: Failure) -> None:
 
 def _failed(step: Step, code: str, message: str, details: object) -> ActivityFailed:
     return ActivityFailed(
-        activity=step.activity, step=step.number, attempts=step.attempt, code=code, message=message,
+        activity=step.activity, step=step.number, attempts=step.do.attempt, code=code, message=message,
         details=dict(details) if isinstance(details, dict) else {},
     )  # fmt: skip

@@ -14,7 +14,7 @@ from sagabus.contracts.event import Event
 from sagabus.contracts.lifecycle import domain_event_message
 from sagabus.coordinator.core.saga import forward
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
-from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.program import Called, Code, Ended, GaveUp, Intent, Program, Published, Unreadable
 from sagabus.coordinator.core.saga.state import SagaState, reason_json, words_of
@@ -41,13 +41,11 @@ def carry_out(state: SagaState, intent: Intent, code: Code | None) -> None:
 
 def note_timers(state: SagaState, program: Program) -> None:
     """Timers are written only if still pending when the pump has run dry (H3)."""
-    program.loop.timers_changed = False
-    pending = program.timers()
-    known = {key.number for key in state.timers if key.kind is TimerKind.SLEEP}
-    for number in sorted(known - pending.keys()):
-        state.clear_timer(TimerKind.SLEEP, number)
-    for number in sorted(pending.keys() - known):
-        state.set_timer(TimerKind.SLEEP, number, pending[number])
+    for number, due in program.changed_timers():
+        if due is None:
+            state.clear_timer(TimerKind.SLEEP, number)
+        elif TimerKey(TimerKind.SLEEP, number) not in state.timers:
+            state.set_timer(TimerKind.SLEEP, number, due)
 
 
 def _publish(state: SagaState, intent: Published) -> None:
@@ -76,10 +74,9 @@ def _end(state: SagaState, intent: Ended, code: Code | None) -> None:
         state.ending, payload = SagaStatus.COMPENSATED, _error_json(error)
     written = state.decide(Kind.ENDED, name=state.ending.value, payload=payload)
     if state.ending is SagaStatus.COMPLETED:
-        state.result = written.payload
+        state.stands(result=written.payload)
     else:
-        state.error = written.payload
-    state.effects.saga_changed = True
+        state.stands(error=written.payload)
 
 
 def _error_json(error: BaseException | None) -> bytes:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from sagabus.coordinator.core.saga.history import Input, Kind, Row, words
 
+_Said = tuple[Kind, str, bytes | None]
+"""A decision's kind, name and payload."""
+
 
 class Divergence(Exception):
     """The saga's code no longer does what its history says. The message names the first difference."""
@@ -14,15 +17,18 @@ class Divergence(Exception):
 class Journal:
     """Gives rows their numbers. While replaying it hands out what is written and notices the first difference."""
 
-    __slots__ = ("_compared_last", "_expected", "_reached", "new", "replaying", "seq")
+    __slots__ = ("_ahead", "_compared_last", "_expected", "_reached", "new", "replaying", "seq", "size")
 
     def __init__(self) -> None:
         self.seq = 0
+        self.size = 0
+        """Bytes of all payloads."""
         self.new: list[Row] = []
         self.replaying = False
         self._expected: list[Row] = []
         self._compared_last: Row | None = None
         self._reached = 0
+        self._ahead: dict[_Said, list[Row]] | None = None
 
     def replay(self, rows: Sequence[Row]) -> list[Row]:
         """Start comparing with these rows. Returns the inputs among them, in order."""
@@ -36,6 +42,7 @@ class Journal:
 
         False for one that was kept while the saga was blocked: it is decided upon out of its place. Raises Divergence.
         """
+        self.size += len(row.payload or b"")
         if row.seq < self._reached:
             return False
         self._reached = row.seq
@@ -54,28 +61,31 @@ class Journal:
 
     def ahead(self, kind: Kind, name: str, payload: bytes) -> Row | None:
         """While replaying: a decision with this very payload that is written but has not been made again yet."""
-        same = (row for row in reversed(self._expected) if (row.kind, row.name, row.payload) == (kind, name, payload))
-        return next(same, None)
+        if self._ahead is None:
+            self._ahead = {}
+            for row in self._expected:
+                self._ahead.setdefault((row.kind, row.name, row.payload), []).append(row)
+        same = self._ahead.get((kind, name, payload), [])
+        while same and self._compared_last is not None and same[-1].seq <= self._compared_last.seq:
+            same.pop()
+        return same[-1] if same else None
 
     def taken(self, input: Input, at: int) -> Row:
-        self.seq += 1
-        row = input.row(self.seq, at)
-        self.new.append(row)
-        return row
+        return self._new(input.row(self.seq + 1, at))
 
     def noted(self, kind: Kind, *, at: int, step: int = 0, name: str = "", ref: str = "", payload: bytes = b"") -> Row:
         """An input of the saga's own making: that it stops, or goes on, or that nobody answers it."""
-        self.seq += 1
-        row = Row(self.seq, at, kind, step, 0, name, ref, payload or None)
-        self.new.append(row)
-        return row
+        return self._new(Row(self.seq + 1, at, kind, step, 0, name, ref, payload or None))
 
     def decided(self, kind: Kind, *, at: int, step: int = 0, name: str = "", payload: bytes | None = None) -> Row:
         """A decision: a new row, or the written one that it must equal in kind, number and name."""
         if self.replaying:
             return self._compared(Row(0, at, kind, step, 0, name, "", payload))
-        self.seq += 1
-        row = Row(self.seq, at, kind, step, 0, name, "", payload)
+        return self._new(Row(self.seq + 1, at, kind, step, 0, name, "", payload))
+
+    def _new(self, row: Row) -> Row:
+        self.seq = row.seq
+        self.size += len(row.payload or b"")
         self.new.append(row)
         return row
 
@@ -85,4 +95,5 @@ class Journal:
         written = self._compared_last = self._expected.pop()
         if (written.kind, written.step, written.name) != (made.kind, made.step, made.name):
             raise Divergence(f"history has {words(written)}, the code now makes {words(made)}")
+        self.size += len(written.payload or b"")
         return written

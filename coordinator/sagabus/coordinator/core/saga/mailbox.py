@@ -7,71 +7,79 @@ in which its event came gives the event back. Nothing is read here: bodies are k
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from dataclasses import dataclass
+from collections import defaultdict, deque
 
 from sagabus.coordinator.core.loop.loop import SagaFuture, SagaLoop
 
 Delivery = tuple[str, bytes]
 """An event's name, and the body of the request that brought it."""
 
-
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    name: str
-    future: SagaFuture[Delivery]
+_Waiters = dict[SagaFuture[Delivery], None]
+"""In the order of waiting."""
 
 
 class Mailbox:
     """On one saga's loop."""
 
-    __slots__ = ("_loop", "_waiters", "untaken")
+    __slots__ = ("_loop", "_untaken", "_waiters", "bytes", "count")
 
     def __init__(self, loop: SagaLoop) -> None:
         self._loop = loop
-        self._waiters: list[_Waiter] = []
-        self.untaken: deque[Delivery] = deque()
-        """In the order in which they came."""
+        self._waiters: defaultdict[str, _Waiters] = defaultdict(dict)
+        self._untaken: defaultdict[str, deque[Delivery]] = defaultdict(deque)
+        """By name, in the order in which they came."""
+        self.count = 0
+        """Events that nobody has taken."""
+        self.bytes = 0
+        """Of their bodies."""
 
     @property
-    def awaited(self) -> list[str]:
-        """The names that somebody waits for, in the order of waiting."""
-        return [waiter.name for waiter in self._waiters]
+    def awaited(self) -> dict[str, int]:
+        """The names that somebody waits for, and how many do."""
+        return {name: len(waiters) for name, waiters in sorted(self._waiters.items()) if waiters}
 
     def deliver(self, event: Delivery) -> None:
         """By the loop's owner. Whoever waits for it goes on in the next pump."""
         if not self._handed_over(event):
-            self.untaken.append(event)
+            self._untaken[event[0]].append(event)
+            self._counted(event, 1)
 
     async def take(self, name: str) -> Delivery:
         """The oldest one of this name, or the next to come."""
-        for index, event in enumerate(self.untaken):
-            if event[0] == name:
-                del self.untaken[index]
-                return event
-        return await self._next(name)
+        untaken = self._untaken[name]
+        if not untaken:
+            return await self._next(name)
+        event = untaken.popleft()
+        self._counted(event, -1)
+        return event
 
     async def _next(self, name: str) -> Delivery:
-        waiter = _Waiter(name, self._loop.create_future())
-        self._waiters.append(waiter)
+        waiters, future = self._waiters[name], self._loop.create_future()
+        waiters[future] = None
         try:
-            return await waiter.future
+            event: Delivery = await future
         except asyncio.CancelledError:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-            if waiter.future.done() and not waiter.future.cancelled():
-                self._give_back(waiter.future.result())  # it came in the turn of the cancellation
+            waiters.pop(future, None)
+            if future.done() and not future.cancelled():
+                self._give_back(future.result())  # it came in the turn of the cancellation
             raise
+        return event
 
     def _give_back(self, event: Delivery) -> None:
         """To who waits next; else it is the oldest of its name."""
         if not self._handed_over(event):
-            self.untaken.appendleft(event)
+            self._untaken[event[0]].appendleft(event)
+            self._counted(event, 1)
 
     def _handed_over(self, event: Delivery) -> bool:
-        for index, waiter in enumerate(self._waiters):
-            if waiter.name == event[0] and not waiter.future.done():
-                del self._waiters[index]
-                self._loop.resolve(waiter.future, event)
-                return True
-        return False
+        waiters = self._waiters[event[0]]
+        found = next((future for future in waiters if not future.done()), None)
+        if found is None:
+            return False
+        del waiters[found]
+        self._loop.resolve(found, event)
+        return True
+
+    def _counted(self, event: Delivery, by: int) -> None:
+        self.count += by
+        self.bytes += by * len(event[1])

@@ -57,7 +57,7 @@ def carry_out(state: SagaState, row: Row) -> None:
 def _skip(state: SagaState, step: Step) -> None:
     for kind in (TimerKind.RESEND, TimerKind.UNDO_RETRY):
         state.clear_timer(kind, step.number)
-    step.undo_becomes(Undoing.SKIPPED)
+    state.steps.undo_becomes(step, Undoing.SKIPPED)
     state.tell(LifecycleType.COMPENSATION_SKIPPED, step=step, name=undo.compensation_of(step))
     undo.over(state, step)
 

@@ -226,8 +226,7 @@ class Program:
 
     def unconsumed(self) -> tuple[int, int]:
         """How many events nobody has waited for yet, and their bytes."""
-        untaken = self.mailbox.untaken
-        return len(untaken), sum(len(body) for _, body in untaken)
+        return self.mailbox.count, self.mailbox.bytes
 
     def pump(self, now: int) -> list[Intent]:
         """Run the code until it waits; after its end nothing runs. now: microseconds since 1970. Raises Blocked."""
@@ -253,13 +252,14 @@ class Program:
         Tasks that come up while those clean up belong to the cleaning; what outlives it is left behind in turn.
         """
         for _ in range(ROUNDS):
-            left = self.loop.tasks()
-            if not left:
+            if self.loop.is_idle:
                 break
-            if any(not task.done() for task in self._leaving):
+            while self._leaving and self._leaving[-1].done():
+                self._leaving.pop()
+            if self._leaving:
                 return
-            self._leaving = left
-            for task in reversed(left):
+            self._leaving = self.loop.tasks()
+            for task in reversed(self._leaving):
                 self.loop.cancel(task)
             self.loop.pump(since)
         else:
@@ -267,7 +267,7 @@ class Program:
         for number in sorted(self._awaited):
             self.given_up(number)
         self.ended = True
-        self.loop.timers_changed |= bool(self.loop.timers())
+        self.loop.drop_timers()
         self.intents.append(self._end())
 
     def _end(self) -> Ended:
@@ -278,9 +278,12 @@ class Program:
 
     def timers(self) -> dict[int, int]:
         """Number -> due in microseconds since 1970. None after the end, whatever `call_later` has left."""
-        if self.ended:
-            return {}
         return {number: self.started_at + due for number, due in self.loop.timers().items()}
+
+    def changed_timers(self) -> list[tuple[int, int | None]]:
+        """Those that were made, cancelled or fired since the last call: number, and due if it is pending."""
+        dues = ((number, self.loop.due(number)) for number in self.loop.take_changed_timers())
+        return [(number, None if due is None else self.started_at + due) for number, due in dues]
 
     def evict(self) -> None:
         """Out of memory, without a trace in history: nothing that user code does on the way counts (L4). Idempotent."""

@@ -10,19 +10,21 @@ likes. `restore` takes it in one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from sagabus.coordinator.core.saga.admission import objection
+from sagabus.coordinator.core.saga.admission import denial
 from sagabus.coordinator.core.saga.concern import STOPS, Concern, ConcernKind, concern_of
 from sagabus.coordinator.core.saga.effects import Effects, TimerKey, TimerKind
 from sagabus.coordinator.core.saga.fingerprint import what_changed
 from sagabus.coordinator.core.saga.history import Kind, Row, words
 from sagabus.coordinator.core.saga.journal import Divergence
-from sagabus.coordinator.core.saga.program import Code, Spun
-from sagabus.coordinator.core.saga.saga import Saga, Stop, why_stopped
+from sagabus.coordinator.core.saga.program import Code
+from sagabus.coordinator.core.saga.saga import Saga, why_stopped
+from sagabus.coordinator.core.saga.standing import Kept, Standing
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import CLOSED, SagaStatus
+from sagabus.coordinator.core.saga.stopped import Stop
 
 _ALL: Final = 2**31
 """Rows. More than a history has."""
@@ -44,7 +46,7 @@ class Replay:
     Until `go_on` says that it is through, nobody may ask the saga anything. One that is given up is to be evicted.
     """
 
-    __slots__ = ("_again", "_at", "_code", "_concerns", "_decided", "_kept", "_now", "_rows", "_since", "_status",
+    __slots__ = ("_again", "_at", "_code", "_decided", "_kept", "_now", "_rows", "_sequence", "_since", "_stored",
                  "fault", "saga")  # fmt: skip
 
     def __init__(
@@ -67,11 +69,12 @@ class Replay:
         """Why the code cannot follow its history."""
         self._code = code
         self._rows = rows
-        self._status = status
         self._now = now
         self._at = 0
         self._decided, self._kept, self._since = in_order(state.journal.replay(rows))
-        self._concerns, state.concerns = state.concerns, {}
+        self._sequence = max(row.sequence for row in rows)
+        self._stored = state.standing._replace(status=status)
+        state.standing = Standing(fingerprint=state.fingerprint)
         self._again = (again or not (self._since or status in CLOSED)) and not self._spun_already()
 
     def _spun_already(self) -> bool:
@@ -105,7 +108,6 @@ class Replay:
             if self._at == len(self._decided):
                 state.journal.replayed()
         except Exception as stop:
-            state.spun = isinstance(stop, Spun)
             self.fault = why_stopped(stop)
             if isinstance(stop, Divergence) and self._code is not None:
                 changed = what_changed(state.fingerprint, self._code.fingerprint)
@@ -115,32 +117,58 @@ class Replay:
     def _finish(self) -> None:
         state = self.saga.state
         state.journal.replaying = False
-        state.now, state.status = self._rows[-1].at, self._status
-        state.sequence = max(row.sequence for row in self._rows)
-        state.rebuilt()
+        state.now, state.cause = self._rows[-1].at, ""
+        state.sequence = self._sequence
         if self.fault is None and self._again:
-            self._resume()
+            state.standing = state.standing._replace(status=self._stored.status)
+            state.rebuilt()
+            self._go_on()
         else:
-            self._stop(self.fault or _stored_stop(self._concerns))
+            self._stop(self.fault or _stored_stop(self._stored.concerns))
 
     def _stop(self, fault: Stop) -> None:
         """The saga stays as it is stored."""
-        saga, state = self.saga, self.saga.state
-        state.concerns = self._concerns
-        _stay_blocked(saga, self._since)
-        saga.past, saga.stopped_by = self._rows, fault
-        if not self._since and not state.is_closed:
-            state.now = max(self._now, state.now)
-            saga.block(fault, since=self._rows[-1].seq + 1)
+        saga, state, seq = self.saga, self.saga.state, self._rows[-1].seq
+        state.effects, state.kept = Effects(), Kept(self._stored, self._sequence, seq)
+        stopped = saga.stop(fault, self._rows)
+        stopped.state.blocked = self._since
+        if not self._since and not stopped.state.is_closed:
+            stopped.state.now = max(self._now, state.now)
+            stopped.block(since=seq + 1)
 
-    def _resume(self) -> None:
+    def _go_on(self) -> None:
         saga, state = self.saga, self.saga.state
         if saga.program is not None:
             saga.program.quiet = False
         if self._code is not None and self._code.fingerprint != state.fingerprint:
             state.rearm()  # what was stored may have been meant for a sleep that has another number now
         if self._since:
-            _resume(saga, self._kept, self._since, self._now)
+            self._resume()
+
+    def _resume(self) -> None:
+        """Matching code is back: what was kept is decided upon. If that stops where it did, nothing has happened."""
+        saga, state = self.saga, self.saga.state
+        state.rearm()
+        state.now = max(self._now, state.now)
+        saga.advance_or_block(state.journal.noted(Kind.RESUMED, at=state.now))
+        for row in self._kept:
+            if saga.stopped is not None:
+                break
+            if denial(state, row) is None:
+                state.cause = row.ref
+                saga.advance_or_block(row)
+        stopped = saga.state.concerns if saga.state.blocked == self._since else {}
+        if _same_stop(self._stored.concerns, stopped):
+            state.now = self._rows[-1].at
+            self._stop(_stored_stop(self._stored.concerns))
+
+
+def _place(decided: Sequence[Row], seq: int) -> int:
+    """Of the row of this number, which is one of the last; behind all if it is not there."""
+    for place in range(len(decided) - 1, -1, -1):
+        if decided[place].seq == seq:
+            return place
+    return len(decided)
 
 
 def _again(saga: Saga, row: Row) -> None:
@@ -148,7 +176,7 @@ def _again(saga: Saga, row: Row) -> None:
     state = saga.state
     state.now = max(row.at, state.now)  # one that was kept is decided upon later than it came
     in_place = state.journal.reach(row)
-    reason = objection(state, row)
+    reason = denial(state, row)
     if reason is None:
         _fires_in_turn(state, row)
         saga.advance(row)
@@ -156,7 +184,7 @@ def _again(saga: Saga, row: Row) -> None:
         raise Divergence(f"history has {words(row)}, the code has no use for it now ({reason})")
 
 
-def _stored_stop(concerns: dict[Concern, str]) -> Stop:
+def _stored_stop(concerns: Mapping[Concern, str]) -> Stop:
     """Why a saga that nobody tries stands still."""
     kind = next((kind for kind in STOPS if Concern(kind) in concerns), ConcernKind.BLOCKED)
     return Stop(kind, concerns.get(Concern(kind), ""))
@@ -172,7 +200,7 @@ def in_order(inputs: Iterable[Row]) -> tuple[list[Row], list[Row], int]:
     since = 0
     for row in inputs:
         if row.kind is Kind.BLOCKED:
-            at = next((place for place, earlier in enumerate(decided) if earlier.seq == row.step), len(decided))
+            at = _place(decided, row.step)
             kept = decided[at:]
             decided[at:] = [row]
             since = row.step
@@ -199,31 +227,7 @@ def _fires_in_turn(state: SagaState, row: Row) -> None:
         raise Divergence(f"history has {words(row)}, in the code sleep (number {other.number}) is due there")
 
 
-def _resume(saga: Saga, kept: Sequence[Row], since: int, now: int) -> None:
-    """Matching code is back: what was kept is decided upon. If that stops where it did before, nothing has happened."""
-    state = saga.state
-    before = state.mark()
-    state.rearm()
-    state.now, state.cause = max(now, state.now), ""
-    saga.advance_or_block(state.journal.noted(Kind.RESUMED, at=state.now))
-    for row in kept:
-        if state.blocked:
-            break
-        if objection(state, row) is None:
-            state.cause = row.ref
-            saga.advance_or_block(row)
-    if state.blocked == since and _same_stop(before.concerns, state.concerns):
-        state.back_to(before)
-        _stay_blocked(saga, since)
-
-
-def _same_stop(old: dict[Concern, str], new: dict[Concern, str]) -> bool:
+def _same_stop(old: Mapping[Concern, str], new: Mapping[Concern, str]) -> bool:
     """The same that has been told already. Code that spins again is other code (L10), which is to be remembered."""
     kind = next((kind for kind in STOPS if Concern(kind) in new), None)
     return kind is not ConcernKind.SPUN and kind is not None and old.get(Concern(kind)) == new[Concern(kind)]
-
-
-def _stay_blocked(saga: Saga, since: int) -> None:
-    saga.state.blocked = since
-    saga.state.effects = Effects()
-    saga.evict()

@@ -9,20 +9,21 @@ I/O: time and ids come in with the input.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.retry import as_microseconds
 from sagabus.coordinator.core.saga import forward, intents, operator, undo
-from sagabus.coordinator.core.saga.admission import BLOCKED, STALE, answers_nothing, objection, objection_of_rows
+from sagabus.coordinator.core.saga.admission import STALE, answers_nothing, denial
 from sagabus.coordinator.core.saga.concern import RELEASED, STOPS, Concern, ConcernKind, concern_of
 from sagabus.coordinator.core.saga.effects import Effects, TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.journal import Divergence
 from sagabus.coordinator.core.saga.program import Blocked, Code, Program, Spun
-from sagabus.coordinator.core.saga.state import SagaState, plain, reason_json, words_of
+from sagabus.coordinator.core.saga.state import SagaState, reason_json, words_of
 from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
+from sagabus.coordinator.core.saga.stopped import Stop, StoppedSaga
 
 MAX_EVENTS: Final = 1_000
 MAX_EVENT_BYTES: Final = 1024 * 1024
@@ -36,15 +37,14 @@ MAX_ROWS: Final = 20_000
 class Saga:
     """One saga in memory: its state, and its code as far as it has come."""
 
-    __slots__ = ("_code", "past", "program", "state", "stopped_by")
+    __slots__ = ("_code", "program", "state", "stopped")
 
     def __init__(self, state: SagaState, code: Code | None) -> None:
         self.state = state
+        """Another object once the saga has stopped."""
         self.program: Program | None = None
-        self.past: Sequence[Row] | None = None
-        """Its history, where the code cannot follow it: no state has come of it."""
-        self.stopped_by: Stop | None = None
-        """Why it cannot."""
+        self.stopped: StoppedSaga | None = None
+        """What takes its place while its code cannot follow its history."""
         self._code = code
 
     @property
@@ -60,13 +60,15 @@ class Saga:
         state = self.state
         state.now = max(now, state.now)
         state.cause = input.cause
-        if state.blocked or self.past is not None:
-            return self._take_blocked(input)
-        reason = objection(state, input)
+        if self.stopped is not None:
+            return self.stopped.take(input)
+        reason = denial(state, input)
         if reason is not None:
             return reason
         if input.kind is Kind.TIMER:
             return self._take_timer(input)
+        if input.kind is Kind.STARTED:
+            state.started_at = state.now
         self.advance_or_block(state.journal.taken(input, state.now))
         return None
 
@@ -84,45 +86,28 @@ class Saga:
         """It was stored with an earlier time, under another code (H7): the time that counts is the present code's."""
         due = self.state.timers[key]
         if due > self.state.now:
-            self.state.effects.set_timer(key, due)
+            self.state.staged.timers[key] = due
             return True
         return False
 
-    def _take_blocked(self, input: Input) -> str | None:
-        """Inputs are kept (H1), once; a closed saga, which decides no more, keeps only what it cannot explain."""
-        state = self.state
-        if input.kind is Kind.TIMER:
-            return BLOCKED
-        if self.past is not None:
-            rows = [*self.past, *state.journal.new]
-            if (reason := objection_of_rows(rows, input, closed=state.is_closed)) is not None:
-                return reason
-        row = state.journal.taken(input, state.now)
-        if not state.blocked:
-            assert self.stopped_by is not None
-            self.block(self.stopped_by, since=row.seq)
-        return None
-
     def advance_or_block(self, row: Row) -> None:
         """What follows from an input; or, if the code cannot go on, the input alone is kept (H1)."""
-        mark = self.state.mark()
+        self.state.keep()
         try:
             self.advance(row)
             if self._code is not None:
                 self.state.decided_by(self._code.fingerprint)
         except Exception as stop:
-            self.state.back_to(mark)
-            self.state.spun = isinstance(stop, Spun)
-            self.block(why_stopped(stop), since=row.seq)
+            self.stop(why_stopped(stop)).block(since=row.seq)
 
-    def block(self, stop: Stop, *, since: int) -> None:
-        """Stop deciding, visibly. since: the first input that is kept undecided."""
-        state, words = self.state, plain(stop.words)
-        state.blocked = since
-        ran = "" if self._code is None else self._code.fingerprint
-        state.journal.noted(Kind.BLOCKED, at=state.now, step=since, name=stop.kind, ref=ran, payload=words.encode())
-        state.raise_concern(Concern(stop.kind), words)
+    def stop(self, stop: Stop, rows: Sequence[Row] = ()) -> StoppedSaga:
+        """Nothing more is decided, and all that was half decided is gone. rows: its history, if it is at hand."""
         self.evict()
+        self.state = self.state.as_kept()
+        self.state.spun = stop.kind is ConcernKind.SPUN
+        fingerprint = "" if self._code is None else self._code.fingerprint
+        self.stopped = StoppedSaga(self.state, stop, rows, fingerprint=fingerprint)
+        return self.stopped
 
     def advance(self, row: Row) -> None:
         """Everything that follows from one input. Raises Blocked, Divergence, and whatever is wrong with the core."""
@@ -160,7 +145,7 @@ class Saga:
 
     def _start(self, row: Row) -> None:
         state = self.state
-        state.started_at = row.at
+        state.started_at = row.at  # which a replay finds here first
         if self._code is None:
             raise Blocked(
                 f"no definition {state.definition!r} (version {state.version}) here; deploy a coordinator that has it"
@@ -187,8 +172,8 @@ class Saga:
 
     def _stop_code(self, ending: SagaStatus, error: bytes) -> None:
         """CancelledError is thrown once (U7): the end is decided from here on, no timeout of the saga changes it."""
-        self.state.ending, self.state.error = ending, error
-        self.state.effects.saga_changed = True
+        self.state.ending = ending
+        self.state.stands(error=error)
         self.state.clear_timer(TimerKind.SAGA, 0)
         self._alive().cancel()
 
@@ -280,9 +265,9 @@ class Saga:
     def resend_outstanding(self, *, now: int) -> None:
         """Copies of all that is unanswered: the bus may have lost what was sent (S6)."""
         self.state.now = max(now, self.state.now)
-        if self.state.blocked or self.state.is_closed:
+        if self.stopped is not None or self.state.is_closed:
             return
-        for number in self.state.steps:
+        for number in sorted(self.state.steps.open | self.state.steps.being_undone):
             undo.resend(self.state, self.state.steps[number])
 
     def drain(self) -> Effects:
@@ -294,13 +279,6 @@ class Saga:
         program, self.program = self.program, None
         if program is not None:
             program.evict()
-
-
-class Stop(NamedTuple):
-    """Why a saga's code stands still: which of `STOPS`, and the same for a person."""
-
-    kind: ConcernKind
-    words: str
 
 
 def why_stopped(stop: Exception) -> Stop:

@@ -6,7 +6,8 @@ it was sent then; only numbers are counted up.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections import deque
+from typing import Any, Final
 
 from pydantic import JsonValue
 
@@ -16,11 +17,13 @@ from sagabus.contracts.envelope import Headers, Message
 from sagabus.contracts.lifecycle import LifecycleType, lifecycle_message
 from sagabus.contracts.names import SETTLE, CommandKind, RunId, SagaId
 from sagabus.coordinator.core.saga.concern import Concern
-from sagabus.coordinator.core.saga.effects import IN_MEMORY, Effects, TimerKey, TimerKind
+from sagabus.coordinator.core.saga.effects import IN_MEMORY, Effects, Staged, TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.journal import Journal
+from sagabus.coordinator.core.saga.standing import Kept, Standing
 from sagabus.coordinator.core.saga.status import CLOSED, SAGA, SagaStatus, changed
 from sagabus.coordinator.core.saga.step import Step
+from sagabus.coordinator.core.saga.steps import Steps
 
 VOID: Final = b"null"
 
@@ -28,30 +31,13 @@ MAX_WORDS: Final = 4_000
 """Characters of a reason or message. Longer ones are somebody's whole statement or page, and events have a limit."""
 
 
-class Mark(NamedTuple):
-    rows: int
-    seq: int
-    messages: int
-    sequence: int
-    timers_set: dict[TimerKey, int]
-    timers_cleared: set[TimerKey]
-    saga_changed: bool
-    status: SagaStatus
-    closed_at: int | None
-    concerns: dict[Concern, str]
-    result: bytes | None
-    error: bytes | None
-    fingerprint: str
-
-
 class SagaState:
     """One saga. `now` and `cause` are those of the input at hand: microseconds since 1970, the id of its message."""
 
     __slots__ = (
-        "_known_timers", "_name", "addresses", "blocked", "cause", "closed_at", "completions", "concerns",
-        "definition", "effects", "ending", "error", "fingerprint", "id", "input_hash", "journal", "now", "plan",
-        "result", "run", "seen_events", "sequence", "spun", "started_at", "status", "steps", "timers", "trace",
-        "version",
+        "_known_timers", "_name", "addresses", "blocked", "cause", "completions", "definition", "effects", "ending",
+        "id", "input_hash", "journal", "kept", "now", "plan", "run", "seen_events", "sequence", "spun", "staged",
+        "standing", "started_at", "steps", "timers", "trace", "version",
     )  # fmt: skip
 
     def __init__(self, addresses: Addresses, *, definition: str, version: int, trace: Headers = ()) -> None:
@@ -61,32 +47,52 @@ class SagaState:
         self.definition = definition
         self._name = codec.encode_value(definition)  # a name that was asked for, and may be anything
         self.version = version
-        self.fingerprint = ""
-        """Of the code that the saga was last decided with; empty before that (H7)."""
         self.trace = trace
-        self.journal = Journal()
-        self.effects = Effects()
-        self.status = SagaStatus.RUNNING
-        self.ending: SagaStatus | None = None
-        self.concerns: dict[Concern, str] = {}
-        """Why a person should look, in words, the latest last."""
+        self.input_hash = b""
+        self.standing = Standing()
+        self.now = self.started_at = 0
+        self.cause = ""
         self.blocked = 0
         """The first row that is kept undecided, while the code cannot go on; 0 otherwise."""
         self.spun = False
-        """Blocked because its code would not come to rest."""
-        self.now = self.started_at = 0
-        self.closed_at: int | None = None
-        self.cause = ""
+        """Its code would not come to rest."""
+        self.journal = Journal()
         self.sequence = 0
-        self.steps: dict[int, Step] = {}
+        self.effects = Effects()
+        self.staged = Staged()
+        self.kept = Kept(self.standing, 0, 0)
+        self.ending: SagaStatus | None = None
+        self.steps = Steps()
         self.completions: list[int] = []
-        self.plan: list[int] = []
+        self.plan: deque[int] = deque()
+        """What is still to be settled or undone, in this order."""
         self.seen_events: set[str] = set()
         self.timers: dict[TimerKey, int] = {}
         self._known_timers: set[TimerKey] = set()
-        self.result: bytes | None = None
-        self.error: bytes | None = None
-        self.input_hash = b""
+
+    @property
+    def status(self) -> SagaStatus:
+        return self.standing.status
+
+    @property
+    def concerns(self) -> dict[Concern, str]:
+        return self.standing.concerns
+
+    @property
+    def closed_at(self) -> int | None:
+        return self.standing.closed_at
+
+    @property
+    def result(self) -> bytes | None:
+        return self.standing.result
+
+    @property
+    def error(self) -> bytes | None:
+        return self.standing.error
+
+    @property
+    def fingerprint(self) -> str:
+        return self.standing.fingerprint
 
     @property
     def attention(self) -> str | None:
@@ -98,36 +104,39 @@ class SagaState:
         return self.status in CLOSED
 
     def becomes(self, status: SagaStatus) -> None:
-        self.status = changed(SAGA, self.status, status)
-        self.closed_at = self.now if status in CLOSED else None
-        self.effects.saga_changed = True
+        status = changed(SAGA, self.status, status)
+        self.stands(status=status, closed_at=self.now if status in CLOSED else None)
+
+    def stands(self, **changes: Any) -> None:
+        """Its row is another one from here on. changes: fields of `Standing`."""
+        self.standing = self.standing._replace(**changes)
+        self.staged.saga_changed = True
 
     def decided_by(self, fingerprint: str) -> None:
         """An input has been decided upon with this code. Another one than before is stored with what was decided."""
-        if fingerprint != self.fingerprint and fingerprint:
-            self.fingerprint = fingerprint
-            self.effects.saga_changed = True
+        if fingerprint != self.standing.fingerprint and fingerprint:
+            self.stands(fingerprint=fingerprint)
 
     def decide(self, kind: Kind, *, step: int = 0, name: str = "", payload: bytes | None = None) -> Row:
         return self.journal.decided(kind, at=self.now, step=step, name=name, payload=payload)
 
     def send(self, message: Message) -> None:
         if not self.journal.replaying:
-            self.effects.messages.append(message)
+            self.staged.messages.append(message)
 
     def send_command(self, step: Step, kind: CommandKind, *, again: bool = False) -> None:
         """The step's command, its undo or its settle; the next copy is due after `resend_after`. again: this is one."""
         if not again:
-            step.sent_at = self.now
+            step.exchange(kind).sent_at = self.now
         self.set_timer(TimerKind.RESEND, step.number, self.now + step.resend_after)
         if not self.journal.replaying:
-            self.effects.messages.append(self._command(step, kind))
+            self.staged.messages.append(self._command(step, kind))
 
     def _command(self, step: Step, kind: CommandKind) -> Message:
-        undo = kind is CommandKind.UNDO
-        activity, body = step.activity, step.body
-        if undo and step.contract.compensation is not None:
-            activity, body = step.contract.compensation.name, step.undo_input or VOID
+        asked, activity, body = step.do, step.activity, step.body  # a settle speaks of the step itself (P4)
+        if kind is CommandKind.UNDO and step.contract.compensation is not None:
+            asked, activity = step.exchange(kind), step.contract.compensation.name
+            body = step.undo_input or VOID
         elif kind is CommandKind.SETTLE:
             activity, body = SETTLE, VOID
         return command_message(
@@ -136,8 +145,8 @@ class SagaState:
             activity=activity,
             step=step.number,
             kind=kind,
-            attempt=step.undo_attempt if undo else step.attempt,
-            issued=step.undo_issued if undo else step.issued,
+            attempt=asked.attempt,
+            issued=asked.issued,
             time=self.now,
             cause=self.cause,
             body=body,
@@ -169,7 +178,7 @@ class SagaState:
             cause=self.cause or None,
             trace=self.trace,
         )
-        self.effects.messages.append(message)
+        self.staged.messages.append(message)
 
     def _body(self, step: Step | None, name: str, **values: bytes | None) -> bytes:
         head = b'{"saga":%b,"version":%d,"status":"%b"' % (self._name, self.version, self.status.encode())
@@ -182,8 +191,8 @@ class SagaState:
         """Put the saga before a person. Told when it is new, or when there is something new to say of it."""
         words = plain(words)
         if self.concerns.get(concern) != words:
-            self.concerns.pop(concern, None)
-            self.concerns[concern] = words
+            others = {other: said for other, said in self.concerns.items() if other != concern}
+            self.stands(concerns={**others, concern: words})
             self._tell_attention()
 
     def clear_concern(self, concern: Concern) -> None:
@@ -191,13 +200,11 @@ class SagaState:
         if concern not in self.concerns:
             return
         front = self.attention
-        del self.concerns[concern]
+        self.stands(concerns={other: words for other, words in self.concerns.items() if other != concern})
         if self.attention != front:
             self._tell_attention()
-        self.effects.saga_changed = True
 
     def _tell_attention(self) -> None:
-        self.effects.saga_changed = True
         words = self.attention
         if words is None:
             self.tell(LifecycleType.ATTENTION_CLEARED)
@@ -206,58 +213,60 @@ class SagaState:
 
     def set_timer(self, kind: TimerKind, number: int, due: int) -> None:
         key = TimerKey(kind, number)
-        self.timers[key] = due
-        self.effects.set_timer(key, due)
+        self.timers[key] = self.staged.timers[key] = due
 
     def clear_timer(self, kind: TimerKind, number: int) -> None:
         key = TimerKey(kind, number)
         if self.timers.pop(key, None) is not None:
-            self.effects.clear_timer(key, known=key in self._known_timers)
+            self.staged.timers[key] = None
 
     def clear_timers(self) -> None:
         for kind, number in tuple(self.timers):
             self.clear_timer(kind, number)
 
-    def mark(self) -> Mark:
-        """Where the decisions upon one input begin, so that they can be taken back."""
-        effects = self.effects
-        return Mark(
-            len(self.journal.new), self.journal.seq, len(effects.messages), self.sequence,
-            effects.timers_set.copy(), effects.timers_cleared.copy(), effects.saga_changed, self.status,
-            self.closed_at, self.concerns.copy(), self.result, self.error, self.fingerprint,
-        )  # fmt: skip
+    def keep(self) -> None:
+        """What was staged counts. The decisions upon the next input begin here."""
+        effects, journal = self.effects, self.journal
+        effects.rows += journal.new
+        journal.new = []
+        effects.merge(self.staged, known=self._known_timers)
+        self.staged = Staged()
+        self.kept = Kept(self.standing, self.sequence, journal.seq)
 
-    def back_to(self, mark: Mark) -> None:
-        """What was half decided is as if it had not been. Steps are not restored: the saga is to be loaded again."""
-        del self.journal.new[mark.rows :]
-        del self.effects.messages[mark.messages :]
-        self.journal.seq, self.sequence = mark.seq, mark.sequence
-        self.effects.timers_set, self.effects.timers_cleared = mark.timers_set, mark.timers_cleared
-        self.effects.saga_changed = mark.saga_changed
-        self.status, self.closed_at = mark.status, mark.closed_at
-        self.concerns = mark.concerns
-        self.result, self.error, self.fingerprint = mark.result, mark.error, mark.fingerprint
+    def as_kept(self) -> SagaState:
+        """The saga as it stood at the last `keep`, without a trace of what was half decided since.
+
+        It is another state, which knows neither steps nor timers: nothing more can be decided with it.
+        """
+        state = SagaState(self.addresses, definition=self.definition, version=self.version, trace=self.trace)
+        state.input_hash, state.started_at = self.input_hash, self.started_at
+        state.now, state.cause = self.now, self.cause
+        state.effects = self.effects
+        state.kept = self.kept
+        state.standing, state.sequence, state.journal.seq = self.kept
+        state._known_timers = self._known_timers
+        return state
 
     def drain(self) -> Effects:
         """What has come together since the last time. The caller commits it, or drops this saga from memory."""
-        made = self.effects
-        made.rows, self.journal.new = self.journal.new, []
+        self.keep()
+        made, self.effects = self.effects, Effects()
         made.sequence = self.sequence
         self._known_timers.difference_update(made.timers_cleared)
         self._known_timers.update(made.timers_set)
-        self.effects = Effects()
         return made
 
     def rearm(self) -> None:
         """The saga goes on: timers that came due while it was blocked fire now."""
-        self.effects.timers_set.update(self.timers)
+        self.staged.timers.update(self.timers)
 
     def rebuilt(self) -> None:
         """Replay is over: what is stored already must not be stored again; re-sends are armed as found."""
-        resends = {key: due for key, due in self.timers.items() if key.kind in IN_MEMORY}
         self._known_timers = set(self.timers)
-        self.effects = Effects(timers_set=resends)
+        self.staged = Staged(timers={key: due for key, due in self.timers.items() if key.kind in IN_MEMORY})
+        self.effects = Effects()
         self.journal.new = []
+        self.kept = Kept(self.standing, self.sequence, self.journal.seq)
 
 
 def reason_json(code: str, message: str, **more: JsonValue) -> bytes:

@@ -1,67 +1,72 @@
-"""One step of a saga: how its command fares, and how its undo does."""
+"""One step of a saga: what was asked of its participant, and how far it and its undo are."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
 
 from sagabus.contracts import Activity, RetryPolicy
-from sagabus.contracts.replies import Failure
-from sagabus.coordinator.core.saga.status import (
-    BUSY_UNDOING,
-    OPEN_OUTCOMES,
-    OUTCOME,
-    UNDOING,
-    Outcome,
-    Undoing,
-    changed,
-)
+from sagabus.contracts.names import CommandKind
+from sagabus.coordinator.core.saga.status import BUSY_UNDOING, Outcome, Undoing
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One command and its answers: the step's own, its undo's or its settle's. Times are microseconds since 1970."""
+
+    issued: int = 0
+    """When it was first sent; 0 before that."""
+    sent_at: int = 0
+    """When what is unanswered now was first sent; copies do not count."""
+    attempt: int = 1
+    """Of the command that was sent last; a retry raises it, a copy does not (P2)."""
+    failures: int = 0
+    """Attempts that failed and count against the retry policy."""
 
 
 @dataclass(slots=True)
 class Step:
-    """number: from 1 in the order of calling, never reused. Times are microseconds since 1970.
-
-    sent_at: when what is unanswered now, be it the step, its undo or its settle, was first sent; copies do not count.
-    held: called, but not sent while an undo is under way at the same service (U4). kept: given up with abandon="keep",
-    so neither settled nor undone. undo_input: computed and stored when the step completes, so that an undo never needs
-    the saga's code; undo_fault says why it could not be.
-    """
+    """One call of an activity. What is of interest beyond the step itself changes by way of `Steps`."""
 
     number: int
+    """From 1 in the order of calling, never reused."""
     contract: Activity[..., Any, Any]
     input: BaseModel
     body: bytes
+    """The input as it is sent. A copy with other bytes would be another command (P6)."""
     retry: RetryPolicy
     timeout: int | None
+    """Microseconds from the first send."""
     resend_after: int
+    """Microseconds until what is unanswered is sent again."""
     abandon: str
-    issued: int = 0
-    sent_at: int = 0
-    attempt: int = 1
-    failures: int = 0
+    """What becomes of it when it is given up: "undo", or "keep", so neither settled nor undone."""
+    do: Exchange = field(default_factory=Exchange)
+    undo: Exchange | None = None
+    """None: no undo was ever asked for."""
+    settle: Exchange | None = None
+    """None: it was never asked whether it happened."""
     held: bool = False
-    last: Failure | None = None
+    """Called, but not sent while an undo is under way at the same service (U4)."""
     outcome: Outcome = Outcome.SENT
     undoing: Undoing = Undoing.NONE
     undo_input: bytes | None = None
+    """Computed and stored when the step completes, so that an undo never needs the saga's code (U1)."""
     undo_fault: str | None = None
-    undo_issued: int = 0
-    undo_attempt: int = 1
-    undo_failures: int = 0
-    settle_issued: int = 0
+    """Why it could not be."""
+    service: str = field(init=False)
+    activity: str = field(init=False)
 
-    def becomes(self, outcome: Outcome) -> None:
-        self.outcome = changed(OUTCOME, self.outcome, outcome)
-
-    def undo_becomes(self, undoing: Undoing) -> None:
-        self.undoing = changed(UNDOING, self.undoing, undoing)
+    def __post_init__(self) -> None:
+        self.service = self.contract.service.name
+        self.activity = self.contract.name
 
     @property
     def is_open(self) -> bool:
-        return self.outcome in OPEN_OUTCOMES
+        """The saga waits for its answer."""
+        return self.outcome is Outcome.SENT or self.outcome is Outcome.PAUSED
 
     @property
     def is_being_undone(self) -> bool:
@@ -75,12 +80,19 @@ class Step:
     @property
     def holds_its_service(self) -> bool:
         """Until its undo is settled, nothing new of this saga goes to its service (U4)."""
-        return self.is_being_undone or self.is_unsettled
+        return self.is_unsettled or self.is_being_undone
 
     @property
-    def service(self) -> str:
-        return self.contract.service.name
+    def unanswered(self) -> CommandKind | None:
+        """What was sent last, if nobody has answered it."""
+        if self.undoing is Undoing.SETTLING:
+            return CommandKind.SETTLE
+        if self.undoing is Undoing.SENT:
+            return CommandKind.UNDO
+        return CommandKind.DO if self.outcome is Outcome.SENT and not self.held else None
 
-    @property
-    def activity(self) -> str:
-        return self.contract.name
+    def exchange(self, kind: CommandKind) -> Exchange:
+        """That of the command of this kind, which must have begun."""
+        found = self.do if kind is CommandKind.DO else self.undo if kind is CommandKind.UNDO else self.settle
+        assert found is not None, f"step {self.number}: no {kind} was begun"
+        return found

@@ -19,7 +19,7 @@ from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
-from sagabus.coordinator.core.saga.step import Step
+from sagabus.coordinator.core.saga.step import Exchange, Step
 
 PATIENCE: Final = 5
 """Failures of an undo until a person is asked to look: about half a minute at the default pauses."""
@@ -32,54 +32,53 @@ participant that is being deployed, or repaired at once, is none of their busine
 def begin(state: SagaState, ending: SagaStatus) -> None:
     """The saga failed or was cancelled: plan the way back, and take the first step of it (U5)."""
     state.ending = ending
-    for step in state.steps.values():
-        forward.give_up(state, step)
+    for number in sorted(state.steps.open):
+        forward.give_up(state, state.steps[number])
     state.becomes(SagaStatus.COMPENSATING)
-    unknown = sorted((s.number for s in state.steps.values() if s.is_unsettled), reverse=True)
-    known = [n for n in reversed(state.completions) if state.steps[n].undoing is Undoing.NONE]
-    state.plan = unknown + known
+    unknown = sorted(state.steps.unsettled, reverse=True)
+    known = (n for n in reversed(state.completions) if state.steps[n].undoing is Undoing.NONE)
+    state.plan.extend((*unknown, *known))
     advance(state)
 
 
 def settle_given_up(state: SagaState) -> None:
     """Steps that the saga gave up are settled at once, whatever it does next (U3, U4)."""
-    for step in state.steps.values():
-        if step.is_unsettled:
-            start(state, step)
+    for number in sorted(state.steps.unsettled):
+        start(state, state.steps[number])
 
 
 def start(state: SagaState, step: Step) -> None:
     """Settle a step of unknown outcome; undo a completed one, if it has a compensation."""
     if step.outcome is Outcome.UNKNOWN:
-        step.undo_becomes(Undoing.SETTLING)
-        step.settle_issued = state.now
+        state.steps.undo_becomes(step, Undoing.SETTLING)
+        step.settle = Exchange(issued=state.now)
         state.decide(Kind.SETTLE, step=step.number, name=step.activity)
         state.send_command(step, CommandKind.SETTLE)
     elif step.outcome is Outcome.COMPLETED and step.contract.compensation is not None:
         _start_undo(state, step, step.contract.compensation.name)
     else:
-        step.undo_becomes(Undoing.DONE)
+        state.steps.undo_becomes(step, Undoing.DONE)
 
 
 def _start_undo(state: SagaState, step: Step, compensation: str) -> None:
     if step.undo_input is None:
-        step.undo_becomes(Undoing.BLOCKED)
+        state.steps.undo_becomes(step, Undoing.BLOCKED)
         words = f"step {step.number}: the input of {compensation} could not be made: {step.undo_fault}"
         state.raise_concern(concern_of(step), words)
         return
-    step.undo_becomes(Undoing.SENT)
-    step.undo_issued = state.now
+    state.steps.undo_becomes(step, Undoing.SENT)
+    step.undo = Exchange(issued=state.now)
     state.decide(Kind.UNDO, step=step.number, name=compensation, payload=step.undo_input)
     state.send_command(step, CommandKind.UNDO)
 
 
 def advance(state: SagaState) -> None:
     """The next step of the plan, once nothing is under way; at its end the saga closes (U3)."""
-    while not any(step.is_being_undone for step in state.steps.values()):
+    while not state.steps.being_undone:
         if not state.plan:
             close_if_done(state)
             return
-        start(state, state.steps[state.plan.pop(0)])
+        start(state, state.steps[state.plan.popleft()])
 
 
 def settled(state: SagaState, step: Step, row: Row) -> None:
@@ -87,8 +86,8 @@ def settled(state: SagaState, step: Step, row: Row) -> None:
     state.clear_timer(TimerKind.RESEND, step.number)
     state.clear_concern(_settle_concern(step))
     if row.kind is Kind.SETTLE_NEVER:
-        step.becomes(Outcome.NEVER)
-        step.undo_becomes(Undoing.DONE)
+        state.steps.becomes(step, Outcome.NEVER)
+        state.steps.undo_becomes(step, Undoing.DONE)
     else:
         forward.take_output(state, step, row)
         start(state, step)
@@ -107,7 +106,7 @@ def unsettled(state: SagaState, step: Step, row: Row) -> None:
 def undone(state: SagaState, step: Step) -> None:
     for kind in (TimerKind.RESEND, TimerKind.UNDO_RETRY):
         state.clear_timer(kind, step.number)
-    step.undo_becomes(Undoing.DONE)
+    state.steps.undo_becomes(step, Undoing.DONE)
     state.clear_concern(concern_of(step))
     state.tell(LifecycleType.COMPENSATION_COMPLETED, step=step, name=compensation_of(step))
     _after(state, step)
@@ -122,13 +121,14 @@ def over(state: SagaState, step: Step) -> None:
 def not_undone(state: SagaState, step: Step, row: Row) -> None:
     """Tried again without end; a refusal, or failing again and again, is for a person to see (U6)."""
     failure = forward.failure_of(row)
-    step.undo_failures += 1
-    step.undo_becomes(Undoing.PAUSED)
+    undo = step.exchange(CommandKind.UNDO)
+    undo.failures += 1
+    state.steps.undo_becomes(step, Undoing.PAUSED)
     state.clear_timer(TimerKind.RESEND, step.number)
     error = codec.encode_value(failure.model_dump(mode="json", exclude={"again_after"}))
     state.tell(LifecycleType.COMPENSATION_FAILED, step=step, name=compensation_of(step), error=error)
     hopeless = row.kind is Kind.UNDO_REFUSED or failure.code in forward.FOR_A_PERSON | {NO_HANDLER}
-    if hopeless or step.undo_failures >= PATIENCE:
+    if hopeless or undo.failures >= PATIENCE:
         state.raise_concern(concern_of(step), f"{words_for(step)}: {failure.code}: {failure.message}")
     else:
         state.clear_concern(concern_of(step))
@@ -137,24 +137,16 @@ def not_undone(state: SagaState, step: Step, row: Row) -> None:
 
 
 def retried(state: SagaState, step: Step) -> None:
-    step.undo_attempt += 1
-    step.undo_becomes(Undoing.SENT)
+    step.exchange(CommandKind.UNDO).attempt += 1
+    state.steps.undo_becomes(step, Undoing.SENT)
     state.send_command(step, CommandKind.UNDO)
 
 
 def resend(state: SagaState, step: Step) -> None:
     """Another copy of whatever is unanswered, the attempt kept (P2)."""
-    kind = _unanswered(step)
+    kind = step.unanswered
     if kind is not None:
         state.send_command(step, kind, again=True)
-
-
-def _unanswered(step: Step) -> CommandKind | None:
-    if step.undoing is Undoing.SETTLING:
-        return CommandKind.SETTLE
-    if step.undoing is Undoing.SENT:
-        return CommandKind.UNDO
-    return CommandKind.DO if step.outcome is Outcome.SENT and not step.held else None
 
 
 def overdue(state: SagaState, step: Step) -> tuple[Concern, str] | None:
@@ -162,14 +154,17 @@ def overdue(state: SagaState, step: Step) -> tuple[Concern, str] | None:
 
     A saga must not wait in silence for a participant that nobody has deployed, or whose replies Kafka refuses.
     """
-    kind = _unanswered(step)
-    if kind is None or state.now - step.sent_at < LONG:
+    kind = step.unanswered
+    if kind is None:
+        return None
+    waited = state.now - step.exchange(kind).sent_at
+    if waited < LONG:
         return None
     concern, what = _unanswered_concern(step, kind)
     if concern in state.concerns:
         return None
     words = (
-        f"{what}: no answer for {(state.now - step.sent_at) // 60_000_000} min, though it was sent again and again: is "
+        f"{what}: no answer for {waited // 60_000_000} min, though it was sent again and again: is "
         f"{step.service} deployed, and can it publish? Its log and `sagabus doctor` say so"
     )
     return concern, words
@@ -191,7 +186,7 @@ def late_success(state: SagaState, step: Step, row: Row) -> None:
         words = f"step {step.number} ({step.activity}) succeeded after the saga had ended: undo it by hand"
         state.raise_concern(Concern(ConcernKind.LATE_SUCCESS, step.number), words)
     elif state.status is SagaStatus.COMPENSATING:
-        state.plan.insert(0, step.number)
+        state.plan.appendleft(step.number)
         advance(state)
     else:
         start(state, step)
@@ -199,7 +194,7 @@ def late_success(state: SagaState, step: Step, row: Row) -> None:
 
 def close_if_done(state: SagaState) -> None:
     """A saga closes only when every settle and undo is done (U3)."""
-    if state.ending is None or state.plan or any(step.is_being_undone for step in state.steps.values()):
+    if state.ending is None or state.plan or state.steps.being_undone:
         return
     state.clear_timers()
     state.becomes(state.ending)
@@ -238,5 +233,6 @@ def compensation_of(step: Step) -> str:
 def _pause(state: SagaState, step: Step, failure: Failure) -> int:
     assert step.contract.compensation is not None
     policy = retry_of(step.contract.compensation)
-    luck = forward.chance(state, -step.number, step.undo_attempt)
-    return max(forward.asked(failure), policy.pause(step.undo_failures, luck))
+    undo = step.exchange(CommandKind.UNDO)
+    luck = forward.chance(state, -step.number, undo.attempt)
+    return max(forward.asked(failure), policy.pause(undo.failures, luck))

@@ -1,0 +1,64 @@
+"""The steps of a saga, and which of them are not at rest.
+
+An input must cost the same in a saga of ten steps and of a hundred thousand, so nothing may look through all steps for
+those that matter. They are kept here, in sets that change where a step does; a step's outcome and undo must be changed
+here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from sagabus.coordinator.core.saga.status import OUTCOME, UNDOING, Outcome, Undoing, changed
+from sagabus.coordinator.core.saga.step import Step
+
+
+class Steps(dict[int, Step]):
+    """By number, in the order of calling."""
+
+    __slots__ = ("being_undone", "held", "holds", "open", "unsettled")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: set[int] = set()
+        """The saga waits for their answer."""
+        self.unsettled: set[int] = set()
+        """Of unknown outcome, and nobody has asked yet."""
+        self.being_undone: set[int] = set()
+        """Their settle or undo is under way."""
+        self.holds: Counter[str] = Counter()
+        """How many steps of each service keep new commands from going there (U4)."""
+        self.held: dict[str, dict[int, None]] = {}
+        """The steps of each service that are kept from going there, in the order of calling."""
+
+    def add(self, step: Step) -> None:
+        """A step that was just called. It is held if an undo is under way at its service."""
+        self[step.number] = step
+        self.open.add(step.number)
+        if self.holds[step.service]:
+            step.held = True
+            self.held.setdefault(step.service, {})[step.number] = None
+
+    def let_go(self, step: Step) -> None:
+        """It is held no more."""
+        step.held = False
+        del self.held[step.service][step.number]
+
+    def becomes(self, step: Step, outcome: Outcome) -> None:
+        """Raises IllegalChange."""
+        before = step.holds_its_service
+        step.outcome = changed(OUTCOME, step.outcome, outcome)
+        self._note(step, before)
+
+    def undo_becomes(self, step: Step, undoing: Undoing) -> None:
+        """Raises IllegalChange."""
+        before = step.holds_its_service
+        step.undoing = changed(UNDOING, step.undoing, undoing)
+        self._note(step, before)
+
+    def _note(self, step: Step, held_its_service: bool) -> None:
+        number = step.number
+        (self.open.add if step.is_open else self.open.discard)(number)
+        (self.unsettled.add if step.is_unsettled else self.unsettled.discard)(number)
+        (self.being_undone.add if step.is_being_undone else self.being_undone.discard)(number)
+        self.holds[step.service] += step.holds_its_service - held_its_service

@@ -1,0 +1,132 @@
+"""A saga whose code cannot follow its history: it takes in what comes, and decides nothing.
+
+It is open and blocked, until code that matches is loaded; or it is closed, and its code is gone. Of the saga there is
+nothing but its rows. What they tell is enough to keep each input once (H1), and to know what a closed saga could not
+explain: a late success, a reply to what was never sent (P2, U9).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from sagabus.coordinator.core.saga.admission import (
+    BLOCKED,
+    CANCEL_REJECTED,
+    CLOSED,
+    DUPLICATE,
+    FOREIGN,
+    LATE,
+    REPLIES,
+    SETTLE_REPLIES,
+    STEP_REPLIES,
+    UNDO_REPLIES,
+)
+from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
+from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.history import Input, Kind, Row
+from sagabus.coordinator.core.saga.operator import RETRY
+from sagabus.coordinator.core.saga.state import SagaState, plain
+
+
+class Stop(NamedTuple):
+    """Why a saga's code stands still: which of `STOPS`, and the same for a person."""
+
+    kind: ConcernKind
+    words: str
+
+
+_ASKED: Final[dict[Kind, tuple[Kind, str]]] = {
+    **dict.fromkeys(STEP_REPLIES, (Kind.COMMAND, TimerKind.RETRY.value)),
+    **dict.fromkeys(UNDO_REPLIES, (Kind.UNDO, TimerKind.UNDO_RETRY.value)),
+    **dict.fromkeys(SETTLE_REPLIES, (Kind.SETTLE, "")),
+}
+"""Of a reply: the row of what it answers, and the timer that leads to its next attempt."""
+
+
+class StoppedSaga:
+    """Its state knows how it stands, and neither steps nor timers."""
+
+    __slots__ = ("_events", "_fingerprint", "_steps", "_stop", "state")
+
+    def __init__(self, state: SagaState, stop: Stop, rows: Iterable[Row], *, fingerprint: str) -> None:
+        """rows: its history, as far as it is at hand. fingerprint: of the code that could not go on; empty for none."""
+        self.state = state
+        self._stop = stop
+        self._fingerprint = fingerprint
+        self._events: set[tuple[Kind, str]] = set()
+        self._steps: defaultdict[int, list[Row]] = defaultdict(list)
+        for row in rows:
+            self._note(row)
+
+    def _note(self, row: Row) -> None:
+        self._steps[row.step].append(row)
+        if row.kind in (Kind.EVENT, Kind.OPERATOR):
+            self._events.add((row.kind, row.ref))
+
+    def block(self, *, since: int) -> None:
+        """Stop deciding, visibly. since: the first row that is kept undecided."""
+        state, words = self.state, plain(self._stop.words)
+        state.blocked = since
+        state.journal.noted(
+            Kind.BLOCKED, at=state.now, step=since, name=self._stop.kind, ref=self._fingerprint, payload=words.encode()
+        )
+        state.raise_concern(Concern(self._stop.kind), words)
+
+    def take(self, input: Input) -> str | None:
+        """None if it is kept, else the reason code. A timer fires when the saga goes on, if still pending (H3)."""
+        if input.kind is Kind.TIMER:
+            return BLOCKED
+        reason = self.denial(input)
+        if reason is not None:
+            return reason
+        row = self.state.journal.taken(input, self.state.now)
+        self._note(row)
+        if not self.state.blocked:
+            self.block(since=row.seq)
+        return None
+
+    def denial(self, input: Input) -> str | None:
+        """None if it is to be kept, else the reason code: what the rows alone can tell.
+
+        An open saga takes in whatever is not there already, and decides when its code is back. A closed one has nothing
+        to decide any more: only what its rows do not explain is news.
+        """
+        closed = self.state.is_closed
+        if input.kind in (Kind.EVENT, Kind.OPERATOR):
+            if (input.kind, input.ref) in self._events:
+                return DUPLICATE
+            return CLOSED if closed else None
+        if input.kind is Kind.CANCEL and closed:
+            return CANCEL_REJECTED
+        if input.kind not in REPLIES:
+            return None
+        same = input.kind, input.attempt, input.name, input.payload
+        rows = self._steps[input.step]
+        if any((row.kind, row.attempt, row.name, row.payload) == same for row in rows):
+            return DUPLICATE
+        return _of_closed(rows, input) if closed else None
+
+
+def _of_closed(rows: list[Row], input: Input) -> str | None:
+    """rows: those of the step."""
+    kinds = {row.kind for row in rows}
+    asked, retry = _ASKED[input.kind]
+    command = next((row for row in rows if row.kind is Kind.COMMAND), None)
+    if command is None or asked not in kinds or (retry and input.attempt > _attempts(rows, asked, retry)):
+        return None
+    if input.name and input.name != command.name.partition(".")[0]:
+        return FOREIGN
+    if input.kind is Kind.STEP_COMPLETED and not kinds & {Kind.STEP_COMPLETED, Kind.SETTLE}:
+        return None
+    if input.kind is Kind.UNDO_COMPLETED and input.kind not in kinds:
+        return None  # it was skipped, and is done after all
+    return DUPLICATE if input.kind in kinds else LATE
+
+
+def _attempts(rows: list[Row], asked: Kind, retry: str) -> int:
+    """Of the step, or of its undo: what was tried again after the undo began was the undo."""
+    begun = next((place for place, row in enumerate(rows) if row.kind is Kind.UNDO), len(rows))
+    tries = ((Kind.TIMER, retry), (Kind.OPERATOR, RETRY))
+    return 1 + sum((row.kind, row.name) in tries for row in (rows[begun:] if asked is Kind.UNDO else rows[:begun]))
