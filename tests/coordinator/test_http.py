@@ -24,7 +24,7 @@ from sagabus.coordinator.http import query as http_query
 from sagabus.coordinator.store import SagaRow, Store, TimerRef, Writes
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
-from sagabus.messaging.bus.producer import PublishFailed, PublishRefused, Reason
+from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused, Reason
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.settings import Settings, SettingsError
 from tests.support.conditions import until

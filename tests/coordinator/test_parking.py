@@ -10,7 +10,7 @@ import pytest
 
 from sagabus.contracts.envelope import Message
 from sagabus.coordinator.store.migrations import migrate
-from sagabus.messaging.bus.producer import PublishRefused, Reason
+from sagabus.messaging.bus.publish_errors import PublishRefused, Reason
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.publishing import outbox
 from sagabus.messaging.publishing.parked_rows import ParkedRows

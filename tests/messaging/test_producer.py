@@ -6,14 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from aiokafka import errors
+from aiokafka import TopicPartition, errors
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from sagabus.contracts.envelope import MAX_PAYLOAD, Message
 from sagabus.messaging.bus import sender
 from sagabus.messaging.bus.kafka import Kafka
+from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
 from sagabus.messaging.bus.partition import partition_of
-from sagabus.messaging.bus.producer import REFUSALS, BatchProducer, PublishFailed, PublishRefused, Reason
-from sagabus.messaging.bus.sender import BATCH_BYTES
+from sagabus.messaging.bus.producer import BatchProducer
+from sagabus.messaging.bus.publish_errors import REFUSALS, PublishFailed, PublishRefused, Reason
+from sagabus.messaging.bus.sender import BATCH_BYTES, Place, Sender
 from sagabus.messaging.bus.topic_admin import TopicSpec
 from tests.messaging.clusters import message, numbers, read, real_kafka
 from tests.support.conditions import until
@@ -160,7 +163,7 @@ async def test_s6_an_empty_bus_is_waited_for_until_its_topics_are_made(
     own_broker: KafkaBroker, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has taken the place of another: that no topic is there is no fault of the message."""
-    monkeypatch.setattr(sender, "TOPIC_PATIENCE", 0)
+    monkeypatch.setattr(sender, "TOPIC_APPEARS_SECONDS", 0)
     own_broker.wipe()
     kafka = real_kafka(own_broker.address)
     producer = kafka.producer()
@@ -245,7 +248,7 @@ async def test_nothing_overtakes_a_refused_batch(real: Kafka, producer: BatchPro
     assert await read(real, namespace) == {}
 
 
-async def test_kafka_that_goes_away_fails_the_producer_and_a_new_one_goes_on(
+async def test_kafka_that_goes_away_fails_what_is_published_then_and_nothing_else(
     own_broker: KafkaBroker, namespace: str
 ) -> None:
     cluster = real_kafka(own_broker.address)
@@ -256,15 +259,14 @@ async def test_kafka_that_goes_away_fails_the_producer_and_a_new_one_goes_on(
     own_broker.kill()
     with pytest.raises(PublishFailed):
         await producer.publish([message(namespace, 1)])
-    with pytest.raises(PublishFailed, match="make another one"):
+    with pytest.raises(KafkaUnreachable):
         await producer.publish([message(namespace, 2)])
     own_broker.start()
+    await producer.publish([message(namespace, 3)])
     await producer.stop()
-    successor = cluster.producer()
-    await successor.start()
-    await successor.publish([message(namespace, 3)])
-    await successor.stop()
-    assert numbers((await read(cluster, namespace))[0]) == [0, 3], "the one given up sent nothing later"
+    assert numbers((await read(cluster, namespace))[0]) == [0, 3], "what was given up is not sent later"
+    with pytest.raises(PublishFailed, match="was stopped: make another one"):
+        await producer.publish([message(namespace, 4)])
 
 
 async def test_short_absence_of_kafka_is_outlived(own_broker: KafkaBroker, namespace: str) -> None:
@@ -299,9 +301,116 @@ async def test_s2_cancelled_publishing_begins_no_further_batch(own_broker: Kafka
     assert numbers((await read(cluster, namespace))[0]) == [0, 1, 9]
 
 
+async def test_what_is_asked_for_at_once_travels_together(
+    real: Kafka, producer: BatchProducer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """5,000 calls for two partitions: a batch a call would be 5,000, and aiokafka gives up on most of them."""
+    await real.create_topics({namespace: TopicSpec(2)})
+    sent: list[int] = []
+
+    async def counting(self: Sender, place: Place, batch: BatchBuilder) -> None:
+        sent.append(batch.record_count())
+        await send(self, place, batch)
+
+    send = Sender.send
+    monkeypatch.setattr(Sender, "send", counting)
+    await asyncio.gather(*(producer.publish([message(namespace, n, partition=n % 2)]) for n in range(5_000)))
+    found = await read(real, namespace)
+    assert [numbers(found[place]) for place in (0, 1)] == [list(range(0, 5_000, 2)), list(range(1, 5_000, 2))]
+    assert sum(sent) == 5_000
+    assert len(sent) < 50
+
+
+async def test_s8_refused_messages_among_those_of_others_harm_nobody(
+    real: Kafka, producer: BatchProducer, namespace: str
+) -> None:
+    """One in fifty is larger than its topic allows: it alone is refused, the others are published once, in order."""
+    await real.create_topics({namespace: TopicSpec(1, config={"max.message.bytes": "5000"})})
+    calls = [producer.publish([message(namespace, n, size=6000 if n % 50 == 25 else 10)]) for n in range(200)]
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    refused = [number for number, end in enumerate(ends) if end is not None]
+    assert refused == [25, 75, 125, 175]
+    assert all(isinstance(ends[number], PublishRefused) for number in refused)
+    assert numbers((await read(real, namespace))[0]) == [number for number in range(200) if number not in refused]
+
+
+async def test_missing_topic_is_looked_up_once_for_all_who_ask(
+    real: Kafka, producer: BatchProducer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await real.create_topics({namespace: TopicSpec(1)})
+    looks = 0
+
+    async def counting(self: Sender) -> set[str]:
+        nonlocal looks
+        looks += 1
+        return await look(self)
+
+    look = Sender._topics
+    monkeypatch.setattr(Sender, "_topics", counting)
+    calls = [producer.publish([message(f"{namespace}.missing", n)]) for n in range(1_000)]
+    ends = await asyncio.gather(*calls, producer.publish([message(namespace, 1)]), return_exceptions=True)
+    assert ends.pop() is None, "another topic is not waited for longer than it takes to find"
+    assert all(isinstance(end, PublishRefused) and end.reason is Reason.UNKNOWN_TOPIC for end in ends)
+    assert looks < 100
+
+
+async def test_s2_batch_that_fails_takes_nobody_else_along(own_broker: KafkaBroker, namespace: str) -> None:
+    """What waits behind a batch of unknown fate, and in other partitions, is published by the same producer."""
+    cluster = real_kafka(own_broker.address)
+    await cluster.create_topics({namespace: TopicSpec(2)})
+    producer = cluster.producer()
+    await producer.start()
+    await producer.publish([message(namespace, 0), message(namespace, 0, partition=1)])
+    own_broker.process.pause()
+    first = asyncio.create_task(producer.publish([message(namespace, 1)]))
+    other = asyncio.create_task(producer.publish([message(namespace, 1, partition=1)]))
+    await until(lambda: under_way(producer), what="both batches are under way")
+    behind = asyncio.create_task(producer.publish([message(namespace, 2)]))
+    await asyncio.sleep(0)
+    _spoil(producer, namespace)
+    with pytest.raises(PublishFailed):
+        await first
+    own_broker.process.resume()
+    await asyncio.gather(other, behind)
+    await producer.stop()
+    found = await read(cluster, namespace)
+    assert numbers(found[0])[-1] == 2
+    assert numbers(found[1]) == [0, 1]
+
+
+def _spoil(producer: BatchProducer, topic: str) -> None:
+    """The batch of partition 0 that is under way fails, as by an error that aiokafka does not recover from."""
+    sender = producer._senders._current
+    assert sender is not None
+    for batch in sender._producer._message_accumulator._pending_batches:
+        if batch.tp == TopicPartition(topic, 0):
+            batch.failure(errors.OutOfOrderSequenceNumber())
+
+
+async def test_many_callers_while_kafka_is_away_all_hear_of_it_and_later_ones_are_served(
+    own_broker: KafkaBroker, namespace: str
+) -> None:
+    cluster = real_kafka(own_broker.address)
+    await cluster.create_topics({namespace: TopicSpec(4)})
+    producer = BatchProducer(cluster.connection, timeout=1)
+    await producer.publish([message(namespace, 0, partition=place) for place in range(4)])
+    own_broker.kill()
+    calls = [producer.publish([message(namespace, n, partition=n % 4)]) for n in range(1, 2_001)]
+    async with asyncio.timeout(60):
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(end) for end in ends} <= {PublishFailed, KafkaUnreachable}
+    own_broker.start()
+    await asyncio.gather(*(producer.publish([message(namespace, n, partition=n % 4)]) for n in range(3_000, 4_000)))
+    await producer.stop()
+    found = await read(cluster, namespace)
+    assert sorted(number for records in found.values() for number in numbers(records) if number >= 3_000) == [
+        *range(3_000, 4_000)
+    ]
+
+
 def under_way(producer: BatchProducer) -> bool:
-    assert producer._sender is not None
-    return bool(producer._sender._producer._message_accumulator._pending_batches)
+    sender = producer._senders._current
+    return bool(sender and sender._producer._message_accumulator._pending_batches)
 
 
 async def test_stop_does_not_wait_for_a_kafka_that_is_away(own_broker: KafkaBroker) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from sagabus.contracts.envelope import Message
-from sagabus.messaging.bus.producer import PublishFailed, PublishRefused, Reason
+from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused, Reason
 from sagabus.messaging.publishing.relay import Parking, Relay
 from tests.messaging.shards_fixture import Recorder, message
 from tests.support.conditions import until

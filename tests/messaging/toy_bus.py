@@ -30,7 +30,6 @@ class ToyBus:
     ends: dict[TopicPartition, int] = field(default_factory=dict)
     """Where the end lies further on than the last record: transaction markers."""
     recorder: Recorder = field(default_factory=Recorder)
-    producers: int = 0
 
     def make(self, topic: str, *, partitions: int = 4, id: str | None = None) -> None:
         """Also again: under a new id, empty."""
@@ -55,7 +54,6 @@ class ToyBus:
         return {partition: self._range(partition) for partition in partitions}
 
     def producer(self) -> Recorder:
-        self.producers += 1
         return self.recorder
 
     def _range(self, partition: TopicPartition) -> tuple[int, int]:

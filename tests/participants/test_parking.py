@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from sagabus.contracts.envelope import Message
-from sagabus.messaging.bus.producer import PublishRefused, Reason
+from sagabus.messaging.bus.publish_errors import PublishRefused, Reason
 from sagabus.messaging.publishing.parked_rows import ParkedRows
 from tests.participants.service_fixture import ServiceFixture, batch, opened, takes
 

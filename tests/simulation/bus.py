@@ -21,7 +21,7 @@ from aiokafka import TopicPartition
 from sagabus.contracts.envelope import Headers, Message, Record
 from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
 from sagabus.messaging.bus.partition import partition_of
-from sagabus.messaging.bus.producer import PublishFailed, PublishRefused, Reason
+from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused, Reason
 from sagabus.messaging.bus.subscription import Assignment, SubscriptionListener
 
 if TYPE_CHECKING:

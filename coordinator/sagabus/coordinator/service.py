@@ -27,11 +27,11 @@ from sagabus.coordinator.store.write import Store
 from sagabus.coordinator.watchdog import Watchdog
 from sagabus.messaging.bus.kafka import Kafka
 from sagabus.messaging.bus.partition import partition_of
+from sagabus.messaging.bus.producer import BatchProducer
 from sagabus.messaging.bus.subscription import Subscription, SubscriptionListener
 from sagabus.messaging.bus.topic_admin import TopicSpec
 from sagabus.messaging.postgres.database import Database, DatabaseUnreachable
 from sagabus.messaging.publishing.dead_letter import DeadLetters
-from sagabus.messaging.publishing.shared_producer import SharedProducer
 from sagabus.messaging.service.backing import Backing, find_backing
 from sagabus.messaging.service.prerequisites import NotReady, coordinator_topics, with_servers
 from sagabus.messaging.service.readiness import Readiness
@@ -78,10 +78,10 @@ class Coordinator:
         namespace = self._settings.namespace
         async with AsyncExitStack() as stack:
             stack.enter_context(self.watchdog.running())
-            outlet = SharedProducer(self._kafka.producer)
-            await self._serve(stack, outlet)
+            producer = self._kafka.producer()
+            await self._serve(stack, producer)
             stack.push_async_callback(self._database.stop)
-            stack.push_async_callback(outlet.stop)
+            stack.push_async_callback(producer.stop)
             stack.callback(self._close)
             ownership, side = await with_servers(self._kafka, self._database, self.readiness, self._begun)
             stack.push_async_callback(ownership.stop)
@@ -161,13 +161,13 @@ class Coordinator:
             loss = "starts are refused, since they might be copies"
             check_window(topic, kept, "retention_started_ids", self._settings.retention_started_ids, loss=loss)
 
-    async def _serve(self, stack: AsyncExitStack, outlet: SharedProducer) -> None:
+    async def _serve(self, stack: AsyncExitStack, producer: BatchProducer) -> None:
         """Raises CannotListen, and SettingsError for an address that others reach without a token."""
         if self._settings.http_address is None:
             return
 
         async def publish(message: Message) -> None:
-            await outlet.publish([message])
+            await producer.publish([message])
 
         app = http.application(
             database=self._database,

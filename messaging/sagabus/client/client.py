@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from pydantic import BaseModel
 
+from sagabus.client.failures import ClientMisuse
 from sagabus.client.handle import SagaHandle
 from sagabus.contracts import Event, Start
 from sagabus.contracts.envelope import Message
 from sagabus.contracts.requests import event_message, raw_message, start_message
-from sagabus.messaging.publishing.shared_producer import SharedProducer
 from sagabus.messaging.service.backing import find_backing
 from sagabus.messaging.service.coordinator_api import CoordinatorApi
 from sagabus.messaging.settings import load_settings
+
+if TYPE_CHECKING:
+    from sagabus.messaging.bus.producer import BatchProducer
 
 O = TypeVar("O", bound=BaseModel | None)  # noqa: E741
 
@@ -24,9 +28,12 @@ SOURCE: Final = b"/sagabus/client"
 
 
 class SagaClient:
-    """Starts sagas, sends them events and cancels them, from any asyncio program. Several tasks may share one.
+    """Starts sagas, sends them events and cancels them, from any asyncio program.
 
-    What it publishes is acknowledged by all replicas when a method returns; it need not wait for a coordinator.
+    Use it with `async with`, and share it: any number of tasks of one event loop may use it at once, and what they ask
+    for at the same time travels together. What it publishes is acknowledged by all replicas when a method returns; no
+    coordinator needs to run. Leaving waits for what is being published. After that, and in another event loop, methods
+    raise ClientMisuse.
     """
 
     def __init__(self, kafka: str | None = None, *, namespace: str | None = None, http: str | None = None) -> None:
@@ -36,7 +43,10 @@ class SagaClient:
         """
         settings = load_settings(require=("kafka",), kafka=kafka, namespace=namespace, url=http)
         self._backing = find_backing(settings)
-        self._outlet = SharedProducer(self._backing.kafka.producer)
+        self._kafka = self._backing.kafka
+        self._producer: BatchProducer | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
         self._api: CoordinatorApi | None = None
 
     async def start(self, start: Start[O], /, *, id: str) -> SagaHandle[O]:
@@ -74,23 +84,46 @@ class SagaClient:
         }
 
     async def _publish(self, message: Message) -> None:
-        await self._outlet.publish([message])
+        self._check_usable()
+        if self._producer is None:
+            self._producer = self._kafka.producer()
+        await self._producer.publish([message])
 
     def _http(self) -> CoordinatorApi:
-        """Made when it is first needed. Raises SettingsError."""
+        """Made when it is first needed. Raises SettingsError, ClientMisuse."""
+        self._check_usable()
         if self._api is None:
             token = self._backing.settings.token.get_secret_value()
             self._api = CoordinatorApi(self._backing.url, token=token)
         return self._api
 
+    def _check_usable(self) -> None:
+        """Its connections belong to one event loop. Raises ClientMisuse."""
+        if self._closed:
+            raise ClientMisuse("this client was closed: use it inside its `async with` block, or make another one")
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        if self._loop is not loop:
+            raise ClientMisuse("this client is in use in another event loop: make one client for each event loop")
+
     async def __aenter__(self) -> Self:
-        await self._outlet.start()
+        """Raises KafkaUnreachable."""
+        if self._closed:
+            self._closed, self._loop = False, None
+        self._check_usable()
+        if self._producer is None:
+            self._producer = self._kafka.producer()
+        await self._producer.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._outlet.stop()
+        self._closed = True
+        producer, self._producer = self._producer, None
         api, self._api = self._api, None
+        if producer is not None:
+            await producer.stop()
         if api is not None:
             await api.__aexit__(kind, error, trace)

@@ -28,6 +28,10 @@ class SagaFailed(SagabusError):
         self.message = message
 
 
+class ClientMisuse(SagabusError):
+    """The program's mistake: a client is used after it was closed, or in another event loop than before."""
+
+
 class StartRejected(SagabusError):
     """No saga of yours came of this start, and none will: choose another id, or another input, as it says.
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from sagabus.commands.subcommand import Exit, Failed
-from sagabus.messaging.bus.producer import PublishFailed, PublishRefused
+from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused
 from sagabus.messaging.publishing.dead_letter_rows import LetterBox, Repair, again
 from sagabus.messaging.publishing.relay import Publisher
 

@@ -17,7 +17,7 @@ from starlette.types import ExceptionHandler
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.coordinator.http.views import ErrorDetail, ErrorView
 from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
-from sagabus.messaging.bus.producer import PublishFailed, PublishRefused, Reason
+from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused, Reason
 from sagabus.messaging.postgres.database import DatabaseUnreachable
 
 _SOON: Final = {"retry-after": "1"}

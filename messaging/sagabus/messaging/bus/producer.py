@@ -1,9 +1,9 @@
-"""Publishing: whole batches to named partitions, in order, acknowledged by all replicas.
+"""Publishing: to named partitions, in order, acknowledged by all replicas. Everybody in a process may share one.
 
-What Kafka will never take is `PublishRefused` and names the message: a refused batch is sent again in ever smaller ones
-until the message stands alone. Everything else is `PublishFailed`: whether it arrived is unknown ("timed out" means
-unknown), and this producer is finished, since aiokafka does not recover from a gap in its sequence numbers. The owner
-makes another one and sends again what was not acknowledged.
+What is asked for while a batch of its partition is under way travels together in the next one (`partition_queue`). What
+Kafka will never take is `PublishRefused` and names the message. Everything else is `PublishFailed`: whether it arrived
+is unknown; who asked sends again what was not acknowledged. Either is for those alone whose messages it befell: the
+producer goes on, over another connection where it must (`sender`).
 
 It must never reorder messages of one partition, also not by trying again.
 """
@@ -11,173 +11,114 @@ It must never reorder messages of one partition, also not by trying again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
-from enum import StrEnum
+from collections.abc import Sequence
 from typing import Final
 
-from aiokafka import errors
-
 from sagabus.contracts.envelope import MAX_PAYLOAD, Message
-from sagabus.contracts.errors import SagabusError
-from sagabus.messaging.bus.kafka_connection import KafkaConnection
+from sagabus.messaging.background import cancelled
+from sagabus.messaging.bus.kafka_connection import KafkaConnection, KafkaUnreachable
 from sagabus.messaging.bus.partition import partition_of
-from sagabus.messaging.bus.sender import Failure, Place, Sender, Unencodable
+from sagabus.messaging.bus.partition_queue import PartitionQueue, Publication
+from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused, Reason
+from sagabus.messaging.bus.sender import Place, Sender, SenderSource
 
 Groups = dict[Place, list[Message]]
 
-PUBLISH_TIMEOUT: Final = 15.0
-"""Seconds for one call of `publish`. By itself an idempotent aiokafka producer tries for ever."""
+UNACKNOWLEDGED_SECONDS: Final = 15.0
+"""Without any acknowledgement on its partition, after which a publication has failed. By itself an idempotent aiokafka
+producer tries for ever."""
 
+DRAIN_SECONDS: Final = 5.0
+"""Without any acknowledgement, after which `stop` waits no longer."""
 
-class Reason(StrEnum):
-    """Why a message can never be published."""
-
-    TOO_LARGE = "too_large"
-    UNKNOWN_TOPIC = "unknown_topic"
-    NOT_AUTHORISED = "not_authorised"
-    INVALID = "invalid"
-
-
-class PublishFailed(SagabusError):
-    """It is not known whether these messages were published. The producer cannot be used any more."""
-
-
-class PublishRefused(SagabusError):
-    """Kafka will never take `message`, which is the very object that was handed over. The producer goes on.
-
-    Messages to other partitions may have been published, and those before it to its own; none after it there.
-    """
-
-    def __init__(self, message: Message, reason: Reason, said: str) -> None:
-        super().__init__(f"a message to {message.topic} can never be published: {reason}: {said}")
-        self.message = message
-        self.reason = reason
-
-    @property
-    def topic(self) -> str | None:
-        """The topic, if nothing at all can be published to it; None if only this message is refused."""
-        return self.message.topic if self.reason in (Reason.UNKNOWN_TOPIC, Reason.NOT_AUTHORISED) else None
-
-
-class InvalidRecordError(errors.BrokerResponseError):  # type: ignore[misc]    # aiokafka has no types
-    """INVALID_RECORD, which aiokafka 0.14 does not know: a record without a key on a compacted topic, for one."""
-
-    errno = 87
-    message = "INVALID_RECORD"
-
-
-errors.kafka_errors.setdefault(InvalidRecordError.errno, InvalidRecordError)
-
-REFUSALS: Final[Mapping[type[BaseException], Reason]] = {
-    errors.MessageSizeTooLargeError: Reason.TOO_LARGE,
-    errors.RecordListTooLargeError: Reason.TOO_LARGE,
-    errors.InvalidTopicError: Reason.UNKNOWN_TOPIC,
-    errors.UnknownTopicOrPartitionError: Reason.UNKNOWN_TOPIC,
-    errors.TopicAuthorizationFailedError: Reason.NOT_AUTHORISED,
-    errors.InvalidTimestampError: Reason.INVALID,
-    errors.PolicyViolationError: Reason.INVALID,
-    InvalidRecordError: Reason.INVALID,
-}
-"""Errors that the same message would meet again. All others count as unknown."""
+STOPPED: Final = "this producer was stopped: make another one"
 
 
 class BatchProducer:
-    """Made by `Kafka.producer()`. Several tasks may publish at once: their batches share requests."""
+    """Made by `Kafka.producer()`. Any number of tasks of one event loop may publish at once."""
 
     def __init__(
-        self, connection: KafkaConnection, *, makes_topics: bool = False, timeout: float = PUBLISH_TIMEOUT
+        self, connection: KafkaConnection, *, makes_topics: bool = False, timeout: float = UNACKNOWLEDGED_SECONDS
     ) -> None:
-        """`makes_topics`: on the embedded bus a topic appears when it is named."""
-        self._connection = connection
-        self._makes_topics = makes_topics
+        """`makes_topics`: on the embedded bus a topic appears when it is named. timeout: seconds."""
         self._timeout = timeout
-        self._sender: Sender | None = None
-        self._renewing = asyncio.Lock()
+        self._senders = SenderSource(lambda: Sender(connection, makes_topics=makes_topics))
+        self._queues: dict[Place, PartitionQueue] = {}
+        self._stopped = False
 
     async def start(self) -> None:
-        """Raises KafkaUnreachable."""
-        self._sender = self._sender or await self._open()
+        """Connect, and find out so whether Kafka is there; `publish` would do it as well. Raises KafkaUnreachable."""
+        async with self._senders.taken():
+            pass
 
     async def stop(self) -> None:
-        """What is being published is awaited, within bounds. May be repeated."""
-        sender, self._sender = self._sender, None
-        if sender is not None:
-            await sender.close()
+        """What is being published is awaited for as long as Kafka acknowledges some of it. May be repeated."""
+        self._stopped = True
+        try:
+            await self._drain()
+        finally:
+            await self._senders.close()
+            await cancelled(self._tasks())
+            for queue in self._queues.values():
+                queue.fail_all("the producer was stopped")
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Returns when all are acknowledged; order is kept for each topic and partition.
 
-        Raises PublishRefused, after which the others may be published again, or PublishFailed, after which nothing may.
-        When it is cancelled, batches that are under way may still arrive, but none is begun.
+        Raises PublishRefused, after which the others may be published again; PublishFailed where it is unknown what was
+        published; KafkaUnreachable where nothing was. When it is cancelled, batches that are under way may still
+        arrive, but none is begun.
         """
-        try:
-            async with asyncio.timeout(self._timeout):
-                await self._publish(messages)
-        except PublishRefused:
-            raise
-        except Exception as error:
-            await self._give_up()
-            raise PublishFailed(f"not known to be published: {str(error) or type(error).__name__}") from error
+        if self._stopped:
+            raise PublishFailed(STOPPED)
+        if not messages:
+            return
+        groups = await self._grouped(messages)
+        publication = Publication(len(groups))
+        for place, group in groups.items():
+            self._queue(place).add(publication, group)
+        await publication.published
 
-    async def _publish(self, messages: Sequence[Message]) -> None:
-        async with self._using() as sender:
-            groups = await _grouped(sender, messages)
-        limit = None
-        while groups:
-            async with self._using() as sender:
-                failures = await _sent(sender, groups, limit)
-            if failures:
-                await self._renew(sender)
-                limit = _smaller(failures)
-            groups = {failure.place: failure.unsent for failure in failures}
+    def _queue(self, place: Place) -> PartitionQueue:
+        if place not in self._queues:
+            self._queues[place] = PartitionQueue(place, self._senders, timeout=self._timeout)
+        return self._queues[place]
 
-    @asynccontextmanager
-    async def _using(self) -> AsyncIterator[Sender]:
-        sender = self._sender
-        if sender is None:
-            raise PublishFailed("this producer has failed or was stopped: make another one")
-        sender.users += 1
-        try:
-            yield sender
-        finally:
-            sender.users -= 1
-            await self._close_unused(sender)
+    async def _grouped(self, messages: Sequence[Message]) -> Groups:
+        """The messages of each partition, in order. Raises PublishRefused, and KafkaUnreachable."""
+        counts = await self._counts({message.topic for message in messages})
+        groups: Groups = {}
+        for message in messages:
+            place = (message.topic, _partition(message, counts[message.topic]))
+            if place in groups:
+                groups[place].append(message)
+            else:
+                groups[place] = [message]
+        return groups
 
-    async def _renew(self, refused: Sender) -> None:
-        """After a refusal the sequence numbers of that partition have a gap. Who still uses the old sender goes on."""
-        async with self._renewing:
-            if self._sender is refused:
-                self._sender = await self._open()
-            refused.retired = True
-        await self._close_unused(refused)
+    async def _counts(self, topics: set[str]) -> dict[str, int]:
+        """The number of partitions of each."""
+        async with self._senders.taken() as sender:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    return {topic: await sender.partitions(topic) for topic in topics}
+            except TimeoutError as error:
+                said = f"Kafka has not told for {self._timeout:g} s which topics there are"
+                raise KafkaUnreachable(f"not published: {said}") from error
 
-    async def _close_unused(self, sender: Sender) -> None:
-        if sender.retired and not sender.users:
-            await sender.close()
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        return [queue.task for queue in self._queues.values() if queue.task]
 
-    async def _give_up(self) -> None:
-        sender, self._sender = self._sender, None
-        if sender is not None:
-            await sender.abandon()
+    async def _drain(self) -> None:
+        while tasks := self._tasks():
+            waited, before = asyncio.get_running_loop().time(), self._last_acknowledged()
+            await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
+            late = asyncio.get_running_loop().time() - waited >= DRAIN_SECONDS
+            if late and self._last_acknowledged() == before:
+                return
 
-    async def _open(self) -> Sender:
-        sender = Sender(self._connection, makes_topics=self._makes_topics)
-        await sender.start()
-        return sender
-
-
-async def _grouped(sender: Sender, messages: Sequence[Message]) -> Groups:
-    """The messages of each partition, in order. Raises PublishRefused."""
-    counts = {topic: await sender.partitions(topic) for topic in {message.topic for message in messages}}
-    groups: Groups = {}
-    for message in messages:
-        place = (message.topic, _partition(message, counts[message.topic]))
-        if place in groups:
-            groups[place].append(message)
-        else:
-            groups[place] = [message]
-    return groups
+    def _last_acknowledged(self) -> float:
+        return max(queue.last_acknowledged for queue in self._queues.values())
 
 
 def _partition(message: Message, count: int) -> int:
@@ -189,24 +130,3 @@ def _partition(message: Message, count: int) -> int:
     if message.partition is None:
         return partition_of(message.saga_id.encode() if message.key is None else message.key, count)
     return message.partition % count
-
-
-async def _sent(sender: Sender, groups: Groups, limit: int | None) -> list[Failure]:
-    """The batches that Kafka refuses. Raises PublishRefused, or the error of a batch whose fate is unknown."""
-    try:
-        failures = await sender.send(groups, limit=limit)
-    except Unencodable as error:
-        raise PublishRefused(error.message, Reason.INVALID, str(error)) from error
-    for failure in failures:
-        if type(failure.error) not in REFUSALS:
-            raise failure.error
-    return failures
-
-
-def _smaller(failures: Collection[Failure]) -> int:
-    """How many messages a batch may have in the next try. Raises PublishRefused if that would be of no use."""
-    for failure in failures:
-        refused = PublishRefused(failure.tried[0], REFUSALS[type(failure.error)], str(failure.error))
-        if len(failure.tried) == 1 or refused.topic is not None:
-            raise refused from failure.error
-    return min(len(failure.tried) for failure in failures) // 2

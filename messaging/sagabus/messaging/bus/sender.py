@@ -1,93 +1,78 @@
-"""One aiokafka producer, and the sending of batches through it. `producer` says what a failure means.
+"""One aiokafka producer: it sends a batch to a partition, and tells which topics there are.
 
-One batch of each partition is under way at a time, all partitions together, so no batch overtakes one that failed. Two
-at once would not do: aiokafka gives a batch its sequence number when it sends it, and a broker that does not know the
-producer yet takes any number, so the second could be accepted after the first was refused.
+It must be given one batch of a partition at a time. Two at once would not do: aiokafka gives a batch its sequence
+number when it sends it, and a broker that does not know the producer yet takes any number, so the second could be
+accepted after the first was refused. And aiokafka's `send_batch` waits in vain behind other batches of the partition:
+its `add_batch` subtracts the whole time that has passed again after each of them.
+
+After a batch that was not acknowledged the sequence numbers of its partition have a gap, which aiokafka does not
+recover from. So the sender is spoilt: who still sends through it goes on, and `SenderSource` makes another one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from contextlib import asynccontextmanager
+from typing import Any, Final, Generic, TypeVar, cast
 
 import aiokafka
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.producer.message_accumulator import BatchBuilder
 
-from sagabus.contracts.envelope import Message
 from sagabus.messaging.bus.kafka_connection import KafkaConnection, KafkaUnreachable
+
+T = TypeVar("T")
 
 Place = tuple[str, int]
 """Topic and partition."""
 
-Batch = tuple[Any, Sequence[Message]]
-"""aiokafka's builder, and what is in it."""
-
 BATCH_BYTES: Final = 256 * 1024
 """Larger ones gain nothing, and a request holds one batch of every partition. A larger message goes alone."""
 
-ROUND_BYTES: Final = 32 * 1024 * 1024
-"""Under way at once. A broker closes the connection over a request of 100 MiB (`socket.request.max.bytes`)."""
+UNDER_WAY_BYTES: Final = 32 * 1024 * 1024
+"""Of one sender. A broker closes the connection over a request of 100 MiB (`socket.request.max.bytes`)."""
 
-REQUEST_TIMEOUT: Final = 10.0
-"""Seconds for one request; a broker that hangs is then asked again over a new connection."""
+REQUEST_TIMEOUT_SECONDS: Final = 10.0
+"""For one request; a broker that hangs is then asked again over a new connection."""
 
-TOPIC_PATIENCE: Final = 2.0
-"""Seconds for a topic that was just made to be known everywhere."""
+TOPIC_APPEARS_SECONDS: Final = 2.0
+"""Within which a topic that was just made is known everywhere."""
 
-MISSING_FOR: Final = 30.0
-"""Seconds for which a missing topic is looked up at each call, but not waited for."""
+MISSING_SECONDS: Final = 30.0
+"""For which a missing topic is looked up at each call, but not waited for."""
 
-LOOK_AGAIN: Final = 0.1
+LOOK_PAUSE_SECONDS: Final = 0.1
 
 DELETED: Final = "there is no such topic any more"
 
-CLOSE_TIMEOUT: Final = 5.0
-
-
-@dataclass(slots=True)
-class Failure:
-    """A batch that was not taken, and everything from it on."""
-
-    place: Place
-    error: BaseException
-    tried: Sequence[Message]
-    unsent: list[Message]
-
-
-class Unencodable(Exception):
-    """A message that cannot be put into a record. `message` is the one."""
-
-    def __init__(self, message: Message, error: Exception) -> None:
-        super().__init__(f"{type(error).__name__}: {error}")
-        self.message = message
+STOPPED: Final = "the producer was stopped before the answer"
 
 
 class Sender:
-    """An aiokafka producer. `users` counts the calls that are sending through it."""
+    """An aiokafka producer. `users` counts what is being done with it, `spoilt` says that nothing more is begun."""
 
     def __init__(self, connection: KafkaConnection, *, makes_topics: bool) -> None:
         self.users = 0
-        self.retired = False
-        self._stuck = False
+        self.spoilt = False
         self._makes_topics = makes_topics
         self._missing: dict[str, float] = {}
+        self._lookups = _Lookups()
+        self._room = _Room(UNDER_WAY_BYTES)
         self._given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._producer = aiokafka.AIOKafkaProducer(
             **connection.aiokafka,
             acks="all",
             enable_idempotence=True,
             max_batch_size=BATCH_BYTES,
-            request_timeout_ms=int(REQUEST_TIMEOUT * 1000),
+            request_timeout_ms=int(REQUEST_TIMEOUT_SECONDS * 1000),
         )
 
     async def start(self) -> None:
         """Raises KafkaUnreachable, with nothing left to close."""
         try:
-            async with asyncio.timeout(REQUEST_TIMEOUT):
+            async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
                 await self._producer.start()
         except BaseException as error:
             await self._producer.stop()
@@ -98,9 +83,55 @@ class Sender:
     async def partitions(self, topic: str) -> int:
         """How many the topic has; 0 if Kafka says for some time that there is none.
 
-        Waits while Kafka is away, or empty.
+        Waits while Kafka is away, or empty. Who asks at the same time shares the answer.
         """
-        end = time.monotonic() + (0 if self._missed(topic) else TOPIC_PATIENCE)
+        known = self._producer.client.cluster.partitions_for_topic(topic)
+        return len(known) if known else await self._lookups.ask(topic, lambda: self._look_up(topic))
+
+    async def send(self, place: Place, batch: BatchBuilder) -> None:
+        """Returns when the batch is acknowledged; no other one of this partition may be under way.
+
+        Raises what aiokafka raises. That a topic has been deleted, aiokafka never says: it tries again without end. So
+        it is looked up here.
+        """
+        topic, partition = place
+        async with self._room.taken(batch.size()):
+            if not await self.partitions(topic):  # `send_batch` would wait long for it
+                raise UnknownTopicOrPartitionError(DELETED)
+            answer: asyncio.Future[Any] = await self._producer.send_batch(batch, topic, partition=partition)
+            answer.add_done_callback(_heard)
+            await self._answered(answer, topic)
+
+    async def abandon(self) -> None:
+        """Stop at once, and let nobody wait any longer. Nothing is sent after it returns.
+
+        aiokafka's own `stop` waits for ever while Kafka is away. So its sender is ended and the connections are closed,
+        after which nothing is left that could send.
+        """
+        sender = self._producer._sender.sender_task
+        for _ in range(2):  # the first cancellation lets it wait for requests under way, the second does not
+            sender.cancel()
+            await self._producer.client.close()
+            await asyncio.wait([sender], timeout=LOOK_PAUSE_SECONDS)
+        self._producer._closed = True
+        self._lookups.cancel()
+        if not self._given_up.done():
+            self._given_up.set_result(None)
+
+    async def _answered(self, answer: asyncio.Future[Any], topic: str) -> None:
+        looks = 0
+        while not answer.done():
+            ends: list[asyncio.Future[Any]] = [answer, self._given_up]
+            await asyncio.wait(ends, timeout=TOPIC_APPEARS_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if self._given_up.done() and not answer.done():
+                raise KafkaUnreachable(STOPPED)
+            looks = looks + 1 if not answer.done() and await self._exists(topic) is False else 0
+            if looks > 1:
+                raise UnknownTopicOrPartitionError(DELETED)
+        answer.result()
+
+    async def _look_up(self, topic: str) -> int:
+        end = time.monotonic() + (0 if self._missed(topic) else TOPIC_APPEARS_SECONDS)
         client = self._producer.client
         while not (known := client.cluster.partitions_for_topic(topic)):
             there = await self._exists(topic)
@@ -110,108 +141,11 @@ class Sender:
             if there is False and time.monotonic() >= end:
                 self._missing[topic] = time.monotonic()
                 return 0
-            await asyncio.sleep(0 if client.cluster.partitions_for_topic(topic) else LOOK_AGAIN)
+            await asyncio.sleep(0 if client.cluster.partitions_for_topic(topic) else LOOK_PAUSE_SECONDS)
         return len(known)
 
-    async def send(self, groups: Mapping[Place, list[Message]], *, limit: int | None) -> list[Failure]:
-        """Send each partition's messages in order, in batches of at most `limit`; returns when all are answered.
-
-        Gives the partitions on which a batch failed. Raises Unencodable before anything is sent. That a topic has been
-        deleted, aiokafka never says: it tries again until the patience for all is used up. So it is looked up here.
-        """
-        queues = {place: self._batches(messages, limit) for place, messages in groups.items()}
-        failures = []
-        while queues:
-            under_way = await self._begin(queues)
-            await self._answered(under_way)
-            for place, future in under_way.items():
-                if error := future.exception() if future.done() else UnknownTopicOrPartitionError(DELETED):
-                    failures.append(_failure(place, error, queues.pop(place)))
-                elif not queues[place][1:]:
-                    del queues[place]
-                else:
-                    queues[place].pop(0)
-        return failures
-
-    async def close(self) -> None:
-        """What is under way is awaited for some seconds, then given up. Nothing is sent after it returns."""
-        with suppress(TimeoutError):
-            if self._stuck:
-                raise TimeoutError  # for a topic that is gone
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self._producer.flush()
-        await self.abandon()
-
-    async def abandon(self) -> None:
-        """Stop at once, and let nobody wait any longer.
-
-        aiokafka's own `stop` waits for ever while Kafka is away. So its sender is ended and the connections are closed,
-        after which nothing is left that could send.
-        """
-        sender = self._producer._sender.sender_task
-        for _ in range(2):  # the first cancellation lets it wait for requests under way, the second does not
-            sender.cancel()
-            await self._producer.client.close()
-            await asyncio.wait([sender], timeout=LOOK_AGAIN)
-        self._producer._closed = True
-        if not self._given_up.done():
-            self._given_up.set_result(None)
-
-    async def _answered(self, under_way: Mapping[Place, asyncio.Future[Any]]) -> None:
-        """Returns when each is answered, or can never be, because its topic is gone for `TOPIC_PATIENCE`."""
-        everything: asyncio.Future[Any] = asyncio.gather(*under_way.values(), return_exceptions=True)
-        looks = 0
-        while not everything.done():
-            ends = [everything, self._given_up]
-            await asyncio.wait(ends, timeout=TOPIC_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
-            if self._given_up.done() and not everything.done():
-                raise KafkaUnreachable("the producer was given up")
-            waiting = {topic for (topic, _), future in under_way.items() if not future.done()}
-            looks = looks + 1 if waiting and await self._gone(waiting) else 0
-            if looks > 1:
-                self._stuck = True
-                return
-
-    async def _begin(self, queues: Mapping[Place, list[Batch]]) -> dict[Place, asyncio.Future[Any]]:
-        """Put the first batch of each partition under way, as far as one round may carry."""
-        under_way: dict[Place, asyncio.Future[Any]] = {}
-        size = 0
-        for place, batches in queues.items():
-            builder, _ = batches[0]
-            size += builder.size()
-            if under_way and size > ROUND_BYTES:
-                break
-            under_way[place] = await self._sent(builder, place)
-            under_way[place].add_done_callback(_heard)
-        return under_way
-
-    async def _sent(self, builder: Any, place: Place) -> asyncio.Future[Any]:
-        """aiokafka's `send_batch` waits long for a topic that the last metadata have no more."""
-        if await self.partitions(place[0]):
-            sent: asyncio.Future[Any] = await self._producer.send_batch(builder, place[0], partition=place[1])
-            return sent
-        never: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        never.set_exception(UnknownTopicOrPartitionError(DELETED))
-        return never
-
-    def _batches(self, messages: Iterable[Message], limit: int | None) -> list[Batch]:
-        now = int(time.time() * 1000)
-        batches: list[Batch] = []
-        builder: Any = None
-        taken: list[Message] = []
-        for message in messages:
-            if builder is None or len(taken) == limit or not _append(builder, message, now):
-                builder, taken = self._producer.create_batch(), []
-                batches.append((builder, taken))
-                _append(builder, message, now)
-            taken.append(message)
-        return batches
-
     def _missed(self, topic: str) -> bool:
-        return time.monotonic() - self._missing.get(topic, -MISSING_FOR) < MISSING_FOR
-
-    async def _gone(self, topics: Iterable[str]) -> bool:
-        return all([await self._exists(topic) is False for topic in topics])
+        return time.monotonic() - self._missing.get(topic, -MISSING_SECONDS) < MISSING_SECONDS
 
     async def _exists(self, topic: str) -> bool | None:
         """None without an answer. Asked without naming it: `auto.create.topics.enable` makes what is named.
@@ -220,27 +154,138 @@ class Sender:
         """
         if self._makes_topics:
             return True
+        there = await self._lookups.ask(None, self._topics)
+        return topic in there if there else None
+
+    async def _topics(self) -> set[str]:
+        """All that there are; empty without an answer."""
         try:
-            cluster = await self._producer.client.fetch_all_metadata()
+            return cast("set[str]", (await self._producer.client.fetch_all_metadata()).topics())
         except KafkaError:
-            return None
-        return topic in there if (there := cluster.topics()) else None
+            return set()
 
 
-def _append(builder: Any, message: Message, now: int) -> bool:
-    """False if the batch is full. The first record is always taken."""
-    try:
-        headers = list(message.headers)
-        return builder.append(timestamp=now, key=message.key, value=message.value, headers=headers) is not None
-    except (TypeError, ValueError) as error:
-        raise Unencodable(message, error) from error
+class SenderSource:
+    """The sender that is in use, made when it is first needed, and anew when it is spoilt."""
+
+    def __init__(self, make: Callable[[], Sender]) -> None:
+        self._make = make
+        self._current: Sender | None = None
+        self._lookups = _Lookups()
+        self._given: set[Sender] = set()
+        self._closed = False
+
+    async def take(self) -> Sender:
+        """To be given back. Raises KafkaUnreachable where none can be started."""
+        while (sender := self._current) is None or sender.spoilt:
+            if self._closed:
+                raise KafkaUnreachable(STOPPED)
+            await self._lookups.ask("sender", self._open)
+        sender.users += 1
+        return sender
+
+    async def give_back(self, sender: Sender, *, spoilt: bool = False) -> None:
+        """spoilt: a batch was not acknowledged. The last to give it back then waits until nothing is left of it."""
+        sender.users -= 1
+        sender.spoilt = sender.spoilt or spoilt
+        if sender.spoilt and not sender.users and sender in self._given:
+            self._given.discard(sender)
+            await sender.abandon()
+
+    @asynccontextmanager
+    async def taken(self) -> AsyncIterator[Sender]:
+        sender = await self.take()
+        try:
+            yield sender
+        finally:
+            await self.give_back(sender)
+
+    async def close(self) -> None:
+        """Whatever is under way is given up, and nothing is begun any more."""
+        self._closed, self._current = True, None
+        self._lookups.cancel()
+        while self._given:
+            await self._given.pop().abandon()
+
+    async def _open(self) -> None:
+        sender = self._make()
+        await sender.start()
+        self._given.add(sender)
+        self._current = sender
 
 
-def _failure(place: Place, error: BaseException, batches: Sequence[Batch]) -> Failure:
-    return Failure(place, error, batches[0][1], [message for _, messages in batches for message in messages])
+class _Lookups:
+    """Who asks for what is being looked up already waits for the same answer. It ends when nobody waits any more."""
+
+    def __init__(self) -> None:
+        self._running: dict[Hashable, _Lookup[Any]] = {}
+
+    async def ask(self, key: Hashable, look: Callable[[], Awaitable[T]]) -> T:
+        lookup = self._running.get(key)
+        if lookup is None:
+            lookup = self._running[key] = _Lookup(look)
+        lookup.waiting += 1
+        try:
+            return cast("T", await lookup.answer())
+        finally:
+            lookup.waiting -= 1
+            if self._running.get(key) is lookup and (lookup.task.done() or not lookup.waiting):
+                del self._running[key]
+            if not lookup.waiting:
+                lookup.task.cancel()
+
+    def cancel(self) -> None:
+        for lookup in self._running.values():
+            lookup.task.cancel()
+
+
+class _Lookup(Generic[T]):
+    """waiting: how many do."""
+
+    def __init__(self, look: Callable[[], Awaitable[T]]) -> None:
+        self.waiting = 0
+        self.task: asyncio.Task[T] = asyncio.ensure_future(_coroutine(look))
+        self.task.add_done_callback(_heard)
+
+    async def answer(self) -> T:
+        try:
+            return await asyncio.shield(self.task)
+        except KafkaUnreachable as error:
+            raise KafkaUnreachable(str(error)) from error  # each of them one of its own
+        except asyncio.CancelledError:
+            if self.task.cancelled():
+                raise KafkaUnreachable(STOPPED) from None
+            raise
+
+
+async def _coroutine(look: Callable[[], Awaitable[T]]) -> T:
+    return await look()
+
+
+class _Room:
+    """Bytes that may be under way at once. Who came first goes first; what is larger than all of it goes alone."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._taken = 0
+        self._entrance = asyncio.Lock()
+        self._left = asyncio.Event()
+
+    @asynccontextmanager
+    async def taken(self, size: int) -> AsyncIterator[None]:
+        async with self._entrance:
+            while self._taken and self._taken + size > self._size:
+                self._left.clear()
+                await self._left.wait()
+            self._taken += size
+        try:
+            yield
+        finally:
+            self._taken -= size
+            self._left.set()
 
 
 def _heard(future: asyncio.Future[Any]) -> None:
-    """A failure of which nobody asks, because `publish` was cancelled, is no news for the log."""
+    """A failure of which nobody asks, because its callers were cancelled, is no news for the log."""
     if not future.cancelled():
         future.exception()

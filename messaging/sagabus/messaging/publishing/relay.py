@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, Protocol
 
 from sagabus.contracts.envelope import Message
 from sagabus.messaging.background import cancelled
-from sagabus.messaging.bus.producer import PublishRefused
+from sagabus.messaging.bus.publish_errors import PublishRefused
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,6 @@ from sagabus.messaging.background import Background, until_set
 from sagabus.messaging.bus.subscription import Assignment
 from sagabus.messaging.loop_time import monotonic
 from sagabus.messaging.postgres.database import Database
-from sagabus.messaging.publishing.shared_producer import SharedProducer
 from sagabus.messaging.shards.log_watch import LogWatch
 from sagabus.messaging.shards.membership import Membership, Subscribe
 from sagabus.messaging.shards.new_records import NewRecords
@@ -76,13 +75,13 @@ class Ownership:
         self._database = database
         self._schema = tables.schema
         self._main_topic = main_topic
-        self._outlet = SharedProducer(kafka.producer)
+        self._producer = kafka.producer()
         self._holdings = Tenures(
             cluster=kafka,
             database=database,
             schema=self._schema,
             side=side,
-            publisher=self._outlet,
+            publisher=self._producer,
             relay_ended=self._relay_ended,
             tokens=tokens,
         )
@@ -107,7 +106,7 @@ class Ownership:
         """
         try:
             await self._database.start()
-            await self._outlet.start()
+            await self._producer.start()
             async with self._database.transaction() as connection:
                 await check_partitions(connection, self._schema, await self._partitions())
             self._background.start(self._beat, self._retake, self._watch, self._catch_up)
@@ -126,7 +125,7 @@ class Ownership:
             await self._drain()
             await self._holdings.release()
         await self._membership.part()
-        await self._outlet.stop()
+        await self._producer.stop()
 
     def wake(self) -> None:
         """A timer was set or removed: look at `next_due` again."""

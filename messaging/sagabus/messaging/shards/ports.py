@@ -10,8 +10,7 @@ from typing import Protocol
 
 from aiokafka import TopicPartition
 
-from sagabus.contracts.envelope import Record
-from sagabus.messaging.publishing.shared_producer import Producer
+from sagabus.contracts.envelope import Message, Record
 from sagabus.messaging.shards.tenure import Tenure
 
 
@@ -47,6 +46,14 @@ class TopicFacts(Protocol):
     def id(self) -> str: ...
     @property
     def partitions(self) -> int: ...
+
+
+class Producer(Protocol):
+    """Publishes for everybody in the process. Of what fails it alone does not know what arrived: it goes on."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    async def publish(self, messages: Sequence[Message]) -> None: ...
 
 
 class Cluster(Protocol):
