@@ -228,9 +228,8 @@ def test_words_like_nan_are_words() -> None:
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
-def test_what_json_has_no_word_for_is_written_as_null(number: float) -> None:
+def test_a_value_that_json_has_no_word_for_is_written_as_null(number: float) -> None:
     assert codec.encode_value({"a": [number]}) == b'{"a":[null]}'
-    assert codec.encode(Number(value=number)) == b'{"value":null}'
 
 
 @pytest.mark.parametrize("data", [rb'"\ud800"', rb'{"a":"\udc00x"}', b'"\xed\xa0\x80"'])
@@ -251,13 +250,3 @@ def test_lone_surrogates_are_not_written() -> None:
 @given(st.text(alphabet=string.printable + "é€𝄞\0", max_size=20))
 def test_all_other_text_comes_back(text: str) -> None:
     assert codec.decode_value(codec.encode_value(text)) == text
-
-
-@pytest.mark.parametrize("data", [None, b"", b"null", b"{}", b" null ", b"\n"])
-def test_void_is_read_in_three_forms(data: bytes | None) -> None:
-    assert codec.is_void(data)
-
-
-@pytest.mark.parametrize("data", [b"0", b"[]", b'""', b"false", b'{"a":1}'])
-def test_anything_else_is_not_void(data: bytes) -> None:
-    assert not codec.is_void(data)

@@ -17,7 +17,6 @@ from sagabus.contracts.requests import (
     event_message,
     raw_message,
     read_request,
-    saga_id_of,
     start_message,
 )
 from tests.core.services import Order, Result, paid
@@ -145,13 +144,6 @@ def test_a_request_without_a_proper_saga_id(key: bytes | None, in_body: str | No
 @pytest.mark.parametrize("name", ["ce_id", "ce_type"])
 def test_headers_that_are_not_utf8(name: str) -> None:
     assert refused(START, headers={name: b"\xff\xfe"}) == "headers.not_utf8"
-
-
-def test_whose_request_it_is_as_far_as_the_key_tells() -> None:
-    assert saga_id_of(record(START)) == "ORD-1"
-    assert saga_id_of(record(START, key=None)) is None
-    with pytest.raises(MessageInvalid):
-        saga_id_of(record(START, key=b"a b"))
 
 
 @given(st.binary(max_size=120), st.none() | st.binary(max_size=20), st.binary(max_size=10))

@@ -15,7 +15,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
@@ -24,7 +24,7 @@ from random import Random
 
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from sagabus.contracts.reasons import by_fate
+from sagabus.contracts.reasons import FATES, Fate
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.messaging.database_url import sqlalchemy_url
 from sagabus.messaging.postgres.database import Database
@@ -122,6 +122,14 @@ def _megabytes() -> float:
         if line.startswith("VmRSS:"):
             return round(int(line.split()[1]) / 1024, 1)
     return 0.0
+
+
+def by_fate(counts: Mapping[str, int]) -> dict[Fate, int]:
+    """An account of records, summed up; every fate is there. Raises KeyError for a word that is not in the table."""
+    sums = dict.fromkeys(Fate, 0)
+    for word, number in counts.items():
+        sums[FATES[word]] += number
+    return sums
 
 
 def main(arguments: list[str] | None = None) -> int:

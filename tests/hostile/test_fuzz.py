@@ -11,9 +11,9 @@ from random import Random
 
 import pytest
 
-from sagabus.contracts.reasons import FATES, MEANINGS, Fate, by_fate
+from sagabus.contracts.reasons import FATES, MEANINGS, Fate
 from tests.hostile.bench import Broken, feed
-from tests.hostile.fuzz import fuzz
+from tests.hostile.fuzz import by_fate, fuzz
 from tests.hostile.mutation import Mutator
 from tests.hostile.seeds import Draft, atoms, header_values, records
 

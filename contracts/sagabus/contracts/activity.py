@@ -7,7 +7,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from pydantic import BaseModel
 
-from sagabus.contracts import names
+from sagabus.contracts import names, round_trip
 from sagabus.contracts.errors import DeclarationError
 from sagabus.contracts.event import EventType
 from sagabus.contracts.retry import ACTIVITY_RETRY, UNDO_RETRY, RetryPolicy, Seconds, seconds
@@ -231,6 +231,8 @@ def positive(value: Seconds, what: str, field: str = "resend_after") -> Seconds:
 
 
 def model_type(candidate: Any, what: str) -> Any:
+    """The same. Raises DeclarationError for what is no model, and for one that cannot read what it writes."""
     if not (isinstance(candidate, type) and issubclass(candidate, BaseModel)):
         raise DeclarationError(f"{what}: {candidate!r} is not a pydantic model; inputs, outputs and events are models")
+    round_trip.check(candidate, what)
     return candidate

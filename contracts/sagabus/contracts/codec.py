@@ -10,26 +10,79 @@ from math import isfinite
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, JsonValue, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from sagabus.contracts.envelope import MAX_PAYLOAD
 from sagabus.contracts.errors import MessageInvalid
+from sagabus.contracts.round_trip import Doubts, difference, doubts_of
 
 M = TypeVar("M", bound=BaseModel)
 
 MAX_DEPTH: Final = 100
 """Nested arrays and objects. Ours never need ten; PostgreSQL's jsonb and most parsers give in at some thousand."""
 
-_EMPTY: Final = (b"", b"null", b"{}")
 _DIGITS: Final = bytes.maketrans(b"123456789E", b"000000000e")
 _LONGEST_DOUBLE: Final = 309
 """Digits before the point of the largest number that a double holds."""
+_OFFSET: Final = re.compile(rb'[+-]\d\d:\d\d"')
+"""The end of a time that is neither UTC's nor without an offset."""
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"{}[]"))
 
 
 def encode(model: BaseModel) -> bytes:
-    return model.__pydantic_serializer__.to_json(model)
+    """What the same model reads as it was: by alias, in pydantic's round-trip mode.
+
+    Raises MessageInvalid for a value that would be read as another one or not at all, naming its field, and
+    pydantic_core.PydanticSerializationError (a ValueError) for one that cannot be written. Where the model's schema can
+    hold no such value (`round_trip`), nothing is read back.
+    """
+    write = model.__pydantic_serializer__.to_json
+    try:
+        data = write(model, by_alias=True, round_trip=True, warnings="error")
+    except PydanticSerializationError:  # perhaps only of another type than was declared, as 5 in a float
+        data = write(model, by_alias=True, round_trip=True, warnings=False)
+        _confirm(model, data)
+        return data
+    doubts = doubts_of(type(model))
+    if doubts is not None:
+        if _may_differ(doubts, data):
+            _confirm(model, data)
+        elif doubts.numbers and len(data) >= _LONGEST_DOUBLE and _may_overflow(data):
+            _read_back(model, data)
+        elif doubts.read:
+            _check_rules(model, data)
+    return data
+
+
+def _may_differ(doubts: Doubts, data: bytes) -> bool:
+    return (
+        doubts.compare
+        or (doubts.nulls and b"null" in data)
+        or (doubts.offsets and _OFFSET.search(data) is not None)
+        or (bool(doubts.models) and any(map(type.__subclasses__, doubts.models)))
+    )
+
+
+def _confirm(model: BaseModel, data: bytes) -> None:
+    read = _read_back(model, data)
+    if read != model and (found := difference(model, read)):
+        name = type(model).__name__
+        raise MessageInvalid("payload.invalid", f"{name}: {found}: read back, it is another value than was written")
+
+
+def _read_back(model: BaseModel, data: bytes) -> BaseModel:
+    try:
+        return decode(type(model), data, what=type(model).__name__)
+    except MessageInvalid as fault:
+        raise MessageInvalid(fault.reason, f"{fault.message}: it was written and cannot be read back") from fault
+
+
+def _check_rules(model: BaseModel, data: bytes) -> None:
+    try:
+        model.__pydantic_validator__.validate_json(data)
+    except Exception:  # a ValidationError, or whatever a validator of the model's author raises: this has the words
+        _read_back(model, data)
 
 
 def encode_value(value: Any) -> bytes:
@@ -111,11 +164,6 @@ def _finite(value: JsonValue) -> bool:
         return not isinstance(value, int | float) or isfinite(value)
     except OverflowError:
         return False
-
-
-def is_void(data: bytes | None) -> bool:
-    """Void is written `null` and read as null, `{}` or nothing."""
-    return data is None or data.strip() in _EMPTY
 
 
 def first_fault(error: ValidationError) -> str:

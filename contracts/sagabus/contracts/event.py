@@ -7,7 +7,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from pydantic import BaseModel
 
-from sagabus.contracts import names
+from sagabus.contracts import names, round_trip
 from sagabus.contracts.errors import DeclarationError
 
 P = ParamSpec("P")
@@ -79,4 +79,5 @@ def event(name: str, model: Callable[P, I], *, topic: str | None = None, key: st
 def _model(candidate: Any, name: str) -> Any:
     if not (isinstance(candidate, type) and issubclass(candidate, BaseModel)):
         raise DeclarationError(f"event {name}: {candidate!r} is not a pydantic model")
+    round_trip.check(candidate, f"event {name}")
     return candidate

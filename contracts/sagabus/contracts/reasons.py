@@ -112,11 +112,3 @@ FATES: Final[Mapping[str, Fate]] = MappingProxyType(
     {word: fate for table in (_COORDINATOR, _PARTICIPANT, _BOTH) for fate, words in table.items() for word in words}
 )
 """Every word, and what became of the record."""
-
-
-def by_fate(counts: Mapping[str, int]) -> dict[Fate, int]:
-    """An account of records, summed up; every fate is there. Raises KeyError for a word that is not in the table."""
-    sums = dict.fromkeys(Fate, 0)
-    for word, number in counts.items():
-        sums[FATES[word]] += number
-    return sums
