@@ -71,7 +71,6 @@ class ShardFixture:
             dead_letters=DeadLetters(topic="sagabus.dead-letters", by="sagabus"),
             partitions=PARTITIONS,
             closed=lambda _: None,
-            sooner=lambda: None,
             clock=lambda: self.now,
             ids=self.ids,
             purging=None

@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 
 from sagabus.contracts.envelope import Record
 from sagabus.messaging.bus.publish_errors import PublishFailed
-from sagabus.messaging.shards import ownership, shard_row
+from sagabus.messaging.shards import ownership, shard_row, wakeups
 from sagabus.messaging.shards.ownership import NoSuchTopic
 from sagabus.messaging.shards.shard_row import PartitionsChanged
 from sagabus.messaging.shards.tenure import Tenure
@@ -245,14 +245,25 @@ async def test_s9_a_batch_waits_while_too_much_waits_for_kafka(
     await process.counted(0, 1, 2, 3)
 
 
-async def test_a_due_timer_gets_a_turn_at_once(world: World) -> None:
+async def test_a_due_timer_gets_a_turn_at_once(world: World, bus: ToyBus) -> None:
     process = await world.process()
     await process.stream.assign(0, 1)
     await until(lambda: len(process.side.turns) >= 1)
     began = process.side.due[1] = time.time() + 0.15
-    process.ownership.wake()
+    bus.put("in", 0, 0)  # a turn may set a timer: it is asked for after each
     await until(lambda: process.side.fired, every=0.005)
     assert time.time() - began < 0.1
+
+
+async def test_who_requests_a_turn_gets_one_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wakeups, "HEARTBEAT_SECONDS", 3600.0)
+    process = await world.process()
+    await process.stream.assign(0, 1)
+    await until(lambda: len(process.ownership.tenures) == 2)
+    tenure = process.ownership.tenures[1]
+    tenure.request_turn()
+    await until(lambda: {1: 0} in process.side.turns)
+    assert not tenure.turn_requested
 
 
 async def test_h4_no_timer_fires_before_every_topic_was_taken_in_up_to_its_end(world: World, bus: ToyBus) -> None:

@@ -44,7 +44,7 @@ async def test_ready_is_who_holds_all_that_was_given() -> None:
     watched = readiness.watching(Listener())
     readiness.runs(lambda: held)
     await watched.assigned(given(1, 3))
-    assert readiness.why_not.startswith("shards that the group gave to it are not taken: 3")
+    assert readiness.why_not.startswith("shards that the group gave to it are not acquired: 3")
     held.add(3)
     assert readiness.why_not == ""
     assert not readiness.spare

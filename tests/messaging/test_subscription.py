@@ -10,10 +10,12 @@ from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError
 
 from sagabus.contracts.envelope import Message, Record
+from sagabus.messaging.background import PartDied, Supervisor
 from sagabus.messaging.bus.kafka import Kafka
 from sagabus.messaging.bus.kafka_connection import KafkaRefused, KafkaUnreachable
 from sagabus.messaging.bus.subscription import Assignment, Subscription
 from sagabus.messaging.bus.topic_admin import TopicSpec
+from sagabus.messaging.counters import Counters, Family
 from tests.messaging.clusters import Listener, message, numbers, places, publish, real_kafka, running
 from tests.support.conditions import until
 from tests.support.kafka_broker import KafkaBroker
@@ -41,10 +43,12 @@ async def test_nothing_that_was_fetched_before_the_place_was_known_is_handed_on(
     place = TopicPartition(namespace, 0)
     await publish(real, *(message(namespace, number) for number in range(50)))
     earlier = Listener()
-    async with running(Subscription(real, group=namespace, topics=[namespace], listener=earlier)) as subscription:
+    counters = Counters()
+    subscription = Subscription(real, group=namespace, topics=[namespace], listener=earlier, counters=counters)
+    async with running(subscription):
         await earlier.has(*range(50))
         await subscription.commit({place: 3})
-        assert subscription.failed_commits == 0
+        assert counters.family(Family.OFFSET_COMMITS) == {"told": 1}
 
     class Slow(Listener):
         async def assigned(self, assignment: Assignment) -> Mapping[TopicPartition, int]:
@@ -96,30 +100,12 @@ async def test_partition_that_is_left_out_stays_closed_until_seek(cluster: Kafka
     subscription = Subscription(cluster, group=namespace, topics=[namespace], listener=listener)
     async with running(subscription):
         await listener.has(1)
-        subscription.pause([place])
-        subscription.resume([place])
         assert await subscription.position(place) is None
         await publish(cluster, message(namespace, 3, partition=1))
         await listener.has(1, 3)
         await subscription.seek({place: 0})
         await listener.has(0, 1, 3)
         assert await subscription.position(place) == 1
-
-
-async def test_pause_and_resume(cluster: Kafka, namespace: str) -> None:
-    await made(cluster, namespace)
-    listener, place = Listener(), TopicPartition(namespace, 0)
-    subscription = Subscription(cluster, group=namespace, topics=[namespace], listener=listener)
-    async with running(subscription):
-        await until(lambda: listener.assignment)
-        subscription.pause([place])
-        await publish(cluster, message(namespace, 1), message(namespace, 2, partition=1))
-        await listener.has(2)
-        await subscription.seek({place: 0})
-        await publish(cluster, message(namespace, 3, partition=1))
-        await listener.has(2, 3)
-        subscription.resume([place])
-        await listener.has(1, 2, 3)
 
 
 async def test_records_come_as_they_were_written(cluster: Kafka, namespace: str) -> None:
@@ -222,12 +208,15 @@ async def test_pattern_finds_a_topic_that_is_made_later(cluster: Kafka, namespac
 
 
 async def test_embedded_bus_has_no_group(embedded: Kafka, namespace: str) -> None:
-    listener = Listener()
-    async with running(Subscription(embedded, group=namespace, topics=["t"], listener=listener, instance="one")) as one:
+    listener, counters = Listener(), Counters()
+    subscription = Subscription(
+        embedded, group=namespace, topics=["t"], listener=listener, instance="one", counters=counters
+    )
+    async with running(subscription) as one:
         await until(lambda: listener.assignment)
         assert listener.assignment == Assignment(frozenset(range(4)), frozenset({"t"}), 0)
         await one.commit({TopicPartition("t", 0): 0})
-        assert one.failed_commits == 0
+        assert counters.family(Family.OFFSET_COMMITS) == {}
 
 
 async def test_two_members_share_shards_over_all_topics(real: Kafka, namespace: str) -> None:
@@ -415,3 +404,28 @@ async def test_consumer_that_breaks_is_replaced(real: Kafka, namespace: str, mon
         await until(lambda: subscription._consumer not in (None, broken))
         await publish(real, message(namespace, 1))
         await listener.has(1)
+
+
+async def test_who_dies_of_a_record_is_heard(embedded: Kafka, namespace: str) -> None:
+    """FastStream's task would end without a word, and nothing be read any more."""
+
+    class Panic(BaseException): ...
+
+    class Dies(Listener):
+        async def batch(self, records: Sequence[Record]) -> None:
+            raise Panic("out of cheese")
+
+    async def read() -> None:
+        listener, supervisor = Dies(), Supervisor()
+        async with (
+            supervisor,
+            running(
+                Subscription(embedded, group=namespace, topics=[namespace], listener=listener, supervisor=supervisor)
+            ),
+        ):
+            await publish(embedded, message(namespace, 1))
+            await asyncio.Event().wait()
+
+    await made(embedded, namespace)
+    with pytest.raises(PartDied, match=f"the consumer of group {namespace} has died of Panic: out of cheese"):
+        await asyncio.wait_for(read(), 60)

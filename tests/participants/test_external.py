@@ -71,7 +71,7 @@ def command(saga: str = "A", **options: Any) -> Message:
 
 async def ended(fixture: ServiceFixture, tenure: Tenure) -> list[Reply]:
     """Wait for handlers to end, and have a turn write it."""
-    await until(lambda: fixture.side.next_due() is not None, what="a handler has ended")
+    await until(lambda: fixture.side.externals.ended([tenure]), what="a handler has ended")
     return await fixture.turn(tenure)
 
 
@@ -94,12 +94,12 @@ async def test_its_outcome_is_written_by_a_later_turn(fixture: ServiceFixture, g
     tenure = await fixture.take()
     await fixture.turn(tenure, command())
     await gateway.called()
-    assert fixture.side.next_due() is None
+    assert fixture.side.externals.ended([tenure]) == []
     gateway.open.set()
     [reply] = await ended(fixture, tenure)
     assert (reply.kind, reply.attempt, reply.body) == (ReplyKind.COMPLETED, 1, b'{"item":"book","left":1}')
     assert await fixture.inbox() == [("A:r1:1", "completed", 1)]
-    assert fixture.side.next_due() is None
+    assert fixture.side.externals.ended([tenure]) == []
     [row] = await fixture.rows("SELECT command, headers, reply_kind FROM sagabus_shop.inbox")
     assert tuple(row) == (None, None, "completed")
 
@@ -108,20 +108,20 @@ async def test_its_events_leave_before_its_reply(fixture: ServiceFixture, gatewa
     tenure = await fixture.take()
     gateway.open.set()
     await fixture.turn(tenure, command())
-    await until(lambda: fixture.side.next_due() is not None)
+    await until(lambda: fixture.side.externals.ended([tenure]))
     await fixture.side.turn({tenure: ()})
     assert [header(m, "ce_id") for m in await fixture.left(tenure)] == ["A:r1:1:event:1", "A:r1:1:1:reply"]
 
 
 async def test_its_end_wakes_the_owner(fixture: ServiceFixture, gateway: Gateway) -> None:
     woken = asyncio.Event()
-    fixture.side.externals.wake = woken.set
     tenure = await fixture.take()
+    tenure.when_requested = woken.set
     await fixture.turn(tenure, command())
     gateway.open.set()
     async with asyncio.timeout(30):
         await woken.wait()
-    assert fixture.side.next_due() == fixture.now
+    assert tenure.turn_requested
 
 
 async def test_p1_a_copy_waits_for_the_handler(fixture: ServiceFixture, gateway: Gateway) -> None:
@@ -222,7 +222,7 @@ async def test_p1_after_a_crash_it_runs_once_more_with_the_same_key(fixture: Ser
         assert after.calls == gateway.calls == ["A:r1:1/2"]
         assert await heir.inbox() == [("A:r1:1", "completed", 2)]
     gateway.open.set()
-    await until(lambda: fixture.side.next_due() is not None)
+    await until(lambda: fixture.side.externals.ended([old]))
     with pytest.raises(Fenced):
         await fixture.turn(old)
     assert await fixture.inbox() == [("A:r1:1", "completed", 2)]
@@ -264,7 +264,7 @@ async def test_an_outcome_that_could_not_be_written_is_written_by_the_next_turn(
     tenure = await fixture.take()
     await fixture.turn(tenure, command())
     gateway.open.set()
-    await until(lambda: fixture.side.next_due() is not None)
+    await until(lambda: fixture.side.externals.ended([tenure]))
     await fixture.rows("ALTER TABLE sagabus_shop.outbox RENAME TO away")
     with pytest.raises(Exception, match="outbox"):
         await fixture.turn(tenure)

@@ -44,7 +44,6 @@ class CoordinatorProgram:
             dead_letters=DeadLetters(topic=names.dead_letters_topic(NAMESPACE), by=names.OWN_SERVICE),
             partitions=world.bus.partitions,
             closed=lambda _: None,
-            sooner=lambda: self.ownership.wake(),  # noqa: PLW0108    # made below
             clock=process.clock,
             ids=world.run_id,
         )
@@ -92,7 +91,6 @@ class ParticipantProgram:
             kafka=Cluster(process, world.bus), database=database, tables=PARTICIPANT_TABLES[name],
             subscribe=subscribe, main_topic=commands, side=self.side, clock=process.clock, tokens=world.uuid,
         )  # fmt: skip
-        self.side.externals.wake = self.ownership.wake
 
     async def start(self) -> None:
         await self.ownership.start()

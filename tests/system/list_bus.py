@@ -181,7 +181,7 @@ async def list_world(url: str, retention: Retention) -> AsyncIterator[ListWorld]
 
 def _coordinator(database: Database, bus: ListBus, retention: Retention) -> Party:
     side = SagaProcessor(
-        database=database, store=Store("sagabus"), partitions=PARTITIONS, closed=lambda _: None, sooner=lambda: None,
+        database=database, store=Store("sagabus"), partitions=PARTITIONS, closed=lambda _: None,
         loading=Loading(namespace="sagabus", reads=Reads("sagabus"), definitions=Definitions([order_processing])),
         dead_letters=DeadLetters(topic="sagabus.dead-letters", by="sagabus"), clock=bus.clock,
         purging=SagaRetention(database=database, schema="sagabus", retention=retention, clock=bus.clock),

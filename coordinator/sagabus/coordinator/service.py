@@ -25,11 +25,13 @@ from sagabus.coordinator.store.read import Reads
 from sagabus.coordinator.store.tables import coordinator_tables
 from sagabus.coordinator.store.write import Store
 from sagabus.coordinator.watchdog import Watchdog
+from sagabus.messaging.background import Supervisor
 from sagabus.messaging.bus.kafka import Kafka
 from sagabus.messaging.bus.partition import partition_of
 from sagabus.messaging.bus.producer import BatchProducer
 from sagabus.messaging.bus.subscription import Subscription, SubscriptionListener
 from sagabus.messaging.bus.topic_admin import TopicSpec
+from sagabus.messaging.counters import Counters
 from sagabus.messaging.postgres.database import Database, DatabaseUnreachable
 from sagabus.messaging.publishing.dead_letter import DeadLetters
 from sagabus.messaging.service.backing import Backing, find_backing
@@ -67,16 +69,19 @@ class Coordinator:
         self._end_polls: Callable[[], None] = lambda: None
         self.closings = http.Closings()
         self.readiness = Readiness()
+        self.counters = Counters()
+        self._supervisor = Supervisor(self.readiness.dies)
         self.watchdog = Watchdog()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Entering waits for Kafka and PostgreSQL without end, and joins the group; leaving drains.
 
-        Probes are answered from first to last. Raises NotReady, CannotListen, PartitionsChanged, KafkaRefused.
+        Probes are answered from first to last. Raises NotReady, CannotListen, PartitionsChanged, KafkaRefused; PartDied
+        when a part of it has died, after draining.
         """
         namespace = self._settings.namespace
-        async with AsyncExitStack() as stack:
+        async with self._supervisor, AsyncExitStack() as stack:
             stack.enter_context(self.watchdog.running())
             producer = self._kafka.producer()
             await self._serve(stack, producer)
@@ -111,8 +116,8 @@ class Coordinator:
             loading=loading,
             dead_letters=DeadLetters(topic=names.dead_letters_topic(namespace), by=names.OWN_SERVICE),
             partitions=partitions,
+            counters=self.counters,
             closed=self.closings.closed,
-            sooner=lambda: ownership.wake(),  # noqa: PLW0108    # made below
             purging=SagaRetention(database=self._database, schema=namespace, retention=Retention.of(self._settings)),
         )
         ownership = Ownership(
@@ -122,6 +127,8 @@ class Coordinator:
             subscribe=self._subscription,
             main_topic=names.requests_topic(namespace),
             side=side,
+            supervisor=self._supervisor,
+            counters=self.counters,
         )
         return ownership, side
 
@@ -133,6 +140,8 @@ class Coordinator:
             pattern=names.coordinator_pattern(namespace),
             listener=self.readiness.watching(listener),
             instance=self._settings.instance or None,
+            supervisor=self._supervisor,
+            counters=self.counters,
         )
 
     async def _check_schema(self, namespace: str) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +20,7 @@ from typing import Any, Final
 from sagabus.contracts.envelope import Record, moment, source_of
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.names import dead_letters_topic, service_schema
+from sagabus.messaging.counters import Counters, Family
 from sagabus.messaging.publishing.dead_letter import DeadLetters
 from sagabus.messaging.shards import shard_row
 from sagabus.messaging.shards.retention import Pruning, Retention
@@ -82,10 +82,10 @@ class CommandProcessor:
         clock: Callable[[], float] = time.time,
         watcher: Watcher | None = None,
         retention: Retention | None = None,
+        counters: Counters | None = None,
     ) -> None:
-        self.externals = Externals(resources=resources, claim=self._claim, clock=clock)
-        self.counts: Counter[str] = Counter()
-        """What became of each record since this process began, by reason (`contracts.reasons`); after the commit."""
+        self.externals = Externals(resources=resources, claim=self._claim)
+        self.counts = (counters or Counters()).family(Family.RECORDS)
         self._schema = service_schema(service)
         self._inbox = Inbox(self._schema)
         self._dead_letters = DeadLetters(topic=dead_letters_topic(namespace), by=service)
@@ -134,8 +134,8 @@ class CommandProcessor:
         self._orphans.pop(tenure, None)
 
     def next_due(self) -> float | None:
-        """At once, when a handler outside has ended: its outcome is to be written."""
-        return self.externals.next_ended()
+        """Nothing here goes by a clock; a handler that has ended asks for a turn itself."""
+        return None
 
     # How a batch is divided into transactions.
 

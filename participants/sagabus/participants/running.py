@@ -14,9 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async
 
 from sagabus.contracts.activity import Service
 from sagabus.contracts.names import commands_topic, service_schema
+from sagabus.messaging.background import Supervisor
 from sagabus.messaging.bus.kafka import Kafka
 from sagabus.messaging.bus.subscription import Subscription, SubscriptionListener
 from sagabus.messaging.bus.topic_admin import TopicSpec
+from sagabus.messaging.counters import Counters
 from sagabus.messaging.postgres.database import CONNECT_TIMEOUT, EngineDatabase
 from sagabus.messaging.service.backing import Backing, find_backing
 from sagabus.messaging.service.prerequisites import NotReady, participant_topics, with_servers
@@ -43,7 +45,8 @@ logger = logging.getLogger(__name__)
 @asynccontextmanager
 async def running(participant: Participant[Any], *, kafka: str | None = None) -> AsyncIterator[None]:
     """See `Participant.running`."""
-    async with AsyncExitStack() as stack:
+    counters = Counters()
+    async with Supervisor(participant.readiness.dies) as supervisor, AsyncExitStack() as stack:
         backing, sessions = _surroundings(participant, kafka, stack)
         database = sessions.database
         bus, readiness = backing.kafka, participant.readiness
@@ -51,12 +54,12 @@ async def running(participant: Participant[Any], *, kafka: str | None = None) ->
         resources = None if participant.lifespan is None else await stack.enter_async_context(participant.lifespan())
         side = CommandProcessor(
             service=participant.service.name, namespace=backing.settings.namespace, handlers=participant.handlers,
-            sessions=sessions, resources=resources, retention=Retention.of(backing.settings),
+            sessions=sessions, resources=resources, retention=Retention.of(backing.settings), counters=counters,
         )  # fmt: skip
         stack.push_async_callback(side.externals.stop)
 
         async def begun() -> Ownership:
-            ownership = _ownership(participant, backing, sessions, side)
+            ownership = _ownership(participant, backing, sessions, side, supervisor, counters)
             await ownership.start()
             return ownership
 
@@ -107,7 +110,12 @@ async def _topics(service: Service, kafka: Kafka, settings: Settings) -> None:
 
 
 def _ownership(
-    participant: Participant[Any], backing: Backing, sessions: Sessions, side: CommandProcessor
+    participant: Participant[Any],
+    backing: Backing,
+    sessions: Sessions,
+    side: CommandProcessor,
+    supervisor: Supervisor,
+    counters: Counters,
 ) -> Ownership:
     service = participant.service
     commands = commands_topic(service.name)
@@ -115,14 +123,16 @@ def _ownership(
 
     def subscribe(*, listener: SubscriptionListener) -> Subscription:
         watched = participant.readiness.watching(listener)
-        return Subscription(backing.kafka, group=group, topics=[commands], listener=watched, instance=instance)
+        return Subscription(
+            backing.kafka, group=group, topics=[commands], listener=watched, instance=instance, supervisor=supervisor,
+            counters=counters,
+        )  # fmt: skip
 
-    ownership = Ownership(
+    return Ownership(
         kafka=backing.kafka, database=sessions.database, tables=participant_tables(service.name),
-        subscribe=subscribe, main_topic=commands, side=side,
+        subscribe=subscribe, main_topic=commands, side=side, supervisor=supervisor,
+        counters=counters,
     )  # fmt: skip
-    side.externals.wake = ownership.wake
-    return ownership
 
 
 def _tell(participant: Participant[Any]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 from uuid import UUID, uuid4
@@ -34,6 +33,7 @@ from sagabus.coordinator.shard.unloaded import UnloadedSagas
 from sagabus.coordinator.store.rows import SagaKey
 from sagabus.coordinator.store.write import Store
 from sagabus.messaging.bus.partition import partition_of
+from sagabus.messaging.counters import Counters, Family
 from sagabus.messaging.postgres.database import Connection, Database
 from sagabus.messaging.publishing.dead_letter import DeadLetters
 from sagabus.messaging.publishing.reroute import forwarded
@@ -54,7 +54,7 @@ Closed = Callable[[Iterable[SagaId]], None]
 class SagaProcessor:
     """Implements `sagabus.messaging.shards.ports.Processor`. clock: seconds since 1970.
 
-    closed: told of sagas after the commit that closed them. sooner: told when the next timer has become another one.
+    closed: told of sagas after the commit that closed them.
     ids: gives each run of a saga its own (S13). purging: what retention does after turns; None: nothing is removed.
     """
 
@@ -67,26 +67,24 @@ class SagaProcessor:
         dead_letters: DeadLetters,
         partitions: int,
         closed: Closed,
-        sooner: Callable[[], None],
         clock: Callable[[], float] = time.time,
         ids: Callable[[], UUID] = uuid4,
         purging: SagaRetention | None = None,
+        counters: Counters | None = None,
     ) -> None:
+        counters = counters or Counters()
         self._database = database
         self._store = store
         self._loading = loading
         self._dead_letters = dead_letters
         self._partitions = partitions
         self._closed = closed
-        self._sooner = sooner
         self._clock = clock
         self._ids = ids
         self._purging = purging
         self._memories: dict[Tenure, ShardMemory] = {}
-        self.counts: Counter[str] = Counter()
-        """What became of each record since this process began, by reason (`contracts.reasons`); after the commit."""
-        self.kept_counts: Counter[str] = Counter()
-        """What became in the end of requests that were counted as kept."""
+        self.counts = counters.family(Family.RECORDS)
+        self.kept_counts = counters.family(Family.KEPT_REQUESTS)
 
     async def acquired(self, tenure: Tenure) -> None:
         """Timers and early requests are known by heart; sagas come back when something is there for them."""
@@ -275,12 +273,9 @@ class SagaProcessor:
         deciding.turn.committed()
         self.counts.update(deciding.counts)
         self.kept_counts.update(deciding.kept_counts)
-        due = self.next_due()
         for saga, memory, effects in gathered:
             memory.note_timers(saga, effects)
             memory.keep(saga)
-        if self.next_due() != due:
-            self._sooner()
         for tenure in work:
             self._memories[tenure].blocked = ()
             tenure.new_logs = tenure.lost_records = ()

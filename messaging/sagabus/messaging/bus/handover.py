@@ -16,15 +16,16 @@ from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError
 
 from sagabus.contracts.envelope import Record
-from sagabus.messaging.background import cancelled
+from sagabus.messaging.background import Supervisor, cancelled, trace
+from sagabus.messaging.backoff import Backoff, Reasons
 from sagabus.messaging.bus.shard_consumer import ShardConsumer
 from sagabus.messaging.bus.topic_admin import TopicInfo
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE: Final = 0.2
-LONGEST_PAUSE: Final = 5.0
-"""Seconds until the listener is asked again, doubling from the first."""
+FIRST_PAUSE_SECONDS: Final = 0.2
+LONGEST_PAUSE_SECONDS: Final = 5.0
+"""Until the listener is asked again, doubling from the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,9 @@ class SubscriptionListener(Protocol):
 class Handover:
     """The listener's side of one assignment after the other."""
 
-    def __init__(self, listener: SubscriptionListener) -> None:
+    def __init__(self, listener: SubscriptionListener, supervisor: Supervisor) -> None:
         self._listener = listener
+        self._supervisor = supervisor
         self._task: asyncio.Task[None] | None = None
         self._partitions: Collection[TopicPartition] = ()
         self._announced = False
@@ -72,7 +74,7 @@ class Handover:
         shards = frozenset(partition.partition for partition in partitions)
         topics = frozenset(partition.topic for partition in partitions)
         assignment = Assignment(shards, topics, consumer.generation)
-        self._task = asyncio.create_task(self._announce(consumer, assignment), name="sagabus assignment")
+        self._task = self._supervisor.spawn(self._announce(consumer, assignment), name="assignment")
 
     async def end(self, consumer: ShardConsumer) -> None:
         """The assignment is over, and the listener knows when this returns. Without one, nothing."""
@@ -112,15 +114,16 @@ class Handover:
             log.info("%s", error)
 
     async def _ask(self, assignment: Assignment) -> Mapping[TopicPartition, int]:
-        pause = FIRST_PAUSE
+        backoff = Backoff(first_seconds=FIRST_PAUSE_SECONDS, longest_seconds=LONGEST_PAUSE_SECONDS)
+        reasons = Reasons()
         while True:
             self._announced = True
             try:
                 return await self._listener.assigned(assignment)
             except Exception as error:
-                log.error("shards cannot be taken yet, next try in %.1f s: %s", pause, error, exc_info=error)
-            await asyncio.sleep(pause)
-            pause = min(LONGEST_PAUSE, pause * 2)
+                if reasons.new(error):
+                    log.error("shards cannot be acquired yet, retrying: %s", error, exc_info=trace(error))
+            await backoff.pause()
 
     async def _revoke(self) -> None:
         try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -24,19 +23,21 @@ from faststream.kafka import KafkaBroker
 from faststream.message import StreamMessage
 
 from sagabus.messaging.background import uninterrupted
+from sagabus.messaging.backoff import Backoff, until_reachable
 from sagabus.messaging.bus.kafka_connection import CLIENT, KafkaConnection, KafkaRefused, KafkaUnreachable
 from sagabus.messaging.bus.producer import BatchProducer
 from sagabus.messaging.bus.topic_admin import REQUEST_TIMEOUT, TopicAdmin, TopicInfo, TopicSpec
 from sagabus.messaging.embedded.run_file import Run
+from sagabus.messaging.loop_time import monotonic
 from sagabus.messaging.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE: Final = 0.2
-LONGEST_PAUSE: Final = 5.0
-"""Seconds between two tries to reach Kafka, doubling from the first."""
+FIRST_PAUSE_SECONDS: Final = 0.2
+LONGEST_PAUSE_SECONDS: Final = 5.0
+"""Between two tries to reach Kafka, doubling from the first."""
 
-LOOK_AGAIN: Final = 0.05
+LOOK_AGAIN_SECONDS: Final = 0.05
 
 REFUSALS: Final = (AuthenticationFailedError, SaslAuthenticationFailed, ssl.SSLCertVerificationError)
 """Trying again does not help here."""
@@ -147,11 +148,11 @@ class Kafka:
                 await client.set_topics(specs)
         else:
             await self._admin.create(specs)
-        end = time.monotonic() + REQUEST_TIMEOUT
+        end = monotonic() + REQUEST_TIMEOUT
         while missing := specs.keys() - (topics := await self.topics(specs.keys())).keys():
-            if time.monotonic() > end:
+            if monotonic() > end:
                 raise KafkaUnreachable(f"made, and not there yet: the topics {', '.join(sorted(missing))}")
-            await asyncio.sleep(LOOK_AGAIN)
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
         return topics
 
     async def log_range(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
@@ -179,22 +180,13 @@ class Kafka:
 
         Raises KafkaUnreachable when it is used up, and KafkaRefused at once where waiting does not help.
         """
-        end = None if patience is None else time.monotonic() + patience
-        pause, said = FIRST_PAUSE, ""
-        while True:
-            try:
-                await self.reach()
-                break
-            except KafkaUnreachable as error:
-                if end is not None and time.monotonic() + pause > end:
-                    raise
-                if said != str(error):
-                    said = str(error)
-                    log.warning("%s; it is waited for", said)
-            await asyncio.sleep(pause)
-            pause = min(LONGEST_PAUSE, pause * 2)
-        if said:
-            log.info("Kafka at %s answers", self.address)
+        await until_reachable(
+            self.reach,
+            unreachable=KafkaUnreachable,
+            server=f"Kafka at {self.address}",
+            backoff=Backoff(first_seconds=FIRST_PAUSE_SECONDS, longest_seconds=LONGEST_PAUSE_SECONDS),
+            patience_seconds=patience,
+        )
 
     async def reach(self) -> None:
         """One try to connect and log in. Raises KafkaUnreachable or KafkaRefused."""

@@ -12,7 +12,6 @@ recover from. So the sender is spoilt: who still sends through it goes on, and `
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 from typing import Any, Final, Generic, TypeVar, cast
@@ -22,6 +21,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from sagabus.messaging.bus.kafka_connection import KafkaConnection, KafkaUnreachable
+from sagabus.messaging.loop_time import monotonic
 
 T = TypeVar("T")
 
@@ -131,21 +131,21 @@ class Sender:
         answer.result()
 
     async def _look_up(self, topic: str) -> int:
-        end = time.monotonic() + (0 if self._missed(topic) else TOPIC_APPEARS_SECONDS)
+        end = monotonic() + (0 if self._missed(topic) else TOPIC_APPEARS_SECONDS)
         client = self._producer.client
         while not (known := client.cluster.partitions_for_topic(topic)):
             there = await self._exists(topic)
             if there:
                 client.add_topic(topic)
                 await client.force_metadata_update()
-            if there is False and time.monotonic() >= end:
-                self._missing[topic] = time.monotonic()
+            if there is False and monotonic() >= end:
+                self._missing[topic] = monotonic()
                 return 0
             await asyncio.sleep(0 if client.cluster.partitions_for_topic(topic) else LOOK_PAUSE_SECONDS)
         return len(known)
 
     def _missed(self, topic: str) -> bool:
-        return time.monotonic() - self._missing.get(topic, -MISSING_SECONDS) < MISSING_SECONDS
+        return monotonic() - self._missing.get(topic, -MISSING_SECONDS) < MISSING_SECONDS
 
     async def _exists(self, topic: str) -> bool | None:
         """None without an answer. Asked without naming it: `auto.create.topics.enable` makes what is named.

@@ -86,7 +86,6 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
         self._observer = observer
         self._handed_on: dict[TopicPartition, int] = {}
         """The next offset of each partition that is not held."""
-        self._stopped: set[TopicPartition] = set()
         self._batch: dict[TopicPartition, int] = {}
         """Where the batch that was handed on last begins, without partitions that were placed or held since."""
         self._disturbed = False
@@ -130,7 +129,6 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
         """Hand on nothing at all: the assignment ends."""
         for partition in [*self._handed_on]:
             self._forget(partition)
-        self._stopped.clear()
 
     def place(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Read on from here; held no longer. Raises IllegalStateError for a partition that is not assigned, with the
@@ -141,19 +139,9 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
                 self.seek(partition, offset)
                 self._forget(partition)
                 self._handed_on[partition] = offset
-                self._flow(partition)
+                self.resume(partition)
         if missing:
             raise IllegalStateError(f"not assigned: {missing}")
-
-    def stop_flow(self, partitions: Collection[TopicPartition]) -> None:
-        """Fetch nothing more of these until `start_flow`, wherever they are placed meanwhile."""
-        self._stopped.update(partitions)
-        self.pause(*self.assignment().intersection(partitions))
-
-    def start_flow(self, partitions: Collection[TopicPartition]) -> None:
-        self._stopped.difference_update(partitions)
-        for partition in partitions:
-            self._flow(partition)
 
     async def read_to(self, partition: TopicPartition) -> int | None:
         """Up to where this partition was read and what was read dealt with, control records included; None if held."""
@@ -206,7 +194,7 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
 
     async def _fetched_leniently(self, max_records: int | None) -> dict[TopicPartition, list[ConsumerRecord]]:
         self._go_back()
-        wanted = {place: offset for place, offset in self._handed_on.items() if place not in self._stopped}
+        wanted = dict(self._handed_on)
         try:
             found = await fetch_leniently(self._client, wanted)
         except KafkaError as error:
@@ -245,10 +233,6 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
         self._handed_on.pop(partition, None)
         self._batch.pop(partition, None)
         self._disturbed = True
-
-    def _flow(self, partition: TopicPartition) -> None:
-        if partition in self._handed_on and partition not in self._stopped:
-            self.resume(partition)
 
 
 def _trace(error: Exception) -> Exception | None:

@@ -19,12 +19,14 @@ from typing import Any, Final
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
-from sagabus.messaging.background import cancelled
-from sagabus.messaging.bus.handover import FIRST_PAUSE, LONGEST_PAUSE, Assignment, Handover, SubscriptionListener
+from sagabus.messaging.background import Supervisor, cancelled, trace
+from sagabus.messaging.backoff import Backoff, Reasons
+from sagabus.messaging.bus.handover import Assignment, Handover, SubscriptionListener
 from sagabus.messaging.bus.kafka import Kafka
 from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
 from sagabus.messaging.bus.shard_consumer import ShardConsumer
 from sagabus.messaging.bus.topic_choice import TopicChoice
+from sagabus.messaging.counters import Counters, Family
 
 __all__ = ["Assignment", "Subscription", "SubscriptionListener"]
 
@@ -33,19 +35,23 @@ log = logging.getLogger(__name__)
 MAX_RECORDS: Final = 1000
 """In one batch: a turn of some ten milliseconds."""
 
-DISCOVERY: Final = 1.0
-"""Seconds between two looks for new topics on the embedded bus."""
+DISCOVERY_SECONDS: Final = 1.0
+"""Between two looks for new topics on the embedded bus."""
 
-DRAIN: Final = 10.0
-"""Seconds that `stop` waits for the batch under way, and then for `revoked`."""
+DRAIN_SECONDS: Final = 10.0
+"""`stop` waits for so long for the batch under way, and then for `revoked`."""
 
-COMMIT_TIMEOUT: Final = 2.0
+FIRST_PAUSE_SECONDS: Final = 0.2
+LONGEST_PAUSE_SECONDS: Final = 5.0
+"""Until another consumer is made in place of a broken one, doubling from the first."""
 
-AFTER_ERROR: Final = 0.5
-"""Seconds until a batch comes again that the listener did not take."""
+COMMIT_TIMEOUT_SECONDS: Final = 2.0
 
-RETAKE: Final = 1.0
-"""Seconds until the listener is asked again for places that exist."""
+AFTER_ERROR_SECONDS: Final = 0.5
+"""Until a batch comes again that the listener did not take."""
+
+RETAKE_PAUSE_SECONDS: Final = 1.0
+"""Until the listener is asked again for places that exist."""
 
 
 class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokafka has no types
@@ -61,16 +67,19 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
         listener: SubscriptionListener,
         instance: str | None = None,
         max_records: int = MAX_RECORDS,
+        supervisor: Supervisor | None = None,
+        counters: Counters | None = None,
     ) -> None:
         """The topics, and those that match `pattern` as a whole, later ones too. `instance`: static membership."""
-        self.failed_commits = 0
+        self._supervisor = supervisor or Supervisor()
+        self._commits = (counters or Counters()).family(Family.OFFSET_COMMITS)
         self._kafka = kafka
         self._group = group
         self._choice = TopicChoice(tuple(topics), pattern)
         self._listener = listener
         self._instance = instance or None
         self._max_records = max_records
-        self._handover = Handover(listener)
+        self._handover = Handover(listener, self._supervisor)
         self._consumer: ShardConsumer | None = None
         self._broker: Any = None
         self._following: asyncio.Task[None] | None = None
@@ -105,13 +114,6 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
         """Read on from here; opens what `assigned` had left out. Raises IllegalStateError for what is not assigned."""
         self._reading().place(offsets)
 
-    def pause(self, partitions: Collection[TopicPartition]) -> None:
-        """Nothing more of these is fetched until `resume`, or until the assignment ends."""
-        self._reading().stop_flow(partitions)
-
-    def resume(self, partitions: Collection[TopicPartition]) -> None:
-        self._reading().start_flow(partitions)
-
     async def position(self, partition: TopicPartition) -> int | None:
         """The offset up to which `batch` has returned, transaction markers included; None if it is not read now."""
         try:
@@ -124,10 +126,11 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
         if self._kafka.embedded or not offsets:
             return
         try:
-            async with asyncio.timeout(COMMIT_TIMEOUT):
+            async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
                 await self._reading().commit(dict(offsets))
+            self._commits["told"] += 1
         except Exception as error:
-            self.failed_commits += 1
+            self._commits["failed"] += 1
             log.debug("offsets not told to Kafka: %s", error)
 
     # Called by aiokafka, in its coordinator's task.
@@ -180,7 +183,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
         await self._finish_batch()
         if self._consumer is not None:
             with suppress(TimeoutError):
-                async with asyncio.timeout(DRAIN):
+                async with asyncio.timeout(DRAIN_SECONDS):
                     await self._handover.end(self._consumer)
         broker, self._broker, self._consumer = self._broker, None, None
         if broker is not None:
@@ -188,30 +191,35 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
 
     async def _replace(self) -> None:
         await self._close()
-        pause = FIRST_PAUSE
+        backoff = Backoff(first_seconds=FIRST_PAUSE_SECONDS, longest_seconds=LONGEST_PAUSE_SECONDS)
+        reasons = Reasons()
         while True:
             try:
                 return await self._open()
             except Exception as error:
-                log.error("group %s is not read, next try in %.1f s: %s", self._group, pause, error)
+                if reasons.new(error):
+                    log.error("group %s is not read, retrying: %s", self._group, error, exc_info=trace(error))
                 await self._close()
-            await asyncio.sleep(pause)
-            pause = min(LONGEST_PAUSE, pause * 2)
+            await backoff.pause()
 
     async def _again(self) -> None:
-        await asyncio.sleep(RETAKE)
-        await self._handover.again(self._reading())
+        await asyncio.sleep(RETAKE_PAUSE_SECONDS)
+        with suppress(KafkaUnreachable):  # it is being replaced, and asks anew then
+            await self._handover.again(self._reading())
 
     async def _assign_by_hand(self) -> None:
         await self._handover.by_hand(self._reading(), await self._choice.found(self._kafka))
 
     async def _follow(self) -> None:
+        reasons = Reasons()
         while True:
-            await asyncio.sleep(DISCOVERY)
+            await asyncio.sleep(DISCOVERY_SECONDS)
             try:
                 await self._assign_by_hand()
-            except KafkaUnreachable as error:
-                log.warning("%s", error)
+                reasons.over()
+            except Exception as error:
+                if reasons.new(error):
+                    log.warning("group %s: %s", self._group, error, exc_info=trace(error))
 
     def _make_consumer(self, **_: Any) -> ShardConsumer:
         """FastStream's options are left aside: all of ours are in one place."""
@@ -233,18 +241,23 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
             if current := consumer.undisturbed(records):
                 await self._listener.batch(current)
         except Exception as error:
-            log.error("a batch failed and is read again: %s", error, exc_info=error)
+            log.error("a batch failed and is read again: %s", error, exc_info=trace(error))
             consumer.hand_on_again()
-            await asyncio.sleep(AFTER_ERROR)
+            await asyncio.sleep(AFTER_ERROR_SECONDS)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # in a task of FastStream's, which would end without a word
+            self._closing = True
+            self._supervisor.died(f"the consumer of group {self._group}", error)
         finally:
             self._idle.set()
 
     async def _finish_batch(self) -> None:
         try:
-            async with asyncio.timeout(DRAIN):
+            async with asyncio.timeout(DRAIN_SECONDS):
                 await self._idle.wait()
         except TimeoutError:
-            log.error("group %s: a batch takes longer than %.0f s and is given up", self._group, DRAIN)
+            log.error("group %s: a batch takes longer than %.0f s and is given up", self._group, DRAIN_SECONDS)
             if self._runner is not None:
                 await cancelled([self._runner])
 
@@ -256,7 +269,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
         return self._consumer
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name=f"sagabus subscription {self._group}")
+        task = self._supervisor.spawn(work, name=f"subscription {self._group}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

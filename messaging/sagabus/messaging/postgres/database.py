@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Final, TypeAlias, cast
@@ -19,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sagabus.contracts.errors import SagabusError
+from sagabus.messaging.backoff import Backoff, until_reachable
 from sagabus.messaging.database_url import masked
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,10 @@ SESSION: Final = {
     # reading 300 histories took 170 ms instead of 37.
     "enable_seqscan": "off",
 }
+
+FIRST_PAUSE_SECONDS: Final = 0.1
+LONGEST_PAUSE_SECONDS: Final = 2.0
+"""Between two tries to reach the database, doubling from the first."""
 
 COMMAND_TIMEOUT: Final = 35.0
 """Seconds until we stop waiting for an answer. Over statement_timeout: it is for a server that has fallen silent."""
@@ -134,22 +138,17 @@ class Database:
 
         `patience` in seconds; without it, for ever. Raises DatabaseUnreachable when it is used up.
         """
-        end = None if patience is None else time.monotonic() + patience
-        pause, said = 0.1, ""
-        while True:
-            try:
-                async with self.transaction():
-                    break
-            except DatabaseUnreachable as error:
-                if end is not None and time.monotonic() + pause > end:
-                    raise
-                if said != str(error):
-                    said = str(error)
-                    log.warning("%s (%s); it is waited for", said, self.address)
-            await asyncio.sleep(pause)
-            pause = min(2.0, pause * 2)
-        if said:
-            log.info("PostgreSQL at %s answers", self.address)
+        await until_reachable(
+            self._reach,
+            unreachable=DatabaseUnreachable,
+            server=f"PostgreSQL at {self.address}",
+            backoff=Backoff(first_seconds=FIRST_PAUSE_SECONDS, longest_seconds=LONGEST_PAUSE_SECONDS),
+            patience_seconds=patience,
+        )
+
+    async def _reach(self) -> None:
+        async with self.transaction():
+            pass
 
     async def _begin(self, stack: AsyncExitStack) -> Connection:
         await self.start()

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from sagabus.contracts.envelope import Message
-from sagabus.messaging.background import cancelled
+from sagabus.messaging.background import Supervisor, cancelled
 from sagabus.messaging.bus.publish_errors import PublishRefused
+from sagabus.messaging.counters import Counters, Family
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,7 @@ class Relay:
         self._pushed = asyncio.Event()
         self._moved = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._counts: Counter[str] = Counter()
 
     @property
     def parked(self) -> Collection[str]:
@@ -78,9 +81,17 @@ class Relay:
         """Messages that are committed and not yet acknowledged."""
         return len(self._queue) + len(self._sending)
 
-    def start(self, producer: Publisher, *, on_end: Callable[[], None]) -> None:
+    def start(
+        self,
+        producer: Publisher,
+        *,
+        on_end: Callable[[], None],
+        supervisor: Supervisor | None = None,
+        counters: Counters | None = None,
+    ) -> None:
         """`on_end` is called once, when publishing has failed."""
-        self._task = asyncio.create_task(self._run(producer, on_end), name="sagabus relay")
+        self._counts = (counters or Counters()).family(Family.RELAY)
+        self._task = (supervisor or Supervisor()).spawn(self._run(producer, on_end), name="relay")
 
     def push(self, messages: Sequence[Positioned]) -> None:
         """Publish these after all that was pushed before. Positions rise. After the end it does nothing."""
@@ -119,7 +130,8 @@ class Relay:
                 self._pushed.clear()
                 await self._publish(producer)
         except Exception as error:
-            log.warning("publishing failed, the shard will be taken again: %s", error)
+            self._counts["failed"] += 1
+            log.warning("publishing failed, the shard will be acquired again: %s", error)
             self._end()
             on_end()
 
@@ -129,6 +141,7 @@ class Relay:
         while self._sending:
             try:
                 await producer.publish([message for _, message in self._sending])
+                self._counts["published"] += len(self._sending)
                 self._sending = []
             except PublishRefused as refusal:
                 self._park(refusal)
@@ -161,6 +174,7 @@ class Relay:
 
         self._sending = list(filter(stays, self._sending))
         self._queue = list(filter(stays, self._queue))
+        self._counts["parked"] += len(first)
         self.parkings += [Parking(saga, position, reason, behind) for saga, position in first.items()]
 
     def _end(self) -> None:

@@ -23,19 +23,22 @@ class Readiness:
 
     def __init__(self) -> None:
         self._reason = "it has not been started"
+        self._death = ""
         self._given: frozenset[int] | None = None
         self._held: Callable[[], Collection[int]] | None = None
 
     @property
     def why_not(self) -> str:
         """Why it is not ready, in words; empty when it is."""
+        if self._death:
+            return self._death
         if self._held is None:
             return self._reason
         if self._given is None:
             return "it is not in the consumer group at the moment"
         missing = sorted(self._given.difference(self._held()))
         listed = ", ".join(map(str, missing))
-        return f"shards that the group gave to it are not taken: {listed}; its log says why" if missing else ""
+        return f"shards that the group gave to it are not acquired: {listed}; its log says why" if missing else ""
 
     @property
     def spare(self) -> bool:
@@ -49,6 +52,10 @@ class Readiness:
     def runs(self, held: Callable[[], Collection[int]]) -> None:
         """held: the shards that it holds now."""
         self._held = held
+
+    def dies(self, reason: str) -> None:
+        """A part of it has died, of which it does not recover: nothing makes it ready again."""
+        self._death = self._death or reason
 
     def drains(self) -> None:
         """From here on it is not ready, whatever it still holds. To be told first of all."""

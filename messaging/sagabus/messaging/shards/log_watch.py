@@ -17,16 +17,16 @@ log = logging.getLogger(__name__)
 
 
 class LogWatch:
-    """What touches tenures is called under the lock that guards the holdings."""
+    """What touches tenures is called under the lock that guards the tenures."""
 
-    def __init__(self, holdings: Tenures, membership: Membership) -> None:
-        self._holdings = holdings
+    def __init__(self, tenures: Tenures, membership: Membership) -> None:
+        self._tenures = tenures
         self._membership = membership
 
     async def strayed(self) -> list[Tenure]:
         """Tenures whose logs are not what they were (S6). Asks Kafka: not to be called under the lock."""
-        before = {shard: (tenure, dict(tenure.offsets)) for shard, tenure in self._holdings.tenures.items()}
-        logs = await self._holdings.logs(list(before))
+        before = {shard: (tenure, dict(tenure.offsets)) for shard, tenure in self._tenures.tenures.items()}
+        logs = await self._tenures.logs(list(before))
         strayed = [tenure for shard, (tenure, offsets) in before.items() if tenure.strayed(logs[shard], offsets)]
         if strayed:
             log.warning("logs were replaced or cut under %s", strayed)
@@ -35,7 +35,7 @@ class LogWatch:
     async def catch_up(self) -> bool:
         """Whether a tenure has caught up by what was read without a record in it: transaction markers (H4)."""
         found = False
-        for tenure in self._holdings.tenures.values():
+        for tenure in self._tenures.tenures.values():
             for topic, end in [*tenure.behind.items()]:
                 position = await self._membership.position(TopicPartition(topic, tenure.shard))
                 if position is not None and position >= end:
@@ -48,7 +48,7 @@ class LogWatch:
         await self._membership.commit(
             {
                 TopicPartition(topic, shard): offset
-                for shard, tenure in self._holdings.tenures.items()
+                for shard, tenure in self._tenures.tenures.items()
                 for topic, offset in tenure.offsets.items()
             }
         )

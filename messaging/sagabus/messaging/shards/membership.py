@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Final, Protocol
 
 from aiokafka import TopicPartition
 
+from sagabus.messaging.backoff import Backoff, Reasons
 from sagabus.messaging.bus.subscription import SubscriptionListener
 from sagabus.messaging.shards.ports import Stream
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE: Final = 0.1
-LONGEST_PAUSE: Final = 2.0
-"""Seconds between two attempts to join again; the pause doubles."""
+FIRST_PAUSE_SECONDS: Final = 0.1
+LONGEST_PAUSE_SECONDS: Final = 2.0
+"""Between two attempts to join again; the pause doubles."""
 
 
 class Subscribe(Protocol):
@@ -45,14 +45,15 @@ class Membership:
 
     async def join_at_last(self) -> None:
         """Try until it works."""
-        pause = FIRST_PAUSE
+        backoff = Backoff(first_seconds=FIRST_PAUSE_SECONDS, longest_seconds=LONGEST_PAUSE_SECONDS)
+        reasons = Reasons()
         while True:
             try:
                 return await self.join()
             except Exception as error:
-                log.warning("the group cannot be joined yet: %s", error)
-            await asyncio.sleep(pause)
-            pause = min(LONGEST_PAUSE, pause * 2)
+                if reasons.new(error):
+                    log.warning("the group cannot be joined yet, retrying: %s", error)
+            await backoff.pause()
 
     async def part(self, *, for_good: bool = False) -> None:
         """Read no more, and leave the group; a static member keeps its place there unless `for_good`.

@@ -19,8 +19,9 @@ from sqlalchemy import MetaData
 
 from sagabus.contracts.envelope import Record
 from sagabus.contracts.errors import SagabusError
-from sagabus.messaging.background import Background, until_set
+from sagabus.messaging.background import Background, Supervisor, until_set
 from sagabus.messaging.bus.subscription import Assignment
+from sagabus.messaging.counters import Counters
 from sagabus.messaging.loop_time import monotonic
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.shards.log_watch import LogWatch
@@ -30,7 +31,7 @@ from sagabus.messaging.shards.ports import Cluster, Processor
 from sagabus.messaging.shards.shard_row import Claim, check_partitions
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.messaging.shards.tenures import Tenures
-from sagabus.messaging.shards.wakeups import BEAT, Wakeups
+from sagabus.messaging.shards.wakeups import HEARTBEAT_SECONDS, Wakeups
 
 log = logging.getLogger(__name__)
 
@@ -67,37 +68,43 @@ class Ownership:
         subscribe: Subscribe,
         main_topic: str,
         side: Processor,
+        supervisor: Supervisor | None = None,
+        counters: Counters | None = None,
         clock: Callable[[], float] = time.time,
         tokens: Callable[[], UUID] = uuid4,
     ) -> None:
         assert tables.schema is not None
+        supervisor = supervisor or Supervisor()
         self._kafka = kafka
         self._database = database
         self._schema = tables.schema
         self._main_topic = main_topic
         self._producer = kafka.producer()
-        self._holdings = Tenures(
+        self._tenures = Tenures(
             cluster=kafka,
             database=database,
             schema=self._schema,
             side=side,
             publisher=self._producer,
             relay_ended=self._relay_ended,
+            turn_requested=lambda: self._wakeups.look(),  # noqa: PLW0108    # made below
+            supervisor=supervisor,
+            counters=counters or Counters(),
             tokens=tokens,
         )
-        self._intake = NewRecords()
-        self._pulse = Wakeups(side, clock)
+        self._new_records = NewRecords()
+        self._wakeups = Wakeups(side, clock)
         self._membership = Membership(subscribe, self)
-        self._logs = LogWatch(self._holdings, self._membership)
+        self._logs = LogWatch(self._tenures, self._membership)
         self._lock = asyncio.Lock()
         self._look = asyncio.Event()
         self._stopped = False
-        self._background = Background()
+        self._background = Background(supervisor)
 
     @property
     def tenures(self) -> Mapping[int, Tenure]:
         """What is held now, by shard."""
-        return self._holdings.tenures
+        return self._tenures.tenures
 
     async def start(self) -> None:
         """Join the group; shards come when it gives them out.
@@ -123,13 +130,9 @@ class Ownership:
         async with self._lock:  # so no turn is cut off
             await self._background.stop()
             await self._drain()
-            await self._holdings.release()
+            await self._tenures.release()
         await self._membership.part()
         await self._producer.stop()
-
-    def wake(self) -> None:
-        """A timer was set or removed: look at `next_due` again."""
-        self._pulse.wake()
 
     # Called by the stream.
 
@@ -144,7 +147,7 @@ class Ownership:
     async def revoked(self) -> None:
         """Let go of all shards, after the turn that is under way."""
         async with self._lock:
-            await self._holdings.release()
+            await self._tenures.release()
 
     async def batch(self, records: Sequence[Record]) -> None:
         """Turn these records, or leave them to be read again. Never raises because of them."""
@@ -153,33 +156,32 @@ class Ownership:
         async with self._lock:
             if self._stopped:
                 return
-            sifted = self._intake.sift(records, self.tenures)
-            await self._turn(sifted.work)
-            await self._membership.seek(sifted.seek)
+            new = self._new_records.sift(records, self.tenures)
+            await self._turn(new.work)
+            await self._membership.seek(new.seek)
 
     # Under the lock.
 
     async def _take_on(self, assignment: Assignment) -> Mapping[TopicPartition, int]:
-        await self._holdings.release()
+        await self._tenures.release()
         cluster, partitions = await self._kafka.cluster_id(), await self._partitions()
         claim = Claim(cluster=cluster, generation=assignment.generation, partitions=partitions)
-        self._holdings.want(assignment.shards, assignment.topics, claim)
-        places = await self._holdings.take()
+        self._tenures.want(assignment.shards, assignment.topics, claim)
+        places = await self._tenures.take()
         self._look.set()
-        self._pulse.wake()
+        self._wakeups.look()
         return places
 
     async def _turn(self, work: Mapping[Tenure, Sequence[Record]]) -> None:
         """The suspects each in a turn of their own, all others in one."""
         work = {tenure: records for tenure, records in work.items() if not tenure.ended}
-        suspects = [tenure for tenure in work if self._holdings.suspect(tenure.shard)]
+        suspects = [tenure for tenure in work if self._tenures.suspect(tenure.shard)]
         portions = [{tenure: work[tenure]} for tenure in suspects]
         portions.append({tenure: records for tenure, records in work.items() if tenure not in suspects})
         behind = [tenure for tenure in work if not tenure.caught_up]
         for portion in filter(None, portions):
-            await self._holdings.turn(portion)
-        if any(tenure.caught_up for tenure in behind):
-            self._pulse.wake(anew=True)
+            await self._tenures.turn(portion)
+        self._wakeups.after_turn(caught_up=any(tenure.caught_up for tenure in behind))
         if any(tenure.ended for tenure in work):
             self._look.set()
 
@@ -199,20 +201,20 @@ class Ownership:
     # In the background.
 
     async def _beat(self) -> None:
-        await self._pulse.wait(self._alive())
+        await self._wakeups.wait(self._alive())
         async with self._lock:
-            await self._turn(dict.fromkeys(self._pulse.due(self._alive()), ()))
+            await self._turn(dict.fromkeys(self._wakeups.due(self._alive()), ()))
 
     async def _retake(self) -> None:
-        await until_set(self._look, at=self._holdings.next_try())
+        await until_set(self._look, at=self._tenures.next_try())
         async with self._lock:
             self._look.clear()
-            await self._holdings.drop([tenure for tenure in self.tenures.values() if tenure.relay.ended])
-            places = await self._holdings.take()
+            await self._tenures.drop([tenure for tenure in self.tenures.values() if tenure.relay.ended])
+            places = await self._tenures.take()
             if not await self._membership.seek(places):
-                await self._holdings.drop([self.tenures[place.partition] for place in places])
-            self._pulse.wake()
-        since = self._holdings.unreachable_since
+                await self._tenures.drop([self.tenures[place.partition] for place in places])
+            self._wakeups.look()
+        since = self._tenures.unreachable_since
         if since is not None and monotonic() - since > PATIENCE:
             await self._stay_away()
 
@@ -221,24 +223,25 @@ class Ownership:
         log.warning("no database for %s s: leaving the group until it is back", PATIENCE)
         await self._membership.part(for_good=True)
         async with self._lock:
-            await self._holdings.release()
+            await self._tenures.release()
         await self._database.wait_until_reachable()
-        self._holdings.unreachable_since = None
+        self._tenures.unreachable_since = None
         await self._membership.join_at_last()
 
     async def _watch(self) -> None:
         await asyncio.sleep(WATCH)
         strayed = await self._logs.strayed()
         async with self._lock:
-            await self._holdings.drop(strayed)
+            await self._tenures.drop(strayed)
         self._look.set()
         await self._logs.tell()
 
     async def _catch_up(self) -> None:
-        await asyncio.sleep(BEAT)
+        await asyncio.sleep(HEARTBEAT_SECONDS)
         async with self._lock:
             if await self._logs.catch_up():
-                self._pulse.wake(anew=True)
+                self._wakeups.after_turn(caught_up=True)
+                self._wakeups.look()
 
     # Small things.
 

@@ -36,7 +36,10 @@ class Processor(Protocol):
         """Drop all memory of it. Called once for each tenure that was given to `taken`. Must not raise."""
 
     def next_due(self) -> float | None:
-        """When the next timer is due, in seconds since 1970; None without one."""
+        """When the next timer is due, in seconds since 1970; None without one. Asked for after each turn.
+
+        What has come to an end outside of any turn is no timer: `Tenure.request_turn` says so.
+        """
 
 
 class TopicFacts(Protocol):

@@ -7,7 +7,7 @@ all that was remembered under it, and the shard is taken again from the database
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypedDict
@@ -37,7 +37,7 @@ class Tenure:
 
     __slots__ = (
         "_behind", "_places", "ended", "lost_records", "new_logs", "next_position", "offsets", "pruned_before", "relay",
-        "relay_stored", "shard", "token", "turn", "turned_at",
+        "relay_stored", "shard", "token", "turn", "turn_requested", "turned_at", "when_requested",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +61,10 @@ class Tenure:
         """What the shard row says: rows up to here have been deleted."""
         self.turned_at = 0.0
         """Monotonic seconds of the last turn; the first is due at once."""
+        self.turn_requested = False
+        """Somebody has something for its next turn. Set back when that begins."""
+        self.when_requested: Callable[[], None] = _nobody
+        """Who gives turns, and hears of a request at once."""
         self.ended = False
         self.offsets: dict[str, int] = {}
         """Topic to the offset of the next record that is to be taken in."""
@@ -85,6 +89,11 @@ class Tenure:
     def behind(self) -> Mapping[str, int]:
         """Topics not yet taken in up to that end, and the end."""
         return self._behind
+
+    def request_turn(self) -> None:
+        """Have a turn soon, though no record has come and no timer is due."""
+        self.turn_requested = True
+        self.when_requested()
 
     def locate(self, logs: Mapping[str, Log]) -> None:
         """Find the places of this shard in the logs as Kafka has them (S6).
@@ -139,3 +148,7 @@ class Tenure:
     def __repr__(self) -> str:
         state = "ended" if self.ended else "caught up" if self.caught_up else f"behind in {', '.join(self._behind)}"
         return f"<tenure of shard {self.shard}, turn {self.turn}, {state}>"
+
+
+def _nobody() -> None:
+    """A tenure outside of an ownership: whoever has it gives it turns."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -16,7 +16,9 @@ from aiokafka import TopicPartition
 
 from sagabus.contracts.envelope import Record
 from sagabus.contracts.errors import SagabusError
-from sagabus.messaging.background import trace
+from sagabus.messaging.background import Supervisor, trace
+from sagabus.messaging.backoff import Backoff
+from sagabus.messaging.counters import Counters, Family
 from sagabus.messaging.loop_time import monotonic
 from sagabus.messaging.postgres.database import Database, DatabaseUnreachable
 from sagabus.messaging.publishing import outbox
@@ -27,9 +29,9 @@ from sagabus.messaging.shards.tenure import Log, Tenure
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE: Final = 0.1
-LONGEST_PAUSE: Final = 5.0
-"""Seconds until a shard is tried again; the pause doubles from failure to failure."""
+FIRST_PAUSE_SECONDS: Final = 0.1
+LONGEST_PAUSE_SECONDS: Final = 5.0
+"""Until a shard is tried again; the pause doubles from failure to failure."""
 
 ShardLogs = dict[int, dict[str, Log]]
 """Shard to topic to what Kafka has of it."""
@@ -47,10 +49,17 @@ class _Wanted:
     """In a row, without a turn over records between them."""
     next_try: float = 0.0
     """Monotonic seconds."""
+    backoff: Backoff = field(
+        default_factory=lambda: Backoff(first_seconds=FIRST_PAUSE_SECONDS, longest_seconds=LONGEST_PAUSE_SECONDS)
+    )
 
     def failed(self) -> None:
-        self.next_try = monotonic() + min(LONGEST_PAUSE, FIRST_PAUSE * 2**self.failures)
+        self.next_try = monotonic() + self.backoff.next()
         self.failures += 1
+
+    def succeeded(self) -> None:
+        self.failures = 0
+        self.backoff.reset()
 
 
 class Tenures:
@@ -65,6 +74,9 @@ class Tenures:
         side: Processor,
         publisher: Publisher,
         relay_ended: Callable[[Tenure], None],
+        turn_requested: Callable[[], None],
+        supervisor: Supervisor,
+        counters: Counters,
         tokens: Callable[[], UUID] = uuid4,
     ) -> None:
         self.tenures: dict[int, Tenure] = {}
@@ -76,6 +88,9 @@ class Tenures:
         self._side = side
         self._publisher = publisher
         self._relay_ended = relay_ended
+        self._turn_requested = turn_requested
+        self._supervisor = supervisor
+        self._counters = counters
         self._tokens = tokens
         self._claim = Claim(cluster="", generation=0, partitions=0)
         self._topics: Collection[str] = ()
@@ -120,19 +135,23 @@ class Tenures:
     async def turn(self, work: Mapping[Tenure, Sequence[Record]]) -> None:
         """One turn of the side's. If it fails, its tenures have been dropped when this returns."""
         turns = {tenure: tenure.turn for tenure in work}
+        for tenure in work:
+            tenure.turn_requested = False
         try:
             await self._side.turn(work)
             if any(tenure.turn == turn for tenure, turn in turns.items()):
                 raise NotCommitted("the side's turn returned without committing a Turn over all its tenures")
         except Exception as error:
             shards = ", ".join(str(tenure.shard) for tenure in work)
-            log.error("turn failed, taking again the shards %s: %s", shards, error, exc_info=trace(error))
+            self._counters.family(Family.TURNS)["failed"] += 1
+            log.error("turn failed, acquiring again the shards %s: %s", shards, error, exc_info=trace(error))
             await self.drop(work)
         except BaseException:  # cancelled: whether it is committed is unknown
             for tenure in work:
                 tenure.ended = True
             raise
         else:
+            self._counters.family(Family.TURNS)["committed"] += 1
             self._succeeded(work)
 
     async def drop(self, tenures: Iterable[Tenure]) -> None:
@@ -164,7 +183,8 @@ class Tenures:
                     self._wanted[shard].failed()
                 break
             except Exception as error:
-                log.warning("shard %s not taken: %s", shard, error, exc_info=trace(error))
+                self._counters.family(Family.TENURES)["refused"] += 1
+                log.warning("shard %s not acquired: %s", shard, error, exc_info=trace(error))
                 self._wanted[shard].failed()
         return taken
 
@@ -178,7 +198,13 @@ class Tenures:
 
     async def _begin(self, tenure: Tenure, logs: Mapping[str, Log]) -> bool:
         tenure.locate(logs)
-        tenure.relay.start(self._publisher, on_end=lambda: self._relay_ended(tenure))
+        tenure.when_requested = self._turn_requested
+        tenure.relay.start(
+            self._publisher,
+            on_end=lambda: self._relay_ended(tenure),
+            supervisor=self._supervisor,
+            counters=self._counters,
+        )
         try:
             await self._side.acquired(tenure)
         except Exception as error:
@@ -189,11 +215,13 @@ class Tenures:
             await self._end(tenure)
             raise
         self.tenures[tenure.shard] = tenure
-        log.info("shard %s taken: %r", tenure.shard, tenure)
+        self._counters.family(Family.TENURES)["acquired"] += 1
+        log.info("shard %s acquired: %r", tenure.shard, tenure)
         return True
 
     async def _end(self, tenure: Tenure) -> None:
         tenure.ended = True
+        self._counters.family(Family.TENURES)["ended"] += 1
         await tenure.relay.stop()
         self._side.lost(tenure)
         if tenure.shard in self._wanted:
@@ -204,7 +232,7 @@ class Tenures:
         for tenure, records in work.items():
             tenure.turned_at = now
             if records and tenure.shard in self._wanted:
-                self._wanted[tenure.shard].failures = 0
+                self._wanted[tenure.shard].succeeded()
 
     def _unreachable(self, error: DatabaseUnreachable) -> None:
         if self.unreachable_since is None:

@@ -39,24 +39,22 @@ logger = logging.getLogger(__name__)
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """settles: who wants to know how it ends. outcome: set when it has ended, at `ended` (seconds since 1970)."""
+    """settles: who wants to know how it ends. outcome: set when it has ended."""
 
     tenure: Tenure
     handler: Handler
     command: Command
     settles: dict[CommandId, Command] = field(default_factory=dict)
     outcome: Outcome | None = None
-    ended: float = 0.0
 
 
 class Externals:
-    """The jobs of this process. wake: called when one has ended. claim: what ties a job's own transactions to it."""
+    """The jobs of this process. One that has ended requests a turn of its tenure.
 
-    def __init__(
-        self, *, resources: Any, claim: Callable[[Job], Claim], clock: Callable[[], float], at_once: int = AT_ONCE
-    ) -> None:
-        self.wake: Callable[[], None] = _nobody
-        self._clock = clock
+    claim: what ties a job's own transactions to it.
+    """
+
+    def __init__(self, *, resources: Any, claim: Callable[[Job], Claim], at_once: int = AT_ONCE) -> None:
         self._resources = resources
         self._claim = claim
         self._slots = asyncio.Semaphore(at_once)
@@ -74,10 +72,6 @@ class Externals:
     def ended(self, tenures: Iterable[Tenure]) -> list[Job]:
         """Jobs whose outcomes are to be written, in the order of their beginning."""
         return [job for tenure in tenures for job in self._jobs.get(tenure, {}).values() if job.outcome is not None]
-
-    def next_ended(self) -> float | None:
-        """When the first of them has ended; None without one."""
-        return min((job.ended for job in self.ended(self._jobs)), default=None)
 
     def forget(self, jobs: Iterable[Job]) -> None:
         """Their outcomes are committed. The same command may have begun again since: a later attempt is another job."""
@@ -108,8 +102,7 @@ class Externals:
         try:
             async with self._slots:
                 job.outcome = await self._outcome(job)
-                job.ended = self._clock()
-            self.wake()
+            job.tenure.request_turn()
         except NotOurs as error:
             logger.warning("%s", error)
             self.forget([job])  # its tenure has ended, or is about to: whoever takes the shard does the rest
@@ -147,7 +140,3 @@ class Externals:
             return failed(error)
         finally:
             scope.end()
-
-
-def _nobody() -> None:
-    """Before anybody listens."""

@@ -136,7 +136,7 @@ class Carried:
             claim = Claim(cluster=NAMESPACE, generation=0, partitions=1)
             self._tenure: Tenure = await acquire(connection, self._schema, self._shard, claim, token=uuid4())
         self._tenure.locate({topic: Log(NAMESPACE, 0, 0)})
-        self._side.externals.wake = self._ended.set
+        self._tenure.when_requested = self._ended.set
         writer = asyncio.create_task(self._write_outcomes())
         try:
             yield
