@@ -9,19 +9,30 @@ PYTEST ?=
 # The core is pure, so its own tests can reach all of it: they are judged alone, lines and branches.
 CORE_COVERAGE := --cov=sagabus.coordinator.core --cov-fail-under=95 --cov-report=term-missing:skip-covered
 
+TWO_AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
+AT_ONCE := $(TWO_AT_ONCE)
+LATER := simulation fuzz faults deployment
+
 .DEFAULT_GOAL := help
-.PHONY: help run test simulate check format clean kafka
+.PHONY: help run test test-all $(LATER:%=ring-%) simulate check format clean kafka
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name does; do \
-	  printf '%-12s %s\n' "$$name" "$$does"; done
+	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name does; do \
+	  printf '%-14s %s\n' "$$name" "$$does"; done
 
 run: $(VENV)/installed ## show the order saga, on an embedded bus and database
 	@$(BIN)/sagabus demo
 
-test: $(VENV)/installed-dev kafka check ## run the checks and all tests
-	$(BIN)/python -m pytest tests/core -q -n 2 $(CORE_COVERAGE)
-	$(BIN)/python -m pytest --ignore=tests/core -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
+test: $(VENV)/installed-dev kafka check ## the checks, and the tests for people: a few minutes
+	$(BIN)/python -m pytest tests/core --ring people -q -n 2 $(CORE_COVERAGE)
+	$(BIN)/python -m pytest --ring people --ignore=tests/core $(TWO_AT_ONCE) $(PYTEST)
+
+test-all: test $(LATER:%=ring-%) ## the same, and then all other rings: half an hour (tests/README.md)
+
+# Those that need the machine for themselves run one after the other.
+ring-simulation ring-faults: AT_ONCE :=
+$(LATER:%=ring-%): ring-%: $(VENV)/installed-dev kafka
+	$(BIN)/python -m pytest --ring $* $(AT_ONCE) $(PYTEST)
 
 simulate: $(VENV)/installed-dev ## 10,000 runs of a simulated deployment, then every bug that was put in on purpose
 	$(BIN)/python -m tests.simulation --seeds 10000

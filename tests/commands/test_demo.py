@@ -87,7 +87,7 @@ def in_order(told: str, expected: str) -> list[str]:
     return missing
 
 
-@pytest.mark.slow
+@pytest.mark.ring("deployment")
 async def test_it_tells_its_story_and_a_second_run_does_too(folder: Path) -> None:
     for number in (1, 2):
         run = demo(folder, f"demo{number}")
@@ -112,7 +112,7 @@ def _killed_within(told: str, begin: str, end: str, *, after: str, before: str) 
     assert (scene.count(after), scene.count(before)) == (1, 1)
 
 
-@pytest.mark.slow
+@pytest.mark.ring("deployment")
 async def test_stopped_in_the_middle_it_leaves_nothing_running(folder: Path) -> None:
     with demo(folder) as run:
         await run.says("(c) ", within=PATIENCE)

@@ -40,12 +40,12 @@ def run(project: Path, *command: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.ring("deployment")
 def test_the_project_passes_its_own_tests(project: Path) -> None:
     assert "7 passed" in run(project, "pytest", "-q", "-p", "no:cacheprovider")
 
 
-@pytest.mark.slow
+@pytest.mark.ring("deployment")
 def test_the_project_is_typed_strictly(project: Path) -> None:
     assert "Success" in run(project, "mypy", "--cache-dir", str(ROOT / ".cache" / "mypy-project"))
 
@@ -56,7 +56,7 @@ def test_the_project_can_be_packed(project: Path, tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["bookshop-0.1.0-py3-none-any.whl"]
 
 
-@pytest.mark.slow
+@pytest.mark.ring("deployment")
 async def test_its_saga_runs(project: Path, run_folder: Path) -> None:
     settings = {"SAGABUS_HTTP": f"127.0.0.1:{free_port()}", "PYTHONPATH": f"{ROOT}{os.pathsep}{project}"}
     modules = [f"bookshop.{name}" for name in MODULES[1:]]

@@ -28,7 +28,7 @@ from sagabus.messaging.bus.partition import partition_of
 from sagabus.messaging.postgres.database import Database
 from tests.coordinator.shard_fixture import PARTITIONS, ShardFixture, of_shard
 from tests.core.kit import Drive
-from tests.core.other_pythons import PYTHONS, NotThere, environment, python
+from tests.core.other_pythons import OWN, PYTHONS, NotThere, environment, python
 from tests.core.restored import forget_all
 from tests.core.services import Order, Result, paid, reserve
 from tests.core.situations import changed
@@ -220,7 +220,9 @@ def test_l10_both_interrupts_that_can_come_as_a_pump_ends_stay_inside(monkeypatc
 
 
 @pytest.mark.parametrize(("mode", "ended"), [(("3000",), 30), (("500", "--traced"), 0)], ids=["", "traced"])
-@pytest.mark.parametrize("version", PYTHONS)
+@pytest.mark.parametrize(
+    "version", [one if one == OWN else pytest.param(one, marks=pytest.mark.ring("deployment")) for one in PYTHONS]
+)
 def test_l10_an_interrupt_never_lands_outside_the_pump(version: str, mode: tuple[str, ...], ended: int) -> None:
     try:
         command, env = [python(version), "-m", "tests.coordinator.interrupted_pumps", *mode], environment(version)

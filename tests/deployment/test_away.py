@@ -110,7 +110,7 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
-@pytest.mark.slow
+@pytest.mark.ring("deployment")
 async def test_services_wait_for_their_servers_and_go_on(
     kafka_installation: KafkaInstallation, database: str, tmp_path: Path
 ) -> None:

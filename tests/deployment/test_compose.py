@@ -118,7 +118,7 @@ def test_what_the_wheel_is_made_of_is_sent_to_the_build() -> None:
     assert {".git", ".venv", ".env"} <= {*left_out}
 
 
-@pytest.mark.slow
+@pytest.mark.ring("deployment")
 async def test_what_it_starts_runs_sagas_and_ends_in_order(
     kafka_installation: KafkaInstallation, postgres: PostgresServer, tmp_path: Path
 ) -> None:

@@ -6,7 +6,6 @@ import ast
 import shlex
 
 import asyncpg
-import pytest
 
 from sagabus.messaging.embedded.run_file import read_run
 from tests.support.dev_host import DevHost
@@ -21,7 +20,6 @@ def commands() -> list[list[str]]:
     return [shlex.split(line) for line in docstring.splitlines() if line.lstrip().startswith("sagabus ")]
 
 
-@pytest.mark.slow
 async def test_a_trip_is_booked_at_once_and_cancelled_in_reverse() -> None:
     dev, *starts = commands()
     with data_folder() as folder:

@@ -93,7 +93,6 @@ def test_the_limits_are_the_codes() -> None:
     assert f"{MAX_PAYLOAD // 1024} KiB" in TEXT
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=lambda one: one.text.splitlines()[0][2:50])
 def test_a_transcript_is_what_one_sees(transcript: Block, host: DevHost) -> None:
     for command, expected in _commands(transcript.text):
@@ -105,7 +104,7 @@ def test_a_transcript_is_what_one_sees(transcript: Block, host: DevHost) -> None
         assert _missing(expected, done.stdout) == [], (command, done.stdout)
 
 
-@pytest.mark.slow
+@pytest.mark.ring("deployment")
 async def test_the_deployment_works_as_it_stands(
     kafka_broker: KafkaBroker, kafka: str, database: str, namespace: str, run_folder: Path
 ) -> None:

@@ -20,7 +20,7 @@ PROJECT = Path(__file__).parent / "user_project"
 MARK = re.compile(r"# E\d+\b")
 MISTAKES = 16
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ring("deployment")
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,7 @@ async def test_each_record_counts_once_and_stop_hands_over_at_once(place: Place)
     await place.first_copies_in_order()
 
 
-@pytest.mark.slow
+@pytest.mark.ring("faults")
 async def test_s1_s2_s3_each_record_counts_once_with_a_zombie_and_a_killed_process(place: Place) -> None:
     """One is stopped in the middle of its work, another takes over; the first wakes up as a zombie, and is killed."""
     first = await place.start("first")

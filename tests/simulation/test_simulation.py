@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -18,16 +19,18 @@ from tests.simulation.simulation import everywhere, shrunk, simulate
 from tests.simulation.workload import Leg
 from tests.support.conditions import blocking_until
 
+FEW = 100
 SEEDS = int(os.environ.get("SAGABUS_TEST_SEEDS", "1000"))
 ROOT = Path(__file__).parents[2]
 
 
-def test_no_run_breaks_the_promise() -> None:
+@pytest.mark.parametrize("seeds", [FEW, pytest.param(SEEDS, marks=pytest.mark.ring("simulation"))])
+def test_no_run_breaks_the_promise(seeds: int) -> None:
     """And the runs are worth it: sagas ended in every way, every kind of fault was injected."""
-    runs = list(chain.from_iterable(everywhere(0, SEEDS)))
+    runs = list(chain.from_iterable(everywhere(0, seeds)))
     bad = {run.seed: run.violations for run in runs if run.violations}
     assert not bad, f"see `python -m tests.simulation --seed {min(bad)}`: {bad}"
-    assert len(runs) == SEEDS
+    assert len(runs) == seeds
     assert {"completed", "compensated", "cancelled"} <= {status for run in runs for status in run.statuses}
     assert {kind for run in runs for kind in run.injected} == set(KINDS)
 
@@ -38,6 +41,7 @@ def test_what_once_showed_a_violation_shows_none(seed: int) -> None:
     assert simulate(schedule(seed)).violations == ()
 
 
+@pytest.mark.ring("simulation")
 def test_who_is_told_to_end_leaves_no_process_behind() -> None:
     command = [sys.executable, "-m", "tests.simulation", "--seeds", "1000", "--workers", "1"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -50,6 +54,7 @@ def test_who_is_told_to_end_leaves_no_process_behind() -> None:
     assert (len(gone), left) == (len(found), [])
 
 
+@pytest.mark.ring("simulation")
 def test_the_same_seed_gives_the_same_run_in_any_process() -> None:
     program = (
         "from tests.simulation.simulation import simulate\nfrom tests.simulation.plan import schedule\n"
@@ -64,6 +69,16 @@ def test_the_same_seed_gives_the_same_run_in_any_process() -> None:
     ]  # fmt: skip
     assert said[0] == said[1]
     assert len(set(said[0].split())) == 8
+
+
+@pytest.mark.ring("simulation")
+def test_every_bug_that_was_put_in_is_found() -> None:
+    """And nothing is found without it: `hunt` looks at the same schedule with the bug taken out."""
+    command = [sys.executable, "-m", "tests.simulation", "--mutants", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
+    found = json.loads(done.stdout)
+    assert found["missed"] == []
+    assert len(found["bugs"]) == len(ALL) >= 35
 
 
 @pytest.mark.parametrize("rule", QUICK)

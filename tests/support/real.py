@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -23,7 +24,10 @@ from tests.support.postgres import PostgresServer
 REAL = {"kafka_installation", "kafka_broker", "kafka", "postgres", "database"}
 """The fixtures that make a test `real`."""
 
-LONGEST = ("system/test_faults", "simulation/", "system/test_growth", "hostile/test_fuzz", "system/")
+LONGEST = (
+    "system/test_faults", "simulation/", "system/test_growth", "hostile/test_fuzz", "system/", "test_demo", "docs/",
+    "test_subscription", "test_watchdog", "test_host",
+)  # fmt: skip
 """Files by what they take, as parts of their paths."""
 
 LEFT_OUT = "Skipped: no "
@@ -100,13 +104,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The last word: what was left out, and the cure."""
+    """The last word: what was left out, how many tests, and the cure."""
     skipped = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", ())]
-    missing = sorted({reason.removeprefix("Skipped: ") for reason in skipped if reason.startswith(LEFT_OUT)})
+    missing = Counter(reason.removeprefix("Skipped: ") for reason in skipped if reason.startswith(LEFT_OUT))
     if missing:
-        terminalreporter.section("left out", sep="!", red=True, bold=True)
-    for reason in missing:
-        terminalreporter.write_line(reason, red=True)
+        terminalreporter.section(f"{missing.total()} tests were left out", sep="!", red=True, bold=True)
+    for reason, tests in sorted(missing.items()):
+        terminalreporter.write_line(f"{tests} tests: {reason}", red=True)
 
 
 def _leave_out(part: str, reason: str) -> NoReturn:

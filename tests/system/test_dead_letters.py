@@ -31,7 +31,7 @@ Command = Callable[..., Awaitable[str]]
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
-@pytest.mark.slow
+@pytest.mark.ring("faults")
 async def test_s8_one_saga_parks_and_one_letter_is_dead_and_both_are_cured(
     kafka_installation: KafkaInstallation,
     database: str,

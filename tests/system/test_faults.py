@@ -18,7 +18,7 @@ RATE, MOST_OPEN = 14, 120
 """Items a second, and what may be open before they become fewer: so the run ends soon on a busy machine too."""
 
 
-@pytest.mark.slow
+@pytest.mark.ring("faults")
 @pytest.mark.filterwarnings("error")
 async def test_no_fault_loses_doubles_reorders_or_stops_a_saga(
     kafka_installation: KafkaInstallation, tmp_path: Path

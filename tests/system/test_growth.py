@@ -56,7 +56,7 @@ async def world(url: str) -> AsyncIterator[ListWorld]:
         yield made
 
 
-@pytest.mark.slow
+@pytest.mark.ring("faults")
 async def test_30000_sagas_leave_tables_as_large_as_10000_do(world: ListWorld) -> None:
     early = await peaks(world, 1, WARM)
     late = await peaks(world, WARM + 1, ALL)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import pytest
 
 from tests.support.kafka_broker import KafkaBroker
 from tests.support.kafka_installation import KafkaInstallation
@@ -17,7 +16,6 @@ from tests.system.orders import send_by_crc32, send_orders, some_orders
 STOCK = 1_000_000
 
 
-@pytest.mark.slow
 async def test_s12_every_order_ends_and_the_ledgers_balance_whoever_hashed_the_key(
     kafka_installation: KafkaInstallation, database: str, tmp_path: Path
 ) -> None:

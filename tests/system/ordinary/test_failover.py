@@ -20,7 +20,7 @@ SILENCE_SECONDS = 30.0
 """From the fault to the first saga on each shard that was started since and has ended."""
 
 
-@pytest.mark.slow
+@pytest.mark.ring("faults")
 @pytest.mark.parametrize("hosts", [1, 2], ids=["one-address", "two-hosts"])
 @pytest.mark.parametrize("fault", [Fault.FAILOVER_READ_ONLY, Fault.FAILOVER_UNREACHABLE])
 async def test_both_sides_go_on_at_the_promoted_standby(
@@ -32,7 +32,7 @@ async def test_both_sides_go_on_at_the_promoted_standby(
     assert max(landed.recovery.everywhere for landed in report.landed) <= FAILOVER_SECONDS
 
 
-@pytest.mark.slow
+@pytest.mark.ring("faults")
 async def test_both_sides_notice_that_their_connections_are_silent(
     kafka_installation: KafkaInstallation, tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ LINES = 30
 """Of a service's log in all that time; a reason is one line, and its end another."""
 
 
-@pytest.mark.slow
+@pytest.mark.ring("faults")
 async def test_kafka_away_for_a_minute_is_few_lines_and_not_ready_at_once(
     kafka_installation: KafkaInstallation, database: str, tmp_path: Path
 ) -> None:

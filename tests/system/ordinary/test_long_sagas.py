@@ -22,7 +22,7 @@ ALIVE_SECONDS = 1.0
 HANG_SECONDS = 400.0
 
 
-@pytest.mark.slow
+@pytest.mark.ring("faults")
 async def test_a_saga_of_6000_steps_goes_on_after_a_kill_and_delays_nobody(
     kafka_installation: KafkaInstallation, database: str, tmp_path: Path
 ) -> None:
@@ -56,7 +56,7 @@ async def test_a_saga_of_6000_steps_goes_on_after_a_kill_and_delays_nobody(
         undisturbed(made)
 
 
-@pytest.mark.slow
+@pytest.mark.ring("faults")
 async def test_a_gather_of_5000_calls_ends_and_delays_nobody(
     kafka_installation: KafkaInstallation, database: str, tmp_path: Path
 ) -> None:

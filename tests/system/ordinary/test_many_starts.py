@@ -19,7 +19,7 @@ from tests.system.ordinary.trial_sagas import Size, one
 STARTS = 10_000
 
 
-@pytest.mark.slow
+@pytest.mark.ring("faults")
 async def test_ten_thousand_concurrent_starts_on_one_client_are_as_many_sagas(
     kafka_installation: KafkaInstallation, database: str, tmp_path: Path
 ) -> None:

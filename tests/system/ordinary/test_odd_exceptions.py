@@ -12,7 +12,7 @@ from tests.system.ordinary.trial import trial
 HANG_SECONDS = 120.0
 
 
-@pytest.mark.slow
+@pytest.mark.ring("faults")
 @pytest.mark.parametrize("saga", ["odd", "odd_outside"])
 async def test_a_panic_and_a_text_that_is_no_utf8_are_failed_attempts_and_the_shard_goes_on(
     kafka_installation: KafkaInstallation, database: str, tmp_path: Path, saga: str
@@ -35,7 +35,7 @@ async def test_a_panic_and_a_text_that_is_no_utf8_are_failed_attempts_and_the_sh
         assert await made.participant.ended() == 0
 
 
-@pytest.mark.slow
+@pytest.mark.ring("faults")
 @pytest.mark.parametrize("saga", ["odd", "odd_outside"])
 async def test_a_handler_that_raises_system_exit_ends_its_process_aloud(
     kafka_installation: KafkaInstallation, database: str, tmp_path: Path, saga: str

@@ -25,7 +25,7 @@ SETTLED_NEIGHBOURS = 100
 HANG_SECONDS = 300.0
 
 
-@pytest.mark.slow
+@pytest.mark.ring("faults")
 async def test_six_spinning_sagas_cost_the_others_five_seconds_once(
     kafka_installation: KafkaInstallation, database: str, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ NEIGHBOUR_SECONDS = 2.0
 ALIVE_SECONDS = 1.0
 
 
-@pytest.mark.slow
+@pytest.mark.ring("faults")
 async def test_a_shard_of_30000_open_sagas_is_taken_without_a_pause(
     kafka_installation: KafkaInstallation, database: str, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ from tests.support.kafka_installation import KafkaInstallation
 from tests.system.ordinary.trial import trial
 
 
-@pytest.mark.slow
+@pytest.mark.ring("faults")
 async def test_an_undo_after_a_restart_gets_the_token_that_the_step_was_sent(
     kafka_installation: KafkaInstallation, database: str, tmp_path: Path
 ) -> None:

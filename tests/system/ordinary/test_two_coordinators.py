@@ -18,7 +18,7 @@ REJOINS = 20
 JOINED = "Joined group"
 
 
-@pytest.mark.slow
+@pytest.mark.ring("faults")
 async def test_two_coordinators_with_one_instance_are_named_with_the_cure(
     kafka_installation: KafkaInstallation, database: str, tmp_path: Path
 ) -> None:
@@ -43,7 +43,7 @@ async def test_two_coordinators_with_one_instance_are_named_with_the_cure(
         assert len(first.stderr.splitlines()) + len(twin.stderr.splitlines()) < 200
 
 
-@pytest.mark.slow
+@pytest.mark.ring("faults")
 async def test_a_coordinator_without_a_module_that_another_has_is_named(
     kafka_installation: KafkaInstallation, database: str, tmp_path: Path
 ) -> None:
