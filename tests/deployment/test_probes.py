@@ -63,7 +63,7 @@ async def running(settings: Settings) -> AsyncIterator[Probed]:
         yield Probed(client)
 
 
-async def test_a_spare_is_ready_as_long_as_it_reaches_the_database(
+async def test_one_on_standby_is_ready_as_long_as_it_reaches_the_database(
     settings: Settings, database: str, postgres: PostgresServer
 ) -> None:
     name = database.rpartition("/")[2]

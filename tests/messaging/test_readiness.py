@@ -47,7 +47,7 @@ async def test_ready_is_who_holds_all_that_was_given() -> None:
     assert readiness.why_not.startswith("shards that the group gave to it are not acquired: 3")
     held.add(3)
     assert readiness.why_not == ""
-    assert not readiness.spare
+    assert not readiness.on_standby
     await watched.revoked()
     assert "not in the consumer group" in readiness.why_not
 
@@ -57,7 +57,7 @@ async def test_a_spare_is_ready_and_known_to_be_one() -> None:
     readiness.runs(lambda: ())
     await readiness.watching(Listener()).assigned(given())
     assert readiness.why_not == ""
-    assert readiness.spare
+    assert readiness.on_standby
 
 
 async def test_who_drains_is_not_ready_whatever_it_holds() -> None:

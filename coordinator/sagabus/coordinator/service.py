@@ -196,7 +196,7 @@ class Coordinator:
 
     async def _why_not(self) -> str:
         """Who has no shards does not hear from the database by itself, and has to ask."""
-        if self.readiness.spare:
+        if self.readiness.on_standby:
             try:
                 async with asyncio.timeout(PROBE), self._database.transaction():
                     pass

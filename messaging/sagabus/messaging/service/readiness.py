@@ -41,7 +41,7 @@ class Readiness:
         return f"shards that the group gave to it are not acquired: {listed}; its log says why" if missing else ""
 
     @property
-    def spare(self) -> bool:
+    def on_standby(self) -> bool:
         """Whether it is ready with nothing to do, so that it knows nothing of the database either."""
         return self._held is not None and self._given == frozenset()
 
