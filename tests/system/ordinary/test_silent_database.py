@@ -19,7 +19,7 @@ NEW_LINES = 120
 """Of both logs together, while nothing answers."""
 
 
-@pytest.mark.slow
+@pytest.mark.ring("faults")
 async def test_a_database_that_falls_silent_is_named_and_waited_for(
     kafka_installation: KafkaInstallation, postgres: PostgresServer, database: str, tmp_path: Path
 ) -> None:
