@@ -163,7 +163,7 @@ def _never_too_old(original: Any) -> Any:
 
 def _resend_raises_attempt(original: Any) -> Any:
     def resend(state: Any, step: Any) -> None:
-        step.attempt += 1
+        step.do.attempt += 1
         original(state, step)
 
     return resend
@@ -172,22 +172,22 @@ def _resend_raises_attempt(original: Any) -> Any:
 def _old_failures_count(original: Any) -> Any:
     """And late successes do not."""
 
-    def objection(state: Any, arrival: Any) -> Any:
+    def denial(state: Any, arrival: Any) -> Any:
         step = state.steps.get(arrival.step)
         if arrival.kind is Kind.STEP_COMPLETED and step is not None and step.outcome is Outcome.FAILED:
             return LATE
         found = original(state, arrival)
         return None if found == "old_attempt" else found
 
-    return objection
+    return denial
 
 
 def _unknown_step_is_late(original: Any) -> Any:
-    def objection(state: Any, arrival: Any) -> Any:
+    def denial(state: Any, arrival: Any) -> Any:
         unknown = arrival.kind in REPLIES and arrival.step not in state.steps
         return LATE if unknown else original(state, arrival)
 
-    return objection
+    return denial
 
 
 def _every_cancel_counts(original: Any) -> Any:
@@ -364,6 +364,15 @@ def _not_held(original: Any) -> Any:
     return called
 
 
+def _holds_for_ever(original: Any) -> Any:
+    def undo_becomes(self: Any, step: Any, undoing: Any) -> None:
+        holds = self.holds[step.service]
+        original(self, step, undoing)
+        self.holds[step.service] = max(holds, self.holds[step.service])
+
+    return undo_becomes
+
+
 def _order_of_calling(original: Any) -> Any:
     def begin(state: Any, ending: Any) -> None:
         state.completions.sort(reverse=True)
@@ -407,7 +416,7 @@ RULES: Final = (
     Mutant(
         "failures of old attempts count, late successes do not",
         "P2",
-        {f"{_CORE}.admission:objection": _old_failures_count, f"{_CORE}.forward:_exhausted": _exhausted_is_failed},
+        {f"{_CORE}.admission:denial": _old_failures_count, f"{_CORE}.forward:_exhausted": _exhausted_is_failed},
         ("delay", "copy"),
     ),
     Mutant(
@@ -474,7 +483,7 @@ RULES: Final = (
         "U9",
         {
             f"{_CORE}.admission:answers_nothing": _always(False),
-            f"{_CORE}.admission:objection": _unknown_step_is_late,
+            f"{_CORE}.admission:denial": _unknown_step_is_late,
         },
         ("restore",),
     ),
@@ -485,6 +494,7 @@ OWN: Final = (
     Mutant("unpublished rows are not read at a take", "", {"sql:outbox.unpublished": _no_rows}, ("kill",)),
     Mutant("nothing is sent again", "", {f"{_CORE}.undo:resend": _nothing}, ("lose",)),
     Mutant("sagas nobody hears of are not loaded", "", {"sql:saga.open_ids": _no_rows}, ("lose", "kill")),
+    Mutant("a service that was held back stays so", "", {f"{_CORE}.steps:Steps.undo_becomes": _holds_for_ever}),
     Mutant("undone in the order of completion", "", {f"{_CORE}.undo:begin": _order_of_calling}),
     Mutant("no tombstone", "", {"sql:inbox.store": _not_stored(State.TOMBSTONE)}, ("delay",)),
     Mutant("timers are forgotten at a take", "", {"sql:timer.load": _no_rows}, ("kill",)),
@@ -502,7 +512,7 @@ OWN: Final = (
         {"sql:shard_row.hold": _ANYBODY, "sql:shard_row.advance": _ANYBODY},
         ("stop",),
     ),
-    Mutant("the second cancel is another one", "", {f"{_CORE}.admission:objection": _every_cancel_counts}),
+    Mutant("the second cancel is another one", "", {f"{_CORE}.admission:denial": _every_cancel_counts}),
     Mutant(
         "a new owner does not know who is parked", "S8", {"sql:outbox_parked.sagas": _no_rows}, ("refuse", "rebalance")
     ),
