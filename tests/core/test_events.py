@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -10,7 +11,9 @@ from sagabus.contracts import event
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.core.saga.admission import CLOSED, DUPLICATE
 from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.journal import Journal
 from sagabus.coordinator.core.saga.program import Program
+from sagabus.coordinator.core.saga.reading import read
 from sagabus.coordinator.core.saga.saga import MAX_EVENT_BYTES, MAX_EVENTS
 from sagabus.coordinator.core.saga.status import SagaStatus
 from tests.core.kit import T0, Drive
@@ -66,7 +69,7 @@ def test_h5_the_first_registered_waiter_comes_first() -> None:
 
 def _program() -> Program:
     body = b'{"type":"start","saga":"saga","input":{}}'
-    return Program(three_waits, body, id="O-1", run="r1", started_at=T0)
+    return Program(three_waits, body, id="O-1", run="r1", started_at=T0, read=partial(read, Journal()))
 
 
 def test_h5_a_wait_cancelled_in_the_same_turn_gives_its_event_to_the_next_waiter() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import sys
 import typing
@@ -13,7 +12,7 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, overload
 
 from pydantic import BaseModel, create_model
 
-from sagabus.contracts import DeclarationError, SagaType, Seconds, Start, codec, names
+from sagabus.contracts import DeclarationError, SagaType, Seconds, Start, canonical, codec, names
 from sagabus.contracts.activity import model_type, positive
 from sagabus.coordinator.context import SagaContext
 from sagabus.coordinator.core.saga.fingerprint import fingerprint
@@ -40,7 +39,8 @@ class SagaDefinition(Generic[I, O]):
         self.version = version
         self.timeout = None if timeout is None else positive(timeout, f"saga {contract.name}", "timeout")
         self._body = body
-        self._request: Any = create_model("StartBody", input=(contract.input, ...))
+        self.request: type[BaseModel] = create_model("StartBody", input=(contract.input, ...))
+        """The model of a start request's body, as far as the saga reads it."""
         self.__doc__ = body.__doc__
 
     @cached_property
@@ -56,11 +56,12 @@ class SagaDefinition(Generic[I, O]):
 
     def read_input(self, request: bytes) -> I:
         """The input of a start request's body, validated. Raises MessageInvalid."""
-        return cast("I", codec.decode(self._request, request, what=f"start of {self.name}").input)
+        read: Any = codec.decode(self.request, request, what=f"start of {self.name}")
+        return cast("I", read.input)
 
     def input_hash(self, request: bytes) -> bytes:
-        """Equal for inputs that are equal JSON values after validation (H2). Raises MessageInvalid."""
-        return hashlib.sha256(codec.encode(self.read_input(request))).digest()
+        """To know the input again by `canonical.same_input` (H2). Raises MessageInvalid."""
+        return canonical.digests(request, self.read_input(request))
 
     def run(self, program: Program, request: bytes) -> Coroutine[Any, Any, O]:
         return self._body(SagaContext(program), self.read_input(request))

@@ -5,14 +5,13 @@ Nothing is awaited here and nothing is written: the sagas are in memory, and `ga
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
 
-from sagabus.contracts import codec
+from sagabus.contracts import canonical, codec
 from sagabus.contracts.envelope import Record, microseconds, pack_headers, source_of
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.lifecycle import LifecycleType, rejection_message
@@ -105,13 +104,13 @@ class Deciding:
             return
         existing = self.by_id.get(request.saga_id)
         removed = self.started.get(request.saga_id) if existing is None else None
-        before = existing.state.input_hash if existing else removed and removed.input_hash
+        before = existing.state.input_hash if existing else removed.input_hash if removed else None
         if before is None and _may_be_forgotten(memory.tenure, record):
             self._reject_start(memory.tenure, request, record, START_EXPIRED, _EXPIRED)
         elif before is None:
             self.counts[APPLIED] += 1
             self._begin(memory, request, definition, digest)
-        elif before in (digest, _raw_hash(request)):  # the raw one: it was started while its definition was missing
+        elif canonical.same_input(before, digest):
             self.counts[SAME_START] += 1
             if removed and removed.until < self.until:  # so that this copy is known again as long as it can be read
                 self.writes.started_ids.append(replace(removed, until=self.until))
@@ -282,12 +281,8 @@ def _may_be_forgotten(tenure: Tenure, record: Record) -> bool:
 
 def _input_hash(definition: SagaDefinition[Any, Any] | None, request: Request) -> bytes:
     if definition is None:  # it waits on attention; its input is read when a coordinator has the definition
-        return _raw_hash(request)
+        return canonical.digests(request.body, None)
     return definition.input_hash(request.body)
-
-
-def _raw_hash(request: Request) -> bytes:
-    return hashlib.sha256(request.body).digest()
 
 
 def saga_row(saga: Saga) -> SagaRow:

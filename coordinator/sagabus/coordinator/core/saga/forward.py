@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from typing import Final
+from typing import Final, cast
 
 from pydantic import BaseModel
 
@@ -17,6 +17,7 @@ from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row, words
 from sagabus.coordinator.core.saga.journal import Divergence
 from sagabus.coordinator.core.saga.program import Blocked, Called, Program
+from sagabus.coordinator.core.saga.reading import OUTPUT, read
 from sagabus.coordinator.core.saga.state import SagaState, words_of
 from sagabus.coordinator.core.saga.status import Outcome
 from sagabus.coordinator.core.saga.step import Step
@@ -89,7 +90,7 @@ def completed(state: SagaState, program: Program, step: Step, row: Row) -> None:
 
 def take_output(state: SagaState, step: Step, row: Row) -> BaseModel | None:
     """The step is known as completed: its place in the order of undoing, and the undo's input, are fixed now (U1)."""
-    output = _output(step, row)
+    output = _output(state, step, row)
     state.steps.becomes(step, Outcome.COMPLETED)
     state.completions.append(step.number)
     _store_undo_input(state, step, output)
@@ -98,14 +99,29 @@ def take_output(state: SagaState, step: Step, row: Row) -> BaseModel | None:
     return output
 
 
-def _output(step: Step, row: Row) -> BaseModel | None:
-    model = step.contract.output_model
-    if model is None:
-        return None
+def _output(state: SagaState, step: Step, row: Row) -> BaseModel | None:
+    """Raises Blocked where a contract that was deployed since does not read what another one did."""
     try:
-        return codec.decode(model, row.payload, what=f"output of {step.activity}")
+        output, kept = read_output(state, step, row.payload)
     except MessageInvalid as error:
         raise Blocked(f"step {step.number}: {error.message}; deploy a contract that reads it") from error
+    state.output = None
+    if kept is not None:
+        state.decide(Kind.READ, step=step.number, name=OUTPUT, payload=kept)
+    return output
+
+
+def read_output(state: SagaState, step: Step, payload: bytes | None) -> tuple[BaseModel | None, bytes | None]:
+    """See `reading.read`. Read once for each reply: it is asked for before the reply is taken, and after. Raises
+    MessageInvalid."""
+    model = step.contract.output_model
+    if model is None:
+        return None, None
+    found = state.output
+    if found is None or found[0] is not payload:
+        read_as = read(state.journal, OUTPUT, step.number, model, payload, f"output of {step.activity}")
+        found = state.output = (payload, *read_as)
+    return found[1], found[2]
 
 
 def _store_undo_input(state: SagaState, step: Step, output: BaseModel | None) -> None:
@@ -113,11 +129,19 @@ def _store_undo_input(state: SagaState, step: Step, output: BaseModel | None) ->
     if compensation is None or fill is None:
         return
     try:
-        made = codec.checked(codec.encode(fill(step.input, output)))
+        made = codec.checked(codec.encode(fill(_as_sent(step), output)))
     except Exception as error:  # the author's function: an undo without an input waits for a person
         made, step.undo_fault = b"", f"{type(error).__name__}: {words_of(error)}"
     written = state.decide(Kind.UNDO_INPUT, step=step.number, name=compensation.name, payload=made)
     step.undo_input = written.payload or None
+
+
+def _as_sent(step: Step) -> BaseModel:
+    """The input that the participant got. The saga's own may have been changed since, or be made anew by a replay."""
+    try:
+        return cast("BaseModel", codec.decode(step.contract.input, step.body, what=step.activity))
+    except MessageInvalid:  # of an older contract
+        return step.input
 
 
 def _answered(state: SagaState, step: Step) -> None:

@@ -38,6 +38,7 @@ class Kind(StrEnum):
     SETTLE = "settle"
     UNDO = "undo"
     UNDO_INPUT = "undo.input"
+    READ = "read"
     PUBLISH = "publish"
     ENDED = "ended"
 
@@ -45,7 +46,9 @@ class Kind(StrEnum):
     """Written by a later release: its word is the row's name. Whoever reads it cannot go on."""
 
 
-DECISIONS: Final = frozenset((Kind.COMMAND, Kind.SETTLE, Kind.UNDO, Kind.UNDO_INPUT, Kind.PUBLISH, Kind.ENDED))
+DECISIONS: Final = frozenset((
+    Kind.COMMAND, Kind.SETTLE, Kind.UNDO, Kind.UNDO_INPUT, Kind.READ, Kind.PUBLISH, Kind.ENDED,
+))  # fmt: skip
 INPUTS: Final = frozenset(Kind) - DECISIONS
 
 

@@ -16,7 +16,18 @@ from sagabus.coordinator.core.saga import forward
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Kind
-from sagabus.coordinator.core.saga.program import Called, Code, Ended, GaveUp, Intent, Program, Published, Unreadable
+from sagabus.coordinator.core.saga.program import (
+    Called,
+    Code,
+    Ended,
+    GaveUp,
+    Intent,
+    Program,
+    Published,
+    ReadEvent,
+    Unreadable,
+)
+from sagabus.coordinator.core.saga.reading import EVENT
 from sagabus.coordinator.core.saga.state import SagaState, reason_json, words_of
 from sagabus.coordinator.core.saga.status import SagaStatus
 
@@ -30,6 +41,8 @@ def carry_out(state: SagaState, intent: Intent, code: Code | None) -> None:
             forward.give_up(state, state.steps[intent.number])
         case Published():
             _publish(state, intent)
+        case ReadEvent():
+            state.decide(Kind.READ, step=intent.number, name=EVENT, payload=intent.payload)
         case Unreadable():
             words = f"an event was set aside: {intent.fault}"
             state.raise_concern(Concern(ConcernKind.EVENT_UNREADABLE), words)

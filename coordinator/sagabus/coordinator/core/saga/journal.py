@@ -17,7 +17,7 @@ class Divergence(Exception):
 class Journal:
     """Gives rows their numbers. While replaying it hands out what is written and notices the first difference."""
 
-    __slots__ = ("_ahead", "_compared_last", "_expected", "_reached", "new", "replaying", "seq", "size")
+    __slots__ = ("_ahead", "_compared_last", "_expected", "_reached", "_read", "new", "replaying", "seq", "size")
 
     def __init__(self) -> None:
         self.seq = 0
@@ -29,11 +29,13 @@ class Journal:
         self._compared_last: Row | None = None
         self._reached = 0
         self._ahead: dict[_Said, list[Row]] | None = None
+        self._read: dict[tuple[str, int], Row] = {}
 
     def replay(self, rows: Sequence[Row]) -> list[Row]:
         """Start comparing with these rows. Returns the inputs among them, in order."""
         self.seq = rows[-1].seq
         self._expected = [row for row in reversed(rows) if not row.is_input]
+        self._read = {(row.name, row.step): row for row in rows if row.kind is Kind.READ}
         self.replaying = True
         return [row for row in rows if row.is_input]
 
@@ -58,6 +60,10 @@ class Journal:
         if self._expected:
             raise Divergence(f"history has {words(self._expected[-1])}, the code does nothing there")
         self.replaying = False
+
+    def was_read(self, name: str, number: int) -> Row | None:
+        """While replaying: the decision `read` that is written of this."""
+        return self._read.get((name, number))
 
     def ahead(self, kind: Kind, name: str, payload: bytes) -> Row | None:
         """While replaying: a decision with this very payload that is written but has not been made again yet."""

@@ -21,6 +21,7 @@ from sagabus.contracts.retry import Seconds, as_microseconds
 from sagabus.coordinator.core.loop.loop import LoopOverrun, PumpInterrupted, SagaFuture, SagaLoop, SagaTask
 from sagabus.coordinator.core.saga.call import Call
 from sagabus.coordinator.core.saga.mailbox import Mailbox
+from sagabus.coordinator.core.saga.reading import EVENT, Read
 from sagabus.coordinator.core.saga.state import words_of
 from sagabus.coordinator.core.saga.step import Step
 
@@ -48,6 +49,11 @@ class Code(Protocol):
     @property
     def fingerprint(self) -> str:
         """Of all that decides what it does (H7)."""
+        ...
+
+    @property
+    def request(self) -> type[BaseModel]:
+        """The model of a start request's body, as far as the saga reads it."""
         ...
 
     def run(self, program: Program, request: bytes) -> Coroutine[Any, Any, BaseModel | None]:
@@ -79,6 +85,14 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadEvent:
+    """An event was read as what its bytes alone would not say the next time."""
+
+    number: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Unreadable:
     """An event that the wait for it could not read; it is set aside."""
 
@@ -94,7 +108,7 @@ class Ended:
     error: BaseException | None = None
 
 
-Intent = Called | GaveUp | Published | Unreadable | Ended
+Intent = Called | GaveUp | Published | ReadEvent | Unreadable | Ended
 
 
 class StepFuture(SagaFuture[Any]):
@@ -118,11 +132,11 @@ class Program:
     """The code of one saga, from its start to its end or its eviction."""
 
     __slots__ = (
-        "_awaited", "_leaving", "_publications", "_random", "ended", "id", "intents", "loop", "mailbox", "main",
-        "quiet", "run", "started_at", "steps",
+        "_awaited", "_events_read", "_leaving", "_publications", "_random", "_read", "ended", "id", "intents",
+        "loop", "mailbox", "main", "quiet", "run", "started_at", "steps",
     )  # fmt: skip
 
-    def __init__(self, code: Code, request: bytes, *, id: str, run: str, started_at: int) -> None:
+    def __init__(self, code: Code, request: bytes, *, id: str, run: str, started_at: int, read: Read) -> None:
         self.id = id
         self.run = run
         self.started_at = started_at
@@ -132,6 +146,8 @@ class Program:
         self.steps = 0
         self.quiet = False
         self._publications = 0
+        self._read = read
+        self._events_read = 0
         self._awaited: dict[int, StepFuture] = {}
         self.mailbox = Mailbox(self.loop)
         self._random: Random | None = None
@@ -186,10 +202,15 @@ class Program:
         self.loop.check()
         while True:
             name, body = await self.mailbox.take(type.name)
+            self._events_read += 1
             try:
-                return codec.decode(event_body(type), body, what=f"event {name}").data
+                made, kept = self._read(EVENT, self._events_read, event_body(type), body, f"event {name}")
             except MessageInvalid as error:
                 self.intents.append(Unreadable(name, error.message))
+                continue
+            if kept is not None:
+                self.intents.append(ReadEvent(self._events_read, kept))
+            return made.data
 
     @property
     def now(self) -> int:

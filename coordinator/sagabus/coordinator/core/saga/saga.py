@@ -9,12 +9,14 @@ I/O: time and ids come in with the input.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
+from sagabus.contracts import canonical
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.retry import as_microseconds
-from sagabus.coordinator.core.saga import forward, intents, operator, undo
+from sagabus.coordinator.core.saga import forward, intents, operator, reading, undo
 from sagabus.coordinator.core.saga.admission import STALE, answers_nothing, denial
 from sagabus.coordinator.core.saga.concern import RELEASED, STOPS, Concern, ConcernKind, concern_of
 from sagabus.coordinator.core.saga.effects import Effects, TimerKey, TimerKind
@@ -151,13 +153,23 @@ class Saga:
                 f"no definition {state.definition!r} (version {state.version}) here; deploy a coordinator that has it"
             )
         try:
-            self.program = Program(self._code, row.payload or b"", id=state.id, run=state.run, started_at=row.at)
+            self.program = self._program(self._code, row)
         except MessageInvalid as error:
             raise Blocked(f"{error.message}; deploy a definition that reads it") from error
         self.program.quiet = state.journal.replaying
         if self._code.timeout is not None:
             state.set_timer(TimerKind.SAGA, 0, row.at + as_microseconds(self._code.timeout))
         state.tell(LifecycleType.STARTED)
+
+    def _program(self, code: Code, row: Row) -> Program:
+        """Raises MessageInvalid."""
+        state, request = self.state, row.payload or b""
+        reads = partial(reading.read, state.journal)
+        if not canonical.reads_alike(code.request):
+            _, kept = reads(reading.INPUT, 0, code.request, request, f"start of {code.name}")
+            if kept is not None:
+                request = state.decide(Kind.READ, name=reading.INPUT, payload=kept).payload or kept
+        return Program(code, request, id=state.id, run=state.run, started_at=row.at, read=reads)
 
     def _event(self, row: Row) -> None:
         self.state.seen_events.add(row.ref)

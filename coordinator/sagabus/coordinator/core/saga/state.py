@@ -36,8 +36,8 @@ class SagaState:
 
     __slots__ = (
         "_known_timers", "_name", "addresses", "blocked", "cause", "completions", "definition", "effects", "ending",
-        "id", "input_hash", "journal", "kept", "now", "plan", "run", "seen_events", "sequence", "spun", "staged",
-        "standing", "started_at", "steps", "timers", "trace", "version",
+        "id", "input_hash", "journal", "kept", "now", "output", "plan", "run", "seen_events", "sequence", "spun",
+        "staged", "standing", "started_at", "steps", "timers", "trace", "version",
     )  # fmt: skip
 
     def __init__(self, addresses: Addresses, *, definition: str, version: int, trace: Headers = ()) -> None:
@@ -61,6 +61,8 @@ class SagaState:
         self.effects = Effects()
         self.staged = Staged()
         self.kept = Kept(self.standing, 0, 0)
+        self.output: tuple[bytes | None, Any, bytes | None] | None = None
+        """The last output that was read: of which payload, the value, the form that is to be kept."""
         self.ending: SagaStatus | None = None
         self.steps = Steps()
         self.completions: list[int] = []
