@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
 import io
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +21,7 @@ from tests.support.conditions import blocking_until
 from tests.support.dev_host import DevHost
 from tests.support.folders import data_folder
 from tests.support.ports import free_port
+from tests.support.processes import clean
 
 ORDER = {
     "order_id": "ORD-1",
@@ -195,3 +200,78 @@ def test_a_verb_of_no_use_is_a_dead_letter_that_is_found_without_any_settings(
 
     blocking_until(lambda: letters() == ["request.no_use"])
     assert answer(capsys, "cancel", "EXP-77")["id"] == "EXP-77"
+
+
+ASCII: list[dict[str, str]] = [
+    {"PYTHONIOENCODING": "ascii"},
+    {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+]
+
+
+@pytest.mark.parametrize("environment", ASCII, ids=["ioencoding", "locale"])
+def test_c7_a_terminal_without_our_letters_sees_escapes(host: DevHost, environment: dict[str, str]) -> None:
+    """Text and JSON, and JSON stays JSON. Errors too: standard error has the same encoding."""
+
+    def said(*words: str) -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, "-m", "sagabus.commands.main", *words]
+        return subprocess.run(
+            command, cwd=host.folder, env=clean(environment), capture_output=True, timeout=60, check=False
+        )
+
+    started = said("start", "expense_approval", "--id", "EXP-88", "--input", expense("EXP-88"))
+    assert started.returncode == Exit.DONE, started.stderr
+    for words in (("event", "EXP-88", "x.y", "--data", '"日本"'), ("cancel", "EXP-88", "--reason", "日本", "--wait")):
+        assert said(*words).returncode == Exit.DONE
+    shown = said("show", "EXP-88", "--history")
+    assert (shown.returncode, b"\\u65e5\\u672c" in shown.stdout) == (Exit.DONE, True), shown.stderr
+    error = json.loads(said("show", "EXP-88", "--json").stdout)["error"]
+    assert error["message"] == "日本"
+    refused = said("show", "日本")
+    assert (refused.returncode, b"Traceback" in refused.stderr) == (Exit.USAGE, False), refused.stderr
+
+
+def test_c7_whoever_has_a_number_and_no_name_is_told_by_the_number(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a container that runs as any uid: there is no entry in passwd, and no LOGNAME or USER."""
+
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    answer(capsys, "start", "expense_approval", "--id", "EXP-89", "--input", expense("EXP-89"))
+    running(capsys, "EXP-89")
+    assert answer(capsys, "retry", "EXP-89", "--step", "1", "--reason", "let us see")["id"] == "EXP-89"
+
+    def actors() -> list[str]:
+        letters = answer(capsys, "dead-letters", "list", "--saga", "EXP-89")["letters"]
+        shown = [answer(capsys, "dead-letters", "show", str(letter["id"])) for letter in letters]
+        return [json.loads(one["value"])["actor"] for one in shown]
+
+    blocking_until(lambda: actors() == [f"uid {os.getuid()}"])
+    answer(capsys, "cancel", "EXP-89")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("cancel", "EXP-90", "--reason", "\udcff"),
+        ("list", "--saga", "\udcff"),
+        ("show", "\udcff"),
+        ("event", "EXP-90", "a.b", "--event-id", "\udcff"),
+        ("retry", "EXP-90", "--step", "1", "--reason", "r", "--actor", "\udcff"),
+        ("retry", "EXP-90", "--step", "9" * 30, "--reason", "r"),
+        ("start", "expense_approval", "--id", "\udcff", "--input", "{}"),
+        ("start", "\udcff", "--id", "EXP-90", "--input", "{}"),
+        ("start", "expense_approval", "--id", "EXP-90", "--input", '"\udcff"'),
+        ("start", "expense_approval", "--id", "EXP-90", "--input", "\0"),
+        ("list", "--saga", "\0"),
+        ("list", "--limit", "0"),
+    ],
+)
+def test_c7_arguments_that_are_no_text_are_refused_in_words(
+    in_folder: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    """A shell hands over bytes that are not UTF-8 as lone surrogates."""
+    assert main(words) in (Exit.USAGE, Exit.REFUSED)
+    assert "Traceback" not in capsys.readouterr().err

@@ -13,9 +13,10 @@ from sagabus.contracts.envelope import MAX_PAYLOAD, Message
 from sagabus.messaging.bus import sender
 from sagabus.messaging.bus.kafka import Kafka
 from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
+from sagabus.messaging.bus.kafka_refusals import REFUSALS
 from sagabus.messaging.bus.partition import partition_of
 from sagabus.messaging.bus.producer import BatchProducer
-from sagabus.messaging.bus.publish_errors import REFUSALS, PublishFailed, PublishRefused, Reason
+from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused, Reason
 from sagabus.messaging.bus.sender import BATCH_BYTES, Place, Sender
 from sagabus.messaging.bus.topic_admin import TopicSpec
 from tests.messaging.clusters import message, numbers, read, real_kafka

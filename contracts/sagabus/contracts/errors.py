@@ -13,20 +13,40 @@ Errors of the world (Kafka or a database out of reach) are raised by `sagabus.me
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import IntEnum
+from typing import ClassVar
 
 from pydantic import JsonValue
+
+
+class ExitCode(IntEnum):
+    """What a command ends with when such an error ends it."""
+
+    USAGE = 2
+    """Wrong arguments, settings or declarations."""
+    UNREACHABLE = 3
+    """Kafka, the database or the coordinator."""
+    NOT_FOUND = 4
+    REFUSED = 5
+    """Whoever was asked has understood, and declines."""
 
 
 class SagabusError(Exception):
     """The base of every error of ours."""
 
+    exit_code: ClassVar[ExitCode] = ExitCode.REFUSED
+
 
 class DeclarationError(SagabusError):
     """A declaration that cannot work. The sentence names the thing, the value and the cure."""
 
+    exit_code = ExitCode.USAGE
+
 
 class MessageInvalid(SagabusError):
     """Bytes that cannot be understood. `reason` is a code for dead letters and metrics; the message is for people."""
+
+    exit_code = ExitCode.USAGE
 
     def __init__(self, reason: str, message: str, /) -> None:
         super().__init__(message)

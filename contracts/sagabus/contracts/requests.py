@@ -3,6 +3,7 @@
     {"type": "start",  "saga": "order_processing", "input": {...}}
     {"type": "event",  "name": "payment.confirmed", "data": {...}, "event_id"?: "..."}
     {"type": "cancel", "reason": "..."}
+    {"type": "acknowledge", "step"?, "reason", "actor", "request_id"?}
     {"type": "retry" | "skip" | "resume" | "pause" | "terminate", "step"?, "output"?, "reason", "actor", "request_id"}
 
 All headers are optional. Unknown fields are ignored: that is the rule by which old and new understand each other.
@@ -32,6 +33,8 @@ class RequestType(StrEnum):
     CANCEL = "cancel"
     RETRY = "retry"
     SKIP = "skip"
+    ACKNOWLEDGE = "acknowledge"
+    """A person has seen why the saga is on attention, of one step or of all, and needs no longer be told."""
     RESUME = "resume"
     PAUSE = "pause"
     TERMINATE = "terminate"

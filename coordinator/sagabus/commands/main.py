@@ -7,6 +7,7 @@ Only the module of the subcommand in question is imported: what others need take
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import textwrap
@@ -15,6 +16,7 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
+from io import TextIOWrapper
 from typing import Final
 
 from sagabus.commands.force import end_by_force
@@ -33,6 +35,7 @@ SUBCOMMANDS: Final = {
     "cancel": ("sagas", "cancel a saga: what it has done is undone"),
     "retry": ("sagas", "try a failing step or undo again at once"),
     "skip": ("sagas", "count an undo as done"),
+    "acknowledge": ("sagas", "take a saga off attention: a person has seen it"),
     "dead-letters": ("dead_letters", "what could not be understood or sent: look, repair, send again"),
     "migrate": ("setup", "make the tables, or bring them up to date"),
     "topics": ("setup", "make the topics"),
@@ -41,22 +44,6 @@ SUBCOMMANDS: Final = {
     "health": ("health", "ask a service whether it is ready, for probes"),
 }
 """Name, module of this package, and the line in the list."""
-
-EXITS: Final = {
-    "SettingsError": Exit.USAGE,
-    "DeclarationError": Exit.USAGE,
-    "MessageInvalid": Exit.USAGE,
-    "NotReady": Exit.USAGE,
-    "CannotListen": Exit.USAGE,
-    "KafkaUnreachable": Exit.UNREACHABLE,
-    "DatabaseUnreachable": Exit.UNREACHABLE,
-    "CoordinatorUnreachable": Exit.UNREACHABLE,
-    "EmbeddedKafkaFailed": Exit.UNREACHABLE,
-    "EmbeddedPostgresFailed": Exit.UNREACHABLE,
-    "NoSuchSaga": Exit.NOT_FOUND,
-    "SagabusError": Exit.REFUSED,
-}
-"""By the nearest class, named so that it need not be imported. Who else of ours speaks has understood, and declines."""
 
 ABOUT: Final = "Sagas as plain Python code, over Kafka, with everything that must not be lost in PostgreSQL."
 
@@ -70,16 +57,18 @@ EXIT_CODES: Final = """exit codes:
   0 done   1 the saga ended otherwise   2 usage or settings   3 out of reach   4 not found   5 refused
   6 faults were found   124 the wait ran out   130 interrupted"""
 
-DRAIN: Final = 25.0
-"""Seconds from SIGTERM to an end by force. Kubernetes sends its SIGKILL, which explains nothing, after thirty."""
+DRAIN_SECONDS: Final = 25.0
+"""From SIGTERM to an end by force. Kubernetes sends its SIGKILL, which explains nothing, after thirty."""
 
-WIDTH: Final = 100
-"""Characters of a line of help."""
+HELP_WIDTH: Final = 100
+"""Characters of a line."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code; argparse exits by itself with 0 for --help and 2 for what it does not understand."""
-    given = sys.argv[1:] if arguments is None else [*arguments]
+    _tolerate_any_text()
+    _import_httpx_without_its_command_line()
+    given = [_utf8(word) for word in sys.argv[1:]] if arguments is None else [*arguments]
     options = parser(given).parse_args(given)
     chosen: Subcommand = options.subcommand
     try:
@@ -91,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit
     except SagabusError as error:
         complain(str(error))
-        return next(EXITS[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in EXITS)
+        return error.exit_code
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has left; nothing more can be told
         return Exit.DONE
@@ -101,13 +90,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Exit.OUR_FAULT
 
 
+def _tolerate_any_text() -> None:
+    """What the terminal's encoding lacks is written as an escape. Sagas hold text of all languages."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _utf8(word: str) -> str:
+    """An argument as the text that its bytes are, whatever the locale says."""
+    return os.fsencode(word).decode(errors="surrogateescape")
+
+
+def _import_httpx_without_its_command_line() -> None:
+    """Where click is installed httpx imports it with rich and pygments, for a sixth of a second, for nobody here."""
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]    # None: importing it is an ImportError
+
+
 async def _run(chosen: Subcommand, options: Namespace) -> Exit:
     """SIGTERM ends it as Ctrl-C does: by cancelling, so that every block it is in is left in order, within bounds."""
     task = asyncio.ensure_future(chosen.run(options))
     loop = asyncio.get_running_loop()
 
     def told_to_end() -> None:
-        end_by_force(loop, after=DRAIN, exit=Exit.WAITED)
+        end_by_force(loop, after=DRAIN_SECONDS, exit=Exit.WAITED)
         task.cancel()
 
     loop.add_signal_handler(signal.SIGTERM, told_to_end)
@@ -141,7 +147,7 @@ def _subcommand(name: str, module: str) -> Subcommand:
 
 
 def _describe(place: ArgumentParser, one: Subcommand) -> None:
-    place.description = textwrap.fill(one.about, WIDTH)
+    place.description = textwrap.fill(one.about, HELP_WIDTH)
     place.epilog = _examples(one.examples)
     place.set_defaults(subcommand=one)
     one.arguments(place)

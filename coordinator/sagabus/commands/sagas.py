@@ -1,4 +1,4 @@
-"""`start`, `list`, `show`, `event`, `cancel`, `retry`, `skip`: sagas for people and scripts, over the HTTP API.
+"""What people and scripts do with sagas, over the HTTP API: `start`, `list`, `show`, `event`, `cancel`, and verbs.
 
 Without settings they find the coordinator of `sagabus dev` in the current directory.
 """
@@ -8,22 +8,23 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from sagabus.client.coordinator_api import CoordinatorApi, NoSuchSaga
 from sagabus.commands import sheets
 from sagabus.commands.subcommand import Exit, Failed, Subcommand, complain, say, say_json
 from sagabus.contracts import codec
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.messaging.service.backing import url_of
-from sagabus.messaging.service.coordinator_api import CoordinatorApi, NoSuchSaga
 from sagabus.messaging.settings import load_settings
 
-WAIT: Final = 60.0
-"""Seconds that --wait waits, unless told otherwise."""
+DEFAULT_WAIT_SECONDS: Final = 60.0
+"""That --wait waits, unless told otherwise."""
 
 STATUSES: Final = ("running", "compensating", "completed", "compensated", "cancelled", "terminated", "continued")
 
@@ -59,7 +60,9 @@ async def run_show(options: Namespace) -> Exit:
             saga = await api.saga(options.id)
             rows = await _history(api, options.id) if options.history else []
         except NoSuchSaga as error:
-            raise Failed(Exit.NOT_FOUND, f"no saga {options.id} has started, or it was forgotten") from error
+            raise Failed(
+                Exit.NOT_FOUND, f"no saga {options.id}: it was never started, or deleted by retention"
+            ) from error
     if options.json:
         say_json({**saga, "history": rows} if options.history else saga)
     else:
@@ -88,10 +91,27 @@ async def run_verb(options: Namespace) -> Exit:
     verb = options.subcommand.name
     async with _api() as api:
         accepted = await api.verb(
-            verb, options.id, step=options.step, reason=options.reason, actor=options.actor or getpass.getuser()
+            verb, options.id, step=options.step, reason=options.reason, actor=options.actor or _user()
         )
     _tell(options, accepted, f"{options.id}: {verb} of step {options.step} accepted; one of no use is a dead letter")
     return Exit.DONE
+
+
+async def run_acknowledge(options: Namespace) -> Exit:
+    async with _api() as api:
+        accepted = await api.acknowledge(
+            options.id, reason=options.reason, actor=options.actor or _user(), step=options.step
+        )
+    _tell(options, accepted, f"{options.id}: acknowledgement requested; `sagabus show {options.id}` tells the outcome")
+    return Exit.DONE
+
+
+def _user() -> str:
+    """Whose process this is. In a container it may have a number and no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def given(text: str) -> Any:
@@ -207,9 +227,19 @@ def _verb_arguments(place: ArgumentParser) -> None:
     _json_argument(place)
 
 
+def _acknowledge_arguments(place: ArgumentParser) -> None:
+    place.add_argument("id", metavar="ID")
+    place.add_argument("--step", type=int, metavar="NUMBER", help="only what is about this step (all)")
+    place.add_argument("--reason", required=True, metavar="TEXT", help="goes into the saga's history")
+    place.add_argument("--actor", metavar="NAME", help="who has seen it, for the history (you)")
+    _json_argument(place)
+
+
 def _wait_arguments(place: ArgumentParser) -> None:
     place.add_argument("--wait", action="store_true", help="wait for the saga's end")
-    place.add_argument("--timeout", type=float, default=WAIT, metavar="SECONDS", help="of --wait (%(default)g)")
+    place.add_argument(
+        "--timeout", type=float, default=DEFAULT_WAIT_SECONDS, metavar="SECONDS", help="of --wait (%(default)g)"
+    )
 
 
 def _json_argument(place: ArgumentParser) -> None:
@@ -283,5 +313,18 @@ SUBCOMMANDS: Final = (
         },
         arguments=_verb_arguments,
         run=run_verb,
+    ),
+    Subcommand(
+        name="acknowledge",
+        about=(
+            "Takes a saga off attention, open or closed: a person has seen why it was flagged, and has done what was "
+            "to be done. It changes nothing else. What happens again flags it again."
+        ),
+        examples={
+            "sagabus acknowledge ORD-1 --reason 'refunded by hand, see case 17'": "all that it is flagged for",
+            "sagabus acknowledge ORD-1 --step 2 --reason 'known, see case 18'": "what is about step 2",
+        },
+        arguments=_acknowledge_arguments,
+        run=run_acknowledge,
     ),
 )

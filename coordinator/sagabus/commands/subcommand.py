@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from sagabus.contracts.errors import SagabusError
+from sagabus.contracts.errors import ExitCode, SagabusError
 
 
 class Exit(IntEnum):
@@ -19,12 +19,12 @@ class Exit(IntEnum):
     DONE = 0
     ENDED_OTHERWISE = 1
     """The saga ended, but not completed; the demonstration did not end as it should."""
-    USAGE = 2
+    USAGE = ExitCode.USAGE
     """Wrong arguments or settings."""
-    UNREACHABLE = 3
+    UNREACHABLE = ExitCode.UNREACHABLE
     """Kafka, the database or the coordinator."""
-    NOT_FOUND = 4
-    REFUSED = 5
+    NOT_FOUND = ExitCode.NOT_FOUND
+    REFUSED = ExitCode.REFUSED
     FOUND = 6
     """A command that looks for faults has found some."""
     OUR_FAULT = 70
@@ -61,8 +61,8 @@ def say(sentence: str) -> None:
 
 
 def say_json(value: Any) -> None:
-    """One JSON value in one line."""
-    say(json.dumps(value, ensure_ascii=False))
+    """One JSON value in one line; escaped where the output is not UTF-8."""
+    say(json.dumps(value, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
 
 
 def complain(sentence: str) -> None:

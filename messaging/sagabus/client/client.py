@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from pydantic import BaseModel
 
+from sagabus.client.coordinator_api import CoordinatorApi
 from sagabus.client.failures import ClientMisuse
 from sagabus.client.handle import SagaHandle
 from sagabus.contracts import Event, Start
 from sagabus.contracts.envelope import Message
 from sagabus.contracts.requests import event_message, raw_message, start_message
 from sagabus.messaging.service.backing import find_backing
-from sagabus.messaging.service.coordinator_api import CoordinatorApi
 from sagabus.messaging.settings import load_settings
 
 if TYPE_CHECKING:

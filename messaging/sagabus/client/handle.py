@@ -9,10 +9,10 @@ from typing import Any, Generic, Literal, TypeVar, cast
 from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic_core import to_json
 
+from sagabus.client.coordinator_api import CoordinatorApi, StartRefused
 from sagabus.client.failures import SagaFailed, StartRejected
 from sagabus.contracts import Seconds, Start
 from sagabus.contracts.retry import seconds
-from sagabus.messaging.service.coordinator_api import CoordinatorApi, StartRefused
 
 O_co = TypeVar("O_co", bound=BaseModel | None, covariant=True)
 

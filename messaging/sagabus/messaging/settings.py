@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
-from sagabus.contracts.errors import SagabusError
+from sagabus.contracts.errors import ExitCode, SagabusError
 from sagabus.contracts.names import local_name
 from sagabus.messaging import database_url
 
@@ -42,6 +42,8 @@ _FILES: Final = ("kafka_ca_file", "kafka_cert_file", "kafka_key_file")
 
 class SettingsError(SagabusError):
     """Settings that cannot work. The message names all faults; `faults` has them one by one."""
+
+    exit_code = ExitCode.USAGE
 
     def __init__(self, faults: Collection[str]) -> None:
         super().__init__("\n".join(["wrong or missing settings:", *(f"  {fault}" for fault in faults)]))

@@ -6,6 +6,9 @@ GET  /api/v1/sagas/{id}/history     ?run=…&after=SEQ&limit=…
 POST /api/v1/sagas                  {"saga", "id", "input"}
 POST /api/v1/sagas/{id}/events      {"name", "data", "event_id"?}
 POST /api/v1/sagas/{id}/cancel      {"reason"}
+POST /api/v1/sagas/{id}/retry       {"step", "reason", "actor"?}
+POST /api/v1/sagas/{id}/skip        {"step", "reason", "actor"?}
+POST /api/v1/sagas/{id}/acknowledge {"reason", "actor"?, "step"?}
 GET  /livez, /readyz
 """
 
@@ -14,6 +17,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Final, TypeVar
 
@@ -26,9 +30,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sagabus.contracts import codec
-from sagabus.contracts.envelope import MAX_PAYLOAD, Message, source_of
+from sagabus.contracts.envelope import MAX_PAYLOAD, Headers, Message, source_of
 from sagabus.contracts.errors import MessageInvalid
-from sagabus.contracts.requests import raw_message
+from sagabus.contracts.requests import raw_message, read_request
 from sagabus.coordinator.http import query
 from sagabus.coordinator.http.closings import Closings
 from sagabus.coordinator.http.guard import Guard, refuse_open
@@ -62,12 +66,18 @@ class CancelBody(BaseModel):
     reason: str = ""
 
 
-class VerbBody(BaseModel):
-    """An operator's retry or skip. actor: who, for the history."""
+class AcknowledgeBody(BaseModel):
+    """actor: who, for the history. step: only what is about this step; omitted, all that the saga is flagged for."""
 
-    step: int
     reason: Annotated[str, StringConstraints(min_length=1, max_length=4_000)]
     actor: str = ""
+    step: int | None = None
+
+
+class VerbBody(AcknowledgeBody):
+    """An operator's retry or skip of a step."""
+
+    step: int
 
 
 def application(
@@ -100,6 +110,7 @@ def application(
             Route("/api/v1/sagas/{id}/cancel", api.cancel, methods=["POST"]),
             Route("/api/v1/sagas/{id}/retry", api.retry, methods=["POST"]),
             Route("/api/v1/sagas/{id}/skip", api.skip, methods=["POST"]),
+            Route("/api/v1/sagas/{id}/acknowledge", api.acknowledge, methods=["POST"]),
         ],
         middleware=[Middleware(Guard, token=settings.token.get_secret_value(), accepts=accepts)],
         exception_handlers=HANDLERS,
@@ -148,12 +159,12 @@ class _Api:
         return _json(SagaPage(sagas=[SagaSummary.of(row) for row in page.sagas], next=next))
 
     async def show(self, request: Request) -> Response:
-        id, run = query.saga_id(request), request.query_params.get("run")
+        id, run = query.saga_id(request), query.run(request)
         seconds = query.seconds(request)
         if seconds > 0:
             await self._until_closed(request, id, run, seconds)
         saga = await self._reads.show(id, run)
-        if saga is None and (asked := request.query_params.get("start")):
+        if saga is None and (asked := query.text(request, "start")):
             await self._raise_if_rejected(id, asked)
         return _json(SagaView.whole(_found(saga, id, run)))
 
@@ -173,7 +184,7 @@ class _Api:
         return await self._closings.wait(id, look, seconds=seconds, owned=lambda: self._owns(id), given_up=given_up)
 
     async def history(self, request: Request) -> Response:
-        id, run = query.saga_id(request), request.query_params.get("run")
+        id, run = query.saga_id(request), query.run(request)
         after, limit = query.number(request, "after", 0), query.limit(request)
         saga = _found(await self._reads.saga(id, run), id, run)
         rows = await self._reads.history(saga.key, after=after, limit=limit)
@@ -195,13 +206,16 @@ class _Api:
         return await self._ask({"type": "cancel", "reason": body.reason}, query.saga_id(request))
 
     async def retry(self, request: Request) -> Response:
-        return await self._verb(request, "retry")
+        return await self._verb(request, "retry", VerbBody)
 
     async def skip(self, request: Request) -> Response:
-        return await self._verb(request, "skip")
+        return await self._verb(request, "skip", VerbBody)
 
-    async def _verb(self, request: Request, verb: str) -> Response:
-        body = codec.decode(VerbBody, await _body(request), what="body")
+    async def acknowledge(self, request: Request) -> Response:
+        return await self._verb(request, "acknowledge", AcknowledgeBody)
+
+    async def _verb(self, request: Request, verb: str, model: type[AcknowledgeBody]) -> Response:
+        body = codec.decode(model, await _body(request), what="body")
         return await self._ask({"type": verb, **body.model_dump(mode="json")}, query.saga_id(request))
 
     async def _ask(self, asked: dict[str, JsonValue], saga_id: str, message_id: str | None = None) -> Response:
@@ -214,10 +228,37 @@ class _Api:
             time=time.time_ns() // 1000,
         )
         codec.decode_value(to_json(asked, inf_nan_mode="constants"))  # refuses 1e999, which would go on as null
+        read_request(_AsRecord(message))  # raises what would make it a dead letter
         await self._publish(message)
         id = next(value for name, value in message.headers if name == "ce_id").decode()
         location = {"location": f"/api/v1/sagas/{message.saga_id}"}
         return _json(Accepted(id=message.saga_id, message_id=id), HTTPStatus.ACCEPTED, location)
+
+
+@dataclass(frozen=True, slots=True)
+class _AsRecord:
+    """A request as the coordinator that owns its saga will read it."""
+
+    message: Message
+    partition: int = 0
+    offset: int = 0
+    timestamp: int = 0
+
+    @property
+    def topic(self) -> str:
+        return self.message.topic
+
+    @property
+    def key(self) -> bytes | None:
+        return self.message.key
+
+    @property
+    def value(self) -> bytes | None:
+        return self.message.value
+
+    @property
+    def headers(self) -> Headers:
+        return self.message.headers
 
 
 async def _body(request: Request) -> bytes:

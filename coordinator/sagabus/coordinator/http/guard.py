@@ -53,7 +53,7 @@ class Guard:
 
     def _with_token(self, headers: Headers) -> tuple[HTTPStatus, str, str] | None:
         assert self._expected is not None
-        given = headers.get("authorization", "").encode()
+        given = headers.get("authorization", "").encode("latin-1")  # the bytes as they came
         if hmac.compare_digest(given, self._expected):
             return None
         return HTTPStatus.UNAUTHORIZED, "token.wrong", f"send `authorization: Bearer …` with the {variable('token')}"

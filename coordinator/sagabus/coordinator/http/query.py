@@ -21,6 +21,9 @@ MAX_WAIT: Final = 60.0
 
 DEFAULT_LIMIT: Final = 50
 
+LATEST: Final = 253_402_300_799_999_999
+"""Microseconds since 1970, to the end of the year 9999: no saga starts later, and PostgreSQL's times go further."""
+
 _PLACE: Final = TypeAdapter(Place)
 _TRUE, _FALSE = ("true", "1", ""), ("false", "0")
 
@@ -35,7 +38,7 @@ class ListQuery:
     def read(cls, request: Request) -> ListQuery:
         wanted = Filter(
             statuses=[_status(text) for text in request.query_params.getlist("status")],
-            definition=request.query_params.get("saga"),
+            definition=text(request, "saga"),
             attention=_flag(request, "attention"),
         )
         return cls(wanted, limit(request), _place(request))
@@ -46,15 +49,28 @@ def saga_id(request: Request) -> str:
     return names.saga_id(request.path_params["id"])
 
 
+def text(request: Request, name: str) -> str | None:
+    """None if it is not given. PostgreSQL's text holds no NUL."""
+    given = request.query_params.get(name)
+    if given is not None and "\0" in given:
+        raise _wrong(name, given.replace("\0", "\\0"), "give text without NUL")
+    return given
+
+
+def run(request: Request) -> str | None:
+    """Of a saga that has several; None for the open one, else the newest."""
+    return text(request, "run")
+
+
 def seconds(request: Request) -> float:
     """`wait`: 0 to MAX_WAIT; longer ones are cut, since the caller asks again anyway."""
-    text = request.query_params.get("wait", "0")
+    given = request.query_params.get("wait", "0")
     try:
-        value = float(text)
+        value = float(given)
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise _wrong("wait", text, f"give seconds, 0 to {MAX_WAIT:g}")
+        raise _wrong("wait", given, f"give seconds, 0 to {MAX_WAIT:g}")
     return min(value, MAX_WAIT)
 
 
@@ -66,10 +82,10 @@ def limit(request: Request) -> int:
 
 
 def number(request: Request, name: str, default: int) -> int:
-    text = request.query_params.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise _wrong(name, text, "give a whole number")
-    return int(text)
+    given = request.query_params.get(name, str(default))
+    if not (given.isascii() and given.isdigit() and len(given) <= 9):
+        raise _wrong(name, given, "give a whole number")
+    return int(given)
 
 
 def cursor(place: Place) -> str:
@@ -78,13 +94,16 @@ def cursor(place: Place) -> str:
 
 
 def _place(request: Request) -> Place | None:
-    text = request.query_params.get("cursor")
-    if not text:
+    given = request.query_params.get("cursor")
+    if not given:
         return None
     try:
-        return _PLACE.validate_json(urlsafe_b64decode(text + "=" * (-len(text) % 4)), strict=True)
+        place = _PLACE.validate_json(urlsafe_b64decode(given + "=" * (-len(given) % 4)), strict=True)
+        if not 0 <= place.started_at <= LATEST or "\0" in place.id + place.run:
+            raise ValueError("no saga can stand there")
     except ValueError as error:
-        raise _wrong("cursor", text, "give `next` of the page before, as it came") from error
+        raise _wrong("cursor", given, "give `next` of the page before, as it came") from error
+    return place
 
 
 def _status(text: str) -> SagaStatus:
@@ -95,10 +114,10 @@ def _status(text: str) -> SagaStatus:
 
 
 def _flag(request: Request, name: str) -> bool:
-    text = request.query_params.get(name, "false").lower()
-    if text not in (*_TRUE, *_FALSE):
-        raise _wrong(name, text, "give true or false")
-    return text in _TRUE
+    given = request.query_params.get(name, "false").lower()
+    if given not in (*_TRUE, *_FALSE):
+        raise _wrong(name, given, "give true or false")
+    return given in _TRUE
 
 
 def _wrong(name: str, text: str, cure: str) -> ApiError:

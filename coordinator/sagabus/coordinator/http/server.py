@@ -14,7 +14,7 @@ from typing import Final
 import uvicorn
 from starlette.applications import Starlette
 
-from sagabus.contracts.errors import SagabusError
+from sagabus.contracts.errors import ExitCode, SagabusError
 from sagabus.messaging.settings import variable
 
 GRACE: Final = 1
@@ -23,6 +23,8 @@ GRACE: Final = 1
 
 class CannotListen(SagabusError):
     """The address is in use, or is not one of this machine."""
+
+    exit_code = ExitCode.USAGE
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, NoReturn
 
-from sagabus.contracts.errors import SagabusError
+from sagabus.contracts.errors import ExitCode, SagabusError
 from sagabus.messaging.settings import Security, Settings, SettingsError, variable
 
 CLIENT: Final = "sagabus"
@@ -22,6 +22,8 @@ _PROTOCOLS: Final = {Security.PLAINTEXT: "PLAINTEXT", Security.TLS: "SSL", Secur
 
 class KafkaUnreachable(SagabusError):
     """Kafka does not answer. The sentence says where and why."""
+
+    exit_code = ExitCode.UNREACHABLE
 
 
 class KafkaRefused(SagabusError):

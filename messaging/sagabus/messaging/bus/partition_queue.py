@@ -19,7 +19,8 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from sagabus.contracts.envelope import Message
 from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
-from sagabus.messaging.bus.publish_errors import REFUSALS, PublishFailed, PublishRefused, Reason
+from sagabus.messaging.bus.kafka_refusals import REFUSALS
+from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused, Reason
 from sagabus.messaging.bus.sender import BATCH_BYTES, Place, Sender, SenderSource
 
 BATCHES_BEFORE_GROWTH: Final = 16

@@ -7,11 +7,7 @@ sent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
-
-from aiokafka import errors
 
 from sagabus.contracts.envelope import Message
 from sagabus.contracts.errors import SagabusError
@@ -45,25 +41,3 @@ class PublishRefused(SagabusError):
     def topic(self) -> str | None:
         """The topic, if nothing at all can be published to it; None if only this message is refused."""
         return self.message.topic if self.reason in (Reason.UNKNOWN_TOPIC, Reason.NOT_AUTHORISED) else None
-
-
-class InvalidRecordError(errors.BrokerResponseError):  # type: ignore[misc]    # aiokafka has no types
-    """INVALID_RECORD, which aiokafka 0.14 does not know: a record without a key on a compacted topic, for one."""
-
-    errno = 87
-    message = "INVALID_RECORD"
-
-
-errors.kafka_errors.setdefault(InvalidRecordError.errno, InvalidRecordError)
-
-REFUSALS: Final[Mapping[type[BaseException], Reason]] = {
-    errors.MessageSizeTooLargeError: Reason.TOO_LARGE,
-    errors.RecordListTooLargeError: Reason.TOO_LARGE,
-    errors.InvalidTopicError: Reason.UNKNOWN_TOPIC,
-    errors.UnknownTopicOrPartitionError: Reason.UNKNOWN_TOPIC,
-    errors.TopicAuthorizationFailedError: Reason.NOT_AUTHORISED,
-    errors.InvalidTimestampError: Reason.INVALID,
-    errors.PolicyViolationError: Reason.INVALID,
-    InvalidRecordError: Reason.INVALID,
-}
-"""Errors that the same message would meet again. All others count as unknown."""

@@ -22,7 +22,7 @@ from typing import Final, Self
 
 from confluent_kafka import KafkaException, Producer
 
-from sagabus.contracts.errors import SagabusError
+from sagabus.contracts.errors import ExitCode, SagabusError
 
 START_TIMEOUT: Final = 10.0
 """Seconds. It takes some milliseconds; a machine under load may take longer."""
@@ -30,6 +30,8 @@ START_TIMEOUT: Final = 10.0
 
 class EmbeddedKafkaFailed(SagabusError):
     """The mock cluster did not start."""
+
+    exit_code = ExitCode.UNREACHABLE
 
 
 class EmbeddedKafka:

@@ -27,7 +27,7 @@ from urllib.parse import quote
 
 import psutil
 
-from sagabus.contracts.errors import SagabusError
+from sagabus.contracts.errors import ExitCode, SagabusError
 
 with warnings.catch_warnings():
     # Its import looks for a runtime folder and warns where there is none, as for root; nothing of ours lies there.
@@ -46,6 +46,8 @@ ANSWER: Final = 5.0
 
 class EmbeddedPostgresFailed(SagabusError):
     """The server did not start. The message ends with the last lines of its log."""
+
+    exit_code = ExitCode.UNREACHABLE
 
 
 class EmbeddedPostgres:

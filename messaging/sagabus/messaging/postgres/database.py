@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from sagabus.contracts.errors import SagabusError
+from sagabus.contracts.errors import ExitCode, SagabusError
 from sagabus.messaging.backoff import Backoff, until_reachable
 from sagabus.messaging.database_url import masked
 
@@ -73,6 +73,8 @@ UNREACHABLE: Final = (
 
 class DatabaseUnreachable(SagabusError):
     """No connection could be had. Nothing was begun."""
+
+    exit_code = ExitCode.UNREACHABLE
 
 
 class Database:

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from sagabus.contracts import names
 from sagabus.contracts.activity import Service
-from sagabus.contracts.errors import SagabusError
+from sagabus.contracts.errors import ExitCode, SagabusError
 from sagabus.messaging.bus.kafka import Kafka
 from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
 from sagabus.messaging.postgres.database import Database, DatabaseUnreachable
@@ -25,6 +25,8 @@ PAUSE: Final = 0.5
 
 class NotReady(SagabusError):
     """What `sagabus migrate` or `sagabus topics` makes is missing, or does not fit. The sentence says the cure."""
+
+    exit_code = ExitCode.USAGE
 
 
 def coordinator_topics(namespace: str) -> set[str]:

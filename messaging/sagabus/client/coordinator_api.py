@@ -11,27 +11,27 @@ from typing import Any, Final, Self, cast
 import httpx
 from pydantic import JsonValue
 
-from sagabus.contracts.errors import SagabusError
+from sagabus.contracts.errors import ExitCode, MessageInvalid, SagabusError
 from sagabus.contracts.names import saga_id
 from sagabus.messaging.settings import SettingsError
 
 Json = dict[str, Any]
 
-CONNECT_TIMEOUT: Final = 5.0
-ANSWER_TIMEOUT: Final = 15.0
-"""Seconds, beyond those that were asked for with `wait`."""
+CONNECT_TIMEOUT_SECONDS: Final = 5.0
+ANSWER_TIMEOUT_SECONDS: Final = 15.0
+"""Beyond those that were asked for with `wait`."""
 
-POLL: Final = 30.0
-"""Seconds of one long poll: proxies cut idle connections after a minute."""
+POLL_SECONDS: Final = 30.0
+"""One long poll: proxies cut idle connections after a minute."""
 
-FIRST_POLL: Final = 1.0
-"""Seconds of the first one for a saga that was just asked for: it may have been rejected."""
+FIRST_POLL_SECONDS: Final = 1.0
+"""The first one for a saga that was just asked for: it may have been rejected."""
 
-PATIENCE: Final = 30.0
-"""Seconds without an answer after which nobody waits any longer for a coordinator that restarts."""
+RESTART_SECONDS: Final = 30.0
+"""Without an answer after which nobody waits any longer for a coordinator that restarts."""
 
-PAUSE: Final = 0.25
-"""Seconds between two tries in that time."""
+RETRY_PAUSE_SECONDS: Final = 0.25
+"""Between two tries in that time."""
 
 AWAY: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 
@@ -41,6 +41,8 @@ CLOSED: Final = frozenset({"completed", "compensated", "cancelled", "terminated"
 
 class CoordinatorUnreachable(SagabusError):
     """The coordinator's API does not answer, or cannot at the moment. Sagas go on without it."""
+
+    exit_code = ExitCode.UNREACHABLE
 
 
 class CoordinatorRefused(SagabusError):
@@ -53,7 +55,9 @@ class CoordinatorRefused(SagabusError):
 
 
 class NoSuchSaga(CoordinatorRefused):
-    """No saga with this id has been started, or it ended so long ago that it was forgotten."""
+    """No saga with this id has been started, or it was deleted by retention."""
+
+    exit_code = ExitCode.NOT_FOUND
 
 
 class StartRefused(CoordinatorRefused):
@@ -74,7 +78,7 @@ class CoordinatorApi:
             )
         self.url = url
         self._client = httpx.AsyncClient(
-            base_url=f"{url}/api/v1", headers={"authorization": f"Bearer {token}"} if token else {}
+            base_url=f"{url}/api/v1", headers={b"authorization": f"Bearer {token}".encode()} if token else None
         )
 
     async def sagas(self, **query: str | int | bool | list[str] | None) -> Json:
@@ -105,6 +109,11 @@ class CoordinatorApi:
     async def cancel(self, id: str, *, reason: str) -> Json:
         return await self._ask("POST", _path(id) + "/cancel", body={"reason": reason})
 
+    async def acknowledge(self, id: str, *, reason: str, actor: str, step: int | None = None) -> Json:
+        """A person has seen why the saga is on attention: because of one step, or of all that it is for."""
+        body = {"step": step, "reason": reason, "actor": actor}
+        return await self._ask("POST", _path(id) + "/acknowledge", body=body)
+
     async def verb(self, verb: str, id: str, *, step: int, reason: str, actor: str) -> Json:
         """An operator's `retry` or `skip`. Accepted is not carried out: one of no use becomes a dead letter."""
         return await self._ask("POST", f"{_path(id)}/{verb}", body={"step": step, "reason": reason, "actor": actor})
@@ -115,21 +124,21 @@ class CoordinatorApi:
         start: the id of the request that asked for it, which may still be on its way. Raises StartRefused.
         """
         loop = asyncio.get_running_loop()
-        heard, wait = loop.time(), FIRST_POLL if start else POLL
+        heard, wait = loop.time(), FIRST_POLL_SECONDS if start else POLL_SECONDS
         while True:
             try:
                 saga = await self.saga(id, wait=wait, start=start)
                 if saga["status"] in CLOSED:
                     return saga
-                heard, wait = loop.time(), POLL
+                heard, wait = loop.time(), POLL_SECONDS
             except NoSuchSaga:
                 if not start:
                     raise
-                heard, wait = loop.time(), min(POLL, wait * 2)
+                heard, wait = loop.time(), min(POLL_SECONDS, wait * 2)
             except CoordinatorUnreachable:
-                if loop.time() - heard > PATIENCE:
+                if loop.time() - heard > RESTART_SECONDS:
                     raise
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(RETRY_PAUSE_SECONDS)
 
     async def _ask(
         self,
@@ -140,9 +149,11 @@ class CoordinatorApi:
         body: Json | None = None,
         wait: float = 0,
     ) -> Json:
-        timeout = httpx.Timeout(ANSWER_TIMEOUT + wait, connect=CONNECT_TIMEOUT)
+        timeout = httpx.Timeout(ANSWER_TIMEOUT_SECONDS + wait, connect=CONNECT_TIMEOUT_SECONDS)
         try:
             answer = await self._client.request(method, path, params=params, json=body, timeout=timeout)
+        except UnicodeEncodeError as error:
+            raise MessageInvalid("request.not_utf8", "what is to be sent holds characters that no text has") from error
         except httpx.HTTPError as error:
             sentence = f"the coordinator at {self.url} is out of reach: {str(error) or type(error).__name__}"
             raise CoordinatorUnreachable(sentence) from error
