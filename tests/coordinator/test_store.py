@@ -33,7 +33,8 @@ from sagabus.coordinator.store import columns as store_columns
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.coordinator.store.operators import Filter, OperatorReads
 from sagabus.coordinator.store.wire import LATEST, storable
-from sagabus.messaging.postgres.database import SESSION, Connection, Database
+from sagabus.messaging.postgres.connecting import SESSION
+from sagabus.messaging.postgres.database import Connection, Database
 from tests.support.conditions import until
 
 AT = 1_790_000_000_123_457
@@ -61,7 +62,7 @@ async def parts(database: str) -> AsyncIterator[Parts]:
     pool = Database(database)
     async with pool.transaction() as connection:
         pass
-    connection = await asyncpg.connect(database, server_settings=SESSION)
+    connection = await asyncpg.connect(database, server_settings=dict(SESSION))
     yield Parts(connection, Store("sagabus"), Reads("sagabus"), OperatorReads(pool, "sagabus"))
     await connection.close()
     await pool.stop()

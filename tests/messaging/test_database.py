@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from sagabus.contracts.errors import SagabusError
+from sagabus.messaging.postgres import connecting
+from sagabus.messaging.postgres import database as database_module
+from sagabus.messaging.postgres import engine as engine_module
 from sagabus.messaging.postgres.database import Database, DatabaseUnreachable
 from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer
+from tests.support.tcp_proxy import TcpProxy
 
 
 class Broken(Exception):
@@ -116,9 +125,168 @@ async def test_locks_statements_and_pauses_are_bounded(pooled: Database) -> None
     async with pooled.transaction() as connection:
         assert await connection.fetchval("SHOW idle_in_transaction_session_timeout") == "10s"
         assert await connection.fetchval("SHOW lock_timeout") == "5s"
-        assert await connection.fetchval("SHOW statement_timeout") == "30s"
+        assert await connection.fetchval("SHOW statement_timeout") == "12s"
 
 
 async def _kept(database: Database) -> list[int]:
     async with database.transaction() as connection:
         return [row["n"] for row in await connection.fetch("SELECT n FROM kept ORDER BY n")]
+
+
+@pytest.fixture(params=["pool", "engine"])
+async def silent(
+    request: pytest.FixtureRequest, database: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Database, TcpProxy]]:
+    """A database behind a network that can fall silent; limits of a second."""
+    monkeypatch.setattr(connecting, "COMMAND_SECONDS", 1.0)
+    monkeypatch.setattr(engine_module, "COMMAND_SECONDS", 1.0)
+    monkeypatch.setattr(database_module, "END_SECONDS", 0.5)
+    parts = urlsplit(database)
+    async with TcpProxy(parts.port or 0) as proxy:
+        url = database.replace(f":{parts.port}", f":{proxy.port}")
+        engine = create_async_engine(url.replace("://", "+asyncpg://"))
+        made = Database(url) if request.param == "pool" else Database.of_engine(engine)
+        yield made, proxy
+        await made.stop()
+        await engine.dispose()
+
+
+async def _fill(database: Database) -> None:
+    """Several connections in the pool."""
+    together = asyncio.Barrier(3)
+
+    async def one() -> None:
+        async with database.transaction() as connection:
+            await connection.fetchval("SELECT 1")
+            await together.wait()
+
+    await asyncio.gather(*(one() for _ in range(3)))
+
+
+async def test_connections_that_fall_silent_are_given_up_and_replaced(silent: tuple[Database, TcpProxy]) -> None:
+    """All that lie in the pool, by the first that meets it: not one after the other."""
+    database, proxy = silent
+    await _fill(database)
+    assert proxy.silence_present() == 3
+    async with asyncio.timeout(30):
+        for _ in range(3):
+            async with database.transaction() as connection:
+                assert await connection.fetchval("SELECT 1") == 1
+
+
+@pytest.mark.parametrize("statements", [1, 0], ids=["statement", "commit"])
+async def test_a_transaction_that_falls_silent_is_over(silent: tuple[Database, TcpProxy], statements: int) -> None:
+    """Whichever error says it; that it ends is what counts. Of a commit the outcome is unknown."""
+    database, proxy = silent
+
+    async def falls_silent() -> None:
+        async with database.transaction() as connection:
+            await connection.fetchval("SELECT 1")
+            proxy.silence_present()
+            for _ in range(statements):
+                await connection.fetchval("SELECT 1")
+
+    async with asyncio.timeout(30):
+        with pytest.raises((OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError)):
+            await falls_silent()
+        async with database.transaction() as connection:
+            assert await connection.fetchval("SELECT 1") == 1
+
+
+@pytest.mark.parametrize("kind", ["pool", "engine"])
+async def test_sessions_that_have_become_read_only_are_replaced(kind: str, database: str) -> None:
+    """As in a failover: the sessions that there are go on, and refuse every write; new ones take them."""
+    engine = create_async_engine(database.replace("://", "+asyncpg://"))
+    made = Database(database) if kind == "pool" else Database.of_engine(engine)
+    try:
+        async with made.transaction() as connection:
+            await connection.execute("CREATE TABLE kept (n int)")
+        read_only: set[int] = set()
+        together = asyncio.Barrier(3)
+
+        async def demoted() -> None:
+            async with made.transaction() as connection:
+                await connection.execute("SET default_transaction_read_only = on")
+                read_only.add(await connection.fetchval("SELECT pg_backend_pid()"))
+                await together.wait()
+
+        await asyncio.gather(*(demoted() for _ in range(3)))
+        assert len(read_only) == 3
+        with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+            async with made.transaction() as connection:
+                await connection.execute("INSERT INTO kept VALUES (1)")
+        for number in range(3):
+            async with made.transaction() as connection:
+                await connection.execute("INSERT INTO kept VALUES ($1)", number)
+        assert await _kept(made) == [0, 1, 2]
+    finally:
+        await made.stop()
+        await engine.dispose()
+
+
+async def test_of_several_hosts_the_one_that_takes_writes_is_used(database: str) -> None:
+    """The first is away, the second takes connections and never answers: each has its own time."""
+    parts = urlsplit(database)
+    async with TcpProxy(parts.port or 0) as proxy:
+        proxy.go_silent()
+        listed = f"127.0.0.1:{free_port()},127.0.0.1:{proxy.port},127.0.0.1:{parts.port}"
+        made = Database(database.replace(f"127.0.0.1:{parts.port}", listed))
+        engine = engine_module.make_engine(database.replace(f"127.0.0.1:{parts.port}", listed), connections=2)
+        try:
+            for one in (made, Database.of_engine(engine)):
+                async with asyncio.timeout(60), one.transaction() as connection:
+                    assert await connection.fetchval("SELECT 1") == 1
+        finally:
+            await made.stop()
+            await engine.dispose()
+
+
+async def test_a_pooler_that_takes_no_settings_gets_them_with_each_transaction(
+    database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """pgbouncer's words: it knows no session of a client's, so it refuses what would be set for one."""
+    caplog.set_level(logging.INFO)
+    parts = urlsplit(database)
+    async with Pooler(parts.port or 0) as pooler:
+        made = Database(database.replace(f":{parts.port}", f":{pooler.port}"))
+        try:
+            for _ in range(2):
+                async with made.transaction() as connection:
+                    assert await connection.fetchval("SHOW enable_seqscan") == "off"
+                    assert await connection.fetchval("SHOW lock_timeout") == "5s"
+                    assert await connection.fetchval("SELECT count(*) FROM pg_prepared_statements") <= 1
+        finally:
+            await made.stop()
+    assert [record.getMessage() for record in caplog.records if "pooler" in record.getMessage()] != []
+
+
+class Pooler(TcpProxy):
+    """Refuses a startup packet with settings, as pgbouncer does unless it is told to ignore them."""
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readexactly(4)
+            body = await reader.readexactly(int.from_bytes(head) - 4)
+            if body[:4] != (80877103).to_bytes(4):  # SSLRequest
+                break
+            writer.write(b"N")
+        if b"enable_seqscan" in body:
+            fields = b"SFATAL\0C08P01\0Munsupported startup parameter: enable_seqscan\0\0"
+            writer.write(b"E" + (len(fields) + 4).to_bytes(4) + fields)
+            await writer.drain()
+            writer.close()
+            return
+        ahead = asyncio.StreamReader()
+        ahead.feed_data(head + body)
+        asyncio.current_task()
+
+        async def more() -> None:
+            while data := await reader.read(65_536):
+                ahead.feed_data(data)
+            ahead.feed_eof()
+
+        task = asyncio.create_task(more())
+        try:
+            await super()._accept(ahead, writer)
+        finally:
+            task.cancel()

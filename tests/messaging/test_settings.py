@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import string
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sagabus.messaging.database_url import masked, normalised, sqlalchemy_url
@@ -90,10 +93,7 @@ def test_what_a_service_needs_is_missing() -> None:
         ("kafka", "broker,,other"),
         ("database", "embedded:"),
         ("database", "postgresql://localhost"),
-        ("database", "postgresql://localhost:port/shop"),
-        ("database", "postgresql://one,two/shop"),
-        ("database", "postgresql://localhost/shop?sslrootcert=/ca.pem"),
-        ("database", "postgresql://localhost/shop?sslmode=maybe"),
+        ("database", "postgresql://one,two:99999/shop"),
         ("database", "postgresql+psycopg://localhost/shop"),
         ("namespace", "sagabus_inventory"),
         ("namespace", "n" * 64),
@@ -152,6 +152,16 @@ def test_secrets_stay_out_of_sight() -> None:
             "postgresql://h/d?sslmode=disable",
             "postgresql+asyncpg://h/d?ssl=disable",
         ),
+        (
+            "postgresql://u:p@h1,h2:5433/d",
+            "postgresql://u:p@h1,h2:5433/d",
+            "postgresql+asyncpg://u:p@/d?host=h1:5432&host=h2:5433&target_session_attrs=read-write",
+        ),
+        (
+            "postgresql://h1:1,h2:2/d?target_session_attrs=primary",
+            "postgresql://h1:1,h2:2/d?target_session_attrs=primary",
+            "postgresql+asyncpg:///d?host=h1:1&host=h2:2&target_session_attrs=primary",
+        ),
         ("postgresql://u@/d?host=/a/b", "postgresql://u@/d?host=/a/b", "postgresql+asyncpg://u@/d?host=/a/b"),
         ("postgresql:///d?host=/a%20b", "postgresql:///d?host=/a%20b", "postgresql+asyncpg:///d?host=/a%20b"),
     ],
@@ -175,6 +185,54 @@ def test_password_of_a_database_address_is_masked(url: str) -> None:
     for part in ("secret", "ret", "cret"):
         assert part not in masked(url)
     assert "host/d" in masked(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u:S3cr/etpass@h/d", "postgresql://…@h/d"),
+        ("postgresql://u:S3cr?et@pass@h/d", "postgresql://…"),
+        ("postgresql://u:S3cr/etpass", "postgresql://…"),
+        ("postgresql://localhost/shop?sslrootcert=/ca.pem", "postgresql://localhost/shop?…"),
+        ("postgresql://localhost/shop?password=a&S3cret=b", "postgresql://localhost/shop?…"),
+        ("postgresql://u:p@h1:5432,h2:5432/d", "postgresql://u:…@h1:5432,h2:5432/d"),
+    ],
+)
+def test_of_an_address_that_is_not_well_formed_only_what_is_no_secret_is_shown(url: str, shown: str) -> None:
+    assert masked(url) == shown
+
+
+ODD = string.ascii_letters + string.digits + "@:/?#%&=+,;[]{}|'\"\\ äß日\n\t"
+PLACES = (
+    ("database", "postgresql://u:{}@h/d"),
+    ("database", "postgres://{}@h:5432/d"),
+    ("database", "postgresql://u:{}@h1:1,h2:2/d?sslmode=maybe"),
+    ("database", "postgresql://h/d?password={}&sslmode=require"),
+    ("database", "mysql://u:{}@h/d"),
+    ("database", "u:{}@h/d"),
+    ("kafka", "u:{}@h:9092,x"),
+    ("url", "http://u:{}@h:8080"),
+    ("http", "{}@:8080"),
+    ("kafka_password", "{}"),
+    ("token", "{}"),
+)
+
+
+def told(**given: str) -> str:
+    try:
+        load_settings(**{**GOOD, "log": "xml", **given})
+    except SettingsError as error:
+        return str(error)
+    return ""
+
+
+@given(secret=st.text(alphabet=ODD, min_size=4, max_size=24), place=st.sampled_from(PLACES))
+def test_no_error_shows_four_characters_of_a_secret(secret: str, place: tuple[str, str]) -> None:
+    field, form = place
+    shown = told(**{field: form.format(secret)})
+    of_ours = form + told(**{field: form.format("\N{SNOWMAN}")}) + told(database="@", kafka="@", url="@", http="@")
+    parts = (secret[start : start + 4] for start in range(len(secret) - 3))
+    assert [part for part in parts if part in shown and part not in of_ours] == []
 
 
 async def test_both_drivers_take_what_was_normalised(database: str) -> None:

@@ -102,8 +102,8 @@ def _instance(text: str) -> str:
 
 
 def _url(text: str) -> str:
-    if text and not re.match(r"https?://[^/]", text):
-        raise ValueError("give the coordinator's address: http://host:8080")
+    if text and ("@" in text or not re.match(r"https?://[^/]", text)):
+        raise ValueError("give the coordinator's address, http://host:8080; its secret goes into SAGABUS_TOKEN")
     return text.rstrip("/")
 
 
@@ -263,8 +263,13 @@ def _fault(error: Mapping[str, Any]) -> tuple[str, str]:
 def _shown(field: str, value: str) -> str:
     if field in _SECRET:
         return "(hidden)"
-    text = database_url.masked(value) if field == "database" else value
+    text = database_url.masked(value) if field == "database" else _without_login(value)
     return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+def _without_login(value: str) -> str:
+    """Whatever somebody has put before an @, in a setting that has no login."""
+    return f"…{value[value.rindex('@') :]}" if "@" in value else value
 
 
 def _texts(values: Mapping[str, Any], without: Collection[str]) -> dict[str, str]:

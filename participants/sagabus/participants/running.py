@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 
 from sagabus.contracts.activity import Service
 from sagabus.contracts.names import commands_topic, service_schema
@@ -19,7 +19,8 @@ from sagabus.messaging.bus.kafka import Kafka
 from sagabus.messaging.bus.subscription import Subscription, SubscriptionListener
 from sagabus.messaging.bus.topic_admin import TopicSpec
 from sagabus.messaging.counters import Counters
-from sagabus.messaging.postgres.database import CONNECT_TIMEOUT, EngineDatabase
+from sagabus.messaging.postgres.database import EngineDatabase
+from sagabus.messaging.postgres.engine import make_engine
 from sagabus.messaging.service.backing import Backing, find_backing
 from sagabus.messaging.service.prerequisites import NotReady, participant_topics, with_servers
 from sagabus.messaging.service.window import check_window
@@ -78,9 +79,7 @@ def _surroundings(participant: Participant[Any], kafka: str | None, stack: Async
     if isinstance(given, AsyncEngine | async_sessionmaker):
         return find_backing(load_settings(require=("kafka",), kafka=kafka)), Sessions.of(given)
     backing = find_backing(load_settings(kafka=kafka, database=given))
-    engine = create_async_engine(
-        backing.settings.sqlalchemy_url, pool_size=CONNECTIONS, connect_args={"timeout": CONNECT_TIMEOUT}
-    )
+    engine = make_engine(backing.settings.database, connections=CONNECTIONS)
     stack.push_async_callback(engine.dispose)
     return backing, Sessions.of(engine)
 

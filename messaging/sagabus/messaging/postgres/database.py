@@ -9,52 +9,41 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeAlias, cast
 
 import asyncpg
+import asyncpg.transaction
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sagabus.contracts.errors import ExitCode, SagabusError
 from sagabus.messaging.backoff import Backoff, until_reachable
 from sagabus.messaging.database_url import masked
+from sagabus.messaging.postgres.connecting import (
+    CONNECT_SECONDS,
+    END_SECONDS,
+    LOCAL_SESSION,
+    LOCK_TIMEOUT,
+    Connection,
+    connect,
+    is_of_pooler,
+    is_unusable,
+)
+from sagabus.messaging.postgres.engine import care_for, distrust
+
+__all__ = ["Connection", "Database", "DatabaseUnreachable", "EngineDatabase"]
 
 log = logging.getLogger(__name__)
-
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 CONNECTIONS: Final = 4
 """One turn at a time needs one; the others are for reading beside it."""
 
-CONNECT_TIMEOUT: Final = 5.0
-"""Seconds. As long as a process may be without its database before it gives its shards to others (S10)."""
-
-SESSION: Final = {
-    "application_name": "sagabus",
-    # The fence looks at the row as the other transaction left it: so READ COMMITTED does. Stricter levels would raise
-    # where zero rows are the answer.
-    "default_transaction_isolation": "read committed",
-    # A shard row is held for one turn, milliseconds. Who waits longer waits for a process that hangs.
-    "lock_timeout": "5s",
-    # The largest statement of a turn copies some thousand rows. Well under the poll interval that Kafka grants.
-    "statement_timeout": "30s",
-    # Nothing is computed within a transaction: between two statements passes no time worth mentioning.
-    "idle_in_transaction_session_timeout": "10s",
-    # Statements of a millisecond: compiling them costs more than running them.
-    "jit": "off",
-    # Plans made while the tables were tiny keep scanning them whole until the next autoanalyze: at 100,000 sagas,
-    # reading 300 histories took 170 ms instead of 37.
-    "enable_seqscan": "off",
-}
-
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 2.0
 """Between two tries to reach the database, doubling from the first."""
-
-COMMAND_TIMEOUT: Final = 35.0
-"""Seconds until we stop waiting for an answer. Over statement_timeout: it is for a server that has fallen silent."""
 
 UNREACHABLE: Final = (
     OSError,
@@ -67,7 +56,10 @@ UNREACHABLE: Final = (
     asyncpg.CrashShutdownError,
     asyncpg.InvalidAuthorizationSpecificationError,  # this one and the next: the database may still be being set up
     asyncpg.InvalidCatalogNameError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InternalClientError,  # of several hosts none takes writes
     DBAPIError,
+    PoolTimeoutError,
 )
 
 
@@ -80,13 +72,18 @@ class DatabaseUnreachable(SagabusError):
 class Database:
     """Transactions over an asyncpg pool of our own.
 
-    `url` is `postgresql://…`, also with `+asyncpg`. Every connection has the settings of `SESSION`.
+    `url` is `postgresql://…`, also with `+asyncpg`, of one host or several. Every connection has the settings of
+    `SESSION`. A connection that has met a standby, a shutdown or silence is dropped, and the pool with it is replaced.
+    Behind a pooler that shares sessions between transactions, which shows by its errors, settings go with each of them.
     """
 
     def __init__(self, url: str, *, connections: int = CONNECTIONS) -> None:
         self._url = url.replace("postgresql+asyncpg://", "postgresql://", 1)
         self._connections = connections
-        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._pool: _Pool | None = None
+        self._starting = asyncio.Lock()
+        self._pooled = False
+        self._closing: set[asyncio.Task[None]] = set()
 
     @staticmethod
     def of_engine(engine: AsyncEngine) -> EngineDatabase:
@@ -100,29 +97,16 @@ class Database:
 
     async def start(self) -> None:
         """Raises DatabaseUnreachable. A second call does nothing."""
-        if self._pool is not None:
-            return
         with _out_of_reach():
-            self._pool = await asyncpg.create_pool(
-                self._url,
-                min_size=1,
-                max_size=self._connections,
-                timeout=CONNECT_TIMEOUT,
-                command_timeout=COMMAND_TIMEOUT,
-                server_settings=SESSION,
-                reset=_nothing_to_reset,
-            )
+            await self._started()
 
     async def stop(self) -> None:
         """Waits for the transactions that are under way, but for no answer that does not come."""
         pool, self._pool = self._pool, None
-        if pool is None:
-            return
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                await pool.close()
-        except TimeoutError:
-            pool.terminate()
+        if pool is not None:
+            await _closed(pool)
+        if self._closing:
+            await asyncio.wait(self._closing)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -130,10 +114,23 @@ class Database:
 
         Raises DatabaseUnreachable if it could not begin. Any other error, of the commit as well: outcome unknown.
         """
-        async with AsyncExitStack() as stack:
-            with _out_of_reach():
-                connection = await self._begin(stack)
-            yield connection
+        with _out_of_reach():
+            pool, connection, block = await self._begun()
+        usable = False
+        try:
+            try:
+                yield connection
+            except BaseException as error:
+                usable = not self._lost(pool, error) and await rolled_back(block)
+                raise
+            try:
+                await block.commit()
+                usable = True
+            except Exception as error:
+                self._lost(pool, error)
+                raise
+        finally:
+            await _given_back(pool, connection, usable=usable)
 
     async def wait_until_reachable(self, *, patience: float | None = None) -> None:
         """Try until a transaction begins, 0.1 s apart and then doubling to 2 s. Each new reason is logged once.
@@ -152,13 +149,69 @@ class Database:
         async with self.transaction():
             pass
 
-    async def _begin(self, stack: AsyncExitStack) -> Connection:
-        await self.start()
-        assert self._pool is not None
-        proxy = await stack.enter_async_context(self._pool.acquire(timeout=CONNECT_TIMEOUT))
-        connection = cast("Connection", proxy)
-        await stack.enter_async_context(connection.transaction())
-        return connection
+    async def _started(self) -> _Pool:
+        async with self._starting:
+            if self._pool is None:
+                try:
+                    self._pool = await self._make()
+                except asyncpg.PostgresError as error:
+                    if self._pooled or not is_of_pooler(error):
+                        raise
+                    self._is_pooled(error)
+                    self._pool = await self._make()
+            return self._pool
+
+    async def _make(self) -> _Pool:
+        pooled = self._pooled
+
+        async def connected(*_: Any, **__: Any) -> Connection:
+            return await connect(self._url, pooled=pooled)
+
+        return await asyncpg.create_pool(
+            min_size=1, max_size=self._connections, connect=connected, reset=_nothing_to_reset
+        )
+
+    async def _begun(self) -> tuple[_Pool, Connection, asyncpg.transaction.Transaction]:
+        """Twice, if a connection that lay in the pool turns out to be of no use: with a new pool it may work."""
+        pool = await self._started()
+        try:
+            return await self._begin(pool)
+        except Exception as error:
+            if not self._lost(pool, error):
+                raise
+        return await self._begin(await self._started())
+
+    async def _begin(self, pool: _Pool) -> tuple[_Pool, Connection, asyncpg.transaction.Transaction]:
+        connection = cast("Connection", await pool.acquire(timeout=CONNECT_SECONDS))
+        try:
+            block = connection.transaction(isolation="read_committed")
+            await block.start()
+            if self._pooled:
+                await connection.execute(LOCAL_SESSION)
+        except BaseException:
+            await _given_back(pool, connection, usable=False)
+            raise
+        return pool, connection, block
+
+    def _lost(self, pool: _Pool, error: BaseException) -> bool:
+        """Whether the connection is of no use after this error. Then a new pool takes the place of its pool."""
+        if is_of_pooler(error) and not self._pooled:
+            self._is_pooled(error)
+        elif not is_unusable(error):
+            return False
+        if self._pool is pool:
+            self._pool = None
+            task = asyncio.get_running_loop().create_task(_closed(pool), name="sagabus old connections")
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+        return True
+
+    def _is_pooled(self, error: BaseException) -> None:
+        self._pooled = True
+        log.info(
+            "PostgreSQL at %s stands behind a pooler that shares sessions (%s): settings go with each transaction, and "
+            "no statement is kept prepared (docs/postgresql.md)", self.address, error,
+        )  # fmt: skip
 
 
 class EngineDatabase(Database):
@@ -171,6 +224,7 @@ class EngineDatabase(Database):
                 f"this engine uses the driver {engine.dialect.driver!r}: make it with postgresql+asyncpg://…"
             )
         self._engine = engine
+        care_for(engine)
 
     @property
     def address(self) -> str:
@@ -195,13 +249,40 @@ class EngineDatabase(Database):
         SQLAlchemy sends BEGIN with the first statement that goes through it, so the first one is ours; without it, what
         goes to the driver would be committed statement by statement.
         """
-        async with AsyncExitStack() as stack:
-            with _out_of_reach():
-                connection = await stack.enter_async_context(self._engine.connect())
-                await connection.execution_options(isolation_level="READ COMMITTED")
-                await stack.enter_async_context(connection.begin())
-                await connection.execute(_LOCAL, {"lock_timeout": SESSION["lock_timeout"]})
+        with _out_of_reach():
+            connection = await self._begun_session()
+        try:
             yield connection
+            await connection.commit()
+        except BaseException as error:
+            if self._distrusted(error):
+                await connection.invalidate()
+            raise
+        finally:
+            await _closed_session(connection)
+
+    async def _begun_session(self) -> AsyncConnection:
+        try:
+            return await self._begin_session()
+        except UNREACHABLE as error:  # perhaps only this connection: a pool keeps what the server has closed
+            self._distrusted(error)
+        return await self._begin_session()
+
+    async def _begin_session(self) -> AsyncConnection:
+        connection = await self._engine.connect()
+        try:
+            await connection.execution_options(isolation_level="READ COMMITTED")
+            await connection.execute(_LOCAL, {"lock_timeout": LOCK_TIMEOUT})
+        except BaseException:
+            await connection.invalidate()
+            await _closed_session(connection)
+            raise
+        return connection
+
+    def _distrusted(self, error: BaseException) -> bool:
+        if unusable := is_unusable(getattr(error, "orig", None) or error):
+            distrust(self._engine)
+        return unusable
 
     @staticmethod
     async def driver(connection: AsyncConnection) -> Connection:
@@ -210,7 +291,47 @@ class EngineDatabase(Database):
         return cast("Connection", raw.driver_connection)
 
 
+_Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
 _LOCAL = text("SELECT set_config('lock_timeout', :lock_timeout, true)")
+
+
+async def rolled_back(block: asyncpg.transaction.Transaction) -> bool:
+    """Within bounds; False if it did not work, and the connection is to be dropped."""
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            await block.rollback()
+    except Exception as error:
+        log.debug("rollback: %s", error)
+        return False
+    return True
+
+
+async def _given_back(pool: _Pool, connection: Connection, *, usable: bool) -> None:
+    """To its pool, within bounds; dropped if it is of no use."""
+    if not usable:
+        connection.terminate()
+    try:
+        await pool.release(cast("Any", connection), timeout=END_SECONDS)
+    except Exception as error:  # the transaction is over, one way or the other, and the pool makes another connection
+        log.debug("a connection was not given back: %s", error)
+
+
+async def _closed(pool: _Pool) -> None:
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            await pool.close()
+    except Exception:
+        pool.terminate()
+
+
+async def _closed_session(connection: AsyncConnection) -> None:
+    """Rolled back where it is still in a transaction, and given back; within bounds."""
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            await connection.close()
+    except Exception as error:
+        log.debug("a connection was not given back: %s", error)
 
 
 async def _nothing_to_reset(_: object) -> None:
@@ -221,6 +342,8 @@ async def _nothing_to_reset(_: object) -> None:
 def _out_of_reach() -> Iterator[None]:
     try:
         yield
+    except DatabaseUnreachable:
+        raise
     except UNREACHABLE as error:
         said = getattr(error, "orig", None) or error  # without what SQLAlchemy puts around it
         raise DatabaseUnreachable(f"PostgreSQL is out of reach: {str(said) or type(said).__name__}") from error

@@ -17,7 +17,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from sqlalchemy.orm import Session
 
 from sagabus.contracts.errors import DeclarationError, SagabusError
-from sagabus.messaging.postgres.database import UNREACHABLE, Connection, Database, DatabaseUnreachable, EngineDatabase
+from sagabus.messaging.postgres.connecting import is_unusable
+from sagabus.messaging.postgres.database import (
+    UNREACHABLE,
+    Connection,
+    Database,
+    DatabaseUnreachable,
+    EngineDatabase,
+    rolled_back,
+)
+from sagabus.messaging.postgres.engine import care_for, distrust
 
 
 class SessionMisuse(SagabusError):
@@ -44,6 +53,7 @@ class Sessions:
                 f"database=: this engine uses the driver {engine.dialect.driver!r}; make it with postgresql+asyncpg://…"
             )
         self.engine = engine
+        care_for(engine)
         self._maker = maker
         sync_class = maker.kw.get("sync_session_class") or maker.class_.sync_session_class
         self._class = _guarded_class(maker.class_)
@@ -71,13 +81,19 @@ class Sessions:
         try:
             try:
                 yield Transaction(connection, driver)
-            except BaseException:
-                with suppress(Exception):  # nothing is committed either way; a connection that cannot is closed below
-                    await block.rollback()
+            except BaseException as error:
+                if self._lost(error):
+                    await connection.invalidate()
+                else:
+                    await rolled_back(block)  # nothing is committed either way; one that cannot is closed below
                 raise
-            await block.commit()
+            try:
+                await block.commit()
+            except Exception as error:
+                self._lost(error)
+                raise
         finally:
-            if driver.is_closed() or driver.is_in_transaction():
+            if not connection.invalidated and (driver.is_closed() or driver.is_in_transaction()):
                 await connection.invalidate()
             await connection.close()
 
@@ -95,11 +111,19 @@ class Sessions:
         """A session with connection and transaction of its own, as the participant's author has configured it."""
         return self._maker()
 
+    def _lost(self, error: BaseException) -> bool:
+        """Whether the connection is of no use after this error. Then those of its pool are not to be trusted either."""
+        causes = (error, error.__cause__, getattr(error, "orig", None))
+        if lost := any(cause is not None and is_unusable(cause) for cause in causes):
+            distrust(self.engine)
+        return lost
+
     async def _begun(self) -> _Begun:
         try:
             try:
                 return await _begin(await self.engine.connect())
-            except UNREACHABLE:  # perhaps only this connection: a pool keeps what the server has closed
+            except UNREACHABLE as error:  # perhaps only this connection: a pool keeps what the server has closed
+                self._lost(error)
                 return await _begin(await self.engine.connect())
         except UNREACHABLE as error:
             raise DatabaseUnreachable(f"PostgreSQL is out of reach: {str(error) or type(error).__name__}") from error

@@ -1,0 +1,135 @@
+"""How a connection to PostgreSQL is made, how long anything may take on it, and after which errors it is of no use.
+
+Every connect and every statement is bounded: a network that drops packets says nothing, so nothing but the clock ends a
+wait. What a server says that has become a standby, or that is shutting down, is said by each of its sessions again and
+again: such a connection is dropped, and with it all that the pool has from before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import traceback
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+import asyncpg
+
+from sagabus.messaging import database_url
+
+log = logging.getLogger(__name__)
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+CONNECT_SECONDS: Final = 5.0
+"""For one host. As long as a process may be without its database before it gives its shards to others (S10)."""
+
+STATEMENT_SECONDS: Final = 12.0
+"""The largest statement of a turn copies some thousand rows; the server ends one that takes longer."""
+
+COMMAND_SECONDS: Final = 15.0
+"""Until we stop waiting for the answer to a statement. Over STATEMENT_SECONDS: it is for a server that has fallen
+silent, and half of the thirty seconds in which both sides are to go on."""
+
+END_SECONDS: Final = 5.0
+"""For a rollback, and for giving a connection back: it is dropped then, and the server ends the transaction."""
+
+KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000}
+"""Seconds, and for the last milliseconds: a silent connection that nobody uses is found too. Names as in tcp(7)."""
+
+LOCK_TIMEOUT: Final = "5s"
+"""A shard row is held for one turn, milliseconds. Who waits longer waits for a process that hangs."""
+
+SESSION: Final[Mapping[str, str]] = {
+    "application_name": "sagabus",
+    # The fence looks at the row as the other transaction left it: so READ COMMITTED does. Stricter levels would raise
+    # where zero rows are the answer.
+    "default_transaction_isolation": "read committed",
+    "lock_timeout": LOCK_TIMEOUT,
+    "statement_timeout": f"{STATEMENT_SECONDS:g}s",
+    # Nothing is computed within a transaction: between two statements passes no time worth mentioning.
+    "idle_in_transaction_session_timeout": "10s",
+    # Statements of a millisecond: compiling them costs more than running them.
+    "jit": "off",
+    # Plans made while the tables were tiny keep scanning them whole until the next autoanalyze: at 100,000 sagas,
+    # reading 300 histories took 170 ms instead of 37.
+    "enable_seqscan": "off",
+}
+
+LOCAL_SESSION: Final = " ".join(
+    f"SET LOCAL {name} = '{value}';"
+    for name, value in SESSION.items()
+    if name not in ("application_name", "default_transaction_isolation")
+)
+"""The same for one transaction: behind a pooler a session is somebody else's with the next one."""
+
+READ_ONLY: Final = "25006"
+"""SQLSTATE of a write to a server that has become a standby."""
+
+_LEAVING: Final = "57P0"
+"""SQLSTATEs of a server that is shutting down, has crashed, or is not up yet: 57P01, 57P02, 57P03."""
+
+_POOLED_PREPARED: Final = ("26000", "42P05")
+"""A prepared statement that is not there, or is there already: a pooler gives each transaction another session."""
+
+
+def is_unusable(error: BaseException) -> bool:
+    """Whether after this error the connection is of no use, and what the pool has beside it is not to be trusted."""
+    sqlstate = getattr(error, "sqlstate", None)
+    if isinstance(sqlstate, str):
+        return sqlstate == READ_ONLY or sqlstate.startswith((_LEAVING, "08"))
+    if isinstance(error, asyncpg.InterfaceError):  # among much that is the caller's: a value of the wrong type, say
+        return "closed" in str(error)
+    return isinstance(error, OSError | TimeoutError) and _is_of_driver(error)
+
+
+def _is_of_driver(error: BaseException) -> bool:
+    """A timeout or a broken socket of the caller's own says nothing of the connection."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(str(frame.f_globals.get("__name__")).startswith("asyncpg.") for frame, _ in frames)
+
+
+def is_of_pooler(error: BaseException) -> bool:
+    """Whether only a pooler that shares sessions between transactions explains this error."""
+    sqlstate = getattr(error, "sqlstate", None)
+    refused = sqlstate == "08P01" and "startup parameter" in str(error)
+    return refused or sqlstate in _POOLED_PREPARED
+
+
+async def connect(url: str, *, pooled: bool = False, settings: bool = True, **options: Any) -> Connection:
+    """To the first of the URL's hosts that answers and takes writes. pooled: without what a pooler does not carry over.
+
+    settings: with those of SESSION. Unless the URL says otherwise, a server that is a standby is none
+    (`target_session_attrs`). Raises what the last host raised.
+    """
+    options = {"command_timeout": COMMAND_SECONDS, "timeout": CONNECT_SECONDS, **options}
+    if pooled:
+        options["statement_cache_size"] = 0
+    elif settings:
+        options["server_settings"] = dict(SESSION)
+    if "target_session_attrs=" not in url:
+        options["target_session_attrs"] = "read-write"
+    hosts = database_url.hosts(url)
+    for number, host in enumerate(hosts, start=1):  # one by one: to asyncpg the timeout is for all of them
+        try:
+            connection: Connection = await asyncpg.connect(host, **options)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InternalClientError) as error:
+            if number == len(hosts) or is_of_pooler(error):
+                raise
+        else:
+            _keep_alive(connection)
+            return connection
+    raise AssertionError("a URL has a host")
+
+
+def _keep_alive(connection: Connection) -> None:
+    """asyncpg gives no way to its socket but this one; a socket on this machine needs none."""
+    transport: asyncio.Transport | None = getattr(connection, "_transport", None)
+    ours: Any = None if transport is None else transport.get_extra_info("socket")
+    if ours is None or ours.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        if hasattr(socket, name):  # not everywhere
+            ours.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -1,0 +1,65 @@
+"""SQLAlchemy engines over asyncpg: one of ours, and the care for one that somebody else has made.
+
+An engine that is handed in stays its owner's: its connections get limits where the owner gave none, and those that were
+there before a failover, or fell silent, are replaced when they are next used. Nothing else of it is changed.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Pool, event
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from sagabus.messaging.database_url import sqlalchemy_url
+from sagabus.messaging.postgres.connecting import COMMAND_SECONDS, CONNECT_SECONDS, connect
+
+_MADE_AT: Final = "sagabus.made_at"
+"""Monotonic seconds, in a connection's record."""
+
+_distrusted: WeakKeyDictionary[Pool, float] = WeakKeyDictionary()
+"""Pool to the moment (monotonic seconds) from before which its connections are not to be used."""
+
+
+def make_engine(url: str, *, connections: int) -> AsyncEngine:
+    """url: as `database_url.normalised` gives it, of several hosts too."""
+    return create_async_engine(
+        sqlalchemy_url(url),
+        pool_size=connections,
+        pool_timeout=CONNECT_SECONDS,
+        async_creator=lambda: connect(url, settings=False),
+    )
+
+
+def care_for(engine: AsyncEngine) -> None:
+    """Give its connections limits, and replace those of which `distrust` speaks. May be repeated."""
+    ours, pool = engine.sync_engine, engine.sync_engine.pool
+    if not event.contains(ours, "do_connect", _limit):
+        event.listen(ours, "do_connect", _limit)
+    if not event.contains(pool, "checkout", _replace):
+        event.listen(pool, "connect", _made)
+        event.listen(pool, "checkout", _replace)
+
+
+def distrust(engine: AsyncEngine) -> None:
+    """The connections that the pool has now are replaced, each when it is next used."""
+    _distrusted[engine.sync_engine.pool] = time.monotonic()
+
+
+def _limit(dialect: Any, record: Any, args: Any, options: dict[str, Any]) -> None:
+    options.setdefault("timeout", CONNECT_SECONDS)
+    options.setdefault("command_timeout", COMMAND_SECONDS)
+
+
+def _made(connection: Any, record: Any) -> None:
+    record.info[_MADE_AT] = time.monotonic()
+
+
+def _replace(connection: Any, record: Any, proxy: Any) -> None:
+    pool = getattr(proxy, "_pool", None)
+    since = None if pool is None else _distrusted.get(pool)
+    if since is not None and record.info.get(_MADE_AT, 0.0) <= since:
+        raise DisconnectionError("made before the database failed over or fell silent")
