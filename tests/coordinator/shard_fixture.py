@@ -13,7 +13,8 @@ import asyncpg
 
 from sagabus.contracts.envelope import Message, Record
 from sagabus.coordinator.definition import SagaDefinition
-from sagabus.coordinator.shard.loading import Definitions, Loading
+from sagabus.coordinator.shard.definitions import Definitions
+from sagabus.coordinator.shard.loading import Loading
 from sagabus.coordinator.shard.retention import SagaRetention
 from sagabus.coordinator.shard.saga_processor import SagaProcessor
 from sagabus.coordinator.store.read import Reads
@@ -28,6 +29,8 @@ from sagabus.messaging.shards.tenure import Log, Tenure
 
 PARTITIONS = 4
 REQUESTS = "sagabus.requests"
+AT_ONCE = 0.001
+"""Seconds."""
 TOPICS = (REQUESTS, *(f"sagabus.replies.{one}" for one in ("inventory", "payment", "shipping", "approvals")))
 
 
@@ -94,8 +97,10 @@ class ShardFixture:
         return await self.take(ids=ids)
 
     async def turn(self, tenure: Tenure, *records: Record) -> list[Message]:
-        """One turn; what left because of it."""
+        """One turn, and those that have to follow it at once; what left because of it."""
         await self.side.turn({tenure: records})
+        while (due := self.side.next_due()) is not None and due <= self.now + AT_ONCE:
+            await self.side.turn({tenure: ()})
         async with self.database.transaction() as connection:
             rows = await unpublished(connection, "sagabus", self.shard, self._read)
         self._read = rows[-1][0] if rows else self._read

@@ -32,6 +32,7 @@ from sagabus.coordinator.store import (
 from sagabus.coordinator.store import columns as store_columns
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.coordinator.store.operators import Filter, OperatorReads
+from sagabus.coordinator.store.rows import TimerCursor
 from sagabus.coordinator.store.wire import LATEST, storable
 from sagabus.messaging.postgres.connecting import SESSION
 from sagabus.messaging.postgres.database import Connection, Database
@@ -54,6 +55,21 @@ class Parts:
 
     async def saga(self, id: str) -> SagaRow:
         return (await self.reads.sagas(self.connection, [SagaId(id)]))[SagaId(id)]
+
+    async def timers(self, shard: int, *, until: int = LATEST) -> list[TimerRow]:
+        """All of them, one page after the other, in pages of two."""
+        after, found = TimerCursor(0, "", "", "", 0), list[TimerRow]()
+        while page := await self.reads.timers(self.connection, shard, after=after, until=until, most=2):
+            found += page
+            after = page[-1].cursor
+        return found
+
+    async def early(self, shard: int) -> list[EarlyRequest]:
+        """All that the counts tell of."""
+        counts = await self.reads.early_counts(self.connection, shard, after="", most=9)
+        found = await self.reads.early(self.connection, shard, [one.saga_id for one in counts], most=99)
+        assert sum(one.kept for one in counts) == len(found)
+        return found
 
 
 @pytest.fixture
@@ -80,7 +96,8 @@ FULL: dict[str, Any] = {
     "status": SagaStatus.COMPENSATED, "result": b"null", "error": b'{"code": "x"}',
     "attributes": b'{"city": "B\xc3\xa4rn"}',
     "parent_id": SagaId("PARENT"), "parent_run": RunId("p1"), "parent_step": 2, "parent_shard": 7,
-    "attention": "look here", "decided": 12, "paused": True, "trace": b"\0\1packed", "closed_at": AT + 1,
+    "attention": "look here", "concerns": b'[{"kind": "rows"}]', "decided": 12, "paused": True,
+    "trace": b"\0\1packed", "closed_at": AT + 1,
 }  # fmt: skip
 
 
@@ -127,7 +144,7 @@ async def test_history_comes_back_in_order_each_saga_its_own(parts: Parts) -> No
     one, two, none = (SagaKey(SagaId(id), RunId("r")) for id in ("one", "two", "none"))
     await parts.write(Writes(history=[(one, ROWS[:2], 2), (two, ROWS[:1], 1)]))
     await parts.write(Writes(history=[(one, ROWS[2:], 5)]))
-    found = await parts.reads.histories(parts.connection, [two, one, none])
+    found = await parts.reads.histories(parts.connection, [two, one, none], most=9)
     assert found == {
         one: [replace(row, sequence=2) for row in ROWS[:2]] + [replace(row, sequence=5) for row in ROWS[2:]],
         two: [replace(ROWS[0], sequence=1)],
@@ -146,7 +163,7 @@ async def test_times_are_exact_to_the_microsecond(parts: Parts) -> None:
     times = [0, 1, 999_999, AT, AT + 1, 2**53 - 1]
     one = SagaId("one"), RunId("r")
     await parts.write(Writes(timers={TimerRef(0, *one, "sleep", n): due for n, due in enumerate(times)}))
-    assert [timer.due for timer in await parts.reads.timers(parts.connection, 0)] == times
+    assert [timer.due for timer in await parts.timers(0)] == times
 
 
 async def test_a_row_written_twice_is_refused(parts: Parts) -> None:
@@ -171,8 +188,8 @@ async def test_what_postgres_cannot_store_stops_nobody(parts: Parts) -> None:
     found = await parts.saga("one")
     assert (found.definition, found.attention) == ("a\ufffdb?",) * 2
     assert found.attributes == '{"a": "\ufffd"}'.encode()
-    assert (await parts.reads.histories(parts.connection, [found.key]))[found.key][0].ref == "a\ufffdb?"
-    assert (await parts.reads.timers(parts.connection, 1))[0].due // 10**9 == LATEST // 10**9
+    assert (await parts.reads.histories(parts.connection, [found.key], most=9))[found.key][0].ref == "a\ufffdb?"
+    assert (await parts.timers(1))[0].due // 10**9 == LATEST // 10**9
 
 
 @given(st.text(st.characters(codec=None)))
@@ -228,8 +245,8 @@ async def test_timers_are_set_moved_and_cleared(parts: Parts) -> None:
 
     await parts.write(Writes(timers={ref(1): AT + 5, ref(2): AT + 5, ref(1, "retry"): AT, ref(1, shard=4): AT}))
     await parts.write(Writes(timers={ref(2): AT + 7, ref(1, "retry"): None, ref(9): None}))
-    assert await parts.reads.timers(parts.connection, 3) == [TimerRow(*ref(1), AT + 5), TimerRow(*ref(2), AT + 7)]
-    assert await parts.reads.timers(parts.connection, 4) == [TimerRow(*ref(1, shard=4), AT)]
+    assert await parts.timers(3) == [TimerRow(*ref(1), AT + 5), TimerRow(*ref(2), AT + 7)]
+    assert await parts.timers(4) == [TimerRow(*ref(1, shard=4), AT)]
 
 
 async def test_h3_timers_come_in_the_order_of_due_and_number(parts: Parts) -> None:
@@ -237,7 +254,38 @@ async def test_h3_timers_come_in_the_order_of_due_and_number(parts: Parts) -> No
     await parts.write(
         Writes(timers={TimerRef(0, SagaId(id), RunId("r"), "sleep", number): at for (number, id), at in due.items()})
     )
-    assert [timer.number for timer in await parts.reads.timers(parts.connection, 0)] == [3, 1, 2]
+    assert [timer.number for timer in await parts.timers(0)] == [3, 2, 1]
+    assert [timer.number for timer in await parts.timers(0, until=AT - 1)] == [3]
+
+
+async def test_h3_pages_of_timers_that_are_due_together_leave_none_out(parts: Parts) -> None:
+    refs = [TimerRef(0, SagaId(f"S-{n % 3}"), RunId("r"), kind, n) for n in range(7) for kind in ("sleep", "timeout")]
+    await parts.write(Writes(timers=dict.fromkeys(refs, AT)))
+    found = await parts.timers(0)
+    assert [timer.ref for timer in found] == sorted(refs)
+
+
+async def test_early_requests_are_counted_by_id_with_whether_their_saga_is_there(parts: Parts) -> None:
+    kept = [_early(id, number, at=AT + number) for number, id in enumerate(("b", "a", "b", "c"), 1)]
+    await parts.write(Writes(early_added=kept, new_sagas=[saga("b")]))
+    counts = await parts.reads.early_counts(parts.connection, 3, after="", most=2)
+    assert counts == [("a", 1, 2, AT + 2, False), ("b", 2, 3, AT + 1, True)]
+    assert [one.saga_id for one in await parts.reads.early_counts(parts.connection, 3, after="b", most=2)] == ["c"]
+    assert await parts.reads.early(parts.connection, 3, [SagaId("b"), SagaId("c")], most=2) == [kept[0], kept[2]]
+
+
+def _early(id: str, number: int, *, at: int) -> EarlyRequest:
+    return EarlyRequest(3, SagaId(id), number, at, "sagabus.requests", 3, number, 0, None, b"", b"x")
+
+
+async def test_a_saga_has_its_history_in_pages(parts: Parts) -> None:
+    key = saga("one").key
+    rows = [Row(number, AT, Kind.EVENT, name="e", ref=str(number)) for number in range(1, 6)]
+    await parts.write(Writes(new_sagas=[saga("one")], history=[(key, rows, 1)]))
+    first = (await parts.reads.histories(parts.connection, [key], most=2))[key]
+    rest = await parts.reads.history_page(parts.connection, key, after=2, most=9)
+    assert [row.seq for row in first] == [1, 2]
+    assert [row.seq for row in rest] == [3, 4, 5]
 
 
 async def test_an_early_request_comes_back_as_the_record_that_it_was(parts: Parts) -> None:
@@ -256,12 +304,12 @@ async def test_an_early_request_comes_back_as_the_record_that_it_was(parts: Part
         for shard, id, number in ((3, "one", 2), (3, "two", 1), (4, "one", 3))
     )
     await parts.write(Writes(early_added=[first, second, other]))
-    assert await parts.reads.early(parts.connection, 3) == [second, first]
+    assert await parts.early(3) == [second, first]
     assert all(getattr(first, one.name) == getattr(Read(), one.name) for one in fields(Read))
     passing = EarlyRequest.of(Read(), shard=3, saga_id=SagaId("one"), number=9, at=AT)
     await parts.write(Writes(early_added=[passing], early_removed=[first.ref, passing.ref]))
-    assert await parts.reads.early(parts.connection, 3) == [second]
-    assert await parts.reads.early(parts.connection, 4) == [other]
+    assert await parts.early(3) == [second]
+    assert await parts.early(4) == [other]
 
 
 async def test_h2_an_id_is_known_beyond_its_saga(parts: Parts) -> None:
@@ -275,16 +323,17 @@ async def test_s6_the_open_sagas_of_a_shard_are_found(parts: Parts) -> None:
     rows = [saga(f"o{n}", shard=n % 2) for n in range(6)]
     rows.append(saga("o9", shard=1, status=SagaStatus.COMPLETED, closed_at=AT))
     await parts.write(Writes(new_sagas=rows))
-    assert sorted(await parts.reads.open_ids(parts.connection, 1)) == ["o1", "o3", "o5"]
+    first = await parts.reads.open_ids(parts.connection, 1, after="", most=2)
+    assert (first, await parts.reads.open_ids(parts.connection, 1, after="o3", most=2)) == (["o1", "o3"], ["o5"])
 
 
 async def test_h1_the_blocked_sagas_of_a_shard_are_found(parts: Parts) -> None:
     rows = [saga("blocked", decided=4, attention="no code"), saga("going on", attention="else")]
     rows.append(saga("elsewhere", shard=4, decided=4, attention="no code"))
     await parts.write(Writes(new_sagas=rows))
-    assert await parts.reads.blocked_ids(parts.connection, 3) == ["blocked"]
+    assert await parts.reads.blocked_ids(parts.connection, 3, after="", most=9) == ["blocked"]
     await parts.write(Writes(changed_sagas=[saga("blocked")]))
-    assert await parts.reads.blocked_ids(parts.connection, 3) == []
+    assert await parts.reads.blocked_ids(parts.connection, 3, after="", most=9) == []
 
 
 async def test_nothing_to_write_is_no_statement(parts: Parts) -> None:

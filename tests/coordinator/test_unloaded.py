@@ -7,7 +7,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from sagabus.contracts.names import SagaId
-from sagabus.coordinator.shard.unloaded import PATIENCE, PORTION, UnloadedSagas
+from sagabus.coordinator.shard.unloaded import (
+    UNLOADED_PAGE,
+    UNLOADED_PAUSE_MICROSECONDS,
+    UNLOADED_STEP_MICROSECONDS,
+    UnloadedSagas,
+)
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.messaging.postgres.database import Database
 from sagabus.shop.order_processing import order_processing
@@ -53,11 +58,22 @@ async def test_who_gets_no_answer_for_an_hour_is_shown_in_its_row(fixture: Shard
     assert row["attention"].startswith("step 1 (inventory.reserve_inventory): no answer for 60 min")
 
 
-def test_everybody_is_named_once_and_a_few_at_a_time() -> None:
-    ids = [SagaId(f"ORD-{number:04}") for number in range(2 * PORTION + 1)]
-    silence = UnloadedSagas(ids, taken=0)
-    assert silence.portion((), PATIENCE - 1) == []
-    heard = {ids[0]}
-    named = [silence.portion(heard, PATIENCE) for _ in range(4)]
-    assert [len(some) for some in named] == [PORTION, PORTION, 0, 0]
-    assert [id for some in named for id in some] == ids[1:]
+def test_the_walk_goes_page_by_page_to_its_end() -> None:
+    unloaded = UnloadedSagas(acquired=0)
+    assert not unloaded.is_due(UNLOADED_PAUSE_MICROSECONDS - 1)
+    now = UNLOADED_PAUSE_MICROSECONDS
+    assert unloaded.is_due(now)
+    unloaded.named([SagaId(f"ORD-{number:04}") for number in range(UNLOADED_PAGE)], now)
+    assert (unloaded.after, unloaded.is_done) == (f"ORD-{UNLOADED_PAGE - 1:04}", False)
+    assert not unloaded.is_due(now)
+    assert unloaded.is_due(now + UNLOADED_STEP_MICROSECONDS)
+    unloaded.named([], now)
+    assert unloaded.is_done
+
+
+def test_s6_after_a_loss_of_the_bus_the_walk_makes_no_pauses() -> None:
+    unloaded = UnloadedSagas(acquired=0)
+    unloaded.hurry()
+    assert unloaded.is_due(1)
+    unloaded.named([SagaId("ORD-1")] * UNLOADED_PAGE, 1)
+    assert unloaded.is_due(1)

@@ -395,6 +395,18 @@ def _no_rows(original: Any) -> Any:
     return none
 
 
+def _dropped_under_replay(original: Any) -> Any:
+    def keep(self: Any, memory: Any, id: Any, record: Any, reason: str, **options: Any) -> None:
+        if memory.replays.of(id) is None:
+            original(self, memory, id, record, reason, **options)
+
+    return keep
+
+
+def _one_page_of_timers(original: Any) -> Any:
+    return lambda self, now: self.read_to.due == 0
+
+
 _CORE: Final = "sagabus.coordinator.core.saga"
 _COORDINATOR: Final = "sagabus.coordinator.shard"
 _SHARDS: Final = "sagabus.messaging.shards"
@@ -497,7 +509,7 @@ OWN: Final = (
     Mutant("a service that was held back stays so", "", {f"{_CORE}.steps:Steps.undo_becomes": _holds_for_ever}),
     Mutant("undone in the order of completion", "", {f"{_CORE}.undo:begin": _order_of_calling}),
     Mutant("no tombstone", "", {"sql:inbox.store": _not_stored(State.TOMBSTONE)}, ("delay",)),
-    Mutant("timers are forgotten at a take", "", {"sql:timer.load": _no_rows}, ("kill",)),
+    Mutant("timers are forgotten at a take", "", {"sql:timer.page": _no_rows}, ("kill",)),
     Mutant("what is astray is not forwarded", "", {f"{_PUBLISHING}.reroute:forwarded": _nothing}),
     Mutant(
         "an offset too many is skipped",
@@ -517,7 +529,30 @@ OWN: Final = (
         "a new owner does not know who is parked", "S8", {"sql:outbox_parked.sagas": _no_rows}, ("refuse", "rebalance")
     ),
     Mutant("what is released is not sent", "S8", {"sql:outbox_parked.released": _no_rows}, ("refuse",)),
-    Mutant("starts are not compared with those before", "", {f"{_COORDINATOR}.deciding:Deciding.known": _nothing}),
+    Mutant(
+        "starts are not compared with those before",
+        "",
+        {f"{_COORDINATOR}.present:Present.input_hash": _always(None)},
+    ),
+    Mutant(
+        "records for a saga under replay are acknowledged and dropped",
+        "H1",
+        {f"{_COORDINATOR}.decisions:Decisions.keep": _dropped_under_replay},
+        ("kill", "rebalance"),
+    ),
+    Mutant(
+        "timers that come due during a replay are forgotten",
+        "H3",
+        {f"{_COORDINATOR}.intake:Intake.put_aside": _nothing},
+        ("kill",),
+    ),
+    Mutant("a new owner does not know of kept records", "H1", {"sql:early_request.counts": _no_rows}, ("kill",)),
+    Mutant(
+        "timers beyond the horizon are never read",
+        "H3",
+        {f"{_COORDINATOR}.timers:TimerQueue.wants_more": _one_page_of_timers},
+    ),
+    Mutant("a long history is replayed by its first page", "H1", {"sql:history.page": _no_rows}, ("kill",)),
 )
 """Found by asking what somebody might get wrong in here."""
 

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from sagabus.contracts import names
-from sagabus.coordinator.shard.loading import Definitions, Loading
+from sagabus.coordinator.shard.definitions import Definitions
+from sagabus.coordinator.shard.loading import Loading
 from sagabus.coordinator.shard.saga_processor import SagaProcessor
 from sagabus.coordinator.store.read import Reads
 from sagabus.coordinator.store.tables import coordinator_tables
@@ -36,7 +37,9 @@ class CoordinatorProgram:
 
     def __init__(self, world: World, process: SimulatedProcess) -> None:
         database = SimulatedDatabase(world.server, process, world.statements)
-        loading = Loading(namespace=NAMESPACE, reads=Reads(NAMESPACE), definitions=Definitions([journey]))
+        loading = Loading(
+            namespace=NAMESPACE, reads=Reads(NAMESPACE), definitions=Definitions([journey]), limits=world.limits,
+        )  # fmt: skip
         self.side = SagaProcessor(
             database=database,
             store=Store(NAMESPACE),

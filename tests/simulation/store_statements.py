@@ -33,10 +33,13 @@ class StoreStatements(Book):
                 "history.load": self._histories(history),
                 "timer.set": self._upsert(timer, list(TIMER)),
                 "timer.clear": self._delete(timer, list(TIMER_KEY)),
-                "timer.load": self._rows(timer, list(TIMER), ("due", "number", "id", "run", "kind")),
+                "history.page": self._history_page(history),
+                "timer.page": self._timer_page(timer),
                 "early_request.add": self._upsert(early, list(EARLY)),
                 "early_request.remove": self._delete(early, list(EARLY_KEY)),
-                "early_request.load": self._rows(early, list(EARLY), ("number", "saga_id")),
+                "early_request.counts": self._early_counts(early, saga),
+                "early_request.load": self._early(early),
+                "shard_owner.keep": self._nothing,
                 "started_id.keep": self._upsert(started, list(STARTED)),
                 "started_id.load": self._started_ids(started),
             },
@@ -107,43 +110,82 @@ class StoreStatements(Book):
 
     def _open_ids(self, table: Table) -> Meaning:
         async def open_ids(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
-            (shard,) = args
-            rows = [row for _, row in c.tx.scan(table) if row["shard"] == shard and row["status"] not in _CLOSED]
-            return [{"id": row["id"]} for row in rows]
+            shard, after, most = args
+            found = [r["id"] for _, r in c.tx.scan(table) if r["shard"] == shard and r["status"] not in _CLOSED]
+            return [_row(id=id) for id in sorted(found) if id > after][:most]
 
         return open_ids
 
     def _blocked_ids(self, table: Table) -> Meaning:
         async def blocked(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
-            return [
-                {"id": row["id"]}
+            shard, after, most = args
+            found = [
+                row["id"]
                 for _, row in c.tx.scan(table)
-                if row["shard"] == args[0]
-                and row["attention"] is not None
-                and row["decided"] is not None
-                and row["status"] not in _CLOSED
+                if row["shard"] == shard and row["decided"] is not None and row["status"] not in _CLOSED
             ]
+            return [_row(id=id) for id in sorted(found) if id > after][:most]
 
         return blocked
 
     def _histories(self, table: Table) -> Meaning:
         async def histories(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
-            places = {key: place for place, key in enumerate(zip(*args, strict=True), 1)}
+            *keys, most = args
+            places = {key: place for place, key in enumerate(zip(*keys, strict=True), 1)}
             found: list[Row] = []
-            for (id, run, _), row in c.tx.scan(table):
+            for (id, run, seq), row in c.tx.scan(table):
                 place = places.get((id, run))
-                if place is not None:
+                if place is not None and seq <= most:
                     found.append({"place": place, **only(row, HISTORY)})
             return sorted(found, key=lambda row: (row["place"], row["seq"]))
 
         return histories
 
-    def _rows(self, table: Table, columns: list[str], order: tuple[str, ...]) -> Meaning:
-        async def rows(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
-            found = [only(row, columns) for _, row in c.tx.scan(table) if row["shard"] == args[0]]
-            return sorted(found, key=lambda row: tuple(row[name] for name in order))
+    def _history_page(self, table: Table) -> Meaning:
+        async def page(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            id, run, after, most = args
+            rows = [row for key, row in c.tx.scan(table) if key[:2] == (id, run) and key[2] > after]
+            return [only(row, HISTORY) for row in sorted(rows, key=lambda row: row["seq"])[:most]]
 
-        return rows
+        return page
+
+    def _timer_page(self, table: Table) -> Meaning:
+        async def page(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            shard, *after, until, most = args
+            names = ("due", "id", "run", "kind", "number")
+            places = {
+                tuple(row[name] for name in names): row
+                for _, row in c.tx.scan(table)
+                if row["shard"] == shard and row["due"] <= until
+            }
+            return [only(places[place], TIMER) for place in sorted(places) if place > tuple(after)][:most]
+
+        return page
+
+    def _early_counts(self, table: Table, saga: Table) -> Meaning:
+        async def counts(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            shard, after, most = args
+            rows = [row for _, row in c.tx.scan(table) if row["shard"] == shard and row["saga_id"] > after]
+            started = {id for (id, _), _ in c.tx.scan(saga)}
+            found: list[Row] = []
+            for id in sorted({row["saga_id"] for row in rows})[:most]:
+                kept = [row for row in rows if row["saga_id"] == id]
+                number, first = max(row["number"] for row in kept), min(row["at"] for row in kept)
+                found.append({"id": id, "kept": len(kept), "last": number, "first": first, "started": id in started})
+            return found
+
+        return counts
+
+    def _early(self, table: Table) -> Meaning:
+        async def early(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            shard, ids, most = args
+            rows = [row for _, row in c.tx.scan(table) if row["shard"] == shard and row["saga_id"] in ids]
+            return [only(row, EARLY) for row in sorted(rows, key=lambda row: (row["number"], row["saga_id"]))[:most]]
+
+        return early
+
+    async def _nothing(self, c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
+        return "INSERT 0 1"
 
     def _started_ids(self, table: Table) -> Meaning:
         async def started(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
@@ -151,6 +193,10 @@ class StoreStatements(Book):
             return [only(row, STARTED) for row in rows if row is not None]
 
         return started
+
+
+def _row(**values: Any) -> Row:
+    return values
 
 
 def _newest(row: Row) -> tuple[Any, ...]:

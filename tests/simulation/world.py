@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
@@ -13,6 +13,7 @@ from sagabus.contracts import names
 from sagabus.contracts.envelope import Message
 from sagabus.contracts.requests import event_message, raw_message, start_message
 from sagabus.coordinator.core.saga.status import CLOSED
+from sagabus.coordinator.shard.loading import ReplayLimits
 from sagabus.messaging.shards.retention import Retention
 from tests.simulation.bus import Bus
 from tests.simulation.engine import FIRST_MOMENT, Deadlock, Engine, Livelock, SimulatedLoop
@@ -31,6 +32,14 @@ TOPICS: Final = (
 
 PATIENCE: Final = 150.0
 """Virtual seconds of calm after which what has not come to an end is stuck."""
+
+LIMITS: Final[Sequence[dict[str, Any]]] = (
+    {},
+    {"short_history": 1, "page": 2, "portion": 1, "rows_behind_turn": 1},
+    {"short_history": 5, "page": 3, "portion": 2, "rows_behind_turn": 5},
+    {"rows_within_turn": 10, "portion": 3, "rows_behind_turn": 8},
+)
+"""Of replays: sagas of a few rows are to be long ones in most runs."""
 
 _CLOSED: Final = frozenset(status.value for status in CLOSED)
 _SOURCE: Final = b"/client"
@@ -51,6 +60,7 @@ class World:
 
         seed = self.schedule.seed
         self.random = Random(f"world {seed}")
+        self.limits = ReplayLimits(**Random(f"limits {seed}").choice(LIMITS))
         self.engine = Engine(Random(f"engine {seed}"))
         self.loop = self.engine.loop("world")
         self.server = Server(self.wall)

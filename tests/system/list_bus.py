@@ -18,7 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async
 
 from bench.lean_shop import lean_inventory, lean_payment, lean_shipping
 from sagabus.contracts.envelope import Message, Record
-from sagabus.coordinator.shard.loading import Definitions, Loading
+from sagabus.coordinator.shard.definitions import Definitions
+from sagabus.coordinator.shard.loading import Loading
 from sagabus.coordinator.shard.retention import SagaRetention
 from sagabus.coordinator.shard.saga_processor import SagaProcessor
 from sagabus.coordinator.store.migrations import migrate

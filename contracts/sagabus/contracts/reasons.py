@@ -4,8 +4,9 @@ Every record that a shard takes in is counted once, under one word, when its tra
 
     sent = applied + duplicate + ignored + dead letters + forwarded + kept
 
-A record that is kept (an event or cancel before its saga's start) is counted again, apart, under what became of it in
-the end. This table is the one place where the words stand; it never decides anything.
+A record that is kept (an event or cancel before its saga's start, or anything while its saga is being replayed) is
+counted again, apart, under what became of it in the end. This table is the one place where the words stand; it never
+decides anything.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class Fate(StrEnum):
     """APPLIED: it took effect. DUPLICATE: it had done so before. IGNORED: it came too late, or must not take effect.
 
     DEAD_LETTER: it stands in `dead_letter`, with the word as its reason. FORWARDED: sent on to its own partition. KEPT:
-    it waits for its saga's start.
+    it waits until its saga can take it in.
     """
 
     APPLIED = "applied"
@@ -43,7 +44,10 @@ _COORDINATOR: Final = {
         "cancel.rejected": "the saga had ended, or was being undone; told by `sagabus.cancel.rejected`",
     },
     Fate.FORWARDED: {"forwarded": "it lay in another shard's partition"},
-    Fate.KEPT: {"early.kept": "nobody has started its saga yet"},
+    Fate.KEPT: {
+        "early.kept": "nobody has started its saga yet",
+        "saga.replayed": "its saga's history is being replayed; taken in when that is done",
+    },
     Fate.DEAD_LETTER: {
         "early.expired": "nobody has started its saga within an hour",
         "early.too_many": "a hundred requests wait for its saga's start already",

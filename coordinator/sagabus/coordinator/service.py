@@ -17,7 +17,9 @@ from sagabus.contracts.envelope import Message
 from sagabus.contracts.errors import DeclarationError
 from sagabus.coordinator import http
 from sagabus.coordinator.definition import SagaDefinition
-from sagabus.coordinator.shard.loading import Definitions, Loading
+from sagabus.coordinator.shard.definitions import Definitions
+from sagabus.coordinator.shard.identity import ProcessIdentity
+from sagabus.coordinator.shard.loading import Loading
 from sagabus.coordinator.shard.retention import SagaRetention
 from sagabus.coordinator.shard.saga_processor import SagaProcessor
 from sagabus.coordinator.store.migrations import migrate, schema_is_current
@@ -109,7 +111,9 @@ class Coordinator:
         return ownership, side
 
     def _wire(self, namespace: str, partitions: int) -> tuple[Ownership, SagaProcessor]:
-        loading = Loading(namespace=namespace, reads=Reads(namespace), definitions=Definitions(self._definitions))
+        identity = ProcessIdentity.of_this_process(self._settings.instance)
+        definitions = Definitions(self._definitions, namespace=namespace, identity=identity)
+        loading = Loading(namespace=namespace, reads=Reads(namespace), definitions=definitions)
         side = SagaProcessor(
             database=self._database,
             store=Store(namespace),

@@ -1,10 +1,10 @@
 """Looks on while sagas' code runs: names what does not end, and interrupts what spins in Python (rule L10).
 
 Theory of operation. One thread looks a few times a second at `core.watch`, where the loop says which pump runs. It
-measures the processor time that the pumping thread has spent since it first saw that pump: a process that was stopped,
-or that has to wait for a processor, spends none. Beyond the limit `PumpInterrupted` is raised in that thread, at the
-very place where it stands, as long as that is in the saga's own code: never half-way through logging or an import,
-which would leave a lock behind. What keeps it inside the pump is told in `core.watch`.
+measures the processor time that the pumping thread has spent since it first saw that pump: a process that was stopped
+spends none. Beyond the limit, which is a shorter one for code that has spun before, `PumpInterrupted` is raised in that
+thread, at the very place where it stands, as long as that is in the saga's own code: never half-way through logging or
+an import, which would leave a lock behind. What keeps it inside the pump is told in `core.watch`.
 
 A pump that lasts and spends no processor time is blocked in a call of C, which nothing can interrupt: it is named in
 the log and counted. So is one that computes in C; the interrupt meets it when that call returns. As long as such a call
@@ -31,8 +31,15 @@ from sagabus.coordinator.core.loop.watch import PLACE, WATCH, PumpInterrupted, W
 
 logger = logging.getLogger(__name__)
 
-SPIN_SECONDS: Final = 3.0
-"""Of processor time in one pump. Honest sagas take milliseconds; after six seconds another process takes the shard."""
+SPIN_SECONDS: Final = 1.5
+"""Of processor time in one pump. Honest sagas take milliseconds; after six seconds another process takes the shard, and
+no heartbeat goes out meanwhile."""
+
+SPUN_BEFORE_SECONDS: Final = 0.25
+"""The same for code that has been interrupted once in this process: five more sagas of it cost little."""
+
+WALL: Final = 2
+"""Times as long by the wall, whatever a busy machine has left of it for this process."""
 
 BLOCK_SECONDS: Final = 3.0
 """Of one pump, while it spends no processor time."""
@@ -40,7 +47,7 @@ BLOCK_SECONDS: Final = 3.0
 IDLE: Final = 10
 """A blocked pump spends less than this part of its time. One that is short of processors still gets more."""
 
-LOOK_SECONDS: Final = 0.25
+LOOK_SECONDS: Final = 0.1
 """Between two looks."""
 
 AIM_SECONDS: Final = 0.005
@@ -66,11 +73,15 @@ class Watchdog:
         watch: Watch = WATCH,
         counts: Counter[str] | None = None,
         spin_seconds: float = SPIN_SECONDS,
+        spun_before_seconds: float = SPUN_BEFORE_SECONDS,
         block_seconds: float = BLOCK_SECONDS,
     ) -> None:
         self.counts: Counter[str] = Counter() if counts is None else counts
         self._watch = watch
         self._spin = spin_seconds
+        self._spun_before = min(spun_before_seconds, spin_seconds)
+        self._spun: set[str] = set()
+        """Code that was interrupted."""
         self._block = block_seconds
         self._interrupting = threading.Lock()
         self._end = threading.Event()
@@ -99,7 +110,11 @@ class Watchdog:
     def _run(self) -> None:
         pause = LOOK_SECONDS
         while not self._end.wait(pause):
-            pause = self.look(pause)
+            try:
+                pause = self.look(pause)
+            except Exception:  # without this thread, a saga that spins would stop all others for good
+                logger.exception("the watchdog failed to look at a running saga; it goes on")
+                pause = LOOK_SECONDS
 
     def look(self, since: float) -> float:
         """One look, `since` seconds after the last. Returns the seconds until the next."""
@@ -110,11 +125,17 @@ class Watchdog:
             return LOOK_SECONDS
         spent = self._clock() - self._spent
         self._lasted += since  # and not by a clock: while this process is stopped nobody is late
-        if spent >= self._spin:
+        limit = self._limit()
+        if spent >= limit or (self._lasted >= WALL * limit and spent >= self._lasted / IDLE):
             return self._aim(pump, spent)
         if self._lasted >= self._block and spent < self._lasted / IDLE:
             self._name(BLOCKS, f"waits in a call for {self._lasted:.1f} s, which cannot be interrupted", self._frames())
         return LOOK_SECONDS
+
+    def _limit(self) -> float:
+        """Seconds of processor time for the present pump."""
+        loop = self._watch.loop
+        return self._spun_before if loop is not None and loop.code in self._spun else self._spin
 
     def _aim(self, pump: int, spent: float) -> float:
         frames = self._frames()
@@ -122,11 +143,12 @@ class Watchdog:
         if not frames or (self._aims < AIMS and _guarded(frames)):
             return AIM_SECONDS
         words = (
-            f"the saga's code computed for more than {self._spin:g} s and did not come to rest{PLACE}{_place(frames)}"
+            f"the saga's code computed for more than {self._limit():g} s and did not come to rest{PLACE}"
+            f"{_place(frames)}"
         )
         if self._interrupt(pump, words):
             self._name(SPUN, f"has computed for {spent:.1f} s and is interrupted", frames)
-            if spent >= 2 * self._spin:
+            if spent >= 2 * self._spin:  # of the longer limit: the shorter one is short
                 self._name(BLOCKS, "does not heed it: it swallows the interrupt, or computes in a call of C", frames)
         self._aims = 0
         return LOOK_SECONDS
@@ -136,10 +158,13 @@ class Watchdog:
         watch = self._watch
         with self._interrupting:
             watch.interrupting = True
-            if watch.loop is None or watch.pumps != pump:
+            loop = watch.loop
+            if loop is None or watch.pumps != pump:
                 watch.interrupting = False
                 return False
             watch.words = words
+            if loop.code:
+                self._spun.add(loop.code)
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(PumpInterrupted))
             return True
 

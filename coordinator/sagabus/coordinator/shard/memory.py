@@ -1,55 +1,68 @@
-"""What one tenure knows by heart: its open sagas as far as they fit, its timers, its early requests.
+"""What one tenure knows by heart: its open sagas as far as they fit, its next timers, how many requests are kept.
 
 All of it can be read again from the store; when the tenure ends it is dropped as a whole (S2).
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection
 from typing import Final
 
 from sagabus.contracts.names import SagaId
+from sagabus.coordinator.core.saga.concern import Concern, read_concerns
 from sagabus.coordinator.core.saga.effects import Effects
 from sagabus.coordinator.core.saga.saga import Saga
+from sagabus.coordinator.shard.early_requests import EarlyRequests
+from sagabus.coordinator.shard.replays import Replays
 from sagabus.coordinator.shard.timers import TimerPlace, TimerQueue
 from sagabus.coordinator.shard.unloaded import UnloadedSagas
-from sagabus.coordinator.store.rows import EarlyRequest
+from sagabus.coordinator.store.rows import SagaKey, SagaRow
 from sagabus.messaging.shards.tenure import Tenure
+
+logger = logging.getLogger(__name__)
 
 MOST_SAGAS: Final = 20_000
 """Open sagas in memory, a shard: about 10 KiB each. One that is not here costs a replay of its history."""
 
 
-EARLY_LOOK: Final = 10_000_000
-"""Microseconds between two looks for early requests that nobody has started."""
-
-
 class ShardMemory:
-    """Of one tenure."""
+    """Of one tenure. now: when it began, in microseconds since 1970."""
 
-    def __init__(self, tenure: Tenure) -> None:
+    def __init__(self, tenure: Tenure, *, now: int) -> None:
         self.tenure = tenure
         self.timers = TimerQueue()
-        self.blocked: Sequence[SagaId] = ()
-        """Sagas that were blocked at the take; the first turn tries whether their code is back."""
-        self.silence = UnloadedSagas((), taken=0)
-        self._early_look = 0
-        self.last_early = 0
-        """The last number given to an early request; each is given once."""
-        self.early: defaultdict[SagaId, list[EarlyRequest]] = defaultdict(list)
+        self.early = EarlyRequests()
+        self.replays = Replays()
+        self.unloaded = UnloadedSagas(acquired=now)
+        self.lost_records: tuple[str, ...] | None = None
+        """Topics whose records were lost; not None while all open sagas are gone through after a loss of the bus (S6).
+        """
         self._sagas: dict[SagaId, Saga] = {}
+        self._concerns: dict[SagaKey, frozenset[Concern]] = {}
+        if tenure.new_logs or tenure.lost_records:
+            self.lost_records = tuple(tenure.lost_records)
+            self.unloaded.hurry()
 
     def __len__(self) -> int:
         return len(self._sagas)
 
-    def everybody(self) -> list[SagaId]:
-        """All sagas that were open at the take. For its first turn, when none is in memory yet."""
-        return self.silence.everybody()
+    @property
+    def loaded(self) -> Collection[SagaId]:
+        """The sagas in memory."""
+        return self._sagas.keys()
 
-    def unheard(self, now: int) -> list[SagaId]:
-        """Some open sagas that nobody has loaded since the take; each is named once."""
-        return self.silence.portion(self._sagas, now)
+    def next_due(self, now: int) -> int:
+        """When a turn has something to do here, in microseconds since 1970. now: of the last turn."""
+        if self.replays.has_ready or self.replays.is_busy or self.early.may_be_delivered:
+            return now + 1
+        due = self.timers.first()
+        return due if self.unloaded.is_done else min(due, max(self.unloaded.due, now + 1))
+
+    def note_end_of_loss(self) -> None:
+        """Once all open sagas have been gone through."""
+        if self.unloaded.is_done and not self.replays.is_busy and not self.replays.has_ready:
+            self.lost_records = None
 
     def saga(self, saga_id: SagaId) -> Saga | None:
         return self._sagas.get(saga_id)
@@ -57,7 +70,8 @@ class ShardMemory:
     def keep(self, saga: Saga) -> None:
         """After a commit: an open saga stays, most recently used last; a closed or blocked one goes."""
         state = saga.state
-        self._sagas.pop(state.id, None)
+        if self._sagas.get(state.id) is saga:
+            del self._sagas[state.id]
         if state.is_closed or state.blocked:
             saga.evict()
             return
@@ -73,26 +87,28 @@ class ShardMemory:
         for key, due in effects.timers_set.items():
             self.timers.set(TimerPlace(state.id, state.run, key), due)
 
-    def know_early(self, early: EarlyRequest) -> None:
-        self.early[early.saga_id].append(early)
-        self.last_early = max(self.last_early, early.number)
+    def know_concerns(self, row: SagaRow) -> None:
+        """As they are stored: they have been told."""
+        if row.attention is not None:
+            self._concerns[row.key] = frozenset(read_concerns(row.concerns, attention=row.attention))
 
-    def outdated_early(self, before: int) -> list[EarlyRequest]:
-        """Take those that came before this time: nobody has started their sagas. Looks through them now and then."""
-        if before < self._early_look:
-            return []
-        self._early_look = before + EARLY_LOOK
-        old = [early for kept in self.early.values() for early in kept if early.at < before]
-        for early in old:
-            self.early[early.saga_id].remove(early)
-            if not self.early[early.saga_id]:
-                del self.early[early.saga_id]
-        return old
+    def tell_concerns(self, saga: Saga) -> None:
+        """After a commit: each new one is a line of the log."""
+        concerns = saga.state.concerns
+        key = SagaKey(saga.state.id, saga.state.run)
+        told = self._concerns.pop(key, frozenset())
+        for concern, words in concerns.items():
+            if concern not in told:
+                number = f" {concern.number}" if concern.number else ""
+                logger.warning("saga %s needs attention (%s%s): %s", key.id, concern.kind, number, words)
+        if concerns and not saga.state.is_closed:
+            self._concerns[key] = frozenset(concerns)
 
     def forget(self) -> None:
         """Drop everything; no saga's code runs on the way out (L4)."""
         for saga in self._sagas.values():
             saga.evict()
         self._sagas.clear()
-        self.early.clear()
+        self.replays.forget()
+        self.early = EarlyRequests()
         self.timers = TimerQueue()

@@ -1,4 +1,7 @@
-"""From a record to what it means: a start, or an input for a saga. Bytes that mean nothing raise MessageInvalid."""
+"""From a record, or a timer, to what it means: a start, or the input of a saga. It keeps this form until it is a row.
+
+Bytes that mean nothing raise MessageInvalid.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from sagabus.contracts.names import CommandKind, replying_service
 from sagabus.contracts.replies import ReplyKind, read_reply
 from sagabus.contracts.requests import Request, RequestType, read_request
 from sagabus.coordinator.core.saga.history import Input, Kind
+from sagabus.coordinator.shard.timers import TimerPlace
 
 MOST_STEPS: Final = 1_000_000
 """Far beyond what a history holds; a blocked saga keeps requests without looking into them."""
@@ -74,3 +78,10 @@ def _reply(record: Record, service: str) -> Input:
         raise MessageInvalid("reply.kind", f"{reply.kind.value!r} is no answer to {key.kind.value!r}")
     id = reply.message_id
     return Input(key.saga_id, key.run, kind, key.step, reply.attempt, service, id, record.value, id)
+
+
+def timer_input(place: TimerPlace) -> Input:
+    """A timer that is due."""
+    kind, number = place.key
+    cause = f"{place.saga_id}:{place.run}:timer:{kind}:{number}"
+    return Input(place.saga_id, place.run, Kind.TIMER, number, name=kind, cause=cause)

@@ -1,40 +1,51 @@
-"""Open sagas of which nothing has been heard since their shard was taken.
+"""Open sagas of which nothing has been heard since their shard was acquired.
 
-Resends are timers in memory, known to whoever has loaded the saga. After a take nobody has: a command or a reply that
-was lost before it would be waited for without end. So they are all loaded in time, a few with each turn.
+Resends are timers in memory, known to whoever has loaded the saga. After an acquisition nobody has: a command or a
+reply that was lost before it would be waited for without end. So they are all loaded in time, a page at a time, and at
+once when the bus has lost what was sent (S6).
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from sagabus.contracts.names import SagaId
 
-PATIENCE: Final = 10_000_000
-"""Microseconds after a take until the first are loaded: most of them are heard of by then."""
+UNLOADED_PAUSE_MICROSECONDS: Final = 10_000_000
+"""After an acquisition, until the first are loaded: most of them are heard of by then."""
 
-PORTION: Final = 50
-"""Sagas loaded by one turn for this: about ten milliseconds of replaying."""
+UNLOADED_PAGE: Final = 50
+"""Sagas loaded at a time."""
+
+UNLOADED_STEP_MICROSECONDS: Final = 200_000
+"""Between two pages, where nothing is urgent: what has to be done for sagas that are heard of comes first."""
 
 
 class UnloadedSagas:
-    """Of one tenure. ids: the open sagas of the shard. taken: microseconds since 1970."""
+    """A walk over the open sagas of one tenure, by their ids. acquired: microseconds since 1970."""
 
-    def __init__(self, ids: Iterable[SagaId], *, taken: int) -> None:
-        self._ids = sorted(ids, reverse=True)
-        self._from = taken + PATIENCE
+    def __init__(self, *, acquired: int) -> None:
+        self.after = ""
+        """The last id that was named."""
+        self.is_done = False
+        self._next = acquired + UNLOADED_PAUSE_MICROSECONDS
+        self._hurry = False
 
-    def everybody(self) -> list[SagaId]:
-        """All of them; nobody is left to be named."""
-        ids, self._ids = self._ids[::-1], []
-        return ids
+    def hurry(self) -> None:
+        """The bus has lost what was sent: no pauses."""
+        self._hurry = True
 
-    def portion(self, heard: Container[SagaId], now: int) -> list[SagaId]:
-        """The next ones that are not in memory; each is named once."""
-        found: list[SagaId] = []
-        while self._ids and now >= self._from and len(found) < PORTION:
-            id = self._ids.pop()
-            if id not in heard:
-                found.append(id)
-        return found
+    def is_due(self, now: int) -> bool:
+        return now >= self.due
+
+    @property
+    def due(self) -> int:
+        """When the next page is to be read, in microseconds since 1970."""
+        return 0 if self._hurry else self._next
+
+    def named(self, page: Sequence[SagaId], now: int) -> None:
+        """These were the next. A page that is not full is the last."""
+        self._next = now + UNLOADED_STEP_MICROSECONDS
+        self.is_done = len(page) < UNLOADED_PAGE
+        self.after = page[-1] if page else self.after

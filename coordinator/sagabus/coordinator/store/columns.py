@@ -13,8 +13,8 @@ SAGA: Final[Columns] = {
     "id": TEXT, "run": TEXT, "definition": WORDS, "version": INTEGER, "fingerprint": TEXT, "status": TEXT,
     "shard": INTEGER, "sequence": INTEGER, "last_now": TIME, "input_hash": BYTES, "started_at": TIME, "result": BYTES,
     "error": BYTES, "attributes": JSON, "parent_id": TEXT, "parent_run": TEXT, "parent_step": INTEGER,
-    "parent_shard": INTEGER, "attention": WORDS, "decided": INTEGER, "paused": BOOLEAN, "trace": BYTES,
-    "closed_at": TIME,
+    "parent_shard": INTEGER, "attention": WORDS, "concerns": JSON, "decided": INTEGER, "paused": BOOLEAN,
+    "trace": BYTES, "closed_at": TIME,
 }  # fmt: skip
 FIXED: Final = frozenset((
     "definition", "shard", "input_hash", "started_at", "parent_id", "parent_run", "parent_step", "parent_shard",
@@ -29,6 +29,9 @@ EARLY: Final[Columns] = {
     "offset": BIGINT, "timestamp": BIGINT, "key": BYTES, "headers": BYTES, "value": BYTES,
 }  # fmt: skip
 EARLY_KEY: Final[Columns] = {name: EARLY[name] for name in ("shard", "saga_id", "number")}
+OWNER: Final[Columns] = {
+    "shard": INTEGER, "host": WORDS, "process": INTEGER, "instance": WORDS, "definitions": JSON,
+}  # fmt: skip
 STARTED: Final[Columns] = {"id": TEXT, "run": TEXT, "input_hash": BYTES, "until": TIME, "shard": INTEGER}
 HISTORY: Final[Columns] = {
     "seq": INTEGER, "at": TIME, "kind": TEXT, "step": INTEGER, "attempt": BIGINT, "name": TEXT, "ref": TEXT,

@@ -1,6 +1,7 @@
-"""What the shell reads of sagas: by ids, for many at once; and a shard's timers and early requests when it is taken.
+"""What the shell reads of sagas: by ids, for many at once; and page by page what it has to know of a whole shard.
 
-Each read is one statement, whatever the number of ids, and its cost does not grow with the sagas that it is not about.
+Each read is one statement, and its cost does not grow with the rows that it is not about: a page is found by an index
+from the last key of the page before. Nothing is computed between two reads of one transaction.
 """
 
 from __future__ import annotations
@@ -13,9 +14,17 @@ from sagabus.contracts.names import RunId, SagaId
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.store.columns import EARLY, HISTORY, SAGA, STARTED, TIMER
-from sagabus.coordinator.store.rows import EarlyRequest, SagaKey, SagaRow, StartedId, TimerRow
+from sagabus.coordinator.store.rows import (
+    EarlyCount,
+    EarlyRequest,
+    SagaKey,
+    SagaRow,
+    StartedId,
+    TimerCursor,
+    TimerRow,
+)
 from sagabus.coordinator.store.tables import IS_OPEN
-from sagabus.coordinator.store.wire import read
+from sagabus.coordinator.store.wire import TIME, read
 from sagabus.messaging.postgres.database import Connection
 from sagabus.messaging.postgres.statements import named_statements
 from sagabus.messaging.postgres.tables import qualified
@@ -38,30 +47,48 @@ class Reads:
         found = await connection.fetch(self._sql["saga.runs"], *_columns(keys))
         return {row.key: row for row in map(saga_row, found)}
 
-    async def open_ids(self, connection: Connection, shard: int) -> list[SagaId]:
-        """All open sagas of a shard: of each, something may have been lost before a take (S6)."""
-        return [SagaId(row["id"]) for row in await connection.fetch(self._sql["saga.open_ids"], shard)]
-
-    async def blocked_ids(self, connection: Connection, shard: int) -> list[SagaId]:
-        """Open sagas of a shard whose code could not go on: after a take it may be another code."""
-        found = await connection.fetch(self._sql["saga.blocked_ids"], shard)
+    async def open_ids(self, connection: Connection, shard: int, *, after: str, most: int) -> list[SagaId]:
+        """The next open sagas of a shard, by id: of each, something may have been lost before a take (S6)."""
+        found = await connection.fetch(self._sql["saga.open_ids"], shard, after, most)
         return [SagaId(row["id"]) for row in found]
 
-    async def histories(self, connection: Connection, keys: Sequence[SagaKey]) -> dict[SagaKey, list[Row]]:
-        """All rows of each run, in order. Of a run without rows: an empty list."""
+    async def blocked_ids(self, connection: Connection, shard: int, *, after: str, most: int) -> list[SagaId]:
+        """The next open sagas of a shard whose code could not go on: after a take it may be another code."""
+        found = await connection.fetch(self._sql["saga.blocked_ids"], shard, after, most)
+        return [SagaId(row["id"]) for row in found]
+
+    async def histories(
+        self, connection: Connection, keys: Sequence[SagaKey], *, most: int
+    ) -> dict[SagaKey, list[Row]]:
+        """The first rows of each run, in order, at most so many. Of a run without rows: an empty list."""
         made: dict[SagaKey, list[Row]] = {key: [] for key in keys}
         lists = list(made.values())
-        for place, *values in await connection.fetch(self._sql["history.load"], *_columns(made)):
+        for place, *values in await connection.fetch(self._sql["history.load"], *_columns(made), most):
             lists[place - 1].append(history_row(values))
         return made
 
-    async def timers(self, connection: Connection, shard: int) -> list[TimerRow]:
-        """All of a shard, the first due first; among equals the lower number (H3)."""
-        return list(starmap(TimerRow, await connection.fetch(self._sql["timer.load"], shard)))
+    async def history_page(self, connection: Connection, key: SagaKey, *, after: int, most: int) -> list[Row]:
+        """The rows of one run after that number, in order, at most so many."""
+        found = await connection.fetch(self._sql["history.page"], key.id, key.run, after, most)
+        return [history_row(list(values)) for values in found]
 
-    async def early(self, connection: Connection, shard: int) -> list[EarlyRequest]:
-        """All of a shard, in the order in which they came."""
-        return list(starmap(EarlyRequest, await connection.fetch(self._sql["early_request.load"], shard)))
+    async def timers(
+        self, connection: Connection, shard: int, *, after: TimerCursor, until: int, most: int
+    ) -> list[TimerRow]:
+        """The next of a shard that are due by then, the first due first (H3)."""
+        found = await connection.fetch(self._sql["timer.page"], shard, *after, until, most)
+        return list(starmap(TimerRow, found))
+
+    async def early_counts(self, connection: Connection, shard: int, *, after: str, most: int) -> list[EarlyCount]:
+        """The next saga ids of a shard for which requests are kept."""
+        return list(starmap(EarlyCount, await connection.fetch(self._sql["early_request.counts"], shard, after, most)))
+
+    async def early(
+        self, connection: Connection, shard: int, ids: Collection[SagaId], *, most: int
+    ) -> list[EarlyRequest]:
+        """What is kept for these ids, in the order in which it came; at most so many."""
+        found = await connection.fetch(self._sql["early_request.load"], shard, list(ids), most)
+        return list(starmap(EarlyRequest, found))
 
     async def started_ids(self, connection: Connection, ids: Collection[SagaId]) -> dict[SagaId, StartedId]:
         """Which of these ids have been used, by sagas whose rows may be gone (H2)."""
@@ -104,24 +131,40 @@ def _statements(schema: str) -> dict[str, str]:
     )
     wanted = "unnest($1::text[], $2::text[]) WITH ORDINALITY AS wanted (id, run, place)"
     same_run = "row.id = wanted.id AND row.run = wanted.run"
+    moment = TIME.write.format
     return {
         # A saga may continue as a new one within a turn: both have started at the same time, the older one is closed.
         "saga.load": f"""
             SELECT DISTINCT ON (row.id) {read(SAGA, "row")} FROM {saga} AS row WHERE row.id = ANY ($1::text[])
             ORDER BY row.id, row.{IS_OPEN} DESC, row.started_at DESC, row.status = '{SagaStatus.CONTINUED}'""",
         "saga.runs": f"SELECT {read(SAGA, 'row')} FROM {wanted} JOIN {saga} AS row ON {same_run}",
-        "saga.open_ids": f"SELECT row.id FROM {saga} AS row WHERE row.{IS_OPEN} AND row.shard = $1",
-        # attention is what the index knows; who is blocked is always on attention
+        "saga.open_ids": f"""
+            SELECT row.id FROM {saga} AS row WHERE row.{IS_OPEN} AND row.shard = $1 AND row.id > $2
+            ORDER BY row.id LIMIT $3""",
         "saga.blocked_ids": f"""
-            SELECT row.id FROM {saga} AS row WHERE row.attention IS NOT NULL AND row.decided IS NOT NULL
-            AND row.{IS_OPEN} AND row.shard = $1""",
+            SELECT row.id FROM {saga} AS row
+            WHERE row.decided IS NOT NULL AND row.{IS_OPEN} AND row.shard = $1 AND row.id > $2
+            ORDER BY row.id LIMIT $3""",
         "history.load": f"""
             SELECT wanted.place, {read(HISTORY, "row")} FROM {wanted} JOIN {history} AS row ON {same_run}
-            ORDER BY wanted.place, row.seq""",
-        "timer.load": f"""
-            SELECT {read(TIMER, "row")} FROM {timer} AS row WHERE row.shard = $1
-            ORDER BY row.due, row.number, row.id, row.run, row.kind""",
+            WHERE row.seq <= $3 ORDER BY wanted.place, row.seq""",
+        "history.page": f"""
+            SELECT {read(HISTORY, "row")} FROM {history} AS row
+            WHERE row.id = $1 AND row.run = $2 AND row.seq > $3 ORDER BY row.seq LIMIT $4""",
+        # `due` again beside the row that it is part of: by it alone the index is entered at the right place.
+        "timer.page": f"""
+            SELECT {read(TIMER, "row")} FROM {timer} AS row
+            WHERE row.shard = $1 AND row.due >= {moment("$2::bigint")} AND row.due <= {moment("$7::bigint")}
+            AND (row.due, row.id, row.run, row.kind, row.number)
+                > ({moment("$2::bigint")}, $3::text, $4::text, $5::text, $6::int)
+            ORDER BY row.due, row.id, row.run, row.kind, row.number LIMIT $8""",
+        "early_request.counts": f"""
+            SELECT row.saga_id, count(*), max(row.number), {TIME.read.format("min(row.at)")},
+                EXISTS (SELECT FROM {saga} AS saga WHERE saga.id = row.saga_id)
+            FROM {early} AS row WHERE row.shard = $1 AND row.saga_id > $2
+            GROUP BY row.saga_id ORDER BY row.saga_id LIMIT $3""",
         "early_request.load": f"""
-            SELECT {read(EARLY, "row")} FROM {early} AS row WHERE row.shard = $1 ORDER BY row.number, row.saga_id""",
+            SELECT {read(EARLY, "row")} FROM {early} AS row
+            WHERE row.shard = $1 AND row.saga_id = ANY ($2::text[]) ORDER BY row.number, row.saga_id LIMIT $3""",
         "started_id.load": f"SELECT {read(STARTED, 'row')} FROM {started} AS row WHERE row.id = ANY ($1::text[])",
     }

@@ -44,7 +44,8 @@ class SagaRow:
 
     sequence: of its last lifecycle event. last_now: never runs backwards (H3). attributes: a JSON object. decided:
     history rows after this one are inputs that were taken but not decided upon; None where there are none.
-    trace: packed headers.
+    attention: the words of the latest concern. concerns: all of them, JSON (`core.saga.concern`); None in rows of older
+    releases. trace: packed headers.
     """
 
     id: SagaId
@@ -66,6 +67,7 @@ class SagaRow:
     parent_step: int | None = None
     parent_shard: int | None = None
     attention: str | None = None
+    concerns: bytes | None = None
     decided: int | None = None
     paused: bool = False
     trace: bytes = b""
@@ -95,12 +97,37 @@ class TimerRow:
     def ref(self) -> TimerRef:
         return TimerRef(self.shard, self.id, self.run, self.kind, self.number)
 
+    @property
+    def cursor(self) -> TimerCursor:
+        return TimerCursor(self.due, self.id, self.run, self.kind, self.number)
+
+
+class TimerCursor(NamedTuple):
+    """Where a timer stands in the order in which timers fire (H3): a page of them begins after the last one before."""
+
+    due: int
+    id: str
+    run: str
+    kind: str
+    number: int
+
+
+class EarlyCount(NamedTuple):
+    """The early requests of one saga id. first_at: when the oldest was taken. started: whether its saga is there."""
+
+    saga_id: SagaId
+    kept: int
+    last_number: int
+    first_at: int
+    started: bool
+
 
 @dataclass(frozen=True, slots=True)
 class EarlyRequest:
-    """A request that came before its saga, kept as it was read: it can be taken in as the record that it was.
+    """A record that came before its saga was there, kept as it was read: it can be taken in as the record that it was.
 
-    number: gives the order, and with the saga id the identity. at: when it was taken.
+    Nobody has started the saga yet, or its long history is being replayed. number: gives the order, and with the saga
+    id the identity. at: when it was taken.
     """
 
     shard: int
@@ -143,3 +170,17 @@ class StartedId:
     input_hash: bytes
     until: int
     shard: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardOwner:
+    """Which process has a shard, and which definitions it runs: what it lacks can be named where its sagas wait.
+
+    definitions: JSON, a list of {"name": …, "version": …}. instance: of the settings; empty for a dynamic member.
+    """
+
+    shard: int
+    host: str
+    process: int
+    instance: str
+    definitions: bytes

@@ -1,4 +1,4 @@
-"""The coordinator's tables: messaging's four, and saga, started_id, history, timer, early_request.
+"""The coordinator's tables: messaging's four, and saga, started_id, history, timer, early_request, shard_owner.
 
 They stand in the schema of the namespace. `migrations` makes them; a test holds the two together. Times are
 `timestamptz`, since people read these tables with psql. Payloads are `bytea`: jsonb costs two to three times as much
@@ -9,7 +9,9 @@ Indexes beyond the keys are those that a read needs, because each one is paid fo
 - `saga_open`: at most one open run an id (S12);
 - `saga_shard`: the open sagas of a shard that is taken. Of 100,000 on 12 shards it finds a shard's in 7 ms, not in 200;
 - `saga_listed`: sagas of a status by time of start, for lists;
-- `saga_attention`: the few that wait for a person, among them those that could not go on and are tried again;
+- `saga_attention`: the few that wait for a person;
+- `saga_blocked`: those of a shard that could not go on, and are tried again after a take;
+- `timer_due`: the timers of a shard in the order in which they fire. Those of the next minutes are in memory;
 - `saga_closed`, `started_id_until`: what retention removes next in a shard.
 """
 
@@ -17,7 +19,20 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Index, Integer, LargeBinary, MetaData, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
@@ -41,6 +56,7 @@ def coordinator_tables(schema: str) -> MetaData:
     _started_id(metadata)
     _timer(metadata)
     _early_request(metadata)
+    _shard_owner(metadata)
     return metadata
 
 
@@ -67,6 +83,7 @@ def _saga(metadata: MetaData) -> None:
         Column("parent_step", Integer),
         Column("parent_shard", Integer),
         Column("attention", Text, comment="why a person should look"),
+        Column("concerns", JSONB, comment="all of why: [{kind, number, words}]"),
         Column("decided", Integer, comment="history rows after this one were taken, but not decided upon"),
         _must("paused", Boolean()),
         _must("trace", LargeBinary()),
@@ -77,6 +94,7 @@ def _saga(metadata: MetaData) -> None:
     Index("saga_shard", table.c.shard, table.c.id, postgresql_where=text(IS_OPEN))
     Index("saga_listed", table.c.status, table.c.started_at)
     Index("saga_attention", table.c.started_at, postgresql_where=text("attention IS NOT NULL"))
+    Index("saga_blocked", table.c.shard, table.c.id, postgresql_where=text("decided IS NOT NULL"))
     Index("saga_closed", table.c.shard, table.c.closed_at, postgresql_where=text("closed_at IS NOT NULL"))
 
 
@@ -114,7 +132,7 @@ def _started_id(metadata: MetaData) -> None:
 
 
 def _timer(metadata: MetaData) -> None:
-    Table(
+    table = Table(
         "timer",
         metadata,
         Column("shard", Integer, primary_key=True, autoincrement=False),
@@ -125,6 +143,8 @@ def _timer(metadata: MetaData) -> None:
         _must("due", _TIME),
         postgresql_with=QUEUE_STORAGE,
     )
+    of = table.c
+    Index("timer_due", of.shard, of.due, of.id, of.run, of.kind, of.number)
 
 
 def _early_request(metadata: MetaData) -> None:
@@ -142,6 +162,19 @@ def _early_request(metadata: MetaData) -> None:
         Column("key", LargeBinary),
         _must("headers", LargeBinary()),
         Column("value", LargeBinary),
+    )
+
+
+def _shard_owner(metadata: MetaData) -> None:
+    Table(
+        "shard_owner",
+        metadata,
+        Column("shard", Integer, primary_key=True, autoincrement=False),
+        _must("host", Text()),
+        _must("process", Integer()),
+        _must("instance", Text(), comment="SAGABUS_INSTANCE"),
+        _must("definitions", JSONB(), comment="that this process runs: [{name, version}]"),
+        Column("acquired_at", _TIME, nullable=False, server_default=func.clock_timestamp()),
     )
 
 

@@ -30,13 +30,15 @@ class Scheduler(RefusingLoop):
     """The state of one saga's loop, and its methods that a saga may use."""
 
     __slots__ = (
-        "_context", "_eviction", "_number", "_ready", "_tasks", "_timer_number", "_timers",
+        "_context", "_eviction", "_number", "_ready", "_tasks", "_timer_number", "_timers", "code",
         "dead", "errors", "failure", "name", "now", "pumping", "timers_changed",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.name = ""
         """The saga's id, for a log."""
+        self.code = ""
+        """Which code it runs: a fingerprint. A watchdog has less patience with code that has spun before."""
         self.now = 0
         """Microseconds since the saga's start; set by each pump."""
         self.pumping = False

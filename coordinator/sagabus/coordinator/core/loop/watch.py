@@ -33,9 +33,10 @@ class PumpInterrupted(BaseException):
 
 
 class Pumped(Protocol):
-    """The loop of one saga."""
+    """The loop of one saga. code: which code it runs; code that has spun once is given less time (L10)."""
 
     name: str
+    code: str
 
 
 class Watch:

@@ -141,7 +141,7 @@ class Program:
         self.run = run
         self.started_at = started_at
         self.loop = SagaLoop()
-        self.loop.name = id
+        self.loop.name, self.loop.code = id, code.fingerprint
         self.intents: list[Intent] = []
         self.steps = 0
         self.quiet = False

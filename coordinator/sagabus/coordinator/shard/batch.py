@@ -1,0 +1,206 @@
+"""One turn's batch over the shards of a process: taken in, loaded, decided, committed.
+
+Sagas with a short history are replayed at once, those with a long one behind the turns (`replays`). What is read is
+read before anything is decided, in transactions of its own; the one that is committed has nothing left to compute. The
+loop breathes between any two pieces of work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from sagabus.contracts.envelope import Record
+from sagabus.contracts.names import SagaId
+from sagabus.contracts.requests import Request
+from sagabus.coordinator.core.saga.concern import ConcernKind
+from sagabus.coordinator.core.saga.effects import Effects
+from sagabus.coordinator.core.saga.history import Input, Kind, Row
+from sagabus.coordinator.core.saga.saga import Saga
+from sagabus.coordinator.shard.decisions import Decisions
+from sagabus.coordinator.shard.delivery import Delivery
+from sagabus.coordinator.shard.intake import Intake
+from sagabus.coordinator.shard.loading import Loading
+from sagabus.coordinator.shard.memory import ShardMemory
+from sagabus.coordinator.shard.pace import Pace
+from sagabus.coordinator.shard.present import Present
+from sagabus.coordinator.shard.replays import ReplayUnderWay
+from sagabus.coordinator.shard.starts import Starts
+from sagabus.coordinator.store.rows import SagaKey, SagaRow
+from sagabus.coordinator.store.write import Store
+from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.shards.tenure import Tenure
+
+Gathered = Sequence[tuple[Saga, ShardMemory, Effects]]
+
+
+@dataclass(slots=True)
+class Batch:
+    """For one use. ids, until: see `Starts`."""
+
+    database: Database
+    loading: Loading
+    memories: Mapping[Tenure, ShardMemory]
+    decisions: Decisions
+    partitions: int
+    ids: Callable[[], UUID]
+    until: int
+    present: Present = field(default_factory=Present)
+    pace: Pace = field(default_factory=Pace)
+    intake: Intake = field(init=False)
+
+    def __post_init__(self) -> None:
+        reads = self.loading.reads
+        self.intake = Intake(self.database, reads, self.partitions, self.decisions, self.pace)
+
+    async def take_in(self, work: Mapping[Tenure, Sequence[Record]]) -> None:
+        """All that is there for the sagas of these shards."""
+        intake = self.intake
+        await intake.notices(self.memories)
+        for memory in self.memories.values():
+            for saga, under_way in memory.replays.take_ready():
+                self._came_back(memory, saga)
+                intake.put_aside(memory, under_way.timers)
+        for memory in self.memories.values():
+            await intake.stored(memory)
+        for tenure, records in work.items():
+            await intake.records(self.memories[tenure], records)
+        for memory in self.memories.values():
+            intake.due_timers(memory)
+
+    async def load(self) -> None:
+        """The sagas of what was taken in are in memory afterwards, or on their way."""
+        await self._finish_noticed()
+        wanted, compared = self._missing()
+        runs = self._other_runs()
+        if not (wanted or compared or runs):
+            return
+        found: dict[SagaKey, SagaRow] = {}
+        histories: dict[SagaKey, list[Row]] = {}
+        async with self.database.transaction() as connection:
+            reads, present = self.loading.reads, self.present
+            if ids := wanted.keys() | compared:
+                present.rows = await reads.sagas(connection, ids)
+            found |= {present.rows[id].key: present.rows[id] for id in wanted if id in present.rows}
+            runs |= self._other_runs()
+            if runs:
+                found |= await reads.runs(connection, list(runs))
+            if found:
+                histories = await reads.histories(connection, list(found), most=self.loading.limits.short_history)
+            if unknown := ids - present.rows.keys():
+                present.removed = await reads.started_ids(connection, unknown)
+        await self._replay({key: row for key, row in found.items() if key not in runs}, histories, wanted)
+        for key, memory in runs.items():
+            if key in found:
+                memory.know_concerns(found[key])
+                is_read = len(histories[key]) < self.loading.limits.short_history
+                await self._replay_whole(memory, ReplayUnderWay(found[key], histories[key], is_read))
+
+    def _missing(self) -> tuple[dict[SagaId, ShardMemory], set[SagaId]]:
+        """(sagas that are to be replayed, ids that are only to be compared: of starts)."""
+        wanted: dict[SagaId, ShardMemory] = {}
+        compared: set[SagaId] = set()
+        for memory, input, _ in self.intake.incoming:
+            id = input.saga_id
+            if (saga := memory.saga(id)) is not None:
+                self.present.know(saga)
+            elif id in self.present.by_id or memory.replays.of(id) is not None:
+                continue
+            elif isinstance(input, Request):
+                compared.add(id)
+            else:
+                wanted[id] = memory
+        return wanted, compared - wanted.keys()
+
+    def _other_runs(self) -> dict[SagaKey, ShardMemory]:
+        """Inputs for another run than the current one of their id."""
+        found: dict[SagaKey, ShardMemory] = {}
+        for memory, input, _ in self.intake.incoming:
+            if isinstance(input, Input) and input.run is not None:
+                current = self.present.run(input.saga_id)
+                if current is not None and current != input.run:
+                    found[SagaKey(input.saga_id, input.run)] = memory
+        return found
+
+    async def _replay(
+        self,
+        found: Mapping[SagaKey, SagaRow],
+        histories: Mapping[SagaKey, list[Row]],
+        memories: Mapping[SagaId, ShardMemory],
+    ) -> None:
+        """The short ones now, as many as fit into a turn; the others behind the turns."""
+        limits = self.loading.limits
+        room = limits.rows_within_turn
+        for key, row in found.items():
+            memory, history = memories[key.id], histories[key]
+            memory.know_concerns(row)
+            room -= len(history)
+            is_read = len(history) < limits.short_history
+            if (is_read and room >= 0) or row.id in self.intake.noticed:
+                await self._replay_whole(memory, ReplayUnderWay(row, history, is_read))
+            else:
+                memory.replays.begin(row, history, is_read=is_read)
+
+    async def _finish_noticed(self) -> None:
+        """What is parked or released is told in this very turn, or never. That is rare, and may take its time."""
+        for memory, input, _ in [*self.intake.incoming]:
+            if isinstance(input, Input) and input.kind is Kind.NOTICE:
+                one = memory.replays.finish_now(input.saga_id)
+                if one is not None:
+                    await self._replay_whole(memory, one)
+                    self.intake.put_aside(memory, one.timers)
+
+    async def _replay_whole(self, memory: ShardMemory, one: ReplayUnderWay) -> None:
+        """Within this turn, however long it is."""
+        limits, now = self.loading.limits, self.decisions.now
+        while not one.is_read:
+            async with self.database.transaction() as connection:
+                await one.read_on(connection, self.loading.reads, limits.page)
+        replay = one.replay or self.loading.replay(one.row, one.rows, now=now)
+        while not replay.go_on(limits.portion):
+            if self.pace.is_out_of_breath:
+                await self.pace.breathe()
+        self._came_back(memory, replay.saga)
+
+    def _came_back(self, memory: ShardMemory, saga: Saga) -> None:
+        """From the store, with what follows from that it was not in memory."""
+        state = saga.state
+        current = self.present.run(state.id)
+        if current is None or current == state.run:
+            self.present.know(saga)
+        else:
+            self.present.know_run(saga)
+        self.decisions.touch(saga, memory)
+        if memory.lost_records is not None and not (state.blocked or state.is_closed):
+            self._after_loss(saga, memory, memory.lost_records)
+
+    def _after_loss(self, saga: Saga, memory: ShardMemory, topics: Sequence[str]) -> None:
+        """The bus has lost what was sent, and perhaps what was to be read (S6)."""
+        if topics:
+            words = f"records of {', '.join(topics)} were removed by retention before they were read"
+            lost = Input(saga.state.id, None, Kind.NOTICE, name=ConcernKind.RECORDS_LOST, payload=words.encode())
+            self.decisions.take(saga, memory, lost)
+        saga.resend_outstanding(now=self.decisions.now)
+
+    async def decide(self) -> None:
+        """Input by input."""
+        delivery = Delivery(self.decisions, self.present)
+        starts = Starts(self.decisions, self.present, self.loading, self.ids, self.until)
+        for memory, input, record in self.intake.incoming:
+            if self.pace.is_out_of_breath:
+                await self.pace.breathe()
+            if not isinstance(input, Request):
+                delivery.deliver(memory, input, record)
+            elif record is not None:
+                starts.take(memory, input, record)
+
+    async def commit(self, store: Store) -> Gathered:
+        """All of it in one transaction. Raises what the database raises; nothing may be remembered then."""
+        gathered = [*self.decisions.gather()]
+        writes = self.decisions.writes.encoded()
+        async with self.database.transaction() as connection:
+            await self.decisions.turn.write(connection)
+            await store.write(connection, writes)
+        self.decisions.turn.committed()
+        return gathered

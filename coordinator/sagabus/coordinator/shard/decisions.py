@@ -1,0 +1,125 @@
+"""What one turn has decided, gathered for one transaction: rows of the store, messages, dead letters, counts.
+
+Nothing is awaited here and nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from sagabus.contracts import codec
+from sagabus.contracts.envelope import Record, pack_headers, source_of
+from sagabus.contracts.lifecycle import LifecycleType, rejection_message
+from sagabus.contracts.names import SagaId
+from sagabus.coordinator.core.saga.concern import concerns_json
+from sagabus.coordinator.core.saga.effects import IN_MEMORY, Effects
+from sagabus.coordinator.core.saga.history import Input
+from sagabus.coordinator.core.saga.saga import Saga
+from sagabus.coordinator.shard.memory import ShardMemory
+from sagabus.coordinator.store.rows import EarlyRequest, SagaKey, SagaRow, TimerRef
+from sagabus.coordinator.store.write import Writes
+from sagabus.messaging.shards.tenure import Tenure
+from sagabus.messaging.shards.turn import Turn
+
+APPLIED: Final = "applied"
+
+
+@dataclass(slots=True)
+class Decisions:
+    """Of one turn. now: its time, in microseconds since 1970."""
+
+    turn: Turn
+    namespace: str
+    now: int
+    counts: Counter[str] = field(default_factory=Counter)
+    """Each new record of the turn once, under one of `contracts.reasons`."""
+    kept_counts: Counter[str] = field(default_factory=Counter)
+    """What became of records that an earlier turn, or this one, has counted as kept."""
+    writes: Writes = field(default_factory=Writes)
+    _touched: dict[int, tuple[Saga, ShardMemory]] = field(default_factory=dict)
+    _new: set[int] = field(default_factory=set)
+
+    def take(self, saga: Saga, memory: ShardMemory, input: Input) -> str | None:
+        """None if applied, else the reason code."""
+        self._touched[id(saga)] = saga, memory
+        return saga.take(input, now=self.now)
+
+    def touch(self, saga: Saga, memory: ShardMemory) -> None:
+        """Its effects are gathered at the end of the turn."""
+        self._touched[id(saga)] = saga, memory
+
+    def made(self, saga: Saga, memory: ShardMemory) -> None:
+        """It did not exist before."""
+        self.touch(saga, memory)
+        self._new.add(id(saga))
+
+    def count(self, record: Record, reason: str) -> None:
+        """What became of this record."""
+        (self.kept_counts if isinstance(record, EarlyRequest) else self.counts)[reason] += 1
+
+    def dead_letter(self, tenure: Tenure, record: Record, reason: str, message: str) -> None:
+        """Keep it for an operator."""
+        self.count(record, reason)
+        self.turn.dead_letter(tenure, record, reason=reason, message=message)
+
+    def reject(
+        self, tenure: Tenure, type: LifecycleType, saga_id: SagaId, *, cause: str, code: str, message: str
+    ) -> None:
+        """Tell whoever asked. cause: the id of the request."""
+        body = codec.encode_value({"saga_id": saga_id, "error": {"code": code, "message": message}})
+        self.turn.send(tenure, rejection_message(
+            namespace=self.namespace, source=source_of(self.namespace), type=type, saga_id=saga_id, body=body,
+            time=self.now, cause=cause, shard=tenure.shard,
+        ))  # fmt: skip
+
+    def keep(self, memory: ShardMemory, id: SagaId, record: Record, reason: str, *, started: bool = False) -> None:
+        """As an early request, until its saga can take it in. started: the saga exists."""
+        self.counts[reason] += 1
+        number = memory.early.add(id, at=self.now, started=started)
+        shard = memory.tenure.shard
+        self.writes.early_added.append(EarlyRequest.of(record, shard=shard, saga_id=id, number=number, at=self.now))
+
+    def unkeep(self, memory: ShardMemory, early: EarlyRequest) -> None:
+        """It is taken in, or a dead letter."""
+        memory.early.remove(early.saga_id)
+        self.writes.early_removed.append(early.ref)
+
+    def gather(self) -> Iterator[tuple[Saga, ShardMemory, Effects]]:
+        """Put everything into `writes` and the turn; yields what memory notes after the commit."""
+        for saga, memory in self._touched.values():
+            effects = saga.drain()
+            key = SagaKey(saga.state.id, saga.state.run)
+            if effects.rows:
+                self.writes.history.append((key, effects.rows, effects.sequence))
+            for message in effects.messages:
+                self.turn.send(memory.tenure, message)
+            self._gather_timers(key, memory.tenure.shard, effects)
+            if id(saga) in self._new:
+                self.writes.new_sagas.append(saga_row(saga))
+            elif effects.saga_changed:
+                self.writes.changed_sagas.append(saga_row(saga))
+            yield saga, memory, effects
+
+    def _gather_timers(self, key: SagaKey, shard: int, effects: Effects) -> None:
+        for timer in effects.timers_cleared:
+            if timer.kind not in IN_MEMORY:
+                self.writes.timers[TimerRef(shard, key.id, key.run, timer.kind, timer.number)] = None
+        for timer, due in effects.timers_set.items():
+            if timer.kind not in IN_MEMORY:
+                self.writes.timers[TimerRef(shard, key.id, key.run, timer.kind, timer.number)] = due
+
+
+def saga_row(saga: Saga) -> SagaRow:
+    """The saga's row as of now."""
+    state = saga.state
+    return SagaRow(
+        id=state.id, run=state.run, definition=state.definition, version=state.version, fingerprint=saga.fingerprint,
+        status=state.status, shard=state.addresses.shard, sequence=state.sequence, last_now=state.now,
+        input_hash=state.input_hash, started_at=state.started_at, result=state.result, error=state.error,
+        attention=state.attention, concerns=concerns_json(state.concerns) if state.concerns else None,
+        decided=state.blocked - 1 if state.blocked else None, trace=pack_headers(state.trace),
+        closed_at=state.closed_at,
+    )  # fmt: skip

@@ -1,0 +1,50 @@
+"""The sagas that one turn may need, as far as they are there: in memory, as a row alone, or on their way back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sagabus.contracts.names import RunId, SagaId
+from sagabus.coordinator.core.saga.saga import Saga
+from sagabus.coordinator.shard.memory import ShardMemory
+from sagabus.coordinator.store.rows import SagaKey, SagaRow, StartedId
+
+
+@dataclass(slots=True)
+class Present:
+    """Of one turn. Of an id it is the current run, which is open, or was last."""
+
+    by_id: dict[SagaId, Saga] = field(default_factory=dict)
+    by_key: dict[SagaKey, Saga] = field(default_factory=dict)
+    rows: dict[SagaId, SagaRow] = field(default_factory=dict)
+    """Sagas that were looked for in the store. To a copy of a start the row says enough."""
+    removed: dict[SagaId, StartedId] = field(default_factory=dict)
+    """Ids whose sagas retention has removed (H2)."""
+
+    def know(self, saga: Saga) -> None:
+        """As the current run of its id."""
+        self.by_id[saga.state.id] = saga
+        self.know_run(saga)
+
+    def know_run(self, saga: Saga) -> None:
+        self.by_key[SagaKey(saga.state.id, saga.state.run)] = saga
+
+    def run(self, id: SagaId) -> RunId | None:
+        """The current one of this id; None where no saga of it is known."""
+        if (row := self.rows.get(id)) is not None:
+            return row.run
+        saga = self.by_id.get(id)
+        return None if saga is None else saga.state.run
+
+    def find(self, id: SagaId, run: RunId | None) -> Saga | None:
+        """run: None means the current one."""
+        return self.by_id.get(id) if run is None else self.by_key.get(SagaKey(id, run))
+
+    def input_hash(self, memory: ShardMemory, id: SagaId) -> bytes | None:
+        """Of what the saga of this id was started with; None where there is no such saga."""
+        if (saga := self.by_id.get(id)) is not None:
+            return saga.state.input_hash
+        row = self.rows.get(id)
+        if row is None and (under_way := memory.replays.of(id)) is not None:
+            row = under_way.row
+        return None if row is None else row.input_hash
