@@ -139,6 +139,7 @@ def test_without_kafka_the_setting_is_named(tmp_path: Path, monkeypatch: pytest.
         SagaClient("embedded")
 
 
+@pytest.mark.ring("faults")
 async def test_a_wait_outlives_a_restart_and_so_does_the_saga(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     with DevHost(folder) as host:

@@ -127,7 +127,7 @@ async def test_a_killed_host_takes_its_children_with_it_and_its_database_is_adop
     assert not alive(server)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.ring("deployment"))])
 def test_dev_ends_in_order_on_a_signal(folder: Path, number: int) -> None:
     with DevHost(folder) as dev:
         server = EmbeddedPostgres(folder / ".sagabus").pid

@@ -316,6 +316,7 @@ async def waits(ctx: SagaContext, order: Order) -> Result:
 """
 
 
+@pytest.mark.ring("faults")
 async def test_l10_a_coordinator_goes_on_beside_a_saga_that_spins(monkeypatch: pytest.MonkeyPatch) -> None:
     with data_folder() as folder:
         (folder / "spinning.py").write_text(MODULE)

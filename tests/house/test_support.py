@@ -63,6 +63,7 @@ async def test_nothing_outlives_a_killed_test_run(tmp_path: Path) -> None:
     await until(lambda: not _alive(pid), what="the child of the killed run has ended")
 
 
+@pytest.mark.ring("faults")
 def test_a_killed_broker_keeps_its_log_and_a_wiped_one_does_not(
     kafka_installation: KafkaInstallation, tmp_path: Path
 ) -> None:

@@ -99,6 +99,7 @@ async def test_a_crashed_server_is_started_again(server: EmbeddedPostgres) -> No
     assert await _fetch(server.start(), "SELECT n FROM kept") == 7
 
 
+@pytest.mark.ring("faults")
 async def test_a_server_that_hangs_is_replaced(server: EmbeddedPostgres) -> None:
     await _run(server.start(), KEEP_7)
     hanging = server.pid
