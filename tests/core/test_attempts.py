@@ -7,7 +7,7 @@ import json
 import pytest
 
 from sagabus.contracts import RetryPolicy
-from sagabus.contracts.replies import ID_REUSED, INBOX_EXPIRED, NO_HANDLER, RETRIES_EXHAUSTED
+from sagabus.contracts.replies import HANDLER_PANICKED, ID_REUSED, INBOX_EXPIRED, NO_HANDLER, RETRIES_EXHAUSTED
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.core.saga.admission import DUPLICATE, LATE, OLD_ATTEMPT
 from sagabus.coordinator.core.saga.effects import TimerKind
@@ -158,6 +158,16 @@ def test_another_failure_than_a_missing_handler_shows_that_there_is_one() -> Non
     drive.fire(TimerKind.RETRY, 1)
     drive.failed(1)
     assert drive.attention == ""
+
+
+def test_a_handler_that_panics_is_a_failed_attempt_and_needs_attention() -> None:
+    drive = Drive(one_step(retry=RetryPolicy(attempts=2))).start()
+    drive.failed(1, HANDLER_PANICKED)
+    assert drive.attention == f"step 1: the handler of stock.reserve panicked: {HANDLER_PANICKED} happened"
+    assert drive.step(1).do.failures == 1
+    drive.fire(TimerKind.RETRY, 1)
+    drive.failed(1, HANDLER_PANICKED)
+    assert drive.error["code"] == RETRIES_EXHAUSTED
 
 
 @pytest.mark.parametrize("code", [INBOX_EXPIRED, ID_REUSED])

@@ -21,6 +21,7 @@ from sagabus.contracts.envelope import Headers, Message, Record
 from sagabus.contracts.headers import HeaderReader
 from sagabus.contracts.names import CommandKind, RunId, SagaId
 from sagabus.contracts.replies import Failure, ReplyHead, ReplyKind, read_failure, read_reply
+from sagabus.messaging.background import Supervisor
 from sagabus.messaging.database_url import sqlalchemy_url
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.publishing.outbox import unpublished
@@ -160,6 +161,7 @@ class ServiceFixture:
     logs: dict[int, int] = field(default_factory=dict)
     now: float = 1_800_000_000.0
     retention: Retention | None = None
+    supervisor: Supervisor = field(default_factory=Supervisor)
 
     def __post_init__(self) -> None:
         self.sessions = Sessions(async_sessionmaker(self.engine))
@@ -171,7 +173,7 @@ class ServiceFixture:
     def new_side(self) -> CommandProcessor:
         return CommandProcessor(
             service="shop", namespace="sagabus", handlers=self.handlers, sessions=self.sessions,
-            resources="resources", clock=lambda: self.now, retention=self.retention,
+            resources="resources", clock=lambda: self.now, retention=self.retention, supervisor=self.supervisor,
         )  # fmt: skip
 
     def handles(self, activity: Any, *, transaction: bool = True) -> Callable[[F], F]:

@@ -21,6 +21,9 @@ M = TypeVar("M", bound=BaseModel)
 MAX_DEPTH: Final = 100
 """Nested arrays and objects. Ours never need ten; PostgreSQL's jsonb and most parsers give in at some thousand."""
 
+TOO_LARGE: Final = "payload.too_large"
+"""The reason for more than `MAX_PAYLOAD` bytes."""
+
 _DIGITS: Final = bytes.maketrans(b"123456789E", b"000000000e")
 _LONGEST_DOUBLE: Final = 309
 """Digits before the point of the largest number that a double holds."""
@@ -52,6 +55,17 @@ def encode(model: BaseModel) -> bytes:
             _read_back(model, data)
         elif doubts.read:
             _check_rules(model, data)
+    return data
+
+
+def encode_as(kind: type[BaseModel], model: BaseModel, *, what: str) -> bytes:
+    """The same for whoever reads it as this model: of a subclass all is written, and must be read as its base.
+
+    Raises as `encode` does, and MessageInvalid for more, or deeper nested, than we read. what: names the thing.
+    """
+    data = checked(encode(model))
+    if type(model) is not kind:
+        decode(kind, data, what=what)
     return data
 
 
@@ -103,7 +117,7 @@ def encode_exactly(value: Any) -> bytes:
 def checked(data: bytes) -> bytes:
     """The same bytes. Raises MessageInvalid if they are more, or nested deeper, than we read."""
     if len(data) > MAX_PAYLOAD:
-        raise MessageInvalid("payload.too_large", f"{len(data)} bytes; the limit is {MAX_PAYLOAD}")
+        raise MessageInvalid(TOO_LARGE, f"{len(data)} bytes; the limit is {MAX_PAYLOAD}")
     if data.count(b"{") + data.count(b"[") > MAX_DEPTH and _depth(data) > MAX_DEPTH:
         raise MessageInvalid("payload.too_deep", f"nested deeper than {MAX_DEPTH} levels")
     return data

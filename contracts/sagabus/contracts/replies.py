@@ -17,6 +17,9 @@ from sagabus.contracts.headers import HeaderReader
 from sagabus.contracts.names import CommandKey
 
 HANDLER_ERROR: Final = "sagabus.handler_error"
+HANDLER_PANICKED: Final = "sagabus.handler_panicked"
+"""A handler raised what is no Exception, as a library in another language does when it panics: a failed attempt, and
+its saga needs operator attention."""
 RETRIES_EXHAUSTED: Final = "sagabus.retries_exhausted"
 INBOX_EXPIRED: Final = "sagabus.inbox_expired"
 ID_REUSED: Final = "sagabus.id_reused"

@@ -20,6 +20,7 @@ from typing import Any, Final
 from sagabus.contracts.envelope import Record, moment, source_of
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.names import dead_letters_topic, service_schema
+from sagabus.messaging.background import Supervisor
 from sagabus.messaging.counters import Counters, Family
 from sagabus.messaging.publishing.dead_letter import DeadLetters
 from sagabus.messaging.shards import shard_row
@@ -83,8 +84,9 @@ class CommandProcessor:
         watcher: Watcher | None = None,
         retention: Retention | None = None,
         counters: Counters | None = None,
+        supervisor: Supervisor | None = None,
     ) -> None:
-        self.externals = Externals(resources=resources, claim=self._claim)
+        self.externals = Externals(resources=resources, claim=self._claim, supervisor=supervisor or Supervisor())
         self.counts = (counters or Counters()).family(Family.RECORDS)
         self._schema = service_schema(service)
         self._inbox = Inbox(self._schema)

@@ -56,6 +56,7 @@ async def running(participant: Participant[Any], *, kafka: str | None = None) ->
         side = CommandProcessor(
             service=participant.service.name, namespace=backing.settings.namespace, handlers=participant.handlers,
             sessions=sessions, resources=resources, retention=Retention.of(backing.settings), counters=counters,
+            supervisor=supervisor,
         )  # fmt: skip
         stack.push_async_callback(side.externals.stop)
 

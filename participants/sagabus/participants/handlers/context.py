@@ -18,7 +18,7 @@ from typing_extensions import TypeVar
 from sagabus.contracts import codec
 from sagabus.contracts.activity import Activity
 from sagabus.contracts.commands import CommandHead
-from sagabus.contracts.envelope import MAX_PAYLOAD, moment
+from sagabus.contracts.envelope import moment
 from sagabus.contracts.errors import DeclarationError, SagabusError
 from sagabus.contracts.event import Event
 from sagabus.contracts.retry import as_microseconds
@@ -100,15 +100,14 @@ class _Context(Generic[R]):
         """Tell the world, if and when the command's completion is committed; before its reply, in the order of calls.
 
         key: the record's, where neither the event's declared field nor the saga id will do. The event is encoded now.
-        Raises DeclarationError for an event without a topic, ValueError for one of more than 900 KiB.
+        Raises DeclarationError for an event without a topic, MessageInvalid for one of more than 900 KiB or one that
+        its model could not read back, ValueError for one that cannot be written as JSON.
         """
         if self._scope.ended:
             raise HandlerEnded(f"{self._activity.name}: publish() after the handler has returned")
         if event.type.topic is None:
             raise DeclarationError(f"event {event.type.name} has no topic: declare it with Service.event() to publish")
-        body = codec.encode(event.data)
-        if len(body) > MAX_PAYLOAD:
-            raise ValueError(f"event {event.type.name} has {len(body)} bytes, the limit is {MAX_PAYLOAD}")
+        body = codec.encode_as(event.type.model, event.data, what=f"event {event.type.name}")
         self._scope.published.append(Published(event, key, body))
 
 

@@ -39,8 +39,8 @@ def is_trouble(error: BaseException) -> bool:
 
 
 def _of_the_world(error: BaseException) -> bool:
-    sqlstate = getattr(error, "sqlstate", None)
-    if isinstance(error, asyncpg.PostgresError) and isinstance(sqlstate, str):
+    if isinstance(error, asyncpg.PostgresError) and isinstance(error.sqlstate, str):
+        sqlstate = error.sqlstate
         return sqlstate[:2] in _WORLD or sqlstate == _READ_ONLY
     if isinstance(error, PoolTimeoutError):
         return True

@@ -17,13 +17,14 @@ from sagabus.contracts import codec
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.names import CommandId
 from sagabus.contracts.replies import INPUT_INVALID, ReplyKind
-from sagabus.messaging.background import cancelled
+from sagabus.contracts.words import words_of
+from sagabus.messaging.background import Supervisor, cancelled
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.participants.handlers.context import Claim, ExternalContext, NotOurs, Scope
 from sagabus.participants.handlers.database_errors import DatabaseTrouble, is_trouble
 from sagabus.participants.handlers.declaration import Handler
 from sagabus.participants.handlers.outcome import Outcome, completed, failed, failure
-from sagabus.participants.handlers.transactional import is_cancelled
+from sagabus.participants.handlers.transactional import ends
 from sagabus.participants.inbox.decision import Key
 from sagabus.participants.inbox.received import Command
 
@@ -51,10 +52,13 @@ class Job:
 class Externals:
     """The jobs of this process. One that has ended requests a turn of its tenure.
 
-    claim: what ties a job's own transactions to it.
+    claim: what ties a job's own transactions to it. supervisor: hears of a job that ends the process.
     """
 
-    def __init__(self, *, resources: Any, claim: Callable[[Job], Claim], at_once: int = AT_ONCE) -> None:
+    def __init__(
+        self, *, resources: Any, claim: Callable[[Job], Claim], supervisor: Supervisor, at_once: int = AT_ONCE
+    ) -> None:
+        self._supervisor = supervisor
         self._resources = resources
         self._claim = claim
         self._slots = asyncio.Semaphore(at_once)
@@ -64,7 +68,9 @@ class Externals:
     def start(self, job: Job) -> None:
         """Its row is committed."""
         self._jobs.setdefault(job.tenure, {})[job.command.key] = job
-        self._tasks[job] = asyncio.create_task(self._work(job), name=f"sagabus {job.command.head.id}")
+        name = f"the handler of {job.command.head.activity}"
+        task = self._tasks[job] = self._supervisor.spawn(self._work(job), name=name)
+        task.add_done_callback(lambda _: self._tasks.pop(job, None))
 
     def find(self, tenure: Tenure, key: Key) -> Job | None:
         return self._jobs.get(tenure, {}).get(key)
@@ -106,8 +112,6 @@ class Externals:
         except NotOurs as error:
             logger.warning("%s", error)
             self.forget([job])  # its tenure has ended, or is about to: whoever takes the shard does the rest
-        finally:
-            del self._tasks[job]
 
     async def _outcome(self, job: Job) -> Outcome:
         pause = FIRST_PAUSE
@@ -126,17 +130,18 @@ class Externals:
         except MessageInvalid as fault:
             return failure(ReplyKind.REFUSED, INPUT_INVALID, fault.message)
         scope = Scope()
+        task = asyncio.current_task()
         context: ExternalContext[Any] = ExternalContext(head, activity, self._resources, scope, self._claim(job))
         try:
             output = await job.handler.function(value, context)
             return completed(activity, output, scope.end())
         except NotOurs:
             raise
-        except (Exception, asyncio.CancelledError) as error:
-            if is_cancelled(error):
+        except BaseException as error:
+            if ends(error, task, of=activity.name):
                 raise
             if is_trouble(error):
-                raise DatabaseTrouble(f"the database failed a handler: {error}") from error
+                raise DatabaseTrouble(f"the database failed a handler: {words_of(error)}") from error
             return failed(error)
         finally:
             scope.end()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,13 +14,20 @@ from sqlalchemy.exc import DBAPIError
 
 from sagabus.contracts import codec
 from sagabus.contracts.activity import Activity
-from sagabus.contracts.envelope import MAX_PAYLOAD
-from sagabus.contracts.errors import SagabusError
+from sagabus.contracts.codec import TOO_LARGE
+from sagabus.contracts.errors import MessageInvalid, SagabusError
 from sagabus.contracts.event import Event
-from sagabus.contracts.replies import HANDLER_ERROR, ReplyKind
+from sagabus.contracts.replies import HANDLER_ERROR, HANDLER_PANICKED, ReplyKind, read_failure
+from sagabus.contracts.words import plain, words_of
 from sagabus.participants.handlers.refusal import Refused, TryAgain
 
 REPLY_TOO_LARGE: Final = "sagabus.reply_too_large"
+
+LONGEST_CODE: Final = 300
+"""Characters of a code, which stands in sentences and lists."""
+
+PARTS_TOLD: Final = 5
+"""Members of an exception group whose words are sent."""
 
 LONGEST_MESSAGE: Final = 1000
 """Characters of a foreign exception's text in a reply; the whole of it is in the participant's log."""
@@ -57,7 +66,8 @@ class Outcome:
 
 
 def completed(activity: Activity[..., Any, Any], output: object, events: tuple[Published, ...]) -> Outcome:
-    """Raises TypeError for an output of another type, ReplyTooLarge, pydantic_core.PydanticSerializationError."""
+    """Raises TypeError for an output of another type, ReplyTooLarge, MessageInvalid for one that cannot be read back,
+    pydantic_core.PydanticSerializationError for one that cannot be written."""
     return Outcome(ReplyKind.COMPLETED, _encoded(activity, output), events)
 
 
@@ -67,14 +77,35 @@ def failure(kind: ReplyKind, code: str, message: str, details: Mapping[str, Json
 
 
 def failed(error: BaseException) -> Outcome:
-    """What the saga hears of an exception of a handler. The traceback stays here, for the log."""
+    """What the saga hears of an exception of a handler. The traceback stays here, for the log. Raises nothing.
+
+    A group of one exception, as a TaskGroup raises it, is that exception.
+    """
+    error = _sole(error)
+    if isinstance(error, Refused | TryAgain):
+        with suppress(Exception):  # a subclass whose __init__ has not called ours, or whose details cannot be written
+            return _meant(error)
+    code = _code(error)
+    return Outcome(ReplyKind.FAILED, _failure(code, _text(error), {"type": type(error).__name__}, None), error=error)
+
+
+def _meant(error: Refused | TryAgain) -> Outcome:
     if isinstance(error, Refused):
         return Outcome(ReplyKind.REFUSED, _failure(error.code, error.message, error.details, None), error=error)
-    if isinstance(error, TryAgain):
-        return Outcome(ReplyKind.FAILED, _failure(error.code, error.message, error.details, error.after), error=error)
-    code = REPLY_TOO_LARGE if isinstance(error, ReplyTooLarge) else HANDLER_ERROR
-    body = _failure(code, _text(error), {"type": type(error).__name__}, None)
-    return Outcome(ReplyKind.FAILED, body, error=error)
+    return Outcome(ReplyKind.FAILED, _failure(error.code, error.message, error.details, error.after), error=error)
+
+
+def _code(error: BaseException) -> str:
+    if isinstance(error, ReplyTooLarge):
+        return REPLY_TOO_LARGE
+    meant = isinstance(error, Exception | asyncio.CancelledError)
+    return HANDLER_ERROR if meant else HANDLER_PANICKED
+
+
+def _sole(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def _encoded(activity: Activity[..., Any, Any], output: object) -> bytes:
@@ -85,28 +116,44 @@ def _encoded(activity: Activity[..., Any, Any], output: object) -> bytes:
     if not isinstance(output, activity.output):
         wanted = activity.output.__name__
         raise TypeError(f"the handler of {activity.name} returned a {type(output).__name__}, not a {wanted}")
-    body = codec.encode(output)
-    if len(body) > MAX_PAYLOAD:
-        raise ReplyTooLarge(
-            f"the output of {activity.name} has {len(body)} bytes, the limit is {MAX_PAYLOAD}: return a reference to it"
-        )
-    return body
-
-
-def _failure(code: str, message: str, details: Mapping[str, JsonValue], again_after: float | None) -> bytes:
-    """The body of a `Failure`. Details may hold whatever pydantic can write as JSON; what it cannot is sent as text."""
-    whole = {"code": str(code), "message": str(message), "details": details, "again_after": again_after}
     try:
-        body = codec.encode_value(whole)
-    except ValueError:  # of pydantic_core: it does not know the type
-        body = codec.encode_value({**whole, "details": {name: str(value) for name, value in details.items()}})
-    if len(body) <= MAX_PAYLOAD:
+        return codec.encode_as(activity.output, output, what=f"the output of {activity.name}")
+    except MessageInvalid as fault:
+        if fault.reason != TOO_LARGE:
+            raise
+        raise ReplyTooLarge(f"the output of {activity.name}: {fault.message}: return a reference to it") from fault
+
+
+def _failure(code: object, message: object, details: Mapping[str, JsonValue], again_after: float | None) -> bytes:
+    """The body of a `Failure`, such as the coordinator reads.
+
+    Details may hold whatever pydantic can write as JSON; what it cannot, or nobody could read, is sent as text.
+    """
+    whole = {"code": words_of(code, most=LONGEST_CODE), "message": words_of(message), "again_after": again_after}
+    body = _readable({**whole, "details": details})
+    if body is None:
+        body = _readable({**whole, "details": {words_of(name): words_of(value) for name, value in details.items()}})
+    if body is not None:
         return body
-    logger.warning("a failure of %d bytes (%s) is sent without its details; limit %d", len(body), code, MAX_PAYLOAD)
-    return codec.encode_value({**whole, "message": message[:LONGEST_MESSAGE], "details": {}})
+    logger.warning("a failure (%s) is sent without its details: they are too large", whole["code"])
+    return codec.encode_value({**whole, "details": {}})
+
+
+def _readable(failure: Mapping[str, object]) -> bytes | None:
+    """None for what cannot be written, or would not be read."""
+    try:
+        body = codec.encode_value(failure)
+        read_failure(body)
+    except Exception:  # of pydantic_core, of a value's own functions, or MessageInvalid
+        return None
+    return body
 
 
 def _text(error: BaseException) -> str:
     """Without the statement and its parameters, which SQLAlchemy adds: they may hold what is nobody's business."""
-    text = str(error.orig if isinstance(error, DBAPIError) and error.orig is not None else error)
-    return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]}…"
+    if isinstance(error, BaseExceptionGroup):
+        parts = [f"{type(part).__name__}: {words_of(part)}" for part in error.exceptions[:PARTS_TOLD]]
+        return plain("; ".join([words_of(error), *parts]), most=LONGEST_MESSAGE)
+    return words_of(
+        error.orig if isinstance(error, DBAPIError) and error.orig is not None else error, most=LONGEST_MESSAGE
+    )

@@ -9,6 +9,7 @@ nothing (P3).
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sagabus.contracts import codec
 from sagabus.contracts.errors import MessageInvalid, SagabusError
 from sagabus.contracts.replies import INPUT_INVALID, ReplyKind
+from sagabus.contracts.words import words_of
 from sagabus.messaging.postgres.statements import named
 from sagabus.participants.handlers.context import ActivityContext, Scope
 from sagabus.participants.handlers.database_errors import DatabaseTrouble, is_trouble
@@ -23,6 +25,8 @@ from sagabus.participants.handlers.declaration import Handler
 from sagabus.participants.handlers.outcome import Outcome, completed, failed, failure
 from sagabus.participants.handlers.session import Sessions, Transaction, abandon, finish
 from sagabus.participants.inbox.received import Command
+
+logger = logging.getLogger(__name__)
 
 _SAVEPOINT: Final = named("handler.savepoint", "SAVEPOINT sagabus_handler")
 
@@ -64,10 +68,11 @@ class Handling:
         self.current = command
         scope = Scope(self._open)
         context = ActivityContext(command.head, handler.activity, self._resources, scope)
+        task = asyncio.current_task()
         try:
             return await self._run(handler, value, context, scope)
-        except (Exception, asyncio.CancelledError) as error:
-            if is_cancelled(error):
+        except BaseException as error:
+            if ends(error, task, of=handler.activity.name):
                 raise
             return await self._failed(scope, command, error)
         finally:
@@ -111,14 +116,22 @@ class Handling:
 
     def _raise_trouble(self, error: BaseException) -> None:
         if self._transaction.driver.is_closed() or is_trouble(error):
-            raise DatabaseTrouble(f"the database failed a handler: {error}") from error
+            raise DatabaseTrouble(f"the database failed a handler: {words_of(error)}") from error
 
     def _open(self) -> AsyncSession:
         self._touched = True
         return self._sessions.shared(self._transaction.connection)
 
 
-def is_cancelled(error: BaseException) -> bool:
-    """Whether this task is being cancelled. A CancelledError of a handler's own making is a failure like any other."""
-    task = asyncio.current_task()
+def ends(error: BaseException, task: asyncio.Task[Any] | None, *, of: str) -> bool:
+    """Whether this is more than a failure of the handler: the end of its task, or of the process, which is said aloud.
+
+    A CancelledError or GeneratorExit of a handler's own making is a failure like any other. task: in which the handler
+    was called. of: the activity.
+    """
+    if isinstance(error, SystemExit | KeyboardInterrupt):
+        logger.critical("the handler of %s raised %s: this process ends", of, type(error).__name__, exc_info=error)
+        return True
+    if isinstance(error, GeneratorExit):  # a coroutine that is thrown away is closed outside of its task
+        return asyncio.current_task() is not task
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

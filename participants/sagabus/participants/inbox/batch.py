@@ -16,6 +16,7 @@ from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.lifecycle import domain_event_message
 from sagabus.contracts.names import CommandKind
 from sagabus.contracts.replies import NO_HANDLER, ReplyKind, reply_message
+from sagabus.contracts.words import words_of
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.messaging.shards.turn import Turn
 from sagabus.participants.handlers.declaration import Handler
@@ -209,7 +210,9 @@ def _log(head: CommandHead, outcome: Outcome) -> None:
         return
     extra = {"saga_id": head.saga_id, "step": head.step, "attempt": head.attempt}
     if outcome.expected:
-        logger.info("%s of saga %s, attempt %d: %s", head.activity, head.saga_id, head.attempt, error, extra=extra)
+        logger.info(
+            "%s of saga %s, attempt %d: %s", head.activity, head.saga_id, head.attempt, words_of(error), extra=extra
+        )
     else:
         logger.error(
             "%s of saga %s, attempt %d failed", head.activity, head.saga_id, head.attempt, exc_info=error, extra=extra

@@ -11,14 +11,23 @@ from sagabus.contracts import codec
 from sagabus.contracts.errors import ActivityFailed, ActivityTimedOut, MessageInvalid
 from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.names import CommandKind
-from sagabus.contracts.replies import ID_REUSED, INBOX_EXPIRED, NO_HANDLER, RETRIES_EXHAUSTED, Failure, read_failure
+from sagabus.contracts.replies import (
+    HANDLER_PANICKED,
+    ID_REUSED,
+    INBOX_EXPIRED,
+    NO_HANDLER,
+    RETRIES_EXHAUSTED,
+    Failure,
+    read_failure,
+)
+from sagabus.contracts.words import words_of
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row, words
 from sagabus.coordinator.core.saga.journal import Divergence
 from sagabus.coordinator.core.saga.program import Blocked, Called, Program
 from sagabus.coordinator.core.saga.reading import OUTPUT, read
-from sagabus.coordinator.core.saga.state import SagaState, words_of
+from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import Outcome
 from sagabus.coordinator.core.saga.step import Step
 
@@ -169,6 +178,9 @@ def failed(state: SagaState, program: Program, step: Step, row: Row) -> None:
         return
     if failure.code == NO_HANDLER:
         words = f"step {step.number}: nobody handles {step.activity}; deploy a participant that does"
+        state.raise_concern(concern_of(step), words)
+    elif failure.code == HANDLER_PANICKED:
+        words = f"step {step.number}: the handler of {step.activity} panicked: {failure.message}"
         state.raise_concern(concern_of(step), words)
     else:
         state.clear_concern(concern_of(step))

@@ -12,6 +12,7 @@ from sagabus.contracts import codec
 from sagabus.contracts.errors import ActivityFailed
 from sagabus.contracts.event import Event
 from sagabus.contracts.lifecycle import domain_event_message
+from sagabus.contracts.words import words_of
 from sagabus.coordinator.core.saga import forward
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
@@ -28,7 +29,7 @@ from sagabus.coordinator.core.saga.program import (
     Unreadable,
 )
 from sagabus.coordinator.core.saga.reading import EVENT
-from sagabus.coordinator.core.saga.state import SagaState, reason_json, words_of
+from sagabus.coordinator.core.saga.state import SagaState, reason_json
 from sagabus.coordinator.core.saga.status import SagaStatus
 
 

@@ -18,11 +18,11 @@ from sagabus.contracts import Command, EventType, RetryPolicy, codec
 from sagabus.contracts.activity import positive, retry_of
 from sagabus.contracts.errors import ActivityError, MessageInvalid
 from sagabus.contracts.retry import Seconds, as_microseconds
+from sagabus.contracts.words import words_of
 from sagabus.coordinator.core.loop.loop import LoopOverrun, PumpInterrupted, SagaFuture, SagaLoop, SagaTask
 from sagabus.coordinator.core.saga.call import Call
 from sagabus.coordinator.core.saga.mailbox import Mailbox
 from sagabus.coordinator.core.saga.reading import EVENT, Read
-from sagabus.coordinator.core.saga.state import words_of
 from sagabus.coordinator.core.saga.step import Step
 
 ROUNDS: Final = 100

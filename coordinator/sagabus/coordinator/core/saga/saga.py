@@ -16,6 +16,7 @@ from sagabus.contracts import canonical
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.retry import as_microseconds
+from sagabus.contracts.words import words_of
 from sagabus.coordinator.core.saga import forward, intents, operator, reading, undo
 from sagabus.coordinator.core.saga.admission import STALE, answers_nothing, denial
 from sagabus.coordinator.core.saga.concern import RELEASED, STOPS, Concern, ConcernKind, concern_of
@@ -23,7 +24,7 @@ from sagabus.coordinator.core.saga.effects import Effects, TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.journal import Divergence
 from sagabus.coordinator.core.saga.program import Blocked, Code, Program, Spun
-from sagabus.coordinator.core.saga.state import SagaState, reason_json, words_of
+from sagabus.coordinator.core.saga.state import SagaState, reason_json
 from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
 from sagabus.coordinator.core.saga.stopped import Stop, StoppedSaga
 

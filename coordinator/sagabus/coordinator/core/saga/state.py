@@ -16,6 +16,7 @@ from sagabus.contracts.commands import Addresses, command_message
 from sagabus.contracts.envelope import Headers, Message
 from sagabus.contracts.lifecycle import LifecycleType, lifecycle_message
 from sagabus.contracts.names import SETTLE, CommandKind, RunId, SagaId
+from sagabus.contracts.words import plain
 from sagabus.coordinator.core.saga.concern import Concern
 from sagabus.coordinator.core.saga.effects import IN_MEMORY, Effects, Staged, TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row
@@ -26,9 +27,6 @@ from sagabus.coordinator.core.saga.step import Step
 from sagabus.coordinator.core.saga.steps import Steps
 
 VOID: Final = b"null"
-
-MAX_WORDS: Final = 4_000
-"""Characters of a reason or message. Longer ones are somebody's whole statement or page, and events have a limit."""
 
 
 class SagaState:
@@ -274,18 +272,3 @@ class SagaState:
 def reason_json(code: str, message: str, **more: JsonValue) -> bytes:
     """An error as it stands in lifecycle events and in the saga's row."""
     return codec.encode_value({"code": code, "message": plain(message), **more})
-
-
-def plain(text: str) -> str:
-    """Words as they may stand in JSON, in a table and before a person: no lone surrogates, and an end."""
-    if len(text) > MAX_WORDS:
-        text = f"{text[: MAX_WORDS - 40]}… ({len(text)} characters)"
-    return text.encode(errors="replace").decode()
-
-
-def words_of(error: BaseException) -> str:
-    """What an exception says. It may be an author's own, whose `__str__` fails."""
-    try:
-        return plain(str(error))
-    except Exception as fault:
-        return f"(it does not say: {type(fault).__name__})"

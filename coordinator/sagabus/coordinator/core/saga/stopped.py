@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from sagabus.contracts.words import plain
 from sagabus.coordinator.core.saga.admission import (
     BLOCKED,
     CANCEL_REJECTED,
@@ -27,7 +28,7 @@ from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.operator import RETRY
-from sagabus.coordinator.core.saga.state import SagaState, plain
+from sagabus.coordinator.core.saga.state import SagaState
 
 
 class Stop(NamedTuple):

@@ -12,7 +12,7 @@ from sagabus.contracts import codec
 from sagabus.contracts.activity import retry_of
 from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.names import CommandKind
-from sagabus.contracts.replies import NO_HANDLER, Failure
+from sagabus.contracts.replies import HANDLER_PANICKED, NO_HANDLER, Failure
 from sagabus.coordinator.core.saga import forward
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
@@ -127,7 +127,7 @@ def not_undone(state: SagaState, step: Step, row: Row) -> None:
     state.clear_timer(TimerKind.RESEND, step.number)
     error = codec.encode_value(failure.model_dump(mode="json", exclude={"again_after"}))
     state.tell(LifecycleType.COMPENSATION_FAILED, step=step, name=compensation_of(step), error=error)
-    hopeless = row.kind is Kind.UNDO_REFUSED or failure.code in forward.FOR_A_PERSON | {NO_HANDLER}
+    hopeless = row.kind is Kind.UNDO_REFUSED or failure.code in forward.FOR_A_PERSON | {NO_HANDLER, HANDLER_PANICKED}
     if hopeless or undo.failures >= PATIENCE:
         state.raise_concern(concern_of(step), f"{words_for(step)}: {failure.code}: {failure.message}")
     else:
