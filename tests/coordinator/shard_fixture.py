@@ -14,7 +14,7 @@ import asyncpg
 from sagabus.contracts.envelope import Message, Record
 from sagabus.coordinator.definition import SagaDefinition
 from sagabus.coordinator.shard.definitions import Definitions
-from sagabus.coordinator.shard.loading import Loading
+from sagabus.coordinator.shard.loading import Loading, ReplayLimits
 from sagabus.coordinator.shard.retention import SagaRetention
 from sagabus.coordinator.shard.saga_processor import SagaProcessor
 from sagabus.coordinator.store.read import Reads
@@ -59,6 +59,9 @@ class ShardFixture:
     topics: Sequence[str] = TOPICS
     ids: Callable[[], UUID] = uuid4
     retention: Retention | None = None
+    limits: ReplayLimits = field(default_factory=ReplayLimits)
+    follows: bool = True
+    """Whether a turn is followed by those that are due at once, as it is in a process."""
 
     def __post_init__(self) -> None:
         self._generations = itertools.count(1)
@@ -70,7 +73,12 @@ class ShardFixture:
         return SagaProcessor(
             database=self.database,
             store=Store("sagabus"),
-            loading=Loading(namespace="sagabus", reads=Reads("sagabus"), definitions=Definitions(self.definitions)),
+            loading=Loading(
+                namespace="sagabus",
+                reads=Reads("sagabus"),
+                definitions=Definitions(self.definitions),
+                limits=self.limits,
+            ),
             dead_letters=DeadLetters(topic="sagabus.dead-letters", by="sagabus"),
             partitions=PARTITIONS,
             closed=lambda _: None,
@@ -99,7 +107,7 @@ class ShardFixture:
     async def turn(self, tenure: Tenure, *records: Record) -> list[Message]:
         """One turn, and those that have to follow it at once; what left because of it."""
         await self.side.turn({tenure: records})
-        while (due := self.side.next_due()) is not None and due <= self.now + AT_ONCE:
+        while self.follows and (due := self.side.next_due()) is not None and due <= self.now + AT_ONCE:
             await self.side.turn({tenure: ()})
         async with self.database.transaction() as connection:
             rows = await unpublished(connection, "sagabus", self.shard, self._read)
