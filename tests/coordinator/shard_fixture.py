@@ -14,6 +14,7 @@ import asyncpg
 from sagabus.contracts.envelope import Message, Record
 from sagabus.coordinator.definition import SagaDefinition
 from sagabus.coordinator.shard.definitions import Definitions
+from sagabus.coordinator.shard.identity import ProcessIdentity
 from sagabus.coordinator.shard.loading import Loading, ReplayLimits
 from sagabus.coordinator.shard.retention import SagaRetention
 from sagabus.coordinator.shard.saga_processor import SagaProcessor
@@ -60,6 +61,7 @@ class ShardFixture:
     ids: Callable[[], UUID] = uuid4
     retention: Retention | None = None
     limits: ReplayLimits = field(default_factory=ReplayLimits)
+    identity: ProcessIdentity | None = None
     follows: bool = True
     """Whether a turn is followed by those that are due at once, as it is in a process."""
 
@@ -76,7 +78,7 @@ class ShardFixture:
             loading=Loading(
                 namespace="sagabus",
                 reads=Reads("sagabus"),
-                definitions=Definitions(self.definitions),
+                definitions=Definitions(self.definitions, identity=self.identity),
                 limits=self.limits,
             ),
             dead_letters=DeadLetters(topic="sagabus.dead-letters", by="sagabus"),
@@ -152,3 +154,9 @@ def types(messages: Sequence[Message]) -> list[str]:
 def of_shard(shard: int, prefix: str) -> str:
     """An id of this shard: `prefix` and a number."""
     return next(f"{prefix}{n}" for n in range(1, 1_000) if partition_of(f"{prefix}{n}".encode(), PARTITIONS) == shard)
+
+
+def ids_of_shard(shard: int, prefix: str, count: int) -> list[str]:
+    """So many ids of this shard."""
+    every = (f"{prefix}{number}" for number in itertools.count(1))
+    return [*itertools.islice((id for id in every if partition_of(id.encode(), PARTITIONS) == shard), count)]

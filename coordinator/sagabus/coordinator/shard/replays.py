@@ -68,7 +68,7 @@ class Replays:
     def next_wanted(self, loaded: Collection[SagaId]) -> list[SagaId]:
         """As many as may begin now. Those that are in memory, or on their way, are wanted no more."""
         chosen: list[SagaId] = []
-        room = REPLAYS_AT_A_TIME - len(self._under_way) - len(self._ready)
+        room = REPLAYS_AT_A_TIME - len(self._under_way)
         while self._wanted and len(chosen) < room:
             id = next(iter(self._wanted))
             del self._wanted[id]
