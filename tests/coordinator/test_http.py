@@ -137,7 +137,7 @@ async def test_an_open_saga_is_shown(api: Api) -> None:
         "parent": {"id": "P", "run": "p", "step": 2},
         "steps": [{
             "number": 1, "activity": "inventory.reserve", "status": "sent", "attempts": 1,
-            "output": None, "error": None, "undo": "none", "compensation": None, "undo_error": None,
+            "output": None, "error": None, "undo": "none", "compensation": None, "undo_error": None, "waits": None,
         }],
         "timers": [{"kind": "timeout", "number": 1, "due": "2026-09-21T14:14:20.123457Z"}],
     }  # fmt: skip

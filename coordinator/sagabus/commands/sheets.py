@@ -63,6 +63,7 @@ def _step(step: Json) -> tuple[str, ...]:
     undo = "" if step["undo"] == "none" else f"{step['undo']} {step['compensation'] or ''}".rstrip()
     trouble = step["undo_error"] or step["error"]
     words = f"{trouble['code']}: {trouble['message']}" if isinstance(trouble, dict) and "code" in trouble else ""
+    words = "; ".join(filter(None, (step.get("waits"), words)))
     return f"  {step['number']}", step["activity"], step["status"], str(step["attempts"]), undo, words
 
 

@@ -1,88 +1,228 @@
 """How far the steps of a saga are, told from its history alone: no definition is needed to look at a saga.
 
 The words are the core's. What only the definition knows, whether a failed attempt will be repeated, follows from the
-timer that is set for it.
+timer that is set for it. A property test holds this to what the core itself knows of its steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
 
+from sagabus.contracts.errors import MessageInvalid
+from sagabus.contracts.replies import ID_REUSED, INBOX_EXPIRED, read_failure
 from sagabus.coordinator.core.saga.effects import TimerKind
-from sagabus.coordinator.core.saga.history import Kind, Row
-from sagabus.coordinator.core.saga.status import Outcome, Undoing
+from sagabus.coordinator.core.saga.history import INPUTS, Kind, Row
+from sagabus.coordinator.core.saga.operator import RETRY, SKIP
+from sagabus.coordinator.core.saga.status import BUSY_UNDOING, Undoing
+
+
+class StepStatus(StrEnum):
+    """How a step's command fares: the core's `Outcome`, and HELD, which is not sent yet (U4)."""
+
+    HELD = "held"
+    SENT = "sent"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    NEVER = "never"
+
+
+_OPEN: Final = frozenset((StepStatus.SENT, StepStatus.PAUSED))
+_NOT_REPEATED: Final = frozenset((INBOX_EXPIRED, ID_REUSED))
+"""Failures after which the step stays as it is until a person has looked."""
 
 
 @dataclass(slots=True)
 class StepProgress:
-    """attempts: made so far. output, error: as they came. compensation: what undoes it, once that has begun."""
+    """attempts: made so far. output, error: as they came. compensation: what undoes it, once it is known.
+
+    waits: what the step, or its undo, waits for before it is sent.
+    """
 
     number: int
     activity: str
-    status: Outcome = Outcome.SENT
+    status: StepStatus = StepStatus.SENT
     attempts: int = 1
     output: bytes | None = None
     error: bytes | None = None
     undo: Undoing = Undoing.NONE
     compensation: str | None = None
     undo_error: bytes | None = None
+    undo_input: bool | None = None
+    """Whether the undo's input could be made; None without an undo."""
+    waits: str | None = None
+
+    @property
+    def service(self) -> str:
+        return self.activity.partition(".")[0]
+
+    @property
+    def is_being_undone(self) -> bool:
+        return self.undo in BUSY_UNDOING
 
 
-def steps_of(history: Iterable[Row], *, retries: Iterable[int]) -> list[StepProgress]:
+def steps_of(history: Iterable[Row], *, retries: Collection[int], compensating: bool = False) -> list[StepProgress]:
     """All steps by number. retries: numbers of the steps for which a retry timer is set."""
-    steps: dict[int, StepProgress] = {}
+    told = _Told()
     for row in history:
+        told.take(row)
+    return told.steps_now(frozenset(retries), compensating)
+
+
+class _Told:
+    """What the rows so far tell. held, undoing: numbers by service, so that a row costs the same in a long history."""
+
+    def __init__(self) -> None:
+        self._steps: dict[int, StepProgress] = {}
+        self._held: dict[str, list[StepProgress]] = {}
+        self._undoing: dict[str, dict[int, StepProgress]] = {}
+        self._just_called: list[StepProgress] = []
+
+    def take(self, row: Row) -> None:
+        if row.kind in INPUTS:
+            self._just_called = []
         if row.kind is Kind.COMMAND:
-            steps[row.step] = StepProgress(row.step, row.name)
-        elif (step := steps.get(row.step)) is not None:
+            self._called(StepProgress(row.step, row.name))
+        elif row.kind is Kind.ENDED:
+            self._ended()
+        elif (step := self._steps.get(row.step)) is not None:
             _advance(step, row)
-    pending = frozenset(retries)
-    for step in steps.values():
-        if step.status is Outcome.PAUSED and step.number not in pending:
-            step.status = Outcome.UNKNOWN
-    return [steps[number] for number in sorted(steps)]
+            self._note(step)
+            if row.kind is Kind.SETTLE:
+                self._hold_back(step.service)
+
+    def steps_now(self, retries: Collection[int], compensating: bool) -> list[StepProgress]:
+        busy = next((step for undoing in self._undoing.values() for step in undoing.values()), None)
+        for step in self._steps.values():
+            if step.status is StepStatus.PAUSED and step.number not in retries:
+                step.status = StepStatus.UNKNOWN
+            if step.status is StepStatus.HELD:
+                step.waits = _reason(next(iter(self._undoing[step.service].values())))
+            elif compensating and step.status is StepStatus.COMPLETED and step.undo is Undoing.NONE:
+                _plan(step, busy)
+        return [self._steps[number] for number in sorted(self._steps)]
+
+    def _called(self, step: StepProgress) -> None:
+        self._steps[step.number] = step
+        self._just_called.append(step)
+        if self._undoing.get(step.service):
+            self._hold(step)
+
+    def _hold(self, step: StepProgress) -> None:
+        step.status = StepStatus.HELD
+        self._held.setdefault(step.service, []).append(step)
+
+    def _hold_back(self, service: str) -> None:
+        """A step was given up, and then the code called others: the row of the settle stands behind theirs."""
+        for step in self._just_called:
+            if step.service == service and step.status is StepStatus.SENT:
+                self._hold(step)
+
+    def _ended(self) -> None:
+        """The code has ended: nobody waits for what is open. What was never sent will not happen."""
+        for step in self._steps.values():
+            if step.status in _OPEN:
+                step.status = StepStatus.UNKNOWN
+            elif step.status is StepStatus.HELD:
+                step.status = StepStatus.NEVER
+        self._held.clear()
+
+    def _note(self, step: StepProgress) -> None:
+        undoing = self._undoing.setdefault(step.service, {})
+        if step.is_being_undone:
+            undoing[step.number] = step
+        else:
+            undoing.pop(step.number, None)
+        if not undoing:
+            for held in self._held.pop(step.service, ()):
+                held.status = StepStatus.SENT if held.status is StepStatus.HELD else held.status
+
+
+def _reason(holder: StepProgress) -> str:
+    what = "the outcome" if holder.undo is Undoing.SETTLING else "the undo"
+    return f"waits for {what} of step {holder.number} at {holder.service}"
+
+
+def _plan(step: StepProgress, busy: StepProgress | None) -> None:
+    """A completed step of a saga that is being undone, whose undo has not begun (U5)."""
+    if step.undo_input is None:
+        return
+    if busy is not None:
+        step.waits = f"its undo {_reason(busy)}"
+    elif not step.undo_input:
+        step.undo = Undoing.BLOCKED
 
 
 def _advance(step: StepProgress, row: Row) -> None:
     match row.kind:
         case Kind.STEP_COMPLETED | Kind.SETTLE_COMPLETED:
-            step.status, step.output, step.error = Outcome.COMPLETED, row.payload, None
+            step.status, step.output, step.error = StepStatus.COMPLETED, row.payload, None
             step.undo = Undoing.NONE
-            step.attempts = max(step.attempts, row.attempt)
         case Kind.STEP_REFUSED:
-            step.status, step.error = Outcome.FAILED, row.payload
+            step.status, step.error = StepStatus.FAILED, row.payload
         case Kind.STEP_FAILED:
-            step.status, step.error = Outcome.PAUSED, row.payload
-            step.attempts = max(step.attempts, row.attempt)
+            step.error = row.payload
+            if not _is_for_a_person(row):
+                step.status = StepStatus.PAUSED
         case Kind.TIMER:
             _fired(step, row.name)
+        case Kind.OPERATOR:
+            _operated(step, row.name)
         case _:
             _advance_undo(step, row)
 
 
 def _fired(step: StepProgress, timer: str) -> None:
     if timer == TimerKind.RETRY:
-        step.status = Outcome.SENT
-        step.attempts += 1
+        _retried(step)
     elif timer == TimerKind.TIMEOUT:
-        step.status = Outcome.UNKNOWN
+        step.status = StepStatus.UNKNOWN
     elif timer == TimerKind.UNDO_RETRY:
         step.undo = Undoing.SENT
 
 
+def _operated(step: StepProgress, verb: str) -> None:
+    if verb == SKIP:
+        step.undo = Undoing.SKIPPED
+    elif verb == RETRY and step.undo is Undoing.PAUSED:
+        step.undo = Undoing.SENT
+    elif verb == RETRY:
+        _retried(step)
+
+
+def _retried(step: StepProgress) -> None:
+    step.status = StepStatus.SENT
+    step.attempts += 1
+
+
+def _is_for_a_person(row: Row) -> bool:
+    try:
+        return read_failure(row.payload).code in _NOT_REPEATED
+    except MessageInvalid:
+        return False
+
+
 def _advance_undo(step: StepProgress, row: Row) -> None:
+    if step.undo is Undoing.SKIPPED:
+        return  # a person answers for it, whatever is heard of it later
     match row.kind:
         case Kind.SETTLE:
-            step.status, step.undo = Outcome.UNKNOWN, Undoing.SETTLING
+            step.status, step.undo = StepStatus.UNKNOWN, Undoing.SETTLING
         case Kind.SETTLE_NEVER:
-            step.status, step.undo = Outcome.NEVER, Undoing.DONE
+            step.status, step.undo = StepStatus.NEVER, Undoing.DONE
+        case Kind.UNDO_INPUT:
+            step.compensation, step.undo_input = row.name, bool(row.payload)
         case Kind.UNDO:
             step.undo, step.compensation = Undoing.SENT, row.name
         case Kind.UNDO_COMPLETED:
             step.undo, step.undo_error = Undoing.DONE, None
-        case Kind.UNDO_REFUSED | Kind.UNDO_FAILED | Kind.SETTLE_FAILED:
+        case Kind.UNDO_REFUSED | Kind.UNDO_FAILED:
+            step.undo, step.undo_error = Undoing.PAUSED, row.payload
+        case Kind.SETTLE_FAILED:
             step.undo_error = row.payload
-            step.undo = step.undo if row.kind is Kind.SETTLE_FAILED else Undoing.PAUSED
         case _:
             pass

@@ -18,8 +18,8 @@ from sagabus.contracts.envelope import moment
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row
-from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
-from sagabus.coordinator.http.steps import StepProgress, steps_of
+from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
+from sagabus.coordinator.http.steps import StepProgress, StepStatus, steps_of
 from sagabus.coordinator.store.operators import Shown
 from sagabus.coordinator.store.rows import SagaRow, TimerRow
 
@@ -54,24 +54,28 @@ class SagaPage(BaseModel):
 
 
 class StepView(BaseModel):
-    """status: how its command fares. undo: how its undo does, `none` before it has begun."""
+    """status: how its command fares. undo: how its undo does, `none` before it has begun.
+
+    waits: what the step, or its undo, waits for before it is sent; null when it waits for nothing of this saga.
+    """
 
     number: int
     activity: str
-    status: Outcome
+    status: StepStatus
     attempts: int
     output: JsonValue
     error: JsonValue
     undo: Undoing
     compensation: str | None
     undo_error: JsonValue
+    waits: str | None
 
     @classmethod
     def of(cls, step: StepProgress) -> StepView:
         return cls(
             number=step.number, activity=step.activity, status=step.status, attempts=step.attempts,
             output=shown(step.output), error=shown(step.error), undo=step.undo, compensation=step.compensation,
-            undo_error=shown(step.undo_error),
+            undo_error=shown(step.undo_error), waits=step.waits,
         )  # fmt: skip
 
 
@@ -200,8 +204,9 @@ def _summary(row: SagaRow) -> dict[str, object]:
 
 
 def _steps(saga: Shown) -> Iterable[StepProgress]:
-    retries = (timer.number for timer in saga.timers if timer.kind == TimerKind.RETRY)
-    return steps_of(saga.history, retries=retries)
+    retries = [timer.number for timer in saga.timers if timer.kind == TimerKind.RETRY]
+    compensating = saga.saga.status is SagaStatus.COMPENSATING
+    return steps_of(saga.history, retries=retries, compensating=compensating)
 
 
 def _input(history: list[Row]) -> JsonValue:

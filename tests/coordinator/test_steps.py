@@ -1,0 +1,90 @@
+"""What the API tells of steps, from history alone, against what the core knows of them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
+from sagabus.coordinator.http.steps import StepProgress, StepStatus, steps_of
+from tests.core import shapes
+from tests.core.kit import Definition, Drive
+from tests.core.restored import forget_all
+from tests.core.situations import compensating, one_step
+from tests.core.test_operator import verb
+from tests.core.world import World
+
+EXAMPLES = 20
+MOST_ACTIONS = 25
+
+
+def told(drive: Drive) -> list[StepProgress]:
+    retries = [key.number for key in drive.timers if key.kind is TimerKind.RETRY]
+    return steps_of(drive.rows, retries=retries, compensating=drive.state.status is SagaStatus.COMPENSATING)
+
+
+@pytest.mark.parametrize("code", shapes.ALL, ids=[body._body.__name__ for body in shapes.ALL])
+@given(data=st.data(), actions=st.integers(0, MOST_ACTIONS))
+@settings(max_examples=EXAMPLES, deadline=None, phases=(Phase.explicit, Phase.generate), database=None)
+def test_b10_the_api_tells_of_each_step_what_the_core_knows(
+    code: Definition, data: st.DataObject, actions: int
+) -> None:
+    try:
+        world = World.of(code, lambda n: data.draw(st.integers(0, n - 1)), forgetful=False)
+        for _ in range(actions):
+            world.happen()
+            if data.draw(st.integers(0, 3)) == 0:
+                operate(world.drive, data)
+            check(world.drive)
+        world.settle_down()
+        check(world.drive)
+    finally:
+        forget_all()
+
+
+def operate(drive: Drive, data: st.DataObject) -> None:
+    """Of use or not: what is refused leaves no row."""
+    verb(drive, data.draw(st.sampled_from(["retry", "skip"])), data.draw(st.integers(1, 3)))
+
+
+def check(drive: Drive) -> None:
+    steps = told(drive)
+    assert [one.number for one in steps] == sorted(drive.state.steps)
+    for one in steps:
+        step = drive.state.steps[one.number]
+        known = StepStatus.HELD if step.held else StepStatus(step.outcome)
+        assert one.status is known, f"step {one.number}: {drive.kinds}"
+        assert one.attempts == step.do.attempt, f"step {one.number}: {drive.kinds}"
+        undone_silently = step.undoing is Undoing.DONE and step.outcome is not Outcome.NEVER and step.undo is None
+        assert one.undo is (Undoing.NONE if undone_silently else step.undoing), f"step {one.number}: {drive.kinds}"
+        assert (one.waits is not None) == (one.status is StepStatus.HELD or _is_planned(drive, one.number))
+
+
+def _is_planned(drive: Drive, number: int) -> bool:
+    """Its undo stands behind another one."""
+    step = drive.state.steps[number]
+    waiting = (
+        number in drive.state.plan and step.outcome is Outcome.COMPLETED and step.contract.compensation is not None
+    )
+    return waiting and bool(drive.state.steps.being_undone)
+
+
+def test_b10_a_step_that_an_operator_has_retried_is_sent_again() -> None:
+    drive = Drive(one_step()).start()
+    drive.failed(1)
+    verb(drive, "retry")
+    (step,) = told(drive)
+    assert (step.status, step.attempts) == (StepStatus.SENT, 2)
+
+
+def test_b10_an_undo_that_an_operator_has_retried_or_skipped_says_so() -> None:
+    drive = compensating()
+    drive.undo_failed(1)
+    assert told(drive)[0].undo is Undoing.PAUSED
+    verb(drive, "retry")
+    assert told(drive)[0].undo is Undoing.SENT
+    drive.undo_failed(1)
+    verb(drive, "skip")
+    assert told(drive)[0].undo is Undoing.SKIPPED
