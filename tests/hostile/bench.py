@@ -71,9 +71,9 @@ async def _raises(work: Callable[[], Awaitable[Any]]) -> bool:
     return False
 
 
-def dead(counts: Mapping[str, int]) -> Counter[str]:
-    """Those of an account that stand in `dead_letter`."""
-    return Counter({word: n for word, n in counts.items() if FATES[word] is Fate.DEAD_LETTER})
+def of_fate(counts: Mapping[str, int], fate: Fate) -> Counter[str]:
+    """Those of an account whose reasons mean that fate."""
+    return Counter({reason: n for reason, n in counts.items() if FATES[reason] is fate})
 
 
 def same(found: object, wanted: object, what: str, where: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from sagabus.contracts.envelope import Message
+from sagabus.contracts.reasons import Fate
 from sagabus.coordinator import SagaContext, saga
 from sagabus.messaging.bus.partition import partition_of
 from sagabus.messaging.postgres.database import Database
@@ -23,7 +24,7 @@ from sagabus.shop.expense_approval import expense_approval
 from sagabus.shop.order_processing import order_processing
 from tests.coordinator.shard_fixture import PARTITIONS, REQUESTS, Given, ShardFixture
 from tests.coordinator.shard_fixture import TOPICS as SHOP
-from tests.hostile.bench import Posted, dead, same
+from tests.hostile.bench import Posted, of_fate, same
 from tests.hostile.mutation import Mutator
 from tests.hostile.odd_contracts import Odd, keep, odd_event
 from tests.hostile.seeds import Draft, records
@@ -228,14 +229,19 @@ class CoordinatorFuzz:
         letters = {row["reason"]: row["n"] for row in await self._rows(
             "SELECT reason, count(*) AS n FROM sagabus.dead_letter GROUP BY reason"
         )}  # fmt: skip
-        same(Counter(letters), dead(self._counts) + dead(self._kept), "dead letters", where)
+        same(
+            Counter(letters),
+            of_fate(self._counts, Fate.DEAD_LETTER) + of_fate(self._kept, Fate.DEAD_LETTER),
+            "dead letters",
+            where,
+        )
         kinds = " OR ".join(f"kind LIKE '{kind}'" for kind in FROM_RECORDS)
         taken = await self._number(f"SELECT count(*) FROM sagabus.history WHERE {kinds}")
         same(taken, self._counts["applied"] + self._kept["applied"], "inputs in history", where)
         started = await self._number("SELECT count(*) FROM sagabus.history WHERE kind = 'started'")
         same(await self._number("SELECT count(*) FROM sagabus.saga"), started, "sagas", where)
         early = await self._number("SELECT count(*) FROM sagabus.early_request")
-        same(early, self._counts["early.kept"] - sum(self._kept.values()), "kept requests", where)
+        same(early, of_fate(self._counts, Fate.KEPT).total() - self._kept.total(), "kept requests", where)
         same([tuple(row) for row in await self._rows(OURS)], [], "sagas that were stopped by a fault of ours", where)
         await self._check_witnesses(where)
 

@@ -10,13 +10,14 @@ from random import Random
 from typing import Any, Final
 
 from sagabus.contracts.envelope import Message
+from sagabus.contracts.reasons import Fate
 from sagabus.contracts.replies import ReplyKind
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.participants import ActivityContext, ExternalContext, Refused, TryAgain
 from sagabus.participants.command_processor import CommandProcessor
 from sagabus.participants.handlers.outcome import Outcome
 from sagabus.participants.inbox.received import Command
-from tests.hostile.bench import Posted, dead, same
+from tests.hostile.bench import Posted, of_fate, same
 from tests.hostile.mutation import Mutator
 from tests.hostile.seeds import Draft, records
 from tests.participants.service_fixture import (
@@ -165,7 +166,7 @@ class ParticipantFuzz:
         """Raises Broken."""
         await self._desk.side.turn({self._tenure: []})  # type: ignore[dict-item]    # outcomes of handlers outside
         letters = await self._counted("SELECT reason, count(*) AS n FROM sagabus_shop.dead_letter GROUP BY reason")
-        same(letters, dead(self._counts), "dead letters", where)
+        same(letters, of_fate(self._counts, Fate.DEAD_LETTER), "dead letters", where)
         states = await self._counted("SELECT state AS reason, count(*) AS n FROM sagabus_shop.inbox GROUP BY state")
         completed = self._desk.outcomes[ReplyKind.COMPLETED]
         same(states["completed"], completed, "completed commands", where)

@@ -43,9 +43,9 @@ IDS: Final = {
 }  # fmt: skip
 
 VALUES: Final[dict[str, tuple[str, Callable[[], BaseModel]]]] = {
-    "NaN": ("payload.not_json", lambda: Anything(number=math.nan)),
-    "infinity": ("payload.not_json", lambda: Anything(number=math.inf)),
-    "NaN within": ("payload.not_json", lambda: Anything.model_construct(value=[{"a": math.nan}])),
+    "NaN": ("payload.invalid", lambda: Anything(number=math.nan)),
+    "infinity": ("payload.invalid", lambda: Anything(number=math.inf)),
+    "NaN within": ("payload.invalid", lambda: Anything.model_construct(value=[{"a": math.nan}])),
     "400 digits": ("payload.not_json", lambda: Anything(value=10**400)),
     "5,000 digits": ("payload.", lambda: Anything(value=10**5_000)),
     "a lone surrogate": ("payload.invalid", lambda: Anything.model_construct(value="\ud800")),
