@@ -19,9 +19,11 @@ from sagabus.contracts.envelope import Message
 from sagabus.messaging.bus.kafka import Bus, Kafka
 from sagabus.messaging.bus.kafka_connection import KafkaConnection, KafkaRefused, KafkaUnreachable
 from sagabus.messaging.bus.subscription import Subscription
-from sagabus.messaging.bus.topic_admin import TopicSpec
+from sagabus.messaging.bus.topic_admin import TopicPolicy, TopicSpec
 from sagabus.messaging.embedded.embedded_kafka import EmbeddedKafka
 from sagabus.messaging.embedded.run_file import Run
+from sagabus.messaging.service.prerequisites import NotReady
+from sagabus.messaging.service.window import check_topics
 from sagabus.messaging.settings import Settings, SettingsError, load_settings
 from tests.messaging.clusters import Listener, message, publish, real_kafka, running
 from tests.support.conditions import until
@@ -281,3 +283,27 @@ async def _heard(work: Coroutine[Any, Any, object], cleaning: asyncio.Event, tur
     task.cancel()
     await asyncio.wait([task])
     return over or task.cancelled()
+
+
+async def test_a_compacted_topic_is_refused_with_the_cure(kafka: str, namespace: str) -> None:
+    """Of a saga's records it keeps the last one: the others would be gone before they are read."""
+    real = real_kafka(kafka)
+    compacted, endless = f"{namespace}.compacted", f"{namespace}.endless"
+    await real.create_topics(
+        {
+            compacted: TopicSpec(1, config={"cleanup.policy": "compact,delete", "retention.ms": "5000"}),
+            endless: TopicSpec(1, config={"retention.ms": "-1"}),
+        }
+    )
+    policies = await real.policies([compacted, endless])
+    assert policies == {compacted: TopicPolicy(True, 5.0), endless: TopicPolicy(False, None)}
+    check_topics({endless: policies[endless]})
+    with pytest.raises(NotReady, match=f"{compacted} is compacted.*--add-config cleanup.policy=delete"):
+        check_topics(policies)
+
+
+async def test_a_ping_says_whether_kafka_answers(kafka: str, bus: Bus) -> None:
+    await real_kafka(kafka).ping()
+    await Kafka(load_settings(kafka="embedded", require=()), bus=bus).ping()
+    with pytest.raises(KafkaUnreachable):
+        await Kafka(load_settings(kafka=f"127.0.0.1:{free_port()}", require=())).ping()

@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 
 from sagabus.contracts.envelope import Record
 from sagabus.messaging.bus.publish_errors import PublishFailed
-from sagabus.messaging.shards import ownership, shard_row, wakeups
+from sagabus.messaging.shards import ownership, shard_row, tenures, wakeups
 from sagabus.messaging.shards.ownership import NoSuchTopic
 from sagabus.messaging.shards.shard_row import PartitionsChanged
 from sagabus.messaging.shards.tenure import Tenure
@@ -253,6 +253,41 @@ async def test_a_due_timer_gets_a_turn_at_once(world: World, bus: ToyBus) -> Non
     bus.put("in", 0, 0)  # a turn may set a timer: it is asked for after each
     await until(lambda: process.side.fired, every=0.005)
     assert time.time() - began < 0.1
+
+
+async def test_kafka_that_does_not_answer_is_known_and_so_is_its_return(
+    world: World, bus: ToyBus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ownership, "PING_PAUSE_SECONDS", 0.005)
+    process = await world.process()
+    await process.stream.assign(0)
+    bus.away = "Kafka is out of reach"
+    await until(lambda: process.ownership.kafka_away == "Kafka is out of reach")
+    bus.away = "Kafka is out of reach, for another reason"
+    await until(lambda: process.ownership.kafka_away == bus.away)
+    bus.away = ""
+    await until(lambda: process.ownership.kafka_away == "")
+    assert [one.getMessage() for one in caplog.records if "out of reach" in one.getMessage()] == [
+        "Kafka is out of reach; retrying until it answers"
+    ]
+
+
+async def test_why_a_shard_is_not_held_is_known_and_logged_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tenures, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(tenures, "LONGEST_PAUSE_SECONDS", 0.01)
+    process = await world.process()
+    await process.shards.execute("ALTER TABLE {shard} RENAME TO away")
+    await process.stream.assign(0, 1)
+    await until(lambda: "shard" in process.ownership.trouble)
+    wanted = process.ownership._tenures._wanted[0]
+    await until(lambda: wanted.failures > 5)
+    assert len([one for one in caplog.records if "shard 0 not acquired" in one.getMessage()]) == 1
+    async with process.shards.database.transaction() as connection:
+        await connection.execute(f'ALTER TABLE "{process.shards.schema}".away RENAME TO shard')
+    await until(lambda: len(process.ownership.tenures) == 2)
+    assert process.ownership.trouble == ""
 
 
 async def test_who_requests_a_turn_gets_one_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,23 @@ async def test_ready_is_who_holds_all_that_was_given() -> None:
     assert "not in the consumer group" in readiness.why_not
 
 
+async def test_the_answer_says_why() -> None:
+    readiness = Readiness()
+    away, trouble = "", "another process is in the group as SAGABUS_INSTANCE=one"
+    readiness.runs(lambda: {1}, away=lambda: away, trouble=lambda: trouble)
+    assert readiness.why_not == f"it is not in the consumer group at the moment: {trouble}"
+    watched = readiness.watching(Listener())
+    await watched.assigned(given(1, 2))
+    assert readiness.why_not == f"shards that the group gave to it are not acquired: 2: {trouble}"
+    await watched.assigned(given(1))
+    assert readiness.why_not == ""
+    away = "Kafka is out of reach"
+    assert readiness.why_not == away
+    readiness.dies("the consumer has died")
+    readiness.drains()
+    assert readiness.why_not == "the consumer has died"
+
+
 async def test_a_spare_is_ready_and_known_to_be_one() -> None:
     readiness = Readiness()
     readiness.runs(lambda: ())

@@ -30,6 +30,9 @@ class Observer:
     def log_changed(self, partitions: Collection[TopicPartition]) -> None:
         self.changed.extend(partitions)
 
+    def member_lost(self) -> bool:
+        raise AssertionError("nobody leaves here")
+
     def broken(self, error: BaseException) -> None:
         self.errors.append(error)
 

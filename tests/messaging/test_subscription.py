@@ -429,3 +429,24 @@ async def test_who_dies_of_a_record_is_heard(embedded: Kafka, namespace: str) ->
     await made(embedded, namespace)
     with pytest.raises(PartDied, match=f"the consumer of group {namespace} has died of Panic: out of cheese"):
         await asyncio.wait_for(read(), 60)
+
+
+async def test_two_processes_with_one_instance_are_named_and_do_not_take_turns_at_once(
+    real: Kafka, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each one's joining ends the other's membership: six times a second, if they were let."""
+    await made(real, namespace)
+    listeners = Listener(), Listener()
+    one, other = (
+        Subscription(real, group=namespace, topics=[namespace], listener=listener, instance="node-0")
+        for listener in listeners
+    )
+    async with running(one), running(other):
+        await until(lambda: one.trouble or other.trouble, within=60)
+        said = one.trouble or other.trouble
+        assert f"another process is in the group {namespace} as SAGABUS_INSTANCE=node-0" in said
+        working = listeners[1] if one.trouble else listeners[0]
+        await publish(real, message(namespace, 1))
+        await until(lambda: 1 in working.read)
+    [line] = [record for record in caplog.records if "SAGABUS_INSTANCE" in record.getMessage()]
+    assert "joining again in 10 s" in line.getMessage()

@@ -211,6 +211,24 @@ async def test_s11_another_number_of_partitions_is_refused_with_the_cure(ours: S
             await check_partitions(connection, ours.schema, 5)
 
 
+async def test_s11_next_to_a_shard_of_another_number_none_is_stored(ours: Shards) -> None:
+    await ours.take(0)
+    more = replace(FIRST, partitions=5, topic="shipping.commands")
+    with pytest.raises(PartitionsChanged, match=r"shipping.commands has 5 partitions, .* stored with 4: put the topic"):
+        await ours.take(4, claim=more)
+    assert [row["shard"] for row in await ours.rows("shard")] == [0]
+
+
+async def test_s11_a_shard_that_the_topic_does_not_have_any_more_is_no_objection(ours: Shards) -> None:
+    """As an earlier release stored one: when the topic has been put back, the service starts again."""
+    await ours.take(4, claim=replace(FIRST, partitions=5))
+    async with ours.database.transaction() as connection:
+        await check_partitions(connection, ours.schema, 4)
+        with pytest.raises(PartitionsChanged):
+            await check_partitions(connection, ours.schema, 6)
+    await ours.take(0)
+
+
 async def test_h4_caught_up_when_every_topic_was_taken_in_up_to_its_end_at_the_take(ours: Shards) -> None:
     tenure = await ours.take(logs={"in": Log("a", 0, 2), "other": Log("o", 0, 1), "empty": Log("e", 5, 5)})
     await ours.write({tenure: [Given(offset=0), Given(offset=1)]})

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from aiokafka import TopicPartition
 
 from sagabus.contracts.envelope import Record
+from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
 from sagabus.messaging.bus.subscription import Assignment, SubscriptionListener
 from tests.messaging.shards_fixture import Given, Recorder
 
@@ -30,6 +31,8 @@ class ToyBus:
     ends: dict[TopicPartition, int] = field(default_factory=dict)
     """Where the end lies further on than the last record: transaction markers."""
     recorder: Recorder = field(default_factory=Recorder)
+    away: str = ""
+    """Why it does not answer a ping."""
 
     def make(self, topic: str, *, partitions: int = 4, id: str | None = None) -> None:
         """Also again: under a new id, empty."""
@@ -43,6 +46,10 @@ class ToyBus:
         for value in values:
             offset = log[-1].offset + 1 if log else 0
             log.append(Given(topic, partition, offset, value=str(value).encode()))
+
+    async def ping(self) -> None:
+        if self.away:
+            raise KafkaUnreachable(self.away)
 
     async def cluster_id(self) -> str:
         return "toy"
@@ -66,6 +73,7 @@ class ToyStream:
     """Reads the bus for one process. The test plays the group: `assign`, `revoke`."""
 
     def __init__(self, bus: ToyBus, *, listener: SubscriptionListener) -> None:
+        self.trouble = ""
         self.bus = bus
         self.listener = listener
         self.places: dict[TopicPartition, int] = {}

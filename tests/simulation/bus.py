@@ -189,6 +189,7 @@ class Stream:
     def __init__(
         self, process: SimulatedProcess, bus: Bus, *, group: str, pattern: str, listener: SubscriptionListener
     ):
+        self.trouble = ""
         self._process = process
         self._loop = process.loop  # of this life of the process
         self._bus = bus
@@ -347,6 +348,9 @@ class Cluster:
     def __init__(self, process: SimulatedProcess, bus: Bus) -> None:
         self._process = process
         self._bus = bus
+
+    async def ping(self) -> None:
+        """Always answers: it is for readiness alone, which no run looks at."""
 
     async def cluster_id(self) -> str:
         await self._reach()

@@ -196,7 +196,12 @@ class MessagingStatements(Book):
 
     def _partitions(self, table: Table) -> Meaning:
         async def partitions(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
-            rows: list[Row] = [{"partitions": row["partitions"]} for _, row in c.tx.scan(table)]
+            [now] = args
+            rows: list[Row] = [
+                {"partitions": row["partitions"]}
+                for _, row in c.tx.scan(table)
+                if 0 <= row["shard"] < now != row["partitions"]
+            ]
             return rows[:1]
 
         return partitions

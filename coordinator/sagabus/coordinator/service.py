@@ -39,7 +39,7 @@ from sagabus.messaging.publishing.dead_letter import DeadLetters
 from sagabus.messaging.service.backing import Backing, find_backing
 from sagabus.messaging.service.prerequisites import NotReady, coordinator_topics, with_servers
 from sagabus.messaging.service.readiness import Readiness
-from sagabus.messaging.service.window import check_window
+from sagabus.messaging.service.window import check_topics, check_window
 from sagabus.messaging.settings import Settings
 from sagabus.messaging.shards.ownership import Ownership
 from sagabus.messaging.shards.retention import Retention
@@ -93,7 +93,9 @@ class Coordinator:
             ownership, side = await with_servers(self._kafka, self._database, self.readiness, self._begun)
             stack.push_async_callback(ownership.stop)
             self._open = True
-            self.readiness.runs(lambda: ownership.tenures)
+            self.readiness.runs(
+                lambda: ownership.tenures, away=lambda: ownership.kafka_away, trouble=lambda: ownership.trouble
+            )
             _collect_rarely()
             logger.info("the coordinator of %s runs %s", namespace, ", ".join(map(repr, self._definitions)))
             stack.callback(self._drain)  # before all else that leaving does
@@ -163,6 +165,7 @@ class Coordinator:
         missing = sorted(wanted - found.keys())
         if missing:
             raise NotReady(f"topics are missing: {', '.join(missing)}; run `sagabus topics`")
+        check_topics(await self._kafka.policies(wanted - {names.dead_letters_topic(namespace)}))
         await self._check_retention(names.requests_topic(namespace))
         return found[names.requests_topic(namespace)].partitions
 

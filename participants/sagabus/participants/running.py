@@ -23,7 +23,7 @@ from sagabus.messaging.postgres.database import EngineDatabase
 from sagabus.messaging.postgres.engine import make_engine
 from sagabus.messaging.service.backing import Backing, find_backing
 from sagabus.messaging.service.prerequisites import NotReady, participant_topics, with_servers
-from sagabus.messaging.service.window import check_window
+from sagabus.messaging.service.window import check_topics, check_window
 from sagabus.messaging.settings import Settings, load_settings
 from sagabus.messaging.shards.ownership import Ownership
 from sagabus.messaging.shards.retention import Retention
@@ -67,7 +67,7 @@ async def running(participant: Participant[Any], *, kafka: str | None = None) ->
 
         ownership = await with_servers(bus, database, readiness, begun)
         stack.push_async_callback(ownership.stop)
-        readiness.runs(lambda: ownership.tenures)
+        readiness.runs(lambda: ownership.tenures, away=lambda: ownership.kafka_away, trouble=lambda: ownership.trouble)
         stack.push_async_callback(side.externals.drain, DRAIN)
         _tell(participant)
         stack.callback(readiness.drains)  # the first thing that a leaving does
@@ -104,6 +104,7 @@ async def _topics(service: Service, kafka: Kafka, settings: Settings) -> None:
     if missing:
         raise NotReady(f"topics are missing: {', '.join(sorted(missing))}; run `sagabus topics`")
     commands = commands_topic(service.name)
+    check_topics(await kafka.policies([commands]))
     for topic, kept in (await kafka.retention([commands])).items():
         loss = "those not carried out yet are refused, each before a person"
         check_window(topic, kept, "retention_inbox", settings.retention_inbox, loss=loss)

@@ -24,9 +24,10 @@ from faststream.message import StreamMessage
 
 from sagabus.messaging.background import uninterrupted
 from sagabus.messaging.backoff import Backoff, until_reachable
+from sagabus.messaging.bus import client_logs
 from sagabus.messaging.bus.kafka_connection import CLIENT, KafkaConnection, KafkaRefused, KafkaUnreachable
 from sagabus.messaging.bus.producer import BatchProducer
-from sagabus.messaging.bus.topic_admin import REQUEST_TIMEOUT, TopicAdmin, TopicInfo, TopicSpec
+from sagabus.messaging.bus.topic_admin import REQUEST_TIMEOUT, TopicAdmin, TopicInfo, TopicPolicy, TopicSpec
 from sagabus.messaging.embedded.run_file import Run
 from sagabus.messaging.loop_time import monotonic
 from sagabus.messaging.settings import Settings, SettingsError
@@ -60,6 +61,7 @@ class Kafka:
             raise SettingsError(
                 ["SAGABUS_KAFKA=embedded: no host runs here; start `sagabus dev`, or name a real Kafka"]
             )
+        client_logs.install()
         self._bus = bus
         self.connection = KafkaConnection(settings, bus.address if bus else settings.kafka)
         self._admin = TopicAdmin(self.connection)
@@ -120,6 +122,11 @@ class Kafka:
         """Which cluster this is; of the embedded bus, the id that its host gave it. Raises KafkaUnreachable."""
         return await self._admin.cluster_id() if self._bus is None else self._bus.id
 
+    async def ping(self) -> None:
+        """Whether Kafka answers, within PING_SECONDS, by a connection that is kept. Raises KafkaUnreachable."""
+        if self._bus is None:
+            await self._admin.ping()
+
     async def topics(self, names: Collection[str] | None = None) -> dict[str, TopicInfo]:
         """Those of these topics that there are, or all but Kafka's own. Raises KafkaUnreachable."""
         if self._bus is None:
@@ -137,6 +144,10 @@ class Kafka:
         The embedded bus says nothing: it is a new one at each start. Raises KafkaUnreachable.
         """
         return {} if self.embedded else await self._admin.retention(names)
+
+    async def policies(self, names: Collection[str]) -> dict[str, TopicPolicy]:
+        """What becomes of old records of these topics, which exist; none of those that will not say, as `retention`."""
+        return {} if self.embedded else await self._admin.policies(names)
 
     async def create_topics(self, specs: Mapping[str, TopicSpec]) -> dict[str, TopicInfo]:
         """Make those that are missing; gives all of them as they are now, which may differ from the specification.

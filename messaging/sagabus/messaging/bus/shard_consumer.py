@@ -62,6 +62,9 @@ class Observer(Protocol):
     def log_changed(self, partitions: Collection[TopicPartition]) -> None:
         """These have no record at the offset that was asked for. They are held."""
 
+    def member_lost(self) -> bool:
+        """The group does not know this member any more. Whether it is to join anew at once."""
+
     def broken(self, error: BaseException) -> None:
         """This consumer will hand nothing on any more. Said again and again."""
 
@@ -103,6 +106,17 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
         """Let `stop` leave the group for a static member too (KIP-345): its shards go to others at once."""
         if self._coordinator is not None:
             self._coordinator._group_instance_id = None
+
+    async def start(self) -> None:
+        await super().start()
+        if self._group_id is not None:
+            forget = self._coordinator.reset_generation
+
+            def forgotten() -> None:
+                if self._observer.member_lost():
+                    forget()
+
+            self._coordinator.reset_generation = forgotten
 
     async def stop(self) -> None:
         """aiokafka's own waits for a rebalance that is under way, which lasts until the slowest member has joined."""

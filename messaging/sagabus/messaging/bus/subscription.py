@@ -27,6 +27,7 @@ from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
 from sagabus.messaging.bus.shard_consumer import ShardConsumer
 from sagabus.messaging.bus.topic_choice import TopicChoice
 from sagabus.messaging.counters import Counters, Family
+from sagabus.messaging.loop_time import monotonic
 
 __all__ = ["Assignment", "Subscription", "SubscriptionListener"]
 
@@ -49,6 +50,15 @@ COMMIT_TIMEOUT_SECONDS: Final = 2.0
 
 AFTER_ERROR_SECONDS: Final = 0.5
 """Until a batch comes again that the listener did not take."""
+
+TWIN_LOSSES: Final = 3
+TWIN_WINDOW_SECONDS: Final = 30.0
+"""A static member that the group has forgotten so many times in this time has a twin: each of the two, when it joins,
+ends the other's membership. One that was stopped for long is forgotten once."""
+
+TWIN_FIRST_PAUSE_SECONDS: Final = 10.0
+TWIN_LONGEST_PAUSE_SECONDS: Final = 60.0
+"""Until it joins once more, doubling; meanwhile the other one works."""
 
 RETAKE_PAUSE_SECONDS: Final = 1.0
 """Until the listener is asked again for places that exist."""
@@ -84,6 +94,10 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
         self._broker: Any = None
         self._following: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._losses: list[float] = []
+        self._twin_backoff = Backoff(first_seconds=TWIN_FIRST_PAUSE_SECONDS, longest_seconds=TWIN_LONGEST_PAUSE_SECONDS)
+        self.trouble = ""
+        """Why nothing is read now, in words; empty where nothing is known."""
         self._runner: asyncio.Task[Any] | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -142,6 +156,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
     def on_partitions_assigned(self, partitions: Collection[TopicPartition]) -> None:
         if self._consumer is not None and not self._closing:
             log.info("group %s: generation %d, %d partitions", self._group, self._consumer.generation, len(partitions))
+            self.trouble = ""
             self._handover.begin(self._consumer, partitions)
 
     # Called by the consumer.
@@ -155,6 +170,23 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
             self._closing = True
             log.error("the consumer of group %s is broken, another one is made: %s", self._group, error)
             self._spawn(self._replace())
+
+    def member_lost(self) -> bool:
+        if self._closing:
+            return False
+        now = monotonic()
+        self._losses = [*(at for at in self._losses if now - at < TWIN_WINDOW_SECONDS), now]
+        if self._instance is None or len(self._losses) < TWIN_LOSSES:
+            return True
+        self._closing, self._losses = True, []
+        pause = self._twin_backoff.next()
+        self.trouble = (
+            f"another process is in the group {self._group} as SAGABUS_INSTANCE={self._instance}: give each process an "
+            "instance of its own, or none"
+        )
+        log.error("%s; joining again in %.0f s", self.trouble, pause)
+        self._spawn(self._replace(after=pause))
+        return False
 
     # The consumer's life.
 
@@ -189,8 +221,9 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
         if broker is not None:
             await broker.stop()
 
-    async def _replace(self) -> None:
+    async def _replace(self, *, after: float = 0.0) -> None:
         await self._close()
+        await asyncio.sleep(after)
         backoff = Backoff(first_seconds=FIRST_PAUSE_SECONDS, longest_seconds=LONGEST_PAUSE_SECONDS)
         reasons = Reasons()
         while True:

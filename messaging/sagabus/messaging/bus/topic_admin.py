@@ -20,6 +20,9 @@ from sagabus.messaging.bus.kafka_connection import KafkaConnection, KafkaRefused
 REQUEST_TIMEOUT: Final = 10.0
 """Seconds for one question to the cluster."""
 
+PING_SECONDS: Final = 2.5
+"""For an answer that says no more than that Kafka is there."""
+
 INTERNAL: Final = "__"
 """How Kafka's own topics begin."""
 
@@ -44,6 +47,14 @@ class TopicSpec:
     partitions: int
     replication: int = 1
     config: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPolicy:
+    """What Kafka does with old records: cleanup is `delete`, `compact` or both; kept in seconds, None without end."""
+
+    compacts: bool
+    kept: float | None
 
 
 class TopicAdmin:
@@ -73,8 +84,20 @@ class TopicAdmin:
             found = await asyncio.gather(*(_described(name, future) for name, future in asked.items()))
         return {topic.name: topic for topic in found if topic}
 
+    async def ping(self) -> None:
+        """By a client that is kept whatever it says: it connects again by itself."""
+        self._client = client = self._client or AdminClient(self._connection.librdkafka)
+        try:
+            await asyncio.wrap_future(client.describe_cluster(request_timeout=PING_SECONDS))
+        except KafkaException as error:
+            raise _ours(error, self._connection.address) from error
+
     async def retention(self, names: Collection[str]) -> dict[str, float | None]:
-        """Seconds that each of these topics, which exist, keeps its records; None: without end.
+        """Seconds that each of these topics, which exist, keeps its records; None: without end."""
+        return {name: policy.kept for name, policy in (await self.policies(names)).items()}
+
+    async def policies(self, names: Collection[str]) -> dict[str, TopicPolicy]:
+        """Of these topics, which exist.
 
         Where the rights to read it are missing (DESCRIBE_CONFIGS on the topic), the topic is left out.
         """
@@ -83,7 +106,7 @@ class TopicAdmin:
             return {}
         with self._translated() as client:
             futures = client.describe_configs(asked, request_timeout=REQUEST_TIMEOUT)
-            found = await asyncio.gather(*(_retained(resource.name, future) for resource, future in futures.items()))
+            found = await asyncio.gather(*(_policy(resource.name, future) for resource, future in futures.items()))
         return dict(filter(None, found))
 
     async def create(self, specs: Mapping[str, TopicSpec]) -> None:
@@ -128,17 +151,16 @@ async def _described(name: str, future: Future[Any]) -> TopicInfo | None:
     return TopicInfo(name, str(topic.topic_id), len(replicas), min(replicas, default=0), behind)
 
 
-async def _retained(name: str, future: Future[Any]) -> tuple[str, float | None] | None:
+async def _policy(name: str, future: Future[Any]) -> tuple[str, TopicPolicy] | None:
     try:
         config = await asyncio.wrap_future(future)
     except KafkaException as error:
         if _code(error).code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             return None
         raise
-    if "delete" not in config["cleanup.policy"].value:
-        return name, None
-    milliseconds = int(config["retention.ms"].value)
-    return name, None if milliseconds < 0 else milliseconds / 1000
+    cleanup = config["cleanup.policy"].value
+    milliseconds = int(config["retention.ms"].value) if "delete" in cleanup else -1
+    return name, TopicPolicy("compact" in cleanup, None if milliseconds < 0 else milliseconds / 1000)
 
 
 async def _created(name: str, future: Future[Any]) -> None:

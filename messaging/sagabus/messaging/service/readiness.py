@@ -26,6 +26,8 @@ class Readiness:
         self._death = ""
         self._given: frozenset[int] | None = None
         self._held: Callable[[], Collection[int]] | None = None
+        self._away: Callable[[], str] = str
+        self._trouble: Callable[[], str] = str
 
     @property
     def why_not(self) -> str:
@@ -34,11 +36,15 @@ class Readiness:
             return self._death
         if self._held is None:
             return self._reason
+        if away := self._away():
+            return away
         if self._given is None:
-            return "it is not in the consumer group at the moment"
+            return _with("it is not in the consumer group at the moment", self._trouble())
         missing = sorted(self._given.difference(self._held()))
         listed = ", ".join(map(str, missing))
-        return f"shards that the group gave to it are not acquired: {listed}; its log says why" if missing else ""
+        if not missing:
+            return ""
+        return _with(f"shards that the group gave to it are not acquired: {listed}", self._trouble())
 
     @property
     def on_standby(self) -> bool:
@@ -49,9 +55,16 @@ class Readiness:
         """It is on its way to running."""
         self._reason, self._held = reason, None
 
-    def runs(self, held: Callable[[], Collection[int]]) -> None:
-        """held: the shards that it holds now."""
-        self._held = held
+    def runs(
+        self,
+        held: Callable[[], Collection[int]],
+        *,
+        away: Callable[[], str] = str,
+        trouble: Callable[[], str] = str,
+    ) -> None:
+        """held: the shards that it holds now. away: why Kafka does not answer, trouble: why shards are not held; both
+        empty where nothing is known."""
+        self._held, self._away, self._trouble = held, away, trouble
 
     def dies(self, reason: str) -> None:
         """A part of it has died, of which it does not recover: nothing makes it ready again."""
@@ -83,3 +96,7 @@ class _Watched:
 
     async def batch(self, records: Sequence[Record]) -> None:
         await self._listener.batch(records)
+
+
+def _with(sentence: str, reason: str) -> str:
+    return f"{sentence}: {reason}" if reason else f"{sentence}; its log says why"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 
+from sagabus.messaging.bus.topic_admin import TopicPolicy
 from sagabus.messaging.service.prerequisites import NotReady
 from sagabus.messaging.settings import variable
 from sagabus.messaging.shards.retention import margin
@@ -31,6 +33,24 @@ def check_window(topic: str, kept: float | None, field: str, window: float | Non
             f"{_shown(window)} is not longer by {_shown(margin(window))} at least: of records older than that, {loss}; "
             f"set {variable(field)}={_shown(math.ceil(kept * 2))}, or give the topic a shorter retention.ms"
         )
+
+
+def topic_complaint(topic: str, policy: TopicPolicy) -> tuple[str, str] | None:
+    """What is wrong with how a topic that is read treats old records, and the cure; None where nothing is."""
+    if policy.compacts:
+        return (
+            f"the topic {topic} is compacted: of a saga's records Kafka keeps the last one, and removes others unread",
+            f"set its cleanup.policy to delete (kafka-configs --alter --entity-type topics --entity-name {topic} "
+            "--add-config cleanup.policy=delete)",
+        )
+    return None
+
+
+def check_topics(policies: Mapping[str, TopicPolicy]) -> None:
+    """Refuse to start on a topic that loses records before they are read. Raises NotReady."""
+    found = [complaint for name, policy in sorted(policies.items()) if (complaint := topic_complaint(name, policy))]
+    if found:
+        raise NotReady("; ".join(f"{what}: {cure}" for what, cure in found))
 
 
 def _shown(seconds: float) -> str:

@@ -33,6 +33,11 @@ class Membership:
         self._listener = listener
         self._stream: Stream | None = None
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing is read now, as far as the stream knows."""
+        return "" if self._stream is None else self._stream.trouble
+
     async def join(self) -> None:
         """Raises what Kafka raises."""
         # Kept before it starts: the listener may seek before `start` returns.

@@ -35,17 +35,20 @@ from sagabus.messaging.shards.wakeups import HEARTBEAT_SECONDS, Wakeups
 
 log = logging.getLogger(__name__)
 
-WATCH: Final = 5.0
-"""Seconds between two looks at Kafka's logs, for topics that were replaced under us (S6)."""
+LOG_WATCH_SECONDS: Final = 5.0
+"""Between two looks at Kafka's logs, for topics that were replaced under us (S6)."""
 
-PATIENCE: Final = 5.0
-"""Seconds without the database until the group is left, so that others can take our shards (S10)."""
+PING_PAUSE_SECONDS: Final = 1.5
+"""Between two looks whether Kafka answers; with the time for an answer, readiness knows within five seconds."""
 
-DEPTH: Final = 20_000
+LEAVE_AFTER_SECONDS: Final = 5.0
+"""Without the database for so long the group is left, so that others can acquire our shards (S10)."""
+
+UNPUBLISHED_MESSAGES: Final = 20_000
 """Committed messages of one shard that may wait for Kafka before no more records are taken in (S9)."""
 
-DRAIN: Final = 5.0
-"""Seconds that `stop` waits for acknowledgements. What is not acknowledged then, the next owner publishes."""
+DRAIN_SECONDS: Final = 5.0
+"""`stop` waits for so long for acknowledgements. What is not acknowledged then, the next owner publishes."""
 
 
 class NoSuchTopic(SagabusError):
@@ -99,12 +102,19 @@ class Ownership:
         self._lock = asyncio.Lock()
         self._look = asyncio.Event()
         self._stopped = False
+        self.kafka_away = ""
+        """Why Kafka does not answer now, in words; empty while it does."""
         self._background = Background(supervisor)
 
     @property
     def tenures(self) -> Mapping[int, Tenure]:
         """What is held now, by shard."""
         return self._tenures.tenures
+
+    @property
+    def trouble(self) -> str:
+        """Why shards that it should have are not held, in words; empty where nothing is known."""
+        return self._membership.trouble or self._tenures.trouble
 
     async def start(self) -> None:
         """Join the group; shards come when it gives them out.
@@ -115,8 +125,8 @@ class Ownership:
             await self._database.start()
             await self._producer.start()
             async with self._database.transaction() as connection:
-                await check_partitions(connection, self._schema, await self._partitions())
-            self._background.start(self._beat, self._retake, self._watch, self._catch_up)
+                await check_partitions(connection, self._schema, await self._partitions(), topic=self._main_topic)
+            self._background.start(self._beat, self._retake, self._watch, self._catch_up, self._ping)
             await self._membership.join()
         except BaseException:
             await self.stop()
@@ -152,7 +162,7 @@ class Ownership:
     async def batch(self, records: Sequence[Record]) -> None:
         """Turn these records, or leave them to be read again. Never raises because of them."""
         for tenure in tuple(self.tenures.values()):
-            await tenure.relay.below(DEPTH)
+            await tenure.relay.below(UNPUBLISHED_MESSAGES)
         async with self._lock:
             if self._stopped:
                 return
@@ -165,7 +175,7 @@ class Ownership:
     async def _take_on(self, assignment: Assignment) -> Mapping[TopicPartition, int]:
         await self._tenures.release()
         cluster, partitions = await self._kafka.cluster_id(), await self._partitions()
-        claim = Claim(cluster=cluster, generation=assignment.generation, partitions=partitions)
+        claim = Claim(cluster=cluster, generation=assignment.generation, partitions=partitions, topic=self._main_topic)
         self._tenures.want(assignment.shards, assignment.topics, claim)
         places = await self._tenures.take()
         self._look.set()
@@ -188,7 +198,7 @@ class Ownership:
     async def _drain(self) -> None:
         """The last turn stores the relays' positions, and may itself still send."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN):
+            async with asyncio.timeout(DRAIN_SECONDS):
                 await self._flush()
                 await self._turn(dict.fromkeys(self.tenures.values(), ()))
                 await self._flush()
@@ -215,12 +225,12 @@ class Ownership:
                 await self._tenures.drop([self.tenures[place.partition] for place in places])
             self._wakeups.look()
         since = self._tenures.unreachable_since
-        if since is not None and monotonic() - since > PATIENCE:
+        if since is not None and monotonic() - since > LEAVE_AFTER_SECONDS:
             await self._stay_away()
 
     async def _stay_away(self) -> None:
         """S10. Others may reach the database."""
-        log.warning("no database for %s s: leaving the group until it is back", PATIENCE)
+        log.warning("no database for %s s: leaving the group until it is back", LEAVE_AFTER_SECONDS)
         await self._membership.part(for_good=True)
         async with self._lock:
             await self._tenures.release()
@@ -229,12 +239,26 @@ class Ownership:
         await self._membership.join_at_last()
 
     async def _watch(self) -> None:
-        await asyncio.sleep(WATCH)
+        await asyncio.sleep(LOG_WATCH_SECONDS)
         strayed = await self._logs.strayed()
         async with self._lock:
             await self._tenures.drop(strayed)
         self._look.set()
         await self._logs.tell()
+
+    async def _ping(self) -> None:
+        """What is away is noticed by others only after a session's length, or when something is to be published."""
+        await asyncio.sleep(PING_PAUSE_SECONDS)
+        try:
+            await self._kafka.ping()
+        except SagabusError as error:
+            if not self.kafka_away:
+                log.warning("%s; retrying until it answers", error)
+            self.kafka_away = str(error)
+            return
+        if self.kafka_away:
+            log.info("Kafka answers")
+        self.kafka_away = ""
 
     async def _catch_up(self) -> None:
         await asyncio.sleep(HEARTBEAT_SECONDS)

@@ -63,6 +63,9 @@ class Cluster(Protocol):
     """Kafka, apart from the records."""
 
     async def cluster_id(self) -> str: ...
+    async def ping(self) -> None:
+        """Whether it answers, within seconds. Raises KafkaUnreachable."""
+
     async def topics(self, names: Collection[str]) -> Mapping[str, TopicFacts]:
         """Those of these topics that exist."""
 
@@ -74,6 +77,10 @@ class Cluster(Protocol):
 
 class Stream(Protocol):
     """Records of the partitions that the group has given to this process. Started and stopped once."""
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing is read now, in words; empty where nothing is known."""
 
     async def start(self) -> None: ...
     async def stop(self, *, leave: bool | None = None) -> None:

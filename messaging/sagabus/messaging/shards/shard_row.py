@@ -54,6 +54,8 @@ class Claim:
     cluster: str
     generation: int
     partitions: int
+    topic: str = "the topic"
+    """That numbers the shards; for sentences."""
 
 
 class Advance(NamedTuple):
@@ -87,6 +89,7 @@ async def acquire(connection: Connection, schema: str, shard: int, claim: Claim,
     if (
         await connection.fetchrow(sql["shard_row.look"], shard) is None
     ):  # ON CONFLICT would wait for whoever holds the row
+        await check_partitions(connection, schema, claim.partitions, topic=claim.topic)
         await connection.execute(sql["shard_row.add"], shard, token, claim.cluster, claim.generation, claim.partitions)
     row = await _locked(connection, sql, shard, claim)
     _check(row, claim)
@@ -142,11 +145,14 @@ async def forget_before(connection: Connection, schema: str, shard: int, moment:
     return before
 
 
-async def check_partitions(connection: Connection, schema: str, partitions: int) -> None:
-    """Raises PartitionsChanged unless this is the number of the first use (S11). For the start of a service."""
-    stored = await connection.fetchval(_statements(schema)["shard_row.partitions"])
+async def check_partitions(connection: Connection, schema: str, partitions: int, *, topic: str = "the topic") -> None:
+    """Raises PartitionsChanged if any shard was stored with another number (S11). For the start, and before a new row.
+
+    Rows of shards that a topic with this number does not have are left from one with more, and say nothing.
+    """
+    stored = await connection.fetchval(_statements(schema)["shard_row.partitions"], partitions)
     if stored is not None:
-        _same_partitions(stored, partitions)
+        _same_partitions(stored, partitions, topic)
 
 
 async def _locked(connection: Connection, sql: dict[str, str], shard: int, claim: Claim) -> asyncpg.Record:
@@ -188,7 +194,7 @@ async def _end_holder(connection: Connection, sql: dict[str, str], shard: int) -
 
 
 def _check(row: asyncpg.Record, claim: Claim) -> None:
-    _same_partitions(row["partitions"], claim.partitions)
+    _same_partitions(row["partitions"], claim.partitions, claim.topic)
     older = row["cluster"] == claim.cluster and row["generation"] > claim.generation
     if older and row["still"] < STANDS_STILL_SECONDS:
         raise AcquireRefused(
@@ -197,11 +203,12 @@ def _check(row: asyncpg.Record, claim: Claim) -> None:
         )
 
 
-def _same_partitions(stored: int, now: int) -> None:
+def _same_partitions(stored: int, now: int, topic: str) -> None:
     if stored != now:
         raise PartitionsChanged(
-            f"the topic has {now} partitions, but sagas were placed by {stored}: put the topic back with {stored} "
-            "partitions, or begin a new namespace and let this one finish beside it"
+            f"{topic} has {now} partitions, but its shards are stored with {stored}: put the topic back with {stored} "
+            f"partitions (delete it once it has been read to its end, then `SAGABUS_PARTITIONS={stored} sagabus topics`"
+            "; what is unanswered is sent again); or begin a new namespace and let this one finish beside it"
         )
 
 
@@ -251,5 +258,6 @@ def _statements(schema: str) -> dict[str, str]:
             WHERE row.shard = mine.shard AND row.token = mine.token AND row.turn = mine.turn""",
         "shard_row.forget_before": f"""
             UPDATE {table} SET pruned_before = greatest(pruned_before, $2) WHERE shard = $1 RETURNING pruned_before""",
-        "shard_row.partitions": f"SELECT partitions FROM {table} LIMIT 1",
+        "shard_row.partitions": f"""
+            SELECT partitions FROM {table} WHERE shard BETWEEN 0 AND $1 - 1 AND partitions <> $1 LIMIT 1""",
     }

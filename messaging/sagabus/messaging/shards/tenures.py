@@ -17,7 +17,7 @@ from aiokafka import TopicPartition
 from sagabus.contracts.envelope import Record
 from sagabus.contracts.errors import SagabusError
 from sagabus.messaging.background import Supervisor, trace
-from sagabus.messaging.backoff import Backoff
+from sagabus.messaging.backoff import Backoff, Reasons
 from sagabus.messaging.counters import Counters, Family
 from sagabus.messaging.loop_time import monotonic
 from sagabus.messaging.postgres.database import Database, DatabaseUnreachable
@@ -47,6 +47,7 @@ class _Wanted:
 
     failures: int = 0
     """In a row, without a turn over records between them."""
+    reasons: Reasons = field(default_factory=Reasons)
     next_try: float = 0.0
     """Monotonic seconds."""
     backoff: Backoff = field(
@@ -59,6 +60,7 @@ class _Wanted:
 
     def succeeded(self) -> None:
         self.failures = 0
+        self.reasons.over()
         self.backoff.reset()
 
 
@@ -80,6 +82,8 @@ class Tenures:
         tokens: Callable[[], UUID] = uuid4,
     ) -> None:
         self.tenures: dict[int, Tenure] = {}
+        self.unreachable = ""
+        """What the database said when it last did not answer; empty while it does."""
         self.unreachable_since: float | None = None
         """Since when the database has not answered, in monotonic seconds; None while it does."""
         self._cluster = cluster
@@ -100,6 +104,13 @@ class Tenures:
         """From here on these shards are ours, with these topics, by this claim."""
         self._topics, self._claim = topics, claim
         self._wanted = {shard: _Wanted() for shard in sorted(shards)}
+
+    @property
+    def trouble(self) -> str:
+        """Why shards that are wanted are not held, each reason once."""
+        missing = (wanted for shard, wanted in self._wanted.items() if shard not in self.tenures)
+        said = dict.fromkeys(wanted.reasons.last for wanted in missing if wanted.reasons.last)
+        return "; ".join([*([self.unreachable] if self.unreachable else []), *said])
 
     async def release(self) -> None:
         """Nothing is ours any more."""
@@ -176,7 +187,7 @@ class Tenures:
         for number, shard in enumerate(due):
             try:
                 taken.append(await self._take(shard))
-                self.unreachable_since = None
+                self.unreachable_since, self.unreachable = None, ""
             except DatabaseUnreachable as error:  # for the others as well: not asked twelve times
                 self._unreachable(error)
                 for shard in due[number:]:
@@ -184,7 +195,8 @@ class Tenures:
                 break
             except Exception as error:
                 self._counters.family(Family.TENURES)["refused"] += 1
-                log.warning("shard %s not acquired: %s", shard, error, exc_info=trace(error))
+                if self._wanted[shard].reasons.new(error):
+                    log.warning("shard %s not acquired: %s", shard, error, exc_info=trace(error))
                 self._wanted[shard].failed()
         return taken
 
@@ -238,3 +250,4 @@ class Tenures:
         if self.unreachable_since is None:
             self.unreachable_since = monotonic()
             log.warning("%s", error)
+        self.unreachable = str(error)
