@@ -71,7 +71,7 @@ def word(state: SagaState, kind: Kind, *, attempt: int = 2, service: str = "stoc
         (O.COMPLETED, DUPLICATE, DUPLICATE, LATE, LATE),
         (O.FAILED, None, None, LATE, LATE),
         (O.UNKNOWN, LATE, LATE, LATE, LATE),
-        (O.NEVER, DUPLICATE, DUPLICATE, LATE, LATE),
+        (O.NEVER, None, None, LATE, LATE),
     ],
 )
 def test_p2_replies_to_a_step(

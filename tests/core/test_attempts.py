@@ -10,8 +10,9 @@ from sagabus.contracts import RetryPolicy
 from sagabus.contracts.replies import HANDLER_PANICKED, ID_REUSED, INBOX_EXPIRED, NO_HANDLER, RETRIES_EXHAUSTED
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.core.saga.admission import DUPLICATE, LATE, OLD_ATTEMPT
+from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
-from sagabus.coordinator.core.saga.forward import LONGEST_WISH
+from sagabus.coordinator.core.saga.forward import LONGEST_PAUSE_MICROSECONDS, SILENCE_MICROSECONDS
 from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus
 from tests.core.kit import SECOND, Definition, Drive
@@ -21,7 +22,8 @@ from tests.core.services import (
     reserve,
 )
 from tests.core.shapes import sequential
-from tests.core.situations import one_step
+from tests.core.situations import compensating, one_step
+from tests.core.wire import failure
 
 
 def test_p2_a_resend_keeps_the_attempt_and_only_a_retry_raises_it() -> None:
@@ -107,20 +109,83 @@ def test_the_policy_may_give_up_after_a_time() -> None:
 
 def test_try_again_is_not_counted_and_waits_as_long_as_it_asks() -> None:
     drive = Drive(one_step(retry=RetryPolicy(attempts=2))).start()
-    for _ in range(5):
+    pauses = []
+    for _ in range(9):
         drive.failed(1, "busy", again_after=7)
-        assert drive.due["retry 1"] == 7
+        pauses.append(drive.due["retry 1"])
         drive.fire(TimerKind.RETRY, 1)
-    assert drive.step(1).do.failures == 0
+    assert (pauses[0], min(pauses), drive.step(1).do.failures) == (7, 7, 0)
+    assert pauses[-1] == pytest.approx(256, rel=0.2)
     drive.completed(1)
     assert drive.status == SagaStatus.COMPLETED
 
 
 @pytest.mark.parametrize("asked", [1e300, 1e12])
-def test_a_wish_for_the_end_of_days_is_a_year(asked: float) -> None:
+def test_a_wish_for_the_end_of_days_is_a_month(asked: float) -> None:
     drive = Drive(one_step()).start()
     drive.failed(1, again_after=asked)
-    assert drive.due["retry 1"] == LONGEST_WISH / SECOND
+    assert drive.due["retry 1"] == LONGEST_PAUSE_MICROSECONDS / SECOND
+
+
+def test_try_again_is_bounded_by_the_policys_time() -> None:
+    drive = Drive(one_step(retry=RetryPolicy(give_up_after=60))).start()
+    for _ in range(20):
+        if drive.step(1).outcome is not Outcome.SENT:
+            break
+        drive.failed(1, "busy", again_after=1)
+        if "retry 1" in drive.due:
+            drive.fire(TimerKind.RETRY, 1)
+    assert (drive.step(1).outcome, drive.error["code"]) == (Outcome.UNKNOWN, RETRIES_EXHAUSTED)
+    assert drive.error["message"] == "its time for attempts is up, the last with busy: busy happened"
+
+
+def test_a_history_in_which_an_older_release_went_on_trying_still_replays() -> None:
+    drive = Drive(one_step(retry=RetryPolicy())).start()
+    for _ in range(8):
+        drive.failed(1, "busy", again_after=1)
+        drive.fire(TimerKind.RETRY, 1)
+    drive.reload(one_step(retry=RetryPolicy(give_up_after=2)))
+    assert (drive.attention, drive.step(1).outcome) == ("", Outcome.SENT)
+
+
+def test_try_again_is_shown_after_an_hour_until_the_step_is_answered() -> None:
+    drive = Drive(one_step()).start()
+    drive.failed(1, "busy", again_after=1)
+    assert not drive.state.concerns
+    drive.now += SILENCE_MICROSECONDS
+    drive.fire(TimerKind.RETRY, 1)
+    drive.failed(1, "busy", again_after=1)
+    assert drive.attention == (
+        "step 1 (stock.reserve): stock has asked for another attempt for 1 h: busy: busy happened"
+    )
+    drive.fire(TimerKind.RETRY, 1)
+    drive.completed(1)
+    assert not drive.state.concerns
+
+
+@pytest.mark.parametrize("asked", [5000, 1e300])
+def test_a_pause_longer_than_the_silence_limit_is_shown_at_once_and_until_it_goes_on(asked: float) -> None:
+    drive = Drive(one_step()).start()
+    drive.failed(1, "busy", again_after=asked)
+    assert list(drive.state.concerns) == [Concern(ConcernKind.PAUSE, 1)]
+    assert f"as stock asked (again_after={asked:g} s): busy: busy happened; `sagabus retry O-1 1`" in drive.attention
+    drive.fire(TimerKind.RETRY, 1)
+    assert not drive.state.concerns
+
+
+def test_a_long_pause_of_an_undo_is_shown_too() -> None:
+    drive = compensating()
+    drive.take(drive.reply(Kind.UNDO_FAILED, 1, failure("busy", again_after=5000)))
+    assert list(drive.state.concerns) == [Concern(ConcernKind.PAUSE, 1)]
+    drive.fire(TimerKind.UNDO_RETRY, 1)
+    assert not drive.state.concerns
+
+
+def test_a_long_pause_is_over_when_the_saga_is_cancelled() -> None:
+    drive = Drive(one_step()).start()
+    drive.failed(1, "busy", again_after=5000)
+    drive.cancel()
+    assert not drive.state.concerns
 
 
 def test_a_negative_wish_is_no_wish() -> None:

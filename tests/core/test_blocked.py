@@ -13,19 +13,21 @@ from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.core.saga import forward
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
-from sagabus.coordinator.core.saga.history import Kind
+from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.program import Blocked, Intent, Program, Spun
 from sagabus.coordinator.core.saga.replay import restore
 from sagabus.coordinator.core.saga.saga import Saga
+from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import SagaStatus
-from tests.core.kit import SECOND, Drive
+from sagabus.coordinator.core.saga.step import Step
+from tests.core.kit import SECOND, Definition, Drive
 from tests.core.services import (
     Order,
     Result,
     charge,
     reserve,
 )
-from tests.core.shapes import gathered, sequential
+from tests.core.shapes import ALL, gathered, sequential
 from tests.core.situations import changed, of
 from tests.core.wire import an_input
 
@@ -75,9 +77,10 @@ def test_h1_what_came_twice_while_blocked_counts_once() -> None:
     assert drive.attention == ""
 
 
-def test_h1_a_turn_that_blocks_keeps_what_comes_later_in_the_same_turn() -> None:
+def test_h1_a_turn_that_blocks_keeps_what_comes_later_in_the_same_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     drive = Drive(gathered).start()
-    drive.offer(drive.reply(Kind.STEP_COMPLETED, 2, b'{"unreadable":1}'))
+    monkeypatch.setattr(forward, "_output", _unreadable)
+    drive.offer(drive.reply(Kind.STEP_COMPLETED, 2, b'{"ref":"y"}'))
     drive.offer(drive.reply(Kind.STEP_COMPLETED, 1, b'{"ref":"x"}'))
     drive.commit()
     assert drive.kinds[-3:] == ["step.completed 2", "blocked 5", "step.completed 1"]
@@ -85,6 +88,37 @@ def test_h1_a_turn_that_blocks_keeps_what_comes_later_in_the_same_turn() -> None
     assert drive.saga.program is None, "its code is let go"
     drive.saga.resend_outstanding(now=drive.now)
     assert drive.commit().short == [], "nor are copies sent of what is only half known"
+
+
+KEPT = {"addresses", "definition", "version", "trace", "id", "run", "_name", "input_hash", "started_at", "now", "cause"}
+"""Who it is, and the time; all else of a state follows from what was decided."""
+OF_THE_STOP = {"standing", "kept", "sequence", "journal", "effects", "staged", "blocked", "spun", "_known_timers"}
+
+
+@pytest.mark.parametrize("code", ALL, ids=[body._body.__name__ for body in ALL])
+def test_h1_a_failing_input_leaves_nothing_at_all_behind(code: Definition, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fields a state has or will have: it fails at the very end, when all was decided."""
+    drive = Drive(code).start()
+    before, seq, sequence = drive.state.standing, drive.state.journal.seq, drive.state.sequence
+    decide = Saga._go_on
+
+    def fails(saga: Saga) -> None:
+        decide(saga)
+        raise Blocked("at the end")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Saga, "_go_on", fails)
+        drive.offer(drive.reply(Kind.STEP_COMPLETED, 1, b'{"ref":"x"}'))
+    state, pristine = drive.state, drive.fresh()
+    for slot in set(SagaState.__slots__) - KEPT - OF_THE_STOP:
+        assert getattr(state, slot) == getattr(pristine, slot), slot
+    assert state.standing == before._replace(concerns={Concern(ConcernKind.BLOCKED): "at the end"})
+    effects = drive.saga.drain()
+    assert [row.kind for row in effects.rows] == [Kind.STEP_COMPLETED, Kind.BLOCKED]
+    assert [row.seq for row in effects.rows] == [seq + 1, seq + 2]
+    assert (len(effects.messages), state.sequence) == (1, sequence + 1), "that it is on attention"
+    assert not effects.timers_set
+    assert not effects.timers_cleared
 
 
 def test_h1_a_half_decided_input_leaves_nothing_behind() -> None:
@@ -220,15 +254,23 @@ def test_u6_a_base_exception_is_attention_and_never_undone(error: BaseException)
     assert drive.last.short == []
 
 
-def test_a_saga_that_blocks_again_at_a_later_input_says_so() -> None:
+def test_a_saga_that_blocks_again_at_a_later_input_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = forward._output
+
+    def of_step_2(state: SagaState, step: Step, row: Row) -> BaseModel | None:
+        if step.number == 2:
+            raise Blocked("step 2: unreadable")
+        return output(state, step, row)
+
+    monkeypatch.setattr(forward, "_output", of_step_2)
     drive = Drive(gathered).start()
     drive.reload(of(charge))
     drive.completed(1)
-    drive.take(drive.reply(Kind.STEP_COMPLETED, 2, b"[]"))
+    drive.completed(2)
     drive.completed(3)
     drive.reload(gathered)
     assert drive.kinds[-3:] == ["resumed", "undo.input 1", "blocked 7"]
-    assert drive.attention.startswith("step 2: output of bank.charge")
+    assert drive.attention == "step 2: unreadable"
     assert drive.last.told == ["saga.attention_cleared", "step.completed", "saga.attention"]
     drive.reload(gathered)
     assert drive.last.told == []

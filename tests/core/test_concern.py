@@ -9,8 +9,8 @@ import pytest
 
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, concern_of, concerns_json, read_concerns
 from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.forward import SILENCE_MICROSECONDS as LONG
 from sagabus.coordinator.core.saga.history import Kind, Row
-from sagabus.coordinator.core.saga.undo import LONG
 from tests.core.kit import Drive
 from tests.core.shapes import sequential
 from tests.core.situations import compensating, given_up

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sagabus.coordinator.core.loop.eviction import PATIENCE, THROWS, Eviction
+from sagabus.coordinator.core.loop.eviction import REFUSALS_PER_EVICTION, THROWS_PER_COROUTINE, Eviction
 from sagabus.coordinator.core.loop.loop import PumpInterrupted, SagaEvicted, SagaLoop
 
 Saga = Callable[["Commands"], Coroutine[Any, Any, None]]
@@ -379,7 +379,7 @@ def test_l4_a_saga_that_swallows_its_eviction_comes_to_an_end(saga: Saga, capfd:
     sent, commands.sent = commands.sent, []  # what an owner does: nothing that comes now is looked at
     commands.loop.evict()
     assert sent == ["step"]
-    assert len(commands.refused) <= PATIENCE + THROWS
+    assert len(commands.refused) <= REFUSALS_PER_EVICTION + THROWS_PER_COROUTINE
     assert (commands.loop.dead, commands.loop.pumping, commands.loop.tasks()) == (True, False, [])
     assert (commands.loop.timers(), commands.loop.errors) == ({}, [])
     with pytest.raises(SagaEvicted):

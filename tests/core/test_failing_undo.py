@@ -9,7 +9,7 @@ from sagabus.coordinator.core.saga.admission import DUPLICATE, OLD_ATTEMPT
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
-from sagabus.coordinator.core.saga.undo import PATIENCE
+from sagabus.coordinator.core.saga.undo import UNDO_FAILURES_BEFORE_ATTENTION
 from tests.core.situations import compensating, given_up
 
 
@@ -32,9 +32,9 @@ def test_u6_an_undo_is_retried_without_end() -> None:
 
 def test_u6_failing_again_and_again_is_for_a_person_to_see_until_it_succeeds() -> None:
     drive = compensating()
-    for attempt in range(1, PATIENCE + 2):
+    for attempt in range(1, UNDO_FAILURES_BEFORE_ATTENTION + 2):
         drive.undo_failed(1)
-        assert bool(drive.attention) == (attempt >= PATIENCE)
+        assert bool(drive.attention) == (attempt >= UNDO_FAILURES_BEFORE_ATTENTION)
         drive.fire(TimerKind.UNDO_RETRY, 1)
     assert drive.attention.startswith("undo of step 1 (stock.release): sagabus.handler_error")
     drive.undone(1)

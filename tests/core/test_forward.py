@@ -11,7 +11,8 @@ from sagabus.contracts.envelope import MAX_PAYLOAD
 from sagabus.contracts.names import CommandKind
 from sagabus.contracts.replies import HANDLER_ERROR
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core.saga.admission import FOREIGN
+from sagabus.coordinator.core.saga.admission import FOREIGN, UNREADABLE
+from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus
@@ -26,6 +27,8 @@ from tests.core.services import (
     ship,
 )
 from tests.core.shapes import forgiving, gathered, sequential
+from tests.core.situations import given_up, of, one_step
+from tests.core.wire import an_input
 
 
 def test_a_saga_goes_from_step_to_step_to_its_result() -> None:
@@ -106,12 +109,87 @@ def test_the_author_sees_the_same_error_before_and_after_a_recovery() -> None:
     assert {str(error) for error in seen} == {"stock.reserve (step 1, attempt 1): sold_out: sold_out happened"}
 
 
-def test_an_output_that_cannot_be_read_blocks_and_the_reply_is_kept() -> None:
+UNREADABLE_BODIES = [
+    b'{"wrong":1}',
+    b"not json",
+    b'\xef\xbb\xbf{"ref":"x"}',
+    b'"%b"' % (b"x" * 1_000_000),
+    b"",
+    b"[" * 200,
+]
+
+
+@pytest.mark.parametrize("body", UNREADABLE_BODIES, ids=lambda body: repr(body[:12]))
+def test_an_output_that_cannot_be_read_never_becomes_history_and_is_asked_for_again(body: bytes) -> None:
     drive = Drive(sequential).start()
-    assert drive.take(drive.reply(Kind.STEP_COMPLETED, 1, b'{"wrong":1}')) is None
-    assert drive.attention.startswith("step 1: output of stock.reserve: ref: Field required")
-    assert drive.kinds == ["started", "command 1", "step.completed 1", "blocked 3"]
-    assert drive.status == SagaStatus.RUNNING
+    for _ in range(2):
+        assert drive.take(drive.reply(Kind.STEP_COMPLETED, 1, body)) == UNREADABLE
+    assert drive.kinds == ["started", "command 1", "notice 1"], "told once"
+    assert list(drive.state.concerns) == [Concern(ConcernKind.STEP, 1)]
+    assert drive.attention.startswith("step 1 (stock.reserve) has completed, and its output cannot be read: ")
+    assert "it is asked for again: mend stock, or deploy a contract that reads it" in drive.attention
+    drive.reload()
+    assert drive.fire(TimerKind.RESEND, 1) is None
+    assert drive.last.short == ["do 1 stock.reserve"]
+    drive.completed(1)
+    assert (drive.attention, drive.last.short) == ("", ["do 2 bank.charge"])
+
+
+def unreadable(drive: Drive) -> Drive:
+    assert drive.take(drive.reply(Kind.STEP_COMPLETED, 1, b"[]")) == UNREADABLE
+    return drive
+
+
+def test_a_step_whose_output_cannot_be_read_may_be_tried_again_and_cancelled() -> None:
+    drive = unreadable(Drive(sequential).start())
+    assert drive.take(an_input(Kind.OPERATOR, 1, name="retry", ref="v", payload=b"{}")) is None
+    assert [(sent.short, sent.head.attempt) for sent in drive.last.commands] == [("do 1 stock.reserve", 2)]
+    unreadable(drive)
+    drive.cancel()
+    assert drive.last.short == ["settle 1 sagabus.settle"]
+    assert drive.attention == ""
+    drive.never(1)
+    assert drive.status == SagaStatus.CANCELLED
+
+
+def test_a_step_whose_output_cannot_be_read_may_time_out() -> None:
+    drive = unreadable(Drive(one_step(timeout=60)).start())
+    drive.fire(TimerKind.TIMEOUT, 1)
+    assert drive.last.short == ["settle 1 sagabus.settle"]
+    assert drive.attention == ""
+
+
+def test_the_output_that_a_settle_brings_must_be_readable_too() -> None:
+    drive = given_up()
+    assert drive.take(drive.reply(Kind.SETTLE_COMPLETED, 1, b"[]")) == UNREADABLE
+    assert list(drive.state.concerns) == [Concern(ConcernKind.SETTLE, 1)]
+    assert drive.fire(TimerKind.RESEND, 1) is None
+    assert drive.last.short == ["settle 1 sagabus.settle"]
+    drive.settled(1)
+    assert not drive.state.concerns
+
+
+def test_a_late_success_that_cannot_be_read_is_to_be_undone_by_hand() -> None:
+    drive = Drive(forgiving).start()
+    drive.completed(1)
+    drive.refused(2)
+    assert drive.take(drive.reply(Kind.STEP_COMPLETED, 2, b"[]")) == UNREADABLE
+    assert list(drive.state.concerns) == [Concern(ConcernKind.LATE_SUCCESS, 2)]
+    assert drive.attention.endswith("; undo it by hand")
+
+
+def test_a_reply_that_an_older_release_has_kept_unread_is_set_aside_when_the_saga_goes_on() -> None:
+    drive = Drive(sequential).start()
+    drive.reload(of(charge))
+    assert drive.take(drive.reply(Kind.STEP_COMPLETED, 1, b"[]")) is None
+    drive.reload(sequential)
+    assert drive.kinds[-3:] == ["step.completed 1", "resumed", "notice 1"]
+    assert list(drive.state.concerns) == [Concern(ConcernKind.STEP, 1)]
+    drive.reload()
+    assert drive.fire(TimerKind.RESEND, 1) is None
+    drive.completed(1)
+    drive.reload()
+    assert (drive.attention, drive.step(2).outcome) == ("", Outcome.SENT)
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b"{}", b'{"more":1}'])

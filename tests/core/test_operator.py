@@ -8,7 +8,7 @@ from sagabus.coordinator.core.saga.admission import CLOSED, DUPLICATE, NO_USE
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
-from sagabus.coordinator.core.saga.undo import PATIENCE
+from sagabus.coordinator.core.saga.undo import UNDO_FAILURES_BEFORE_ATTENTION
 from tests.core.kit import Drive
 from tests.core.services import charge, reserve
 from tests.core.situations import compensating, of, one_step
@@ -24,7 +24,7 @@ def verb(drive: Drive, name: str, step: int = 1) -> str | None:
 def failing_undo() -> Drive:
     """Step 1's undo has failed so often that a person is to look."""
     drive = compensating()
-    for _ in range(PATIENCE - 1):
+    for _ in range(UNDO_FAILURES_BEFORE_ATTENTION - 1):
         drive.undo_failed(1)
         drive.fire(TimerKind.UNDO_RETRY, 1)
     drive.undo_failed(1)
@@ -36,7 +36,7 @@ def test_a_retry_sends_a_failing_undo_at_once_as_a_new_attempt() -> None:
     drive = failing_undo()
     assert verb(drive, "retry") is None
     assert drive.last.short == ["undo 1 stock.release"]
-    assert drive.last.commands[0].head.attempt == PATIENCE + 1
+    assert drive.last.commands[0].head.attempt == UNDO_FAILURES_BEFORE_ATTENTION + 1
     assert "undo_retry 1" not in drive.due
     drive.undone(1)
     assert (drive.status, drive.attention) == (SagaStatus.COMPENSATED, "")

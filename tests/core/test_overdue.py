@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
-from sagabus.coordinator.core.saga.undo import LONG
+from sagabus.coordinator.core.saga.forward import SILENCE_MICROSECONDS as LONG
 from tests.core.kit import SECOND, Drive
 from tests.core.shapes import sequential
 from tests.core.situations import compensating, given_up

@@ -57,6 +57,7 @@ _COORDINATOR: Final = {
         "reply.kind": "a reply of a kind that does not answer this command",
         "reply.no_saga": "a reply to a saga or run that is not known here",
         "reply.purged": "a reply to a saga that ended so long ago that retention has removed it",
+        "reply.unreadable": "a reply whose output cannot be read; its saga is on attention, and asks again",
         "reply.type": "a reply with an unknown ce_type",
         "request.incomplete": "a start without a saga's name, or an event without its own",
         "request.name": "a name with a NUL, or of more than 300 characters",

@@ -7,7 +7,7 @@ from typing import Final
 
 from sagabus.contracts.envelope import Record
 from sagabus.contracts.lifecycle import LifecycleType
-from sagabus.coordinator.core.saga.admission import CANCEL_REJECTED, CLOSED, FOREIGN, NO_USE
+from sagabus.coordinator.core.saga.admission import CANCEL_REJECTED, CLOSED, FOREIGN, NO_USE, UNREADABLE
 from sagabus.coordinator.core.saga.history import Input, Kind
 from sagabus.coordinator.shard.decisions import APPLIED, Decisions
 from sagabus.coordinator.shard.early_requests import EARLY_LIMIT
@@ -25,7 +25,8 @@ EARLY_EXPIRED: Final = "early.expired"
 REPLAYED: Final = "saga.replayed"
 _DEAD: Final = {
     CLOSED: "the saga has ended",
-    NO_USE: "there is nothing to retry or to skip: look at the saga's steps, `sagabus show`",
+    NO_USE: "there is nothing to retry, to skip or to acknowledge: look at the saga, `sagabus show`",
+    UNREADABLE: "its output cannot be read; the saga's attention says why, and the step is asked for again",
     FOREIGN: "the reply came on another service's topic; only a step's own service may answer for it",
 }
 

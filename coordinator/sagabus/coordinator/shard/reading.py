@@ -48,7 +48,7 @@ def _request(record: Record) -> Request | Input:
         return _input(request, Kind.EVENT, name=request.name, ref=request.dedupe, payload=request.body)
     if request.type is RequestType.CANCEL:
         return _input(request, Kind.CANCEL, ref=request.message_id, payload=request.reason.encode())
-    if request.type in (RequestType.RETRY, RequestType.SKIP):
+    if request.type in (RequestType.RETRY, RequestType.SKIP, RequestType.ACKNOWLEDGE):
         return _input(
             request, Kind.OPERATOR, _step(request), request.type.value, ref=request.message_id, payload=request.body
         )
@@ -60,14 +60,15 @@ def _input(request: Request, kind: Kind, step: int = 0, name: str = "", *, ref: 
 
 
 def _step(request: Request) -> int:
-    """An operator's verb names the step, and says why."""
-    for field, value in (("step", request.step), ("reason", request.reason)):
+    """An operator's verb says why, and names the step; what is acknowledged may be the whole saga's (0)."""
+    optional = request.type is RequestType.ACKNOWLEDGE
+    for field, value in (("step", request.step or optional), ("reason", request.reason)):
         if not value:
             raise MessageInvalid("request.incomplete", f"a request of type {request.type.value!r} needs {field!r}")
-    assert request.step is not None
-    if not 0 < request.step <= MOST_STEPS:
-        raise MessageInvalid("request.incomplete", f"step {request.step} is no step: give 1 to {MOST_STEPS}")
-    return request.step
+    step = request.step or 0
+    if step > MOST_STEPS:
+        raise MessageInvalid("request.incomplete", f"step {step} is no step: give 1 to {MOST_STEPS}")
+    return step
 
 
 def _reply(record: Record, service: str) -> Input:

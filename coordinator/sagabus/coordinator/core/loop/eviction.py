@@ -8,8 +8,9 @@ inner coroutine swallows GeneratorExit it is dropped half-way, its future is lef
 at once, and a loop around that never ends.)
 
 Code that swallows even that in a loop (`while True: try: … except: pass`) would turn for ever, and the process with it.
-After `PATIENCE` refusals the loop therefore looks alive again: the code comes to its next `await` and is left there for
-good. What it puts on the loop until then is thrown away; the owner has to do the same with what it put elsewhere.
+After `REFUSALS_PER_EVICTION` refusals the loop therefore looks alive again: the code comes to its next `await` and is
+left there for good. What it puts on the loop until then is thrown away; the owner has to do the same with what it put
+elsewhere.
 
 This module must never wait, and must never let an exception of the saga out.
 """
@@ -31,10 +32,10 @@ __all__ = ["EVICTED", "Eviction", "SagaEvicted"]
 
 EVICTED = "this saga was taken out of memory; nothing that this copy of its code does takes effect"
 
-PATIENCE = 1_000
+REFUSALS_PER_EVICTION = 1_000
 """Refusals that one eviction answers with SagaEvicted. Honest code meets a handful for each `finally`."""
 
-THROWS = 50
+THROWS_PER_COROUTINE = 50
 """How often SagaEvicted is thrown into a coroutine that goes on awaiting: once for each `finally` that does."""
 
 
@@ -54,7 +55,7 @@ class Eviction:
     def refused(self) -> None:
         """The dead loop is about to raise SagaEvicted. Makes sure that this ends some time."""
         self._refusals += 1
-        if self._refusals > PATIENCE:
+        if self._refusals > REFUSALS_PER_EVICTION:
             self._loop.dead, self._loop.pumping = False, True
 
     def close(self, tasks: dict[int, SagaTask[Any]]) -> None:
@@ -69,7 +70,7 @@ class Eviction:
         self._bury()
 
     def _close(self, coroutine: Coroutine[Any, Any, Any] | Any) -> None:
-        for _ in range(THROWS):
+        for _ in range(THROWS_PER_COROUTINE):
             self._bury()
             try:
                 awaited = coroutine.throw(SagaEvicted(EVICTED))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from pydantic_core import from_json
+
 from sagabus.contracts.names import CommandKind
 from sagabus.coordinator.core.saga import operator
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
@@ -23,9 +25,12 @@ STALE: Final = "stale"
 CLOSED: Final = "saga.closed"
 CANCEL_REJECTED: Final = "cancel.rejected"
 FOREIGN: Final = "reply.foreign"
+UNREADABLE: Final = "reply.unreadable"
 NO_USE: Final = "request.no_use"
 BLOCKED: Final = "saga.blocked"
 """A timer of a blocked saga: it fires when the saga goes on, if it is still pending then (H3)."""
+
+_VOID: Final = (None, b"", b"null", b"{}")
 
 STEP_REPLIES: Final = frozenset((Kind.STEP_COMPLETED, Kind.STEP_REFUSED, Kind.STEP_FAILED))
 UNDO_REPLIES: Final = frozenset((Kind.UNDO_COMPLETED, Kind.UNDO_REFUSED, Kind.UNDO_FAILED))
@@ -78,10 +83,31 @@ def _to_step_reply(step: Step, input: Input | Row) -> str | None:
     if input.kind is Kind.STEP_COMPLETED:
         if step.outcome is Outcome.FAILED or step.is_open:
             return None
-        return LATE if step.outcome is Outcome.UNKNOWN else DUPLICATE
+        if step.outcome is Outcome.UNKNOWN:
+            return LATE
+        return None if _contradicts(step, input) else DUPLICATE
     if step.outcome is not Outcome.SENT:
         return DUPLICATE if step.outcome is Outcome.PAUSED else LATE
     return None if input.attempt == step.do.attempt else OLD_ATTEMPT
+
+
+def _contradicts(step: Step, input: Input | Row) -> bool:
+    """It was settled that the step never happens, or has happened with another output; told once."""
+    if step.contradicted:
+        return False
+    if step.outcome is Outcome.NEVER:
+        return True
+    return step.output is not None and not same_body(step.output, input.payload)
+
+
+def same_body(one: bytes | None, other: bytes | None) -> bool:
+    """Equal as JSON; or as bytes, where one of them is none. Void is written in several forms."""
+    if one == other or (one in _VOID and other in _VOID):
+        return True
+    try:
+        return bool(from_json(one or b"") == from_json(other or b""))
+    except ValueError:
+        return False
 
 
 def _to_undo_reply(state: SagaState, step: Step, input: Input | Row) -> str | None:
@@ -97,7 +123,7 @@ def _to_undo_reply(state: SagaState, step: Step, input: Input | Row) -> str | No
 
 
 def _to_verb(state: SagaState, input: Input | Row) -> str | None:
-    if state.is_closed:
+    if state.is_closed and input.name != operator.ACKNOWLEDGE:
         return CLOSED
     return None if operator.is_of_use(state, input) else NO_USE
 

@@ -31,7 +31,15 @@ class ConcernKind(StrEnum):
     UNDO_AFTER_SKIP = "undo_after_skip"
     """An undo was carried out after it had been skipped. number: the step."""
     HISTORY_LOST = "history_lost"
-    """A reply answers what this history never sent (U9). number: the step."""
+    """A reply answers a step that was never sent (U9). number: the step."""
+    REPLY_ATTEMPT = "reply_attempt"
+    """A reply says that it is of an attempt that was never made. number: the step."""
+    UNASKED = "unasked"
+    """An answer to an undo or a settle that was never sent. number: the step."""
+    CONTRADICTION = "contradiction"
+    """A participant has said two things of one step, each once and for all (P2). number: the step."""
+    PAUSE = "pause"
+    """The next attempt of a step, or of its undo, is far away. number: the step."""
     RECORDS_LOST = "records_lost"
     """Retention removed records before they were read (S6)."""
     PARKED = "parked"
@@ -56,6 +64,15 @@ class ConcernKind(StrEnum):
 
 STOPS: Final = (ConcernKind.BLOCKED, ConcernKind.DIVERGED, ConcernKind.SPUN, ConcernKind.FAULT)
 """Kinds because of which the saga's code stands still."""
+
+
+ACKNOWLEDGEABLE: Final = frozenset((
+    ConcernKind.LATE_SUCCESS, ConcernKind.UNDO_AFTER_SKIP, ConcernKind.HISTORY_LOST, ConcernKind.REPLY_ATTEMPT,
+    ConcernKind.UNASKED, ConcernKind.CONTRADICTION, ConcernKind.RECORDS_LOST, ConcernKind.EVENT_UNREADABLE,
+    ConcernKind.OTHER,
+))  # fmt: skip
+"""Kinds that tell of what has happened, once. They go when an operator says that it was looked at; all others go with
+their cause."""
 
 
 class Concern(NamedTuple):

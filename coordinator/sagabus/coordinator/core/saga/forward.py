@@ -8,6 +8,7 @@ from typing import Final, cast
 from pydantic import BaseModel
 
 from sagabus.contracts import codec
+from sagabus.contracts.envelope import rfc3339
 from sagabus.contracts.errors import ActivityFailed, ActivityTimedOut, MessageInvalid
 from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.names import CommandKind
@@ -34,8 +35,15 @@ from sagabus.coordinator.core.saga.step import Step
 FOR_A_PERSON: Final = frozenset((INBOX_EXPIRED, ID_REUSED))
 """The participant cannot tell whether it happened: nothing is repeated, nothing undone, until a person has looked."""
 
-LONGEST_WISH: Final = 365 * 86_400 * 1_000_000
-"""Microseconds. A participant that asks for a later attempt than in a year means something else."""
+LONGEST_PAUSE_MICROSECONDS: Final = 30 * 86_400 * 1_000_000
+"""A participant that asks for a later attempt than in a month means something else."""
+
+SILENCE_MICROSECONDS: Final = 3_600 * 1_000_000
+"""How long a saga may wait for an answer, or for its next attempt, until a person is told. A handler outside of a
+transaction may take long; a participant that is being deployed, or repaired at once, is none of their business."""
+
+MOST_OUTPUT_BYTES: Final = 4_096
+"""Of an output that is kept in memory, to tell a copy from a contradiction."""
 
 
 def called(state: SagaState, call: Called) -> None:
@@ -104,6 +112,7 @@ def take_output(state: SagaState, step: Step, row: Row) -> BaseModel | None:
     state.completions.append(step.number)
     _store_undo_input(state, step, output)
     body = row.payload if step.contract.output_model is not None else None
+    step.output = row.payload or b"" if len(row.payload or b"") <= MOST_OUTPUT_BYTES else None
     state.tell(LifecycleType.STEP_COMPLETED, step=step, output=body)
     return output
 
@@ -133,6 +142,20 @@ def read_output(state: SagaState, step: Step, payload: bytes | None) -> tuple[Ba
     return found[1], found[2]
 
 
+def unreadable(step: Step, fault: MessageInvalid, *, settling: bool) -> tuple[Concern, str]:
+    """What a person is told of an answer that nobody can read."""
+    what, after = f"step {step.number} ({step.activity})", "; undo it by hand"
+    if settling:
+        concern = Concern(ConcernKind.SETTLE, step.number)
+    elif step.is_open:
+        concern = concern_of(step)
+    else:
+        concern = Concern(ConcernKind.LATE_SUCCESS, step.number)
+    if concern.kind is not ConcernKind.LATE_SUCCESS:
+        after = f"; it is asked for again: mend {step.service}, or deploy a contract that reads it"
+    return concern, f"{what} has completed, and its output cannot be read: {fault.message}{after}"
+
+
 def _store_undo_input(state: SagaState, step: Step, output: BaseModel | None) -> None:
     compensation, fill = step.contract.compensation, step.contract.fill
     if compensation is None or fill is None:
@@ -157,6 +180,7 @@ def _answered(state: SagaState, step: Step) -> None:
     for kind in (TimerKind.TIMEOUT, TimerKind.RETRY, TimerKind.RESEND):
         state.clear_timer(kind, step.number)
     state.clear_concern(concern_of(step))
+    state.clear_concern(pause_of(step))
 
 
 def refused(state: SagaState, program: Program, step: Step, row: Row) -> None:
@@ -176,29 +200,66 @@ def failed(state: SagaState, program: Program, step: Step, row: Row) -> None:
         words = f"step {step.number} ({step.activity}): {failure.code}: {failure.message}"
         state.raise_concern(concern_of(step), words)
         return
+    step.do.failures += failure.again_after is None and failure.code != NO_HANDLER
+    _tell_failed(state, step, failure)
+    if not _may_be_tried(state, step, failure, row):
+        _exhausted(state, program, step, failure)
+        return
+    state.steps.becomes(step, Outcome.PAUSED)
+    state.clear_timer(TimerKind.RESEND, step.number)
+    until = state.now + pause(state, step, failure)
+    state.set_timer(TimerKind.RETRY, step.number, until)
+    _say_why_it_waits(state, step, failure)
+    say_pause(state, step, f"step {step.number} ({step.activity})", failure, until)
+
+
+def _may_be_tried(state: SagaState, step: Step, failure: Failure, row: Row) -> bool:
+    """Nobody who handles it, and a TryAgain, are no failures; but the latter's time is up as any other's (B9)."""
+    waited = state.now - step.do.issued
+    if failure.code == NO_HANDLER:
+        return True
+    if failure.again_after is None:
+        return step.retry.allows(step.do.failures, waited)
+    if state.journal.replaying and not state.journal.decides_after(row):
+        return True  # as older releases did
+    return step.retry.allows(0, waited)
+
+
+def _say_why_it_waits(state: SagaState, step: Step, failure: Failure) -> None:
+    waited = state.now - step.do.issued
     if failure.code == NO_HANDLER:
         words = f"step {step.number}: nobody handles {step.activity}; deploy a participant that does"
         state.raise_concern(concern_of(step), words)
     elif failure.code == HANDLER_PANICKED:
         words = f"step {step.number}: the handler of {step.activity} panicked: {failure.message}"
         state.raise_concern(concern_of(step), words)
+    elif failure.again_after is not None and waited >= SILENCE_MICROSECONDS:
+        words = (
+            f"step {step.number} ({step.activity}): {step.service} has asked for another attempt for "
+            f"{waited // 3_600_000_000} h: {failure.code}: {failure.message}"
+        )
+        state.raise_concern(concern_of(step), words)
     else:
         state.clear_concern(concern_of(step))
-    counted = failure.again_after is None and failure.code != NO_HANDLER
-    step.do.failures += counted
-    _tell_failed(state, step, failure)
-    if counted and not step.retry.allows(step.do.failures, state.now - step.do.issued):
-        _exhausted(state, program, step, failure)
+
+
+def say_pause(state: SagaState, step: Step, what: str, failure: Failure, until: int) -> None:
+    """A pause that is longer than anybody may be silent is told as it begins. what: that is to be tried again."""
+    if until - state.now <= SILENCE_MICROSECONDS:
         return
-    state.steps.becomes(step, Outcome.PAUSED)
-    state.clear_timer(TimerKind.RESEND, step.number)
-    state.set_timer(TimerKind.RETRY, step.number, state.now + pause(state, step, failure))
+    asked = "" if failure.again_after is None else f", as {step.service} asked (again_after={failure.again_after:g} s)"
+    words = (
+        f"{what}: the next attempt is at {rfc3339(until).decode()}{asked}: {failure.code}: {failure.message}; "
+        f"`sagabus retry {state.id} {step.number}` makes it now"
+    )
+    state.raise_concern(pause_of(step), words)
 
 
 def _exhausted(state: SagaState, program: Program, step: Step, failure: Failure) -> None:
     _answered(state, step)
     state.steps.becomes(step, Outcome.UNKNOWN)
-    message = f"{step.do.failures} attempts failed, the last with {failure.code}: {failure.message}"
+    tried = f"{step.do.failures} attempts failed" if failure.again_after is None else "its time for attempts is up"
+    message = f"{tried}, the last with {failure.code}: {failure.message}"
     details = {"last": failure.model_dump(mode="json", exclude={"again_after"})}
     program.fail(step.number, _failed(step, RETRIES_EXHAUSTED, message, details))
 
@@ -206,7 +267,9 @@ def _exhausted(state: SagaState, program: Program, step: Step, failure: Failure)
 def retried(state: SagaState, step: Step) -> None:
     """The pause is over: the next attempt."""
     step.do.attempt += 1
-    state.steps.becomes(step, Outcome.SENT)
+    if step.outcome is Outcome.PAUSED:
+        state.steps.becomes(step, Outcome.SENT)
+    state.clear_concern(pause_of(step))
     state.send_command(step, CommandKind.DO)
 
 
@@ -229,13 +292,16 @@ def give_up(state: SagaState, step: Step) -> None:
 
 def pause(state: SagaState, step: Step, failure: Failure) -> int:
     """Microseconds until the next attempt. The jitter comes from the ids, so that a replay has the same."""
-    growing = step.do.attempt if failure.code == NO_HANDLER else max(step.do.failures, 1)
+    uncounted = failure.code == NO_HANDLER or failure.again_after is not None
+    growing = step.do.attempt if uncounted else max(step.do.failures, 1)
     return max(asked(failure), step.retry.pause(growing, chance(state, step.number, step.do.attempt)))
 
 
 def asked(failure: Failure) -> int:
     """Microseconds that the participant wants to be left alone."""
-    return round(max(0.0, min((failure.again_after or 0.0) * 1_000_000, LONGEST_WISH)))  # of 1e308 it is an infinity
+    return round(
+        max(0.0, min((failure.again_after or 0.0) * 1_000_000, LONGEST_PAUSE_MICROSECONDS))
+    )  # of 1e308 it is an infinity
 
 
 def chance(state: SagaState, number: int, attempt: int) -> float:
@@ -253,6 +319,10 @@ def failure_of(row: Row) -> Failure:
 
 def concern_of(step: Step) -> Concern:
     return Concern(ConcernKind.STEP, step.number)
+
+
+def pause_of(step: Step) -> Concern:
+    return Concern(ConcernKind.PAUSE, step.number)
 
 
 def _tell_failed(state: SagaState, step: Step, failure: Failure) -> None:

@@ -17,7 +17,18 @@ class Divergence(Exception):
 class Journal:
     """Gives rows their numbers. While replaying it hands out what is written and notices the first difference."""
 
-    __slots__ = ("_ahead", "_compared_last", "_expected", "_reached", "_read", "new", "replaying", "seq", "size")
+    __slots__ = (
+        "_ahead",
+        "_compared_last",
+        "_expected",
+        "_reached",
+        "_read",
+        "aside",
+        "new",
+        "replaying",
+        "seq",
+        "size",
+    )
 
     def __init__(self) -> None:
         self.seq = 0
@@ -30,12 +41,15 @@ class Journal:
         self._reached = 0
         self._ahead: dict[_Said, list[Row]] | None = None
         self._read: dict[tuple[str, int], Row] = {}
+        self.aside: set[int] = set()
+        """Inputs of a replay that nobody could read when the saga went on, and that were left undecided for good."""
 
     def replay(self, rows: Sequence[Row]) -> list[Row]:
         """Start comparing with these rows. Returns the inputs among them, in order."""
         self.seq = rows[-1].seq
         self._expected = [row for row in reversed(rows) if not row.is_input]
         self._read = {(row.name, row.step): row for row in rows if row.kind is Kind.READ}
+        self.aside = {int(row.ref) for row in rows if row.kind is Kind.NOTICE and row.ref.isdecimal()}
         self.replaying = True
         return [row for row in rows if row.is_input]
 
@@ -60,6 +74,10 @@ class Journal:
         if self._expected:
             raise Divergence(f"history has {words(self._expected[-1])}, the code does nothing there")
         self.replaying = False
+
+    def decides_after(self, row: Row) -> bool:
+        """While replaying: the next row is a decision, so this input was decided to lead to something."""
+        return bool(self._expected) and self._expected[-1].seq == row.seq + 1
 
     def was_read(self, name: str, number: int) -> Row | None:
         """While replaying: the decision `read` that is written of this."""

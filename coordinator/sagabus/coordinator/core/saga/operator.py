@@ -1,6 +1,6 @@
-"""What an operator may do to an undo or a step that keeps failing: try it now, or skip the undo.
+"""What an operator may do: try a step or an undo now, skip an undo, acknowledge what has happened.
 
-Both are rows of history with the operator's words. A skipped undo is the operator's own to do; that is why nobody else
+All are rows of history with the operator's words. A skipped undo is the operator's own to do; that is why nobody else
 may skip one (U6), and why its late success is shown to a person.
 """
 
@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 from sagabus.contracts.lifecycle import LifecycleType
+from sagabus.contracts.names import CommandKind
 from sagabus.coordinator.core.saga import forward, undo
-from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
+from sagabus.coordinator.core.saga.concern import ACKNOWLEDGEABLE, Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Input, Row
 from sagabus.coordinator.core.saga.program import Blocked
@@ -20,29 +21,53 @@ from sagabus.coordinator.core.saga.step import Step
 
 RETRY: Final = "retry"
 SKIP: Final = "skip"
+ACKNOWLEDGE: Final = "acknowledge"
+VERBS: Final = frozenset((RETRY, SKIP, ACKNOWLEDGE))
 
 _MAY_BE_SKIPPED: Final = frozenset((Undoing.SENT, Undoing.PAUSED, Undoing.BLOCKED))
 
 
 def is_of_use(state: SagaState, input: Input | Row) -> bool:
-    """A retry wants a step or an undo between two attempts, a skip an undo that is under way.
+    """A retry wants a step or an undo between two attempts, or a step that its participant cannot answer; a skip an
+    undo that is under way; an acknowledgement something that can be acknowledged.
 
     A verb that is not known here stands in the history of a later version: it is not for us to say.
     """
-    if input.name not in (RETRY, SKIP):
+    if input.name not in VERBS:
         return True
+    if input.name == ACKNOWLEDGE:
+        return isinstance(input, Row) or bool(acknowledgeable(state, input.step))
     step = state.steps.get(input.step)
     if step is None:
         return False
     if input.name == SKIP:
         return step.undoing in _MAY_BE_SKIPPED
-    return step.undoing is Undoing.PAUSED or step.outcome is Outcome.PAUSED
+    return Undoing.PAUSED is step.undoing or step.outcome is Outcome.PAUSED or _is_stuck(state, step)
+
+
+def _is_stuck(state: SagaState, step: Step) -> bool:
+    """Its participant cannot tell, or cannot be understood."""
+    return step.unanswered is CommandKind.DO and forward.concern_of(step) in state.concerns
+
+
+def acknowledgeable(state: SagaState, step: int) -> list[Concern]:
+    """Of this step; of the whole saga for 0."""
+    return [one for one in state.concerns if one.kind in ACKNOWLEDGEABLE and step in (0, one.number)]
+
+
+def acknowledge(state: SagaState, step: int) -> None:
+    """An operator has looked at what has happened."""
+    for concern in acknowledgeable(state, step):
+        state.clear_concern(concern)
 
 
 def carry_out(state: SagaState, row: Row) -> None:
     """It is known to be of use. Raises Blocked for a later version's."""
-    if row.name not in (RETRY, SKIP):
+    if row.name not in VERBS:
         raise Blocked(f"the operator's verb {row.name} is not known to this version")
+    if row.name == ACKNOWLEDGE:
+        acknowledge(state, row.step)
+        return
     step = state.steps[row.step]
     if row.name == SKIP:
         _skip(state, step)

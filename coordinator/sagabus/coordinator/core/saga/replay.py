@@ -154,7 +154,7 @@ class Replay:
         for row in self._kept:
             if saga.stopped is not None:
                 break
-            if denial(state, row) is None:
+            if denial(state, row) is None and not saga.cannot_read(row):
                 state.cause = row.ref
                 saga.advance_or_block(row)
         stopped = saga.state.concerns if saga.state.blocked == self._since else {}
@@ -176,6 +176,8 @@ def _again(saga: Saga, row: Row) -> None:
     state = saga.state
     state.now = max(row.at, state.now)  # one that was kept is decided upon later than it came
     in_place = state.journal.reach(row)
+    if row.seq in state.journal.aside:
+        return
     reason = denial(state, row)
     if reason is None:
         _fires_in_turn(state, row)

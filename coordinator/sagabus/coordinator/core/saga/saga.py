@@ -16,16 +16,16 @@ from sagabus.contracts import canonical
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.retry import as_microseconds
-from sagabus.contracts.words import words_of
-from sagabus.coordinator.core.saga import forward, intents, operator, reading, undo
-from sagabus.coordinator.core.saga.admission import STALE, answers_nothing, denial
+from sagabus.contracts.words import plain, words_of
+from sagabus.coordinator.core.saga import forward, intents, operator, reading, undo, unexplained
+from sagabus.coordinator.core.saga.admission import STALE, UNREADABLE, answers_nothing, denial
 from sagabus.coordinator.core.saga.concern import RELEASED, STOPS, Concern, ConcernKind, concern_of
 from sagabus.coordinator.core.saga.effects import Effects, TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.journal import Divergence
 from sagabus.coordinator.core.saga.program import Blocked, Code, Program, Spun
 from sagabus.coordinator.core.saga.state import SagaState, reason_json
-from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
+from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from sagabus.coordinator.core.saga.stopped import Stop, StoppedSaga
 
 MAX_EVENTS: Final = 1_000
@@ -35,6 +35,11 @@ MAX_EVENT_BYTES: Final = 1024 * 1024
 
 MAX_ROWS: Final = 20_000
 """Rows of a history. To replay so many takes about half a second, each time that the saga comes into memory."""
+
+
+_OUTPUTS: Final = frozenset((Kind.STEP_COMPLETED, Kind.SETTLE_COMPLETED))
+_SAID: Final = frozenset((Outcome.COMPLETED, Outcome.NEVER))
+"""Another answer changes neither, and so it need not be read."""
 
 
 class Saga:
@@ -70,10 +75,37 @@ class Saga:
             return reason
         if input.kind is Kind.TIMER:
             return self._take_timer(input)
+        if self.cannot_read(input):
+            return UNREADABLE
         if input.kind is Kind.STARTED:
             state.started_at = state.now
         self.advance_or_block(state.journal.taken(input, state.now))
         return None
+
+    def cannot_read(self, answer: Input | Row) -> bool:
+        """Whether it brings an output that nobody can read. It is not taken then: a person is told, the step stays as
+        it is and is asked for again, until the answer can be read."""
+        state = self.state
+        step = state.steps.get(answer.step) if answer.kind in _OUTPUTS else None
+        if step is None or answers_nothing(state, answer) or step.outcome in _SAID:
+            return False
+        try:
+            forward.read_output(state, step, answer.payload)
+        except MessageInvalid as error:
+            aside = str(answer.seq) if isinstance(answer, Row) else ""
+            self._note(*forward.unreadable(step, error, settling=answer.kind is Kind.SETTLE_COMPLETED), aside=aside)
+            return True
+        return False
+
+    def _note(self, concern: Concern, words: str, *, aside: str = "") -> None:
+        """A notice in history, if there is something new to say. aside: the row that is left undecided for good."""
+        state = self.state
+        if not aside and state.concerns.get(concern) == plain(words):
+            return
+        kind, number = concern
+        self.advance_or_block(state.journal.noted(
+            Kind.NOTICE, at=state.now, step=number, name=kind, ref=aside, payload=plain(words).encode()
+        ))  # fmt: skip
 
     def _take_timer(self, input: Input) -> str | None:
         kind = TimerKind(input.name)
@@ -214,12 +246,13 @@ class Saga:
         state = self.state
         step = state.steps.get(row.step)
         if step is None or answers_nothing(state, row):
-            words = f"{row.kind} of step {row.step} answers what this history never sent: history was lost"
-            state.raise_concern(Concern(ConcernKind.HISTORY_LOST, row.step), words)
+            unexplained.reply(state, row)
             return
         match row.kind:
             case Kind.STEP_COMPLETED if step.is_open:
                 forward.completed(state, self._alive(), step, row)
+            case Kind.STEP_COMPLETED if step.outcome is not Outcome.FAILED:
+                unexplained.contradiction(state, step)
             case Kind.STEP_COMPLETED:
                 undo.late_success(state, step, row)
             case Kind.STEP_REFUSED:
@@ -271,9 +304,7 @@ class Saga:
         undo.resend(state, state.steps[number])
         notice = undo.overdue(state, state.steps[number])
         if notice is not None:
-            (kind, step), words = notice
-            row = state.journal.noted(Kind.NOTICE, at=state.now, step=step, name=kind, payload=words.encode())
-            self.advance_or_block(row)
+            self._note(*notice)
 
     def resend_outstanding(self, *, now: int) -> None:
         """Copies of all that is unanswered: the bus may have lost what was sent (S6)."""

@@ -52,6 +52,10 @@ class Step:
     """Called, but not sent while an undo is under way at the same service (U4)."""
     outcome: Outcome = Outcome.SENT
     undoing: Undoing = Undoing.NONE
+    output: bytes | None = None
+    """As it came, if it is small: to tell a copy of it from another one."""
+    contradicted: bool = False
+    """Its participant has said another thing since, and that has been told (P2)."""
     undo_input: bytes | None = None
     """Computed and stored when the step completes, so that an undo never needs the saga's code (U1)."""
     undo_fault: str | None = None

@@ -19,15 +19,18 @@ from sagabus.coordinator.core.saga.admission import (
     DUPLICATE,
     FOREIGN,
     LATE,
+    NO_USE,
     REPLIES,
     SETTLE_REPLIES,
     STEP_REPLIES,
     UNDO_REPLIES,
+    same_body,
 )
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.forward import MOST_OUTPUT_BYTES
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
-from sagabus.coordinator.core.saga.operator import RETRY
+from sagabus.coordinator.core.saga.operator import ACKNOWLEDGE, RETRY, acknowledge, acknowledgeable
 from sagabus.coordinator.core.saga.state import SagaState
 
 
@@ -44,6 +47,9 @@ _ASKED: Final[dict[Kind, tuple[Kind, str]]] = {
     **dict.fromkeys(SETTLE_REPLIES, (Kind.SETTLE, "")),
 }
 """Of a reply: the row of what it answers, and the timer that leads to its next attempt."""
+
+
+_FINAL: Final = (Kind.STEP_COMPLETED, Kind.SETTLE_COMPLETED, Kind.SETTLE_NEVER)
 
 
 class StoppedSaga:
@@ -82,6 +88,10 @@ class StoppedSaga:
         reason = self.denial(input)
         if reason is not None:
             return reason
+        if self.state.is_closed and input.kind is Kind.OPERATOR:
+            acknowledge(self.state, input.step)
+            self._note(self.state.journal.taken(input, self.state.now))
+            return None
         row = self.state.journal.taken(input, self.state.now)
         self._note(row)
         if not self.state.blocked:
@@ -98,7 +108,7 @@ class StoppedSaga:
         if input.kind in (Kind.EVENT, Kind.OPERATOR):
             if (input.kind, input.ref) in self._events:
                 return DUPLICATE
-            return CLOSED if closed else None
+            return self._to_closed(input) if closed else None
         if input.kind is Kind.CANCEL and closed:
             return CANCEL_REJECTED
         if input.kind not in REPLIES:
@@ -108,6 +118,11 @@ class StoppedSaga:
         if any((row.kind, row.attempt, row.name, row.payload) == same for row in rows):
             return DUPLICATE
         return _of_closed(rows, input) if closed else None
+
+    def _to_closed(self, input: Input) -> str | None:
+        if input.kind is Kind.EVENT or input.name != ACKNOWLEDGE:
+            return CLOSED
+        return None if acknowledgeable(self.state, input.step) else NO_USE
 
 
 def _of_closed(rows: list[Row], input: Input) -> str | None:
@@ -119,11 +134,25 @@ def _of_closed(rows: list[Row], input: Input) -> str | None:
         return None
     if input.name and input.name != command.name.partition(".")[0]:
         return FOREIGN
-    if input.kind is Kind.STEP_COMPLETED and not kinds & {Kind.STEP_COMPLETED, Kind.SETTLE}:
-        return None
+    if input.kind is Kind.STEP_COMPLETED:
+        return _of_completed(rows, input, settling=Kind.SETTLE in kinds)
     if input.kind is Kind.UNDO_COMPLETED and input.kind not in kinds:
         return None  # it was skipped, and is done after all
     return DUPLICATE if input.kind in kinds else LATE
+
+
+def _of_completed(rows: list[Row], input: Input, *, settling: bool) -> str | None:
+    """News is a late success, and once the contradiction of what was said for good."""
+    final = [row for row in rows if row.kind in _FINAL]
+    if not final:
+        return LATE if settling else None
+    if len(final) > 1:
+        return DUPLICATE
+    said = final[0]
+    if said.kind is Kind.SETTLE_NEVER:
+        return None
+    small = len(said.payload or b"") <= MOST_OUTPUT_BYTES
+    return None if small and not same_body(said.payload, input.payload) else DUPLICATE
 
 
 def _attempts(rows: list[Row], asked: Kind, retry: str) -> int:

@@ -21,12 +21,8 @@ from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from sagabus.coordinator.core.saga.step import Exchange, Step
 
-PATIENCE: Final = 5
-"""Failures of an undo until a person is asked to look: about half a minute at the default pauses."""
-
-LONG: Final = 3_600_000_000
-"""Microseconds without an answer until a person is asked to look. A handler outside of a transaction may take long; a
-participant that is being deployed, or repaired at once, is none of their business."""
+UNDO_FAILURES_BEFORE_ATTENTION: Final = 5
+"""About half a minute at the default pauses."""
 
 
 def begin(state: SagaState, ending: SagaStatus) -> None:
@@ -84,7 +80,7 @@ def advance(state: SagaState) -> None:
 def settled(state: SagaState, step: Step, row: Row) -> None:
     """The participant has said it once and for all."""
     state.clear_timer(TimerKind.RESEND, step.number)
-    state.clear_concern(_settle_concern(step))
+    state.clear_concern(settle_concern_of(step))
     if row.kind is Kind.SETTLE_NEVER:
         state.steps.becomes(step, Outcome.NEVER)
         state.steps.undo_becomes(step, Undoing.DONE)
@@ -100,22 +96,27 @@ def unsettled(state: SagaState, step: Step, row: Row) -> None:
     if failure.code in forward.FOR_A_PERSON:
         state.clear_timer(TimerKind.RESEND, step.number)
     words = f"step {step.number} ({step.activity}) cannot be settled: {failure.code}: {failure.message}"
-    state.raise_concern(_settle_concern(step), words)
+    state.raise_concern(settle_concern_of(step), words)
 
 
 def undone(state: SagaState, step: Step) -> None:
     for kind in (TimerKind.RESEND, TimerKind.UNDO_RETRY):
         state.clear_timer(kind, step.number)
     state.steps.undo_becomes(step, Undoing.DONE)
-    state.clear_concern(concern_of(step))
+    _no_concern(state, step)
     state.tell(LifecycleType.COMPENSATION_COMPLETED, step=step, name=compensation_of(step))
     _after(state, step)
 
 
 def over(state: SagaState, step: Step) -> None:
     """The undo was skipped: nobody need look any more, and the next one follows."""
-    state.clear_concern(concern_of(step))
+    _no_concern(state, step)
     _after(state, step)
+
+
+def _no_concern(state: SagaState, step: Step) -> None:
+    state.clear_concern(concern_of(step))
+    state.clear_concern(forward.pause_of(step))
 
 
 def not_undone(state: SagaState, step: Step, row: Row) -> None:
@@ -128,17 +129,20 @@ def not_undone(state: SagaState, step: Step, row: Row) -> None:
     error = codec.encode_value(failure.model_dump(mode="json", exclude={"again_after"}))
     state.tell(LifecycleType.COMPENSATION_FAILED, step=step, name=compensation_of(step), error=error)
     hopeless = row.kind is Kind.UNDO_REFUSED or failure.code in forward.FOR_A_PERSON | {NO_HANDLER, HANDLER_PANICKED}
-    if hopeless or undo.failures >= PATIENCE:
+    if hopeless or undo.failures >= UNDO_FAILURES_BEFORE_ATTENTION:
         state.raise_concern(concern_of(step), f"{words_for(step)}: {failure.code}: {failure.message}")
     else:
         state.clear_concern(concern_of(step))
     if failure.code not in forward.FOR_A_PERSON:  # the inbox will not say anything else the next time
-        state.set_timer(TimerKind.UNDO_RETRY, step.number, state.now + _pause(state, step, failure))
+        until = state.now + _pause(state, step, failure)
+        state.set_timer(TimerKind.UNDO_RETRY, step.number, until)
+        forward.say_pause(state, step, words_for(step), failure, until)
 
 
 def retried(state: SagaState, step: Step) -> None:
     step.exchange(CommandKind.UNDO).attempt += 1
     state.steps.undo_becomes(step, Undoing.SENT)
+    state.clear_concern(forward.pause_of(step))
     state.send_command(step, CommandKind.UNDO)
 
 
@@ -150,7 +154,7 @@ def resend(state: SagaState, step: Step) -> None:
 
 
 def overdue(state: SagaState, step: Step) -> tuple[Concern, str] | None:
-    """What a person is to be told when what was sent has been unanswered for `LONG`; once until it is answered.
+    """What a person is to be told when nobody has answered for `SILENCE_MICROSECONDS`; once until somebody does.
 
     A saga must not wait in silence for a participant that nobody has deployed, or whose replies Kafka refuses.
     """
@@ -158,7 +162,7 @@ def overdue(state: SagaState, step: Step) -> tuple[Concern, str] | None:
     if kind is None:
         return None
     waited = state.now - step.exchange(kind).sent_at
-    if waited < LONG:
+    if waited < forward.SILENCE_MICROSECONDS:
         return None
     concern, what = _unanswered_concern(step, kind)
     if concern in state.concerns:
@@ -175,7 +179,7 @@ def _unanswered_concern(step: Step, kind: CommandKind) -> tuple[Concern, str]:
     if kind is CommandKind.UNDO:
         return concern_of(step), words_for(step)
     if kind is CommandKind.SETTLE:
-        return _settle_concern(step), f"settle of step {step.number} ({step.activity})"
+        return settle_concern_of(step), f"settle of step {step.number} ({step.activity})"
     return forward.concern_of(step), f"step {step.number} ({step.activity})"
 
 
@@ -222,7 +226,7 @@ def words_for(step: Step) -> str:
     return f"undo of step {step.number} ({compensation_of(step)})"
 
 
-def _settle_concern(step: Step) -> Concern:
+def settle_concern_of(step: Step) -> Concern:
     return Concern(ConcernKind.SETTLE, step.number)
 
 
