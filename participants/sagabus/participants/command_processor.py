@@ -27,7 +27,7 @@ from sagabus.messaging.shards import shard_row
 from sagabus.messaging.shards.retention import Pruning, Retention
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.messaging.shards.turn import Turn
-from sagabus.participants.handlers.context import Claim
+from sagabus.participants.handlers.context import Guard
 from sagabus.participants.handlers.database_errors import DatabaseTrouble
 from sagabus.participants.handlers.declaration import Handler
 from sagabus.participants.handlers.external import Externals, Job
@@ -86,7 +86,7 @@ class CommandProcessor:
         counters: Counters | None = None,
         supervisor: Supervisor | None = None,
     ) -> None:
-        self.externals = Externals(resources=resources, claim=self._claim, supervisor=supervisor or Supervisor())
+        self.externals = Externals(resources=resources, guard=self._guard, supervisor=supervisor or Supervisor())
         self.counts = (counters or Counters()).family(Family.RECORDS)
         self._schema = service_schema(service)
         self._inbox = Inbox(self._schema)
@@ -222,10 +222,10 @@ class CommandProcessor:
         logger.warning("command %s was begun by a handler outside of a transaction; there is none now", one.head.id)
         self._orphans.setdefault(tenure, {})[one.key] = one
 
-    def _claim(self, job: Job) -> Claim:
+    def _guard(self, job: Job) -> Guard:
         source, id = job.command.key
         ours = {"shard": job.tenure.shard, "token": job.tenure.token, "source": source, "id": id}
-        return Claim(self._sessions.own, self._inbox.guard, ours)
+        return Guard(self._sessions.own, self._inbox.guard, ours)
 
     def _slow(self, since: float) -> None:
         current = self._handling and self._handling.current

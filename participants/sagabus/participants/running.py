@@ -20,7 +20,7 @@ from sagabus.messaging.bus.subscription import Subscription, SubscriptionListene
 from sagabus.messaging.bus.topic_admin import TopicSpec
 from sagabus.messaging.counters import Counters
 from sagabus.messaging.postgres.database import EngineDatabase
-from sagabus.messaging.postgres.engine import make_engine
+from sagabus.messaging.postgres.engine import distrust, make_engine
 from sagabus.messaging.service.backing import Backing, find_backing
 from sagabus.messaging.service.prerequisites import NotReady, participant_topics, with_servers
 from sagabus.messaging.service.window import check_topics, check_window
@@ -78,7 +78,9 @@ def _surroundings(participant: Participant[Any], kafka: str | None, stack: Async
     """Raises SettingsError. An engine that is made here is disposed of with the stack."""
     given = participant.database
     if isinstance(given, AsyncEngine | async_sessionmaker):
-        return find_backing(load_settings(require=("kafka",), kafka=kafka)), Sessions.of(given)
+        sessions = Sessions.of(given)
+        distrust(sessions.engine)  # connections from before have no limits: they are replaced when they are next used
+        return find_backing(load_settings(require=("kafka",), kafka=kafka)), sessions
     backing = find_backing(load_settings(kafka=kafka, database=given))
     engine = make_engine(backing.settings.database, connections=CONNECTIONS)
     stack.push_async_callback(engine.dispose)

@@ -36,14 +36,14 @@ class NotOurs(SagabusError):
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Guard:
     """What ties a transaction of an external handler's own to its command.
 
-    open: a new session. guard: a statement that gives a row only while the command is still ours.
+    begin: a new transaction. statement: gives a row only while the command is still ours.
     """
 
-    open: Callable[[], AsyncSession]
-    guard: str
+    begin: Callable[[], AbstractAsyncContextManager[AsyncSession]]
+    statement: str
     parameters: Mapping[str, object]
 
 
@@ -134,10 +134,10 @@ class ExternalContext(_Context[R]):
     same idempotency_key after a crash."""
 
     def __init__(
-        self, head: CommandHead, activity: Activity[..., Any, Any], resources: R, scope: Scope, claim: Claim
+        self, head: CommandHead, activity: Activity[..., Any, Any], resources: R, scope: Scope, guard: Guard
     ) -> None:
         super().__init__(head, activity, resources, scope)
-        self._claim = claim
+        self._guard = guard
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncSession]:
         """A transaction for what the handler wants to store, committed on leaving the block.
@@ -148,8 +148,8 @@ class ExternalContext(_Context[R]):
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncSession]:
-        async with self._claim.open() as session, session.begin():
-            ours = await session.scalar(text(self._claim.guard), self._claim.parameters)
+        async with self._guard.begin() as session:
+            ours = await session.scalar(text(self._guard.statement), self._guard.parameters)
             if ours is None:
                 raise NotOurs(f"{self._activity.name} of saga {self.saga_id}: this command was taken from this process")
             yield session

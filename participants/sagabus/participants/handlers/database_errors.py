@@ -35,7 +35,22 @@ class DatabaseTrouble(SagabusError):
 
 def is_trouble(error: BaseException) -> bool:
     """Whether the database is to blame for this exception of a handler, itself or by what it was raised from."""
-    return any(_of_the_world(cause) for cause in _causes(error))
+    return any(_of_the_world(cause) for cause in causes(error))
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The exception, those in a group, and what each was raised from. SQLAlchemy raises its own from the driver's."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        waiting += (one.__cause__, one.__context__)
+        if isinstance(one, BaseExceptionGroup):
+            waiting += one.exceptions
 
 
 def _of_the_world(error: BaseException) -> bool:
@@ -53,18 +68,3 @@ def _from_driver(error: BaseException) -> bool:
     """A timeout or a broken socket of the handler's own calls is the handler's; one of the driver's is not."""
     frames = traceback.walk_tb(error.__traceback__)
     return any(str(frame.f_globals.get("__name__")).startswith("asyncpg.") for frame, _ in frames)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The exception, those in a group, and what each was raised from. SQLAlchemy raises its own from the driver's."""
-    seen: set[int] = set()
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        one = waiting.pop()
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        yield one
-        waiting += (one.__cause__, one.__context__)
-        if isinstance(one, BaseExceptionGroup):
-            waiting += one.exceptions

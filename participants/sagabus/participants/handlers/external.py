@@ -20,7 +20,7 @@ from sagabus.contracts.replies import INPUT_INVALID, ReplyKind
 from sagabus.contracts.words import words_of
 from sagabus.messaging.background import Supervisor, cancelled
 from sagabus.messaging.shards.tenure import Tenure
-from sagabus.participants.handlers.context import Claim, ExternalContext, NotOurs, Scope
+from sagabus.participants.handlers.context import ExternalContext, Guard, NotOurs, Scope
 from sagabus.participants.handlers.database_errors import DatabaseTrouble, is_trouble
 from sagabus.participants.handlers.declaration import Handler
 from sagabus.participants.handlers.outcome import Outcome, completed, failed, failure
@@ -52,15 +52,15 @@ class Job:
 class Externals:
     """The jobs of this process. One that has ended requests a turn of its tenure.
 
-    claim: what ties a job's own transactions to it. supervisor: hears of a job that ends the process.
+    guard: what ties a job's own transactions to it. supervisor: hears of a job that ends the process.
     """
 
     def __init__(
-        self, *, resources: Any, claim: Callable[[Job], Claim], supervisor: Supervisor, at_once: int = AT_ONCE
+        self, *, resources: Any, guard: Callable[[Job], Guard], supervisor: Supervisor, at_once: int = AT_ONCE
     ) -> None:
         self._supervisor = supervisor
         self._resources = resources
-        self._claim = claim
+        self._guard = guard
         self._slots = asyncio.Semaphore(at_once)
         self._jobs: dict[Tenure, dict[Key, Job]] = {}
         self._tasks: dict[Job, asyncio.Task[None]] = {}
@@ -131,7 +131,7 @@ class Externals:
             return failure(ReplyKind.REFUSED, INPUT_INVALID, fault.message)
         scope = Scope()
         task = asyncio.current_task()
-        context: ExternalContext[Any] = ExternalContext(head, activity, self._resources, scope, self._claim(job))
+        context: ExternalContext[Any] = ExternalContext(head, activity, self._resources, scope, self._guard(job))
         try:
             output = await job.handler.function(value, context)
             return completed(activity, output, scope.end())

@@ -27,6 +27,7 @@ from sagabus.messaging.postgres.database import (
     rolled_back,
 )
 from sagabus.messaging.postgres.engine import care_for, distrust
+from sagabus.participants.handlers.database_errors import causes
 
 
 class SessionMisuse(SagabusError):
@@ -107,14 +108,24 @@ class Sessions:
         session: AsyncSession = self._class(**{**self._options, "bind": connection})
         return session
 
-    def own(self) -> AsyncSession:
-        """A session with connection and transaction of its own, as the participant's author has configured it."""
-        return self._maker()
+    @asynccontextmanager
+    async def own(self) -> AsyncIterator[AsyncSession]:
+        """A session with a transaction of its own, as the participant's author has configured it; committed on leaving.
+
+        A connection that turns out to be of no use is dropped.
+        """
+        async with self._maker() as session:
+            try:
+                async with session.begin():
+                    yield session
+            except BaseException as error:
+                if self._lost(error):
+                    await session.invalidate()
+                raise
 
     def _lost(self, error: BaseException) -> bool:
         """Whether the connection is of no use after this error. Then those of its pool are not to be trusted either."""
-        causes = (error, error.__cause__, getattr(error, "orig", None))
-        if lost := any(cause is not None and is_unusable(cause) for cause in causes):
+        if lost := any(map(is_unusable, causes(error))):
             distrust(self.engine)
         return lost
 

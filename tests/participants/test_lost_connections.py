@@ -1,0 +1,139 @@
+"""A database that fails over, or a network that falls silent: connections are dropped, and a participant goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+
+from sagabus.contracts.replies import ReplyKind
+from sagabus.messaging.postgres import connecting
+from sagabus.messaging.postgres import database as database_module
+from sagabus.messaging.postgres import engine as engine_module
+from sagabus.participants import ExternalContext
+from sagabus.participants.handlers import external
+from sagabus.participants.handlers import session as session_module
+from sagabus.participants.handlers.session import Sessions
+from tests.participants.service_fixture import Effect, ServiceFixture, Take, Taken, batch, charge, opened, takes
+from tests.participants.test_external import command, ended
+from tests.support.tcp_proxy import TcpProxy
+
+HANG_SECONDS = 30.0
+
+
+@pytest.fixture
+async def silent(shop_database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[ServiceFixture, TcpProxy]]:
+    """The service on an engine of its author's, behind a network that can fall silent; limits of a second."""
+    for module in (connecting, engine_module):
+        monkeypatch.setattr(module, "COMMAND_SECONDS", 1.0)
+    for module in (database_module, session_module):
+        monkeypatch.setattr(module, "END_SECONDS", 0.5, raising=False)
+    parts = urlsplit(shop_database)
+    async with TcpProxy(parts.port or 0) as proxy, opened(shop_database) as fixture:
+        url = shop_database.replace(f":{parts.port}", f":{proxy.port}")
+        engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
+        fixture.sessions = Sessions(async_sessionmaker(engine))
+        fixture.side = fixture.new_side()
+        yield fixture, proxy
+        await fixture.side.externals.stop()
+        await engine.dispose()
+
+
+async def works_again(fixture: ServiceFixture) -> None:
+    """As Ownership does it: the turn has failed, and the shard is acquired again."""
+    tenure = await fixture.take()
+    [reply] = await fixture.turn(tenure, *batch("B"))
+    assert reply.kind == ReplyKind.COMPLETED
+
+
+@pytest.mark.parametrize("when", ["between turns", "within a handler"])
+async def test_a_turn_ends_on_a_connection_that_falls_silent_and_the_next_one_works(
+    silent: tuple[ServiceFixture, TcpProxy], when: str
+) -> None:
+    fixture, proxy = silent
+    takes(fixture)
+    tenure = await fixture.take()
+    [reply] = await fixture.turn(tenure, *batch("A"))
+    assert reply.kind == ReplyKind.COMPLETED
+    if when == "between turns":
+        assert proxy.silence_present() > 0
+        async with asyncio.timeout(HANG_SECONDS):
+            [reply] = await fixture.turn(tenure, *batch("B"))
+        assert reply.kind == ReplyKind.COMPLETED
+        return
+
+    @fixture.handles(charge)
+    async def handler(command: Take, ctx: Any) -> Taken:
+        proxy.silence_present()
+        async with ctx.session.begin_nested():  # whose rollback would wait without end
+            await ctx.session.execute(text("SELECT 1"))
+        raise AssertionError("nothing passes")
+
+    async with asyncio.timeout(HANG_SECONDS):
+        with pytest.raises(Exception, match=r"database failed|out of reach|closed|reset|Timeout|^$"):
+            await fixture.turn(tenure, command("C"))
+        await works_again(fixture)
+
+
+async def test_a_transaction_of_an_external_handlers_own_is_tried_again_on_another_connection(
+    silent: tuple[ServiceFixture, TcpProxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(external, "FIRST_PAUSE", 0.0)
+    fixture, proxy = silent
+    calls: list[int] = []
+
+    @fixture.handles(charge, transaction=False)
+    async def handler(command: Take, ctx: ExternalContext[Any]) -> Taken:
+        calls.append(1)
+        if len(calls) == 1:
+            proxy.silence_present()
+        async with ctx.transaction() as session:
+            session.add(Effect(what=ctx.saga_id))
+        return Taken(item=command.item, left=0)
+
+    tenure = await fixture.take()
+    async with asyncio.timeout(HANG_SECONDS):
+        await fixture.turn(tenure, command())
+        [reply] = await ended(fixture, tenure)
+    assert (reply.kind, await fixture.effects(), len(calls)) == (ReplyKind.COMPLETED, ["A"], 2)
+
+
+@pytest.mark.parametrize("outside", [False, True], ids=["transactional", "external"])
+async def test_a_session_that_has_become_read_only_is_dropped(
+    fixture: ServiceFixture, outside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a failover: the session goes on, and refuses each write; a new one takes it."""
+    monkeypatch.setattr(external, "FIRST_PAUSE", 0.0)
+    takes(fixture)
+
+    @fixture.handles(charge, transaction=False)
+    async def handler(command: Take, ctx: ExternalContext[Any]) -> Taken:
+        async with ctx.transaction() as session:
+            session.add(Effect(what=ctx.saga_id))
+        return Taken(item=command.item, left=0)
+
+    tenure = await fixture.take()
+    await fixture.turn(tenure)
+    if outside:
+        await fixture.turn(tenure, command())
+        await _become_read_only(fixture)
+        async with asyncio.timeout(HANG_SECONDS):
+            [reply] = await ended(fixture, tenure)
+        assert (reply.kind, await fixture.effects()) == (ReplyKind.COMPLETED, ["A"])
+        return
+    await _become_read_only(fixture)
+    with pytest.raises(Exception, match="read-only"):
+        await fixture.turn(tenure, *batch("A"))
+    await works_again(fixture)
+
+
+async def _become_read_only(fixture: ServiceFixture) -> None:
+    """All sessions that the engine has in its pool."""
+    async with fixture.sessions.engine.connect() as connection:
+        await connection.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
+        await connection.commit()
