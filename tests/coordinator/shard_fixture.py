@@ -61,6 +61,8 @@ class ShardFixture:
     ids: Callable[[], UUID] = uuid4
     retention: Retention | None = None
     limits: ReplayLimits = field(default_factory=ReplayLimits)
+    starts_at: int = 0
+    """Offset at which all topics begin: what lay before it was removed by Kafka's retention."""
     identity: ProcessIdentity | None = None
     follows: bool = True
     """Whether a turn is followed by those that are due at once, as it is in a process."""
@@ -68,9 +70,9 @@ class ShardFixture:
     def __post_init__(self) -> None:
         self._generations = itertools.count(1)
         self._read = 0
-        self.side = self._new_side()
+        self.side = self.new_side()
 
-    def _new_side(self) -> SagaProcessor:
+    def new_side(self) -> SagaProcessor:
         kept = self.retention
         return SagaProcessor(
             database=self.database,
@@ -96,14 +98,16 @@ class ShardFixture:
         async with self.database.transaction() as connection:
             claim = Claim(cluster="cluster", generation=next(self._generations), partitions=PARTITIONS)
             tenure = await acquire(connection, "sagabus", self.shard, claim, token=uuid4())
-        tenure.locate({topic: Log(ids, 0, self.ends.get(topic, 0)) for topic in self.topics})
+        tenure.locate(
+            {topic: Log(ids, self.starts_at, max(self.starts_at, self.ends.get(topic, 0))) for topic in self.topics}
+        )
         await self.side.acquired(tenure)
         return tenure
 
     async def crash(self, *definitions: SagaDefinition[Any, Any], ids: str = "log") -> Tenure:
         """Another process takes the shard; what the first one remembered is gone. With other definitions, if given."""
         self.definitions = definitions or self.definitions
-        self.side = self._new_side()
+        self.side = self.new_side()
         return await self.take(ids=ids)
 
     async def turn(self, tenure: Tenure, *records: Record) -> list[Message]:

@@ -119,3 +119,20 @@ async def test_s6_after_a_loss_of_the_bus_all_is_sent_again_a_portion_behind_eac
     assert sorted(message.saga_id for message in again) == sorted(ids)
     assert {headers_of(message)["ce_attempt"] for message in again} == {"1"}
     assert await fixture.turn(tenure) == [], "each once"
+
+
+async def test_s6_what_is_left_to_be_done_after_a_loss_outlives_a_crash(fixture: ShardFixture) -> None:
+    ids = ids_of_shard(SHARD, "ORD-", 120)
+    tenure = await fixture.take()
+    await fixture.turn(tenure, *(
+        fixture.request(id, type="start", saga="order_processing", input={**INPUT, "order_id": id}) for id in ids
+    ))  # fmt: skip
+    fixture.side = fixture.new_side()
+    fixture.starts_at = 1_000  # retention was faster than the shard
+    tenure = await fixture.take()
+    await single_turn(fixture, tenure)
+    tenure = await fixture.crash()
+    await fixture.turn(tenure)
+    notices = await fixture.rows("SELECT DISTINCT id FROM sagabus.history WHERE kind = 'notice'")
+    assert sorted(row["id"] for row in notices) == sorted(ids)
+    assert await fixture.rows("SELECT * FROM sagabus.shard_owner WHERE lost_records IS NOT NULL") == []

@@ -39,7 +39,8 @@ class StoreStatements(Book):
                 "early_request.remove": self._delete(early, list(EARLY_KEY)),
                 "early_request.counts": self._early_counts(early, saga),
                 "early_request.load": self._early(early),
-                "shard_owner.keep": self._nothing,
+                "shard_owner.keep": self._keep_owner((schema, "shard_owner"), (schema, "shard")),
+                "shard_owner.end_loss": self._end_loss((schema, "shard_owner")),
                 "started_id.keep": self._upsert(started, list(STARTED)),
                 "started_id.load": self._started_ids(started),
             },
@@ -184,8 +185,25 @@ class StoreStatements(Book):
 
         return early
 
-    async def _nothing(self, c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
-        return "INSERT 0 1"
+    def _keep_owner(self, table: Table, shards: Table) -> Meaning:
+        async def keep(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            shard, *_, lost, token = args
+            owned = c.tx.get(shards, (shard,))
+            if owned is None or owned["token"] != token:
+                return []
+            before = c.tx.get(table, (shard,)) or {"lost_records": None}
+            left = before["lost_records"] if lost is None else lost.decode()
+            c.tx.put(table, (shard,), {"shard": shard, "lost_records": left})
+            return [{"lost_records": left}]
+
+        return keep
+
+    def _end_loss(self, table: Table) -> Meaning:
+        async def end(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
+            c.tx.put(table, (args[0],), {"shard": args[0], "lost_records": None})
+            return "UPDATE 1"
+
+        return end
 
     def _started_ids(self, table: Table) -> Meaning:
         async def started(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:

@@ -6,7 +6,7 @@ All of it can be read again from the store; when the tenure ends it is dropped a
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from sagabus.contracts.names import SagaId
@@ -35,14 +35,11 @@ class ShardMemory:
         self.early = EarlyRequests()
         self.replays = Replays()
         self.unloaded = UnloadedSagas(acquired=now)
-        self.lost_records: tuple[str, ...] | None = None
+        self.lost_records: Sequence[str] | None = None
         """Topics whose records were lost; not None while all open sagas are gone through after a loss of the bus (S6).
         """
         self._sagas: dict[SagaId, Saga] = {}
         self._concerns: dict[SagaKey, frozenset[Concern]] = {}
-        if tenure.new_logs or tenure.lost_records:
-            self.lost_records = tuple(tenure.lost_records)
-            self.unloaded.hurry()
 
     def __len__(self) -> int:
         return len(self._sagas)
@@ -59,10 +56,16 @@ class ShardMemory:
         due = self.timers.first()
         return due if self.unloaded.is_done else min(due, max(self.unloaded.due, now + 1))
 
-    def note_end_of_loss(self) -> None:
-        """Once all open sagas have been gone through."""
-        if self.unloaded.is_done and not self.replays.is_busy and not self.replays.has_ready:
-            self.lost_records = None
+    def go_through_all(self, lost_records: Sequence[str]) -> None:
+        """The bus has lost what was sent, and these topics what was to be read."""
+        self.lost_records = lost_records
+        self.unloaded.hurry()
+
+    @property
+    def has_gone_through_all(self) -> bool:
+        """After a loss, all open sagas have been sent again what is unanswered."""
+        at_rest = self.unloaded.is_done and not self.replays.is_busy and not self.replays.has_ready
+        return self.lost_records is not None and at_rest
 
     def saga(self, saga_id: SagaId) -> Saga | None:
         return self._sagas.get(saga_id)

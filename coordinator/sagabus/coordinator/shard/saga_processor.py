@@ -22,7 +22,7 @@ from sagabus.coordinator.shard.loading import Loading
 from sagabus.coordinator.shard.memory import ShardMemory
 from sagabus.coordinator.shard.replaying import Replaying
 from sagabus.coordinator.shard.retention import SagaRetention
-from sagabus.coordinator.store.owners import keep_owner
+from sagabus.coordinator.store.owners import end_loss, keep_owner
 from sagabus.coordinator.store.rows import ShardOwner
 from sagabus.coordinator.store.write import Store
 from sagabus.messaging.counters import Counters, Family
@@ -78,17 +78,29 @@ class SagaProcessor:
     async def acquired(self, tenure: Tenure) -> None:
         """Little is read here, page by page: sagas come back when something is there for them, and timers in time."""
         memory = ShardMemory(tenure, now=self._now)
-        await self._keep_owner(tenure)
+        await self._keep_owner(memory)
         await self._count_early(memory)
         await self._want_blocked(memory)
         self._memories[tenure] = memory
 
-    async def _keep_owner(self, tenure: Tenure) -> None:
-        definitions = self._loading.definitions
+    async def _keep_owner(self, memory: ShardMemory) -> None:
+        """Who has the shard; and whether its open sagas are to be gone through, after a loss of the bus (S6)."""
+        definitions, tenure = self._loading.definitions, memory.tenure
         identity = definitions.identity
         owner = ShardOwner(tenure.shard, identity.host, identity.process, identity.instance, definitions.encoded())
+        lost = tenure.lost_records if tenure.new_logs or tenure.lost_records else None
         async with self._database.transaction() as connection:
-            await keep_owner(connection, self._store.schema, owner, token=tenure.token)
+            schema = self._store.schema
+            left = await keep_owner(connection, schema, owner, token=tenure.token, lost_records=lost)
+        if left is not None:
+            memory.go_through_all(left)
+
+    async def _end_losses(self, memories: Iterable[ShardMemory]) -> None:
+        for memory in memories:
+            if memory.has_gone_through_all:
+                async with self._database.transaction() as connection:
+                    await end_loss(connection, self._store.schema, memory.tenure.shard)
+                memory.lost_records = None
 
     async def _count_early(self, memory: ShardMemory) -> None:
         after, reads = "", self._loading.reads
@@ -144,8 +156,7 @@ class SagaProcessor:
         self._remember(batch.decisions, gathered)
         self._turned = now
         await self._replaying.go_on([*memories.values()], now=now)
-        for memory in memories.values():
-            memory.note_end_of_loss()
+        await self._end_losses(memories.values())
         if self._purging is not None:
             await self._purging.pruning.after(work)
 

@@ -174,6 +174,7 @@ def _shard_owner(metadata: MetaData) -> None:
         _must("process", Integer()),
         _must("instance", Text(), comment="SAGABUS_INSTANCE"),
         _must("definitions", JSONB(), comment="that this process runs: [{name, version}]"),
+        Column("lost_records", JSONB, comment="topics; not null while a loss is being made good (S6)"),
         Column("acquired_at", _TIME, nullable=False, server_default=func.clock_timestamp()),
     )
 

@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.Column(
             "definitions", postgresql.JSONB(), nullable=False, comment="that this process runs: [{name, version}]"
         ),
+        sa.Column("lost_records", postgresql.JSONB(), comment="topics; not null while a loss is being made good (S6)"),
         sa.Column("acquired_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.clock_timestamp()),
     )
 
