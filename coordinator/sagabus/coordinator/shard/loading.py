@@ -21,7 +21,7 @@ from sagabus.coordinator.store.rows import SagaRow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayLimits:
-    """How much is replayed at a time. Decision page 0009 says why two kinds."""
+    """How much is replayed at a time. docs/decisions/0006 says why two kinds."""
 
     short_history: int = 200
     """Rows. A saga with no more is replayed within the turn that needs it: some ten milliseconds at most."""
