@@ -46,6 +46,13 @@ def test_a_step_comes_back() -> None:
     assert (head.inbox_id, head.trace) == (head.id, TRACE)
 
 
+@pytest.mark.parametrize("timeout", [None, 1, 5_000_000, 10**15])
+def test_the_timeout_of_a_call_comes_back_and_may_be_left_out(timeout: int | None) -> None:
+    message = command(timeout=timeout)
+    assert read_command(as_read(message)).timeout == timeout
+    assert ("ce_timeout" in dict(message.headers)) == (timeout is not None)
+
+
 @given(st.integers(0, 10**6), st.integers(1, 10**6), st.integers(0, 4 * 10**15), st.sampled_from(CommandKind))
 def test_all_numbers_and_times_come_back(step: int, attempt: int, issued: int, kind: CommandKind) -> None:
     head = read_command(as_read(command(kind, step=step, attempt=attempt, issued=issued)))

@@ -134,6 +134,7 @@ class Saga:
     def command(
         self, activity: Any, input: BaseModel | None = None, *, step: int = 1, attempt: int = 1,
         kind: CommandKind = CommandKind.DO, issued: int = ISSUED, body: bytes | None = None, trace: Headers = (),
+        timeout: int | None = None,
     ) -> Message:  # fmt: skip
         source = f"/sagabus/{self.namespace}".encode()
         addresses = Addresses(self.namespace, source, SagaId(self.id), RunId(self.run), 3)
@@ -141,7 +142,7 @@ class Saga:
         name = "sagabus.settle" if kind is CommandKind.SETTLE else activity.name
         return command_message(
             addresses, service="shop", activity=name, step=step, kind=kind, attempt=attempt, issued=issued, time=issued,
-            cause="decision", body=given, partition=0, trace=trace,
+            cause="decision", body=given, partition=0, trace=trace, timeout=timeout,
         )  # fmt: skip
 
     def settle(self, *, attempt: int = 1) -> Message:

@@ -102,6 +102,26 @@ async def test_a_handler_gets_its_context(fixture: ServiceFixture) -> None:
     assert ctx.log.logger.name == "sagabus.activity.shop.charge"
 
 
+@pytest.mark.parametrize(
+    ("activity", "timeout", "seconds"),
+    [(charge, 5_000_000, 5), (note, 2_500_000, 2.5), (charge, None, 60), (note, None, None)],
+)
+async def test_a_deadline_is_that_of_the_call(
+    fixture: ServiceFixture, activity: Any, timeout: int | None, seconds: float | None
+) -> None:
+    """The timeout given at the call beats the contract's; who does not say has the contract's."""
+    seen: list[Any] = []
+
+    async def handler(command: Take, ctx: ActivityContext[str]) -> Any:
+        seen.append(ctx.deadline)
+        return Taken(item=command.item, left=0) if activity is charge else None
+
+    fixture.handles(activity)(handler)
+    tenure = await fixture.take()
+    await fixture.turn(tenure, Saga("A").command(activity, BOOK, timeout=timeout))
+    assert seen == [None if seconds is None else moment(ISSUED) + timedelta(seconds=seconds)]
+
+
 async def test_p1_a_copy_is_answered_from_its_row(fixture: ServiceFixture) -> None:
     calls = takes(fixture)
     tenure = await fixture.take()

@@ -23,7 +23,7 @@ from sagabus.messaging.bus.topic_admin import TopicSpec
 from sagabus.messaging.database_url import sqlalchemy_url
 from sagabus.messaging.service.prerequisites import NotReady, participant_topics
 from sagabus.messaging.settings import SettingsError, load_settings
-from sagabus.participants import ActivityContext, ExternalContext, Participant
+from sagabus.participants import ActivityContext, ExternalContext, Participant, PartitionsChanged
 from tests.participants.service_fixture import Noted, Take, Taken
 
 PARTITIONS = 3
@@ -91,6 +91,27 @@ async def made(engine: AsyncEngine, participant: Participant[Any]) -> None:
     async with engine.begin() as connection:
         await participant.create_tables(connection)
         await participant.create_tables(connection)  # repeatable
+
+
+async def test_s11_it_does_not_start_with_another_number_of_partitions(own: Shop, engine: AsyncEngine) -> None:
+    """None is stored beside those that there are, and the sentence says how to go on."""
+    participant = Participant(own.service)
+    await made(engine, participant)
+    await own.make_topics()
+    stored = text(
+        f"INSERT INTO sagabus_{own.name}.shard (shard, token, turn, cluster, generation, partitions, topics, "
+        "next_position, relay_position) VALUES (0, gen_random_uuid(), 1, 'c', 1, 12, '{}', 1, 0)"
+    )
+    async with engine.begin() as connection:
+        await connection.execute(stored)
+    with pytest.raises(
+        PartitionsChanged, match=rf"{own.name}\.commands has 3 partitions.*stored with 12.*sagabus topics"
+    ):
+        async with participant.running():
+            raise AssertionError
+    async with engine.connect() as connection:
+        rows = await connection.execute(text(f"SELECT shard, partitions FROM sagabus_{own.name}.shard"))
+        assert [tuple(row) for row in rows] == [(0, 12)]
 
 
 def said(record: Record) -> Mapping[str, str | None]:

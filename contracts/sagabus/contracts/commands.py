@@ -20,24 +20,26 @@ HIGHEST: Final = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class CommandHead:
-    """What the headers of a command say. issued: microseconds since 1970, of the first issue.
-
-    source: which coordinator asks; with `id` the inbox key. target: the step's own command id, for an undo or a settle.
-    """
+    """What the headers of a command say."""
 
     id: CommandId
     kind: CommandKind
     activity: str
     source: str
+    """Which coordinator asks; with `id` the inbox key."""
     saga_id: SagaId
     run: RunId
     step: int
     attempt: int
     issued: int
+    """Microseconds since 1970, of the first issue."""
     reply_topic: str
     reply_partition: int
     target: CommandId | None = None
+    """The step's own command id, for an undo or a settle."""
     trace: Headers = ()
+    timeout: int | None = None
+    """Microseconds after `issued` at which the saga gives the step up; None if it never does, or does not say."""
 
     @property
     def inbox_id(self) -> CommandId:
@@ -64,6 +66,7 @@ def read_command(record: Record) -> CommandHead:
         reply_partition=headers.number("ce_replypartition", most=HIGHEST),
         target=target,
         trace=headers.trace(),
+        timeout=None if headers.raw("ce_timeout") is None else headers.number("ce_timeout"),
     )
 
 
@@ -113,8 +116,12 @@ def command_message(
     body: bytes,
     partition: int | None,
     trace: Headers = (),
+    timeout: int | None = None,
 ) -> Message:
-    """One copy of a command. time: of the deciding turn; issued: of the step's first send; both in microseconds."""
+    """One copy of a command. time: of the deciding turn; issued: of the step's first send; both in microseconds.
+
+    timeout: microseconds after `issued` until the saga gives the step up. Other languages may leave the header unread.
+    """
     a = addresses
     id = names.command_id(a.saga_id, a.run, step, kind)
     headers = (
@@ -125,6 +132,7 @@ def command_message(
         ("ce_replyto", names.replies_topic(a.namespace, service).encode()),
         ("ce_replypartition", b"%d" % a.shard),
         *_target(a, step, kind),
+        *(() if timeout is None else (("ce_timeout", b"%d" % timeout),)),
         *trace,
     )
     return Message(names.commands_topic(service), a.key, body, headers, a.saga_id, partition)

@@ -78,12 +78,12 @@ _PARTICIPANT: Final = {
         "completed": "carried out",
         "refused": "the handler, or the check of its input, said no",
         "failed": "the handler failed this attempt",
-        "started": "a handler outside the transaction is at it",
+        "started": "an external handler is at it",
         "buried": "a settle made sure that its step never happens",
     },
     Fate.DUPLICATE: {
         "answered": "a copy, answered from the inbox",
-        "awaited": "a copy of what a handler outside the transaction is at, or the settle of it",
+        "awaited": "a copy of what an external handler is at, or the settle of it",
     },
     Fate.IGNORED: {
         "settled": "a copy that came after its settle; refused",

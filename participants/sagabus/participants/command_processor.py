@@ -107,7 +107,7 @@ class CommandProcessor:
             ).pruning
 
     async def acquired(self, tenure: Tenure) -> None:
-        """Run once more what an owner before us had begun outside of a transaction (P1)."""
+        """Run once more what an owner before us had begun with external handlers (P1)."""
         async with self._sessions.transaction() as transaction:
             started = await self._inbox.started(transaction.driver, tenure.shard)
         for kept in started:
@@ -212,14 +212,14 @@ class CommandProcessor:
                 self._watcher(one, outcome)
         return page.undone
 
-    # Handlers outside of the transaction.
+    # External handlers.
 
     def _resume(self, tenure: Tenure, one: Command) -> None:
         handler = self._handlers.get(one.head.activity)
         if handler is not None and not handler.transaction:
             self.externals.start(Job(tenure, handler, one))
             return
-        logger.warning("command %s was begun by a handler outside of a transaction; there is none now", one.head.id)
+        logger.warning("command %s was begun by an external handler; there is none now", one.head.id)
         self._orphans.setdefault(tenure, {})[one.key] = one
 
     def _guard(self, job: Job) -> Guard:

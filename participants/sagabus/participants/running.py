@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sagabus.participants.participant import Participant
 
 DRAIN: Final = 10.0
-"""Seconds that a stop waits for handlers with transaction=False; what has not ended then, the next owner runs again."""
+"""Seconds that a stop waits for external handlers; what has not ended then, the next owner runs again."""
 
 CONNECTIONS: Final = 10
 """Of an engine of ours: one for the turn, the others for handlers' own transactions."""

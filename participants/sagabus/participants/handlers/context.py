@@ -86,9 +86,15 @@ class _Context(Generic[R]):
 
     @cached_property
     def deadline(self) -> datetime | None:
-        """When the saga gives this step up, if its contract declares a timeout: an answer after it comes too late."""
-        timeout = self._activity.timeout
-        return None if timeout is None else moment(self._head.issued + as_microseconds(timeout))
+        """When the saga gives this step up: an answer after it comes too late. None if it waits without end.
+
+        By the timeout given at the call, else the contract's. A command of another implementation that does not say
+        (`ce_timeout`) counts by the contract's.
+        """
+        timeout = self._head.timeout
+        if timeout is None and self._activity.timeout is not None:
+            timeout = as_microseconds(self._activity.timeout)
+        return None if timeout is None else moment(self._head.issued + timeout)
 
     @cached_property
     def log(self) -> logging.LoggerAdapter[Any]:

@@ -105,9 +105,11 @@ def _check_context(name: str, context: Any, *, transaction: bool) -> None:
     if not isinstance(kind, type):
         return
     if transaction and issubclass(kind, ExternalContext):
-        raise DeclarationError(f"{name} takes an ExternalContext: declare it with handles(…, transaction=False)")
+        raise DeclarationError(
+            f"{name} takes an ExternalContext: declare it as an external handler, with handles(…, transaction=False)"
+        )
     if not transaction and issubclass(kind, ActivityContext):
         raise DeclarationError(
-            f"{name} takes an ActivityContext, which a handler with transaction=False does not get: take an "
+            f"{name} takes an ActivityContext, which an external handler (transaction=False) does not get: take an "
             "ExternalContext, and store what there is to store in `async with ctx.transaction() as session`"
         )

@@ -1,4 +1,4 @@
-"""Handlers with transaction=False: each in a task of its own, so many at a time, with no transaction open.
+"""External handlers (`transaction=False`): each in a task of its own, so many at a time, with no transaction open.
 
 A job begins when its row `started` is committed, with the command in it, and ends when a turn has written its outcome
 under the fence. Between the two, the process may die: the next owner of the shard finds the row, and runs the handler

@@ -132,7 +132,7 @@ class Page:
         return State.STARTED.value
 
     async def _wait(self, received: Received, command: Command, row: Row) -> str:
-        """P1. A handler outside the transaction is at it, in this process or in one that has died."""
+        """P1. An external handler is at it, in this process or in one that has died."""
         head, tenure = command.head, received.tenure
         job = self._begun.get(command.key) or self._externals.find(tenure, command.key)
         if job is None:

@@ -61,7 +61,7 @@ class Act(StrEnum):
     BURY = "bury"
     """The step has not happened and never will: the row becomes a tombstone, the settle hears `never`."""
     WAIT = "wait"
-    """A handler outside the transaction is at it: its end is the answer."""
+    """An external handler is at it: its end is the answer."""
 
 
 Verdict = Answer | Act

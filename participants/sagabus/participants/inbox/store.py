@@ -29,7 +29,7 @@ _CLAIMED: Final = "claimed"
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A command as kept in its row while a handler outside the transaction is at it."""
+    """A command as kept in its row while an external handler is at it."""
 
     row: Row
     body: bytes
@@ -163,7 +163,7 @@ def _statements(schema: str) -> dict[str, str]:
         "inbox.find": f"""
             SELECT {row} FROM {inbox} JOIN unnest($1::text[], $2::text[]) AS wanted (source, id) USING (source, id)
             WHERE state <> '{_CLAIMED}'""",
-        # What was read is compared, so rows need no lock while handlers run: a handler outside the transaction may hold
+        # What was read is compared, so rows need no lock while handlers run: an external handler may hold
         # one (see `guard`).
         "inbox.store": f"""
             UPDATE {inbox} AS row

@@ -171,7 +171,7 @@ class Carried:
                     waiting.set_result(message)
 
     async def _write_outcomes(self) -> None:
-        """Of handlers with transaction=False."""
+        """Of external handlers."""
         while True:
             await self._ended.wait()
             self._ended.clear()

@@ -152,6 +152,7 @@ class SagaState:
             body=body,
             partition=self.addresses.shard,
             trace=self.trace,
+            timeout=step.timeout if kind is CommandKind.DO else None,
         )
 
     def tell(
