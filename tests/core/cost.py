@@ -48,6 +48,7 @@ class Plain:
         self.code = code
         self.saga = Saga(self.fresh(), code)
         self.rows: list[Row] = []
+        self.logged: list[str] = []
         self.now = T0
         self.give(Kind.STARTED, name="saga", ref="start", payload=b'{"type":"start","saga":"saga","input":{}}')
 
@@ -64,6 +65,7 @@ class Plain:
         self.now += 1
         word = self.saga.take(an_input(kind, step, attempt, **rest), now=self.now)
         effects = self.saga.drain()
+        self.logged += effects.log
         self.rows += [replace(row, sequence=effects.sequence) for row in effects.rows]
         return word
 

@@ -14,9 +14,7 @@ from pydantic import BaseModel
 ROOT = Path(__file__).parents[2]
 UNITS: Final = {"KiB": 1024, "MiB": 1024**2, "s": 1, "h": 3_600, "days": 86_400, "characters": 1, "bytes": 1, "": 1}
 SECONDS: Final = {"s", "h", "days"}
-OTHER_UNITS: Final = {
-    "_MILLISECONDS": 1_000, "_MICROSECONDS": 1_000_000, ":LONGEST_WISH": 1_000_000, ":LONG": 1_000_000
-}  # fmt: skip
+OTHER_UNITS: Final = {"_MILLISECONDS": 1_000, "_MICROSECONDS": 1_000_000}
 
 
 class Limit(NamedTuple):

@@ -125,7 +125,9 @@ class _Check:
             return
         run = f"{row['id']}:{row['run']}:"
         undone = [int(e.step.removeprefix(run)) for e in self._effects if e.undo and e.step.startswith(run)]
-        planned = [n for n in undone if state.steps[n].settle is None]
+        if unknown := [n for n in undone if n not in state.steps]:
+            yield f"{row['id']} was undone in the steps {unknown}, of which its history knows nothing"
+        planned = [n for n in undone if n in state.steps and state.steps[n].settle is None]
         completed = list(dict.fromkeys(one.step for one in history if one.kind is Kind.STEP_COMPLETED))
         wanted = [n for n in reversed(completed) if n in planned]
         if planned != wanted:

@@ -9,6 +9,7 @@ store.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
@@ -30,6 +31,8 @@ from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.publishing.dead_letter import DeadLetters
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.messaging.shards.turn import Turn
+
+logger = logging.getLogger(__name__)
 
 PAGE: Final = 1_000
 """Ids that are read at a time when a shard is acquired."""
@@ -168,6 +171,8 @@ class SagaProcessor:
             memory.note_timers(saga, effects)
             if effects.saga_changed:
                 memory.tell_concerns(saga)
+            for words in effects.log:
+                logger.warning("saga %s: %s", saga.state.id, words)
             memory.keep(saga)
         self._closed(saga.state.id for saga, _, _ in gathered if saga.state.is_closed)
 

@@ -5,7 +5,7 @@ the same again, in another process, on another day. This loop has a ready queue 
 on it by itself: its owner resolves futures, fires timers, cancels tasks, and then pumps the ready queue dry. Time
 stands still within a pump and is what the owner says it is; a timer is only noted, in whole microseconds, for the
 owner to write down and to fire. Tasks and futures hash by number, so that sets of them are walked alike everywhere
-(handles.py). Methods that would reach outside are refused with the cure (refusals.py). What asyncio and the saga's
+(primitives.py). Methods that would reach outside are refused with the cure (refused.py). What asyncio and the saga's
 code may call is in scheduler.py. A saga that leaves memory is closed under guard, on its dead loop (eviction.py).
 
 It must never read a clock, wait, run a saga's code outside a pump (or its eviction), or let the saga's exceptions reach
@@ -25,7 +25,7 @@ from itertools import islice
 from typing import Any, NoReturn, TypeVar, TypeVarTuple, Unpack
 
 from sagabus.coordinator.core.loop.eviction import EVICTED, Eviction, SagaEvicted
-from sagabus.coordinator.core.loop.primitives import SagaFuture, SagaHandle, SagaTask, SagaTimer
+from sagabus.coordinator.core.loop.primitives import LoopHandle, SagaFuture, SagaTask, SagaTimer
 from sagabus.coordinator.core.loop.refused import NOT_YOURS, LoopRefused
 from sagabus.coordinator.core.loop.scheduler import Scheduler
 from sagabus.coordinator.core.loop.watch import WATCH, PumpInterrupted, Watch
@@ -145,7 +145,7 @@ class SagaLoop(Scheduler):
                 self._eviction = None
 
     def _close_all(self, eviction: Eviction) -> None:
-        self._ready[:] = [SagaHandle(self._close, (eviction,), Context())]
+        self._ready[:] = [LoopHandle(self._close, (eviction,), Context())]
         self._run_dry()
 
     def _close(self, eviction: Eviction) -> None:
@@ -201,7 +201,7 @@ class SagaLoop(Scheduler):
     def _run(self, watch: Watch) -> None:
         """One long function, for calls are most of what a pump costs."""
         ready, left = self._ready, self._handles_per_pump
-        handle: SagaHandle | SagaTimer | None = None
+        handle: LoopHandle | SagaTimer | None = None
         try:
             watch.pumps += 1
             watch.loop = self

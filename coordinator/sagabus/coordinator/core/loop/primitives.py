@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from sagabus.coordinator.core.loop.scheduler import Scheduler
 
-__all__ = ["SagaFuture", "SagaHandle", "SagaTask", "SagaTimer"]
+__all__ = ["LoopHandle", "SagaFuture", "SagaTask", "SagaTimer"]
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ class SagaTask(asyncio.Task[T]):
         return self.number
 
 
-class SagaHandle(asyncio.Handle):
+class LoopHandle(asyncio.Handle):
     """A callback in the ready queue. Cancelled or not is told by the callback alone: fewer stores for each one made."""
 
     __slots__ = ()

@@ -39,12 +39,16 @@ _DEBUG = "asyncio's debug mode measures time, which a saga cannot; test the saga
 
 
 class Refusal:
-    """A method of the loop that raises `LoopRefused` with the cure; `fails`: the saga is marked failed as well."""
+    """A method of the loop that raises `LoopRefused` with the cure, and stops the saga for a person to see.
 
-    __slots__ = ("_cure", "_fails", "_name")
+    It is not left to the exception: the call may come from a thread that nobody listens to, or an `except` may hide it,
+    and one that came through would undo the saga for a mistake in its code.
+    """
 
-    def __init__(self, cure: str, *, fails: bool = False) -> None:
-        self._cure, self._fails, self._name = cure, fails, ""
+    __slots__ = ("_cure", "_name")
+
+    def __init__(self, cure: str) -> None:
+        self._cure, self._name = cure, ""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -52,7 +56,7 @@ class Refusal:
     def __get__(self, loop: RefusingLoop | None, owner: type) -> Callable[..., NoReturn]:
         def refuse(*_args: object, **_options: object) -> NoReturn:
             assert loop is not None
-            loop._refuse(f"{self._name}() is not for sagas: {self._cure}", fails=self._fails)
+            loop._refuse(f"{self._name}() is not for sagas: {self._cure}", fails=True)
 
         return refuse
 
@@ -69,9 +73,8 @@ class RefusingLoop(asyncio.AbstractEventLoop):
     shutdown_asyncgens: Any = Refusal(_ENDING)
     shutdown_default_executor: Any = Refusal(_ENDING)
 
-    # Marked failed, not only refused: the call comes from a thread that nobody listens to, or an `except` may hide it.
-    run_in_executor: Any = Refusal(_THREAD, fails=True)
-    call_soon_threadsafe: Any = Refusal(_OUTSIDE, fails=True)
+    run_in_executor: Any = Refusal(_THREAD)
+    call_soon_threadsafe: Any = Refusal(_OUTSIDE)
     set_default_executor: Any = Refusal(_THREAD)
 
     set_task_factory: Any = Refusal(_FACTORY)

@@ -14,7 +14,7 @@ from math import isnan
 from typing import Any, NoReturn, TypeVar, TypeVarTuple, Unpack
 
 from sagabus.coordinator.core.loop.eviction import EVICTED, Eviction, SagaEvicted
-from sagabus.coordinator.core.loop.primitives import SagaFuture, SagaHandle, SagaTask, SagaTimer
+from sagabus.coordinator.core.loop.primitives import LoopHandle, SagaFuture, SagaTask, SagaTimer
 from sagabus.coordinator.core.loop.refused import EAGER, FOREIGN, UNPUMPED, LoopRefused, RefusingLoop
 
 __all__ = ["FOREVER", "Scheduler"]
@@ -53,7 +53,7 @@ class Scheduler(RefusingLoop):
         self._context = Context()
         self._eviction: Eviction | None = None
         self._number = 0
-        self._ready: list[SagaHandle | SagaTimer] = []
+        self._ready: list[LoopHandle | SagaTimer] = []
         self._tasks: dict[int, SagaTask[Any]] = {}
         self._timer_number = 0
         self._timers: dict[int, SagaTimer] = {}
@@ -83,17 +83,17 @@ class Scheduler(RefusingLoop):
     ) -> SagaTask[T]:
         if not self.pumping or eager_start:
             coro.close()  # else Python warns that it was never awaited, which is not the trouble
-            self._refuse(EAGER if self.pumping else UNPUMPED)
+            self._refuse(EAGER if self.pumping else UNPUMPED, fails=self.pumping)
         return self._create_task(coro, name, context)
 
     def call_soon(
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
-    ) -> SagaHandle:
+    ) -> LoopHandle:
         if not self.pumping:
             self._refuse(UNPUMPED, fails=True)  # the waiter that this was to wake is lost: let nobody wait in silence
         if not args and _is_foreign(getattr(callback, "__self__", None)):
-            self._refuse(FOREIGN)
-        handle = SagaHandle(callback, args, copy_context() if context is None else context)
+            self._refuse(FOREIGN, fails=True)
+        handle = LoopHandle(callback, args, copy_context() if context is None else context)
         self._ready.append(handle)
         return handle
 
@@ -166,6 +166,10 @@ class Scheduler(RefusingLoop):
         # generator that is left alone here is freed without its code being run.
         if self.pumping:
             self._create_task(generator.aclose(), None, None)
+
+    def refuse(self, sentence: str) -> NoReturn:
+        """Stop the saga's code for good, for a person to see. Raises LoopRefused."""
+        self._refuse(sentence, fails=True)
 
     def _refuse(self, sentence: str, *, fails: bool = False) -> NoReturn:
         if self.dead:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any, TypeVar, overload
 
@@ -26,10 +26,22 @@ class Call(Coroutine[Any, Any, T_co]):
     future only if it was being awaited. Never awaited, it warns: the step was sent all the same.
     """
 
-    __slots__ = ("_driven", "_future", "_waiting", "number")
+    __slots__ = ("_at", "_driven", "_dropped", "_future", "_waiting", "number")
 
-    def __init__(self, number: int, future: asyncio.Future[T_co]) -> None:
-        """number: the step's, given by who creates it; future: of the saga's loop, resolved when the step has ended."""
+    def __init__(
+        self,
+        number: int,
+        future: asyncio.Future[T_co],
+        *,
+        at: tuple[str, int] = ("", 0),
+        dropped: Callable[[int, str], None] | None = None,
+    ) -> None:
+        """number: the step's, given by who creates it; future: of the saga's loop, resolved when the step has ended.
+
+        at: file and line of the call. dropped: told, with words, when the call is thrown away without being awaited.
+        """
+        self._at = at
+        self._dropped = dropped
         self.number = number
         self._future = future
         self._waiting: Generator[Any, None, T_co] | None = None
@@ -78,7 +90,12 @@ class Call(Coroutine[Any, Any, T_co]):
 
     def __del__(self) -> None:
         if self._waiting is None and not self._future.get_loop().is_closed():
-            warnings.warn(
-                f"the call of step {self.number} was never awaited; its command is sent all the same",
-                RuntimeWarning, stacklevel=2, source=self,
-            )  # fmt: skip
+            words = f"the call of step {self.number}{self._place()} was never awaited"
+            if self._dropped is not None:
+                self._dropped(self.number, words)
+            else:
+                warnings.warn(f"{words}; its command is sent all the same", RuntimeWarning, stacklevel=2, source=self)
+
+    def _place(self) -> str:
+        file, line = self._at
+        return f" at {file}:{line}" if file else ""

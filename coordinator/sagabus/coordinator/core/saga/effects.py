@@ -39,6 +39,7 @@ class Staged:
     timers: dict[TimerKey, int | None] = field(default_factory=dict)
     """Due in microseconds since 1970; None for one that is cleared."""
     saga_changed: bool = False
+    log: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -55,10 +56,13 @@ class Effects:
     timers_cleared: set[TimerKey] = field(default_factory=set)
     saga_changed: bool = False
     sequence: int = 0
+    log: list[str] = field(default_factory=list)
+    """What an author should read in the log, in words; not a concern of the saga."""
 
     def merge(self, staged: Staged, *, known: Container[TimerKey]) -> None:
         """What came of one more input. known: timers that were set in an earlier turn; others were never stored."""
         self.messages += staged.messages
+        self.log += staged.log
         self.saga_changed |= staged.saga_changed
         for key, due in staged.timers.items():
             if due is not None:

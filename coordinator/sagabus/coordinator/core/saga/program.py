@@ -7,6 +7,8 @@ history demands. The same inputs in the same order give the same intents in ever
 from __future__ import annotations
 
 import asyncio
+import sys
+import warnings
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from random import Random
@@ -19,11 +21,14 @@ from sagabus.contracts.activity import positive, retry_of
 from sagabus.contracts.errors import ActivityError, MessageInvalid
 from sagabus.contracts.retry import Seconds, as_microseconds
 from sagabus.contracts.words import words_of
-from sagabus.coordinator.core.loop.loop import LoopOverrun, PumpInterrupted, SagaFuture, SagaLoop, SagaTask
+from sagabus.coordinator.core.loop.loop import LoopOverrun, LoopRefused, PumpInterrupted, SagaFuture, SagaLoop, SagaTask
 from sagabus.coordinator.core.saga.call import Call
 from sagabus.coordinator.core.saga.mailbox import Mailbox
 from sagabus.coordinator.core.saga.reading import EVENT, Read
 from sagabus.coordinator.core.saga.step import Step
+
+MAX_CALLS_IN_FLIGHT: Final = 10_000
+"""Calls of one saga that nobody has answered yet."""
 
 ROUNDS: Final = 100
 """How often the tasks left at the end are cancelled; from the second time on, those that cancelled ones left."""
@@ -102,7 +107,7 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Without an error it returned `result`. cancelled: it let the CancelledError through."""
+    """Without an error it returned `result`."""
 
     result: BaseModel | None = None
     error: BaseException | None = None
@@ -132,8 +137,8 @@ class Program:
     """The code of one saga, from its start to its end or its eviction."""
 
     __slots__ = (
-        "_awaited", "_events_read", "_leaving", "_publications", "_random", "_read", "ended", "id", "intents",
-        "loop", "mailbox", "main", "quiet", "run", "started_at", "steps",
+        "_awaited", "_events_read", "_leaving", "_publications", "_random", "_read", "_unheard", "ended", "id",
+        "intents", "loop", "mailbox", "main", "quiet", "run", "said", "started_at", "steps",
     )  # fmt: skip
 
     def __init__(self, code: Code, request: bytes, *, id: str, run: str, started_at: int, read: Read) -> None:
@@ -151,6 +156,9 @@ class Program:
         self._awaited: dict[int, StepFuture] = {}
         self.mailbox = Mailbox(self.loop)
         self._random: Random | None = None
+        self._unheard: dict[int, str] = {}
+        self.said: list[str] = []
+        """For the log. Whoever reads it empties it."""
         self._leaving: list[SagaTask[Any]] = []
         self.ended = False
         self.main = self.loop.start(code.run(self, request))
@@ -168,6 +176,11 @@ class Program:
     ) -> Call[Any]:
         """A step is numbered when it is called, not when it is awaited (L3)."""
         self.loop.check()
+        if len(self._awaited) >= MAX_CALLS_IN_FLIGHT and not self.quiet:
+            self.loop.refuse(
+                f"{MAX_CALLS_IN_FLIGHT} calls are in flight, and one saga may have no more: work in portions, for "
+                "example with asyncio.Semaphore(100) around each call; nothing of this turn was sent"
+            )
         contract = command.contract
         chosen = contract.timeout if timeout is None else timeout
         again = contract.resend_after if resend_after is None else positive(resend_after, contract.name)
@@ -184,7 +197,16 @@ class Program:
         )
         future = self._awaited[step.number] = StepFuture(self, step.number)
         self.intents.append(Called(step))
-        return Call(step.number, future)
+        caller = sys._getframe(2)
+        return Call(step.number, future, at=(caller.f_code.co_filename, caller.f_lineno), dropped=self._dropped)
+
+    def _dropped(self, number: int, words: str) -> None:
+        """A call was never awaited. What becomes of its step nobody hears, so at least the log does."""
+        if self.loop.failure is not None:
+            return  # the saga has stopped in the middle of it
+        warnings.warn(f"{words}; its command is sent all the same", RuntimeWarning, stacklevel=3)
+        self._unheard[number] = words
+        self.said.append(f"{words}: nobody hears whether it fails; write `await ctx.call(…)`")
 
     def given_up(self, number: int) -> None:
         if self._awaited.pop(number, None) is not None and not self.loop.dead:
@@ -232,6 +254,8 @@ class Program:
 
     def fail(self, number: int, error: ActivityError) -> None:
         future = self._awaited.pop(number, None)
+        if number in self._unheard:
+            self.said.append(f"{self._unheard[number]}, and it has failed: {words_of(error)}")
         if future is not None:
             self.loop.reject(future, error)
 
@@ -262,6 +286,8 @@ class Program:
             raise Spun(f"the saga's code does not come to rest: {error}") from error
         if isinstance(loop.failure, PumpInterrupted):
             raise Spun(str(loop.failure))
+        if isinstance(loop.failure, LoopRefused):
+            raise Blocked(str(loop.failure))
         if loop.failure is not None:
             raise Blocked(f"the saga's code raised {type(loop.failure).__name__}: {words_of(loop.failure)}")
         intents, self.intents = self.intents, []

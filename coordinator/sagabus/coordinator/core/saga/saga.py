@@ -33,6 +33,9 @@ MAX_EVENT_BYTES: Final = 1024 * 1024
 """Unconsumed events of an open saga; beyond that somebody should look (H5)."""
 
 
+MAX_HISTORY_BYTES: Final = 128 * 1024 * 1024
+"""Payloads of a history. All of them are read each time that the saga comes into memory."""
+
 MAX_ROWS: Final = 20_000
 """Rows of a history. To replay so many takes about half a second, each time that the saga comes into memory."""
 
@@ -149,6 +152,9 @@ class Saga:
         if row.seq > MAX_ROWS:
             words = f"its history has more than {MAX_ROWS} rows; let it end, and go on in another saga"
             self.state.raise_concern(Concern(ConcernKind.ROWS), words)
+        if self.state.journal.size > MAX_HISTORY_BYTES:
+            words = f"its history has more than {MAX_HISTORY_BYTES} bytes; let it end, and go on in another saga"
+            self.state.raise_concern(Concern(ConcernKind.BYTES), words)
         self._apply(row)
         self._run_code()
         self._go_on()
@@ -280,6 +286,9 @@ class Saga:
             return
         for intent in self.program.pump(self.state.now):
             intents.carry_out(self.state, intent, self._code)
+        if self.program.said:
+            said, self.program.said = self.program.said, []
+            self.state.log(said)
         if self.program.loop.timers_changed:
             intents.note_timers(self.state, self.program)
 

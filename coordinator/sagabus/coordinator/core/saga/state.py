@@ -7,6 +7,7 @@ it was sent then; only numbers are counted up.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Any, Final
 
 from pydantic import JsonValue
@@ -119,6 +120,11 @@ class SagaState:
 
     def decide(self, kind: Kind, *, step: int = 0, name: str = "", payload: bytes | None = None) -> Row:
         return self.journal.decided(kind, at=self.now, step=step, name=name, payload=payload)
+
+    def log(self, words: Iterable[str]) -> None:
+        """For the log; what a replay says was said then."""
+        if not self.journal.replaying:
+            self.staged.log += words
 
     def send(self, message: Message) -> None:
         if not self.journal.replaying:
