@@ -321,7 +321,7 @@ def test_sagas_that_wait_for_a_person(well: Patient) -> None:
     well.add_shard(3)
     well.add_saga("S-1", attention="its code has changed")
     found = well.finds("sagas.attention")
-    assert "1 sagas wait for a person, among them S-1: its code has changed" in found["what"]
+    assert "1 sagas need operator action, among them S-1: its code has changed" in found["what"]
     assert "sagabus show" in found["cure"]
 
 
@@ -383,6 +383,78 @@ def test_faults_are_told_to_people_with_their_cures(well: Patient) -> None:
     well.add_saga("S-1", attention="look")
     assert main(["doctor"]) == Exit.FOUND
     told = well.capsys.readouterr().out
-    assert "1. 1 sagas wait for a person" in told
+    assert "1. 1 sagas need operator action" in told
     assert "[sagas.attention]\n   cure: see `sagabus list" in told
     assert told.endswith("\n1 found\n")
+
+
+def test_b14_the_cure_of_a_participants_changed_topic_is_its_own(well: Patient) -> None:
+    """Commands are sent again, so its topic can be made anew; and rows that say both numbers are told as well."""
+    asyncio.run(make_service(well))
+    schema = f"sagabus_{well.service}"
+    well.add_shard(0, schema=schema, partitions=3)
+    found = well.finds("partitions.changed", "--service", well.service)
+    assert f"{well.service}.commands has 4 partitions, and sagas of {schema} were placed by 3" in found["what"]
+    assert f"delete {well.service}.commands and make it anew with 3 partitions" in found["cure"]
+    well.add_shard(1, schema=schema, partitions=4)
+    found = well.finds("partitions.changed", "--service", well.service)
+    assert "were placed by 3 and 4" in found["what"]
+    assert f"UPDATE {schema}.shard SET partitions = 3" in found["cure"]
+
+
+def test_b15_coordinators_that_run_different_sagas(well: Patient) -> None:
+    both, one = [("order", 1), ("refund", 2)], [("order", 1)]
+    for shard, (process, definitions) in enumerate([(7, both), (7, both), (8, one)]):
+        well.add_shard(shard)
+        listed = json.dumps([{"name": name, "version": version} for name, version in definitions])
+        well.sql(
+            f"INSERT INTO {well.namespace}.shard_owner (shard, host, process, instance, definitions) "
+            f"VALUES ({shard}, 'box', {process}, '', '{listed}')"
+        )
+    found = well.finds("definitions.differ")
+    assert "process 8 on box lacks refund version 2" in found["what"]
+    assert "process 7" not in found["what"]
+    assert "same modules" in found["cure"]
+    well.sql(f"UPDATE {well.namespace}.shard SET beat_at = clock_timestamp() - interval '11 s' WHERE shard = 2")
+    assert well.examined()[0] == Exit.DONE, "a process that is gone lacks nothing"
+
+
+@pytest.mark.parametrize(
+    ("config", "code", "cure"),
+    [
+        ({"retention.ms": "-1"}, "topics.endless", "retention.ms"),
+        ({"cleanup.policy": "compact"}, "topics.compacted", "cleanup.policy=delete"),
+        ({"cleanup.policy": "compact,delete"}, "topics.compacted", "cleanup.policy=delete"),
+    ],
+)
+def test_c7_topics_that_are_endless_or_compacted(ill: Patient, config: dict[str, str], code: str, cure: str) -> None:
+    ill.migrate()
+    ill.make_topics("requests")
+    ill.broker.create_topics(ill.topics["requests"], partitions=4, **config)
+    found = ill.finds(code)
+    assert ill.topics["requests"] in found["what"]
+    assert cure in found["cure"]
+
+
+@pytest.fixture
+def latin1(ill: Patient) -> Iterator[Patient]:
+    """A database that lacks most characters."""
+    name = f"latin1_{secrets.token_hex(4)}"
+    ill.server.psql(f"CREATE DATABASE {name} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    ill.set("DATABASE", f"{ill.url.rpartition('/')[0]}/{name}")
+    yield ill
+    ill.server.psql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_a9_a_database_that_is_not_utf8(latin1: Patient) -> None:
+    latin1.make_topics()
+    code, found, _ = latin1.examined()
+    assert code == Exit.FOUND
+    assert set(found) == {"database.encoding", "schema.behind"}
+    assert "the database holds text as LATIN1" in found["database.encoding"]["what"]
+    assert "ENCODING 'UTF8' TEMPLATE template0" in found["database.encoding"]["cure"]
+    latin1.set("HTTP", "off")
+    shop = "sagabus.shop"
+    for words in (["migrate"], ["coordinator", f"{shop}.order_processing"], ["participant", f"{shop}.inventory"]):
+        assert main(words) == Exit.USAGE
+        assert "ENCODING 'UTF8'" in latin1.capsys.readouterr().err, words

@@ -15,33 +15,36 @@ from sagabus.contracts import names
 from sagabus.contracts.activity import Service
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.messaging.bus.topic_admin import TopicInfo, TopicSpec
+from sagabus.messaging.postgres import condition
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.service.backing import find_backing
 from sagabus.messaging.service.participation import Participation
-from sagabus.messaging.service.prerequisites import coordinator_topics, participant_topics
+from sagabus.messaging.service.prerequisites import check_encoding, coordinator_topics, participant_topics
 from sagabus.messaging.settings import Settings, load_settings
 
-PATIENCE: Final = 10.0
-"""Seconds to wait for a server that does not answer."""
+ANSWER_SECONDS: Final = 10.0
+"""To wait for a server that does not answer."""
 
 
 async def run_migrate(options: Namespace) -> Exit:
     backing = find_backing(load_settings(require=("database",)))
     participants = modules.participants(options.modules) if options.modules else []
     settings = backing.settings
-    await _reach(settings)
+    others = [names.service_schema(one.service.name) for one in participants]
+    there = await _there(settings, [settings.namespace, *others])
     try:
         changed = await migrate(settings.database, settings.namespace)
         await make_tables(settings, participants, business=options.tables)
     except DBAPIError as error:
         raise Failed(Exit.REFUSED, f"PostgreSQL declines: {error.orig}") from error
-    others = [names.service_schema(one.service.name) for one in participants]
+    made = [schema for schema in (settings.namespace, *others) if schema not in there]
     if options.json:
-        say_json({"schema": settings.namespace, "changed": changed, "participants": others})
-    else:
-        say(f"schema {settings.namespace}: {'brought up to date' if changed else 'is up to date'}")
-        for schema in others:
-            say(f"schema {schema}: is up to date")
+        say_json({"schema": settings.namespace, "changed": changed, "participants": others, "made": made})
+        return Exit.DONE
+    for schema in (settings.namespace, *others):
+        was_behind = changed and schema == settings.namespace
+        done = "made" if schema in made else "brought up to date" if was_behind else "is up to date"
+        say(f"schema {schema}: {done}")
     return Exit.DONE
 
 
@@ -58,11 +61,14 @@ async def make_tables(settings: Settings, participants: Sequence[Participation],
         await engine.dispose()
 
 
-async def _reach(settings: Settings) -> None:
-    """Raises DatabaseUnreachable."""
+async def _there(settings: Settings, schemas: Sequence[str]) -> set[str]:
+    """Those that have tables. Raises DatabaseUnreachable, and NotReady for a database that cannot hold all text."""
     database = Database(settings.database)
     try:
-        await database.wait_until_reachable(patience=PATIENCE)
+        await database.wait_until_reachable(patience=ANSWER_SECONDS)
+        async with database.transaction() as connection:
+            check_encoding(await condition.encoding(connection))
+            return await condition.schemas(connection, schemas)
     finally:
         await database.stop()
 
@@ -71,7 +77,7 @@ async def run_topics(options: Namespace) -> Exit:
     settings = load_settings(require=("kafka",))
     services = modules.services(options.modules)
     kafka = find_backing(settings).kafka
-    await kafka.wait_until_reachable(patience=PATIENCE)
+    await kafka.wait_until_reachable(patience=ANSWER_SECONDS)
     wanted = topics_of(services, settings.namespace)
     there = await kafka.topics(wanted)
     if not kafka.embedded:

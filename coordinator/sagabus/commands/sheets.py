@@ -19,8 +19,11 @@ def shown(saga: Json) -> Iterator[str]:
     yield f"{saga['id']}: {saga['saga']} version {saga['version']} is {saga['status']}"
     closed = f", closed {moment(saga['closed_at'])}" if saga["closed_at"] else ""
     yield f"  started {moment(saga['started_at'])}{closed}, shard {saga['shard']}, run {saga['run']}"
-    if marks := _marks(saga):
-        yield f"  {marks}"
+    if saga["paused"]:
+        yield "  paused"
+    for concern in saga["concerns"]:
+        about = f" (step {concern['step']})" if concern["step"] else ""
+        yield f"  needs operator action: {concern['kind']}{about}: {concern['words']}"
     for name in ("input", "result", "error"):
         if saga[name] is not None:
             yield f"  {name}: {compact(saga[name])}"
@@ -69,7 +72,8 @@ def _step(step: Json) -> tuple[str, ...]:
 
 def _marks(saga: Json) -> str:
     marks = ["paused"] if saga["paused"] else []
-    return ", ".join([*marks, *([f"waits for a person: {saga['attention']}"] if saga["attention"] else [])])
+    kinds = ", ".join(dict.fromkeys(concern["kind"] for concern in saga["concerns"]))
+    return "; ".join([*marks, *([f"needs operator action: {kinds}: {saga['attention']}"] if kinds else [])])
 
 
 def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:

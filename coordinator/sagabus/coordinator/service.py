@@ -34,10 +34,11 @@ from sagabus.messaging.bus.producer import BatchProducer
 from sagabus.messaging.bus.subscription import Subscription, SubscriptionListener
 from sagabus.messaging.bus.topic_admin import TopicSpec
 from sagabus.messaging.counters import Counters
+from sagabus.messaging.postgres import condition
 from sagabus.messaging.postgres.database import Database, DatabaseUnreachable
 from sagabus.messaging.publishing.dead_letter import DeadLetters
 from sagabus.messaging.service.backing import Backing, find_backing
-from sagabus.messaging.service.prerequisites import NotReady, coordinator_topics, with_servers
+from sagabus.messaging.service.prerequisites import NotReady, check_encoding, coordinator_topics, with_servers
 from sagabus.messaging.service.readiness import Readiness
 from sagabus.messaging.service.window import check_topics, check_window
 from sagabus.messaging.settings import Settings
@@ -154,6 +155,7 @@ class Coordinator:
         if self._kafka.embedded:
             await migrate(self._settings.database, namespace)
         async with self._database.transaction() as connection:
+            check_encoding(await condition.encoding(connection))
             if not await schema_is_current(connection, namespace):
                 raise NotReady(f"the schema {namespace!r} is missing or behind; run `sagabus migrate`")
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 
 from sagabus.contracts.activity import Service
@@ -22,7 +23,7 @@ from sagabus.messaging.counters import Counters
 from sagabus.messaging.postgres.database import EngineDatabase
 from sagabus.messaging.postgres.engine import distrust, make_engine
 from sagabus.messaging.service.backing import Backing, find_backing
-from sagabus.messaging.service.prerequisites import NotReady, participant_topics, with_servers
+from sagabus.messaging.service.prerequisites import NotReady, check_encoding, participant_topics, with_servers
 from sagabus.messaging.service.window import check_topics, check_window
 from sagabus.messaging.settings import Settings, load_settings
 from sagabus.messaging.shards.ownership import Ownership
@@ -92,6 +93,7 @@ async def _ready(service: Service, backing: Backing, database: EngineDatabase) -
     async with database.session_transaction() as connection:
         if backing.run is not None:
             await create_tables(connection, service.name)
+        check_encoding(str(await connection.scalar(text("SHOW server_encoding"))))
         if missing := await missing_tables(connection, service.name):
             schema = service_schema(service.name)
             raise NotReady(f"tables are missing in the schema {schema}: {', '.join(missing)}; run `sagabus migrate`")

@@ -10,13 +10,16 @@ from sagabus.contracts import names
 from sagabus.contracts.activity import Service
 from sagabus.messaging.bus.kafka import Kafka
 from sagabus.messaging.bus.kafka_connection import KafkaRefused, KafkaUnreachable
-from sagabus.messaging.bus.topic_admin import TopicInfo
+from sagabus.messaging.bus.topic_admin import TopicInfo, TopicPolicy
 from sagabus.messaging.service.prerequisites import NotReady, coordinator_topics, participant_topics
-from sagabus.messaging.service.window import check_window
+from sagabus.messaging.service.window import check_window, topic_complaint
 from sagabus.messaging.settings import Settings
 
-PATIENCE: Final = 3.0
-"""Seconds to wait for an answer."""
+ANSWER_SECONDS: Final = 3.0
+"""To wait for an answer."""
+
+NEVER_READ: Final = frozenset(("events", "dead-letters"))
+"""By us, by the end of the topic's name."""
 
 WINDOWS: Final = {"requests": "retention_started_ids", "commands": "retention_inbox"}
 """By the end of the topic's name: what is remembered must outlast what the topic holds (H2, P5)."""
@@ -25,10 +28,10 @@ WINDOWS: Final = {"requests": "retention_started_ids", "commands": "retention_in
 async def look(kafka: Kafka, settings: Settings, services: Sequence[Service], report: Report) -> dict[str, int]:
     """The number of partitions of each topic that is there; empty where Kafka is away."""
     try:
-        await kafka.wait_until_reachable(patience=PATIENCE)
+        await kafka.wait_until_reachable(patience=ANSWER_SECONDS)
         wanted = _wanted(settings.namespace, services)
         found = await kafka.topics(wanted)
-        kept = await kafka.retention(found)
+        policies = await kafka.policies(found)
     except KafkaRefused as error:
         cure = "look at SAGABUS_KAFKA_SECURITY and what belongs to it, and at the broker's ACLs"
         report.found("kafka.refused", str(error), cure, away=True)
@@ -42,7 +45,8 @@ async def look(kafka: Kafka, settings: Settings, services: Sequence[Service], re
     _unequal(found, settings.namespace, report)
     if not kafka.embedded:
         _replicated(found, settings, report)
-        _kept(kept, settings, report)
+        _compacted(policies, report)
+        _kept(policies, settings, report)
     return {topic.name: topic.partitions for topic in found.values()}
 
 
@@ -79,14 +83,31 @@ def _replicated(found: Mapping[str, TopicInfo], settings: Settings, report: Repo
         report.found("topics.behind", what, "look after the brokers: one of them is away or slow")
 
 
-def _kept(kept: Mapping[str, float | None], settings: Settings, report: Report) -> None:
-    for topic, seconds in sorted(kept.items()):
+def _compacted(policies: Mapping[str, TopicPolicy], report: Report) -> None:
+    read = {topic: policy for topic, policy in sorted(policies.items()) if topic.split(".")[-1] not in NEVER_READ}
+    found = [complaint for topic, policy in read.items() if (complaint := topic_complaint(topic, policy))]
+    if found:
+        report.found("topics.compacted", "; ".join(what for what, _ in found), "; ".join(cure for _, cure in found))
+
+
+def _kept(policies: Mapping[str, TopicPolicy], settings: Settings, report: Report) -> None:
+    endless: list[str] = []
+    for topic, policy in sorted(policies.items()):
         use = topic.rpartition(".")[2]
         field = WINDOWS.get(use)
         if field is None or (use == "requests" and settings.retention_sagas is None):
             continue  # where no saga is ever forgotten, no start is either
+        if policy.compacts:
+            continue  # which is told as a fault of its own
+        if policy.kept is None and getattr(settings, field) is not None:
+            endless.append(topic)
+            continue
         try:
-            check_window(topic, seconds, field, getattr(settings, field), loss=f"{use} are refused")
+            check_window(topic, policy.kept, field, getattr(settings, field), loss=f"{use} are refused")
         except NotReady as error:
             what, _, cure = str(error).partition("; ")
             report.found("topics.retention", what, cure)
+    if endless:
+        what = f"topics keep their records without end: {', '.join(endless)}"
+        cure = "set a retention.ms on them: a record that is older than what is remembered of sagas is refused"
+        report.found("topics.endless", what, cure)

@@ -8,26 +8,29 @@ from typing import Final
 
 from sqlalchemy import Column, MetaData, Table, Text
 
+from sagabus.commands.doctor import processes
 from sagabus.commands.doctor.finding import Report
 from sagabus.commands.modules import Definition
 from sagabus.contracts import names
 from sagabus.coordinator.store import coordinator_tables, open_sagas
 from sagabus.coordinator.store.migrations import schema_is_current
+from sagabus.coordinator.store.owners import owners
 from sagabus.messaging.postgres import condition
 from sagabus.messaging.postgres.database import Connection, Database, DatabaseUnreachable
 from sagabus.messaging.postgres.tables import messaging_tables
+from sagabus.messaging.service.prerequisites import NotReady, check_encoding
 from sagabus.messaging.settings import Settings
 
-PATIENCE: Final = 3.0
-"""Seconds to wait for an answer."""
+ANSWER_SECONDS: Final = 3.0
+"""To wait for an answer."""
 
-SKEW: Final = 1.0
-"""Seconds by which clocks may differ. A saga's times are its owner's, and timers fire by them (H3)."""
+SKEW_SECONDS: Final = 1.0
+"""By which clocks may differ. A saga's times are its owner's, and timers fire by them (H3)."""
 
-STILL: Final = 10.0
-"""Seconds without a beat, which comes every second, after which a shard counts as left alone."""
+STILL_SECONDS: Final = 10.0
+"""Without a heartbeat, which comes every second, after which a shard counts as left alone."""
 
-DEEP: Final = 10_000
+DEEP_BACKLOG_MESSAGES: Final = 10_000
 """Messages of a schema that may wait for Kafka: half of what makes a shard take nothing more in (S9)."""
 
 
@@ -43,7 +46,7 @@ class Tables:
     async def look(self, *, coordinator: bool, definitions: Sequence[Definition], services: Collection[str]) -> None:
         """coordinator: whether its schema is to be here too."""
         try:
-            await self._database.wait_until_reachable(patience=PATIENCE)
+            await self._database.wait_until_reachable(patience=ANSWER_SECONDS)
             async with self._database.transaction() as connection:
                 await self._look(connection, coordinator, definitions, services)
         except DatabaseUnreachable as error:
@@ -55,16 +58,31 @@ class Tables:
         self, connection: Connection, coordinator: bool, definitions: Sequence[Definition], services: Collection[str]
     ) -> None:
         self._report.figures["database"] = self._database.address
+        await self._encoding(connection)
         await self._clock(connection)
         busy: set[int] = set()
         if coordinator and await self._usable(connection, coordinator_tables(self._settings.namespace)):
             busy = await self._sagas(connection, definitions)
             topic = names.requests_topic(self._settings.namespace)
             await self._schema(connection, self._settings.namespace, topic, busy, "a coordinator")
+            await self._processes(connection)
         for service in sorted(services):
             if await self._usable(connection, _service_tables(service), service):
                 schema, topic = names.service_schema(service), names.commands_topic(service)
                 await self._schema(connection, schema, topic, None if busy else set(), f"the participant {service}")
+
+    async def _encoding(self, connection: Connection) -> None:
+        try:
+            check_encoding(await condition.encoding(connection))
+        except NotReady as error:
+            what, _, cure = str(error).partition("; ")
+            self._report.found("database.encoding", what, cure)
+
+    async def _processes(self, connection: Connection) -> None:
+        """Of the shards that have a heartbeat: whoever had the others may be gone."""
+        schema = self._settings.namespace
+        beating = {one.shard for one in await condition.shards(connection, schema) if one.still <= STILL_SECONDS}
+        processes.compare([one for one in await owners(connection, schema) if one.shard in beating], self._report)
 
     async def _clock(self, connection: Connection) -> None:
         before = time.time()
@@ -73,7 +91,7 @@ class Tables:
         # The answer was given somewhere between the two readings.
         skew = there - after if there > after else min(0.0, there - before)
         self._report.figures["clock_skew"] = round(skew, 3)
-        if abs(skew) > SKEW:
+        if abs(skew) > SKEW_SECONDS:
             what = f"this machine's clock and the database's differ by {abs(skew):.1f} s"
             self._report.found("clock.skew", what, "run NTP on both: timers fire by the clock of their owner")
 
@@ -110,12 +128,11 @@ class Tables:
         """busy: the shards that have work; None: any may have."""
         shards = await condition.shards(connection, schema)
         self._changed(schema, topic, shards)
-        still = [one for one in shards if one.still > STILL and (busy is None or one.shard in busy)]
+        still = [one for one in shards if one.still > STILL_SECONDS and (busy is None or one.shard in busy)]
         if still and (busy is not None or len(still) == len(shards)):
             listed = ", ".join(str(one.shard) for one in still)
-            what = (
-                f"sagas are open, and nobody works on the shards {listed} of {schema}: no beat for over {STILL:.0f} s"
-            )
+            since = f"no heartbeat for over {STILL_SECONDS:.0f} s"
+            what = f"sagas are open, and nobody works on the shards {listed} of {schema}: {since}"
             self._report.found("shards.still", what, f"start {who}, or look why its log says that it takes no shards")
         if foreign := await condition.untouchable_roles(connection, schema):
             role = await condition.role(connection)
@@ -125,19 +142,28 @@ class Tables:
         self._backlog(schema, await condition.backlog(connection, schema))
 
     def _changed(self, schema: str, topic: str, shards: Sequence[condition.ShardState]) -> None:
-        now, stored = self._partitions.get(topic), {one.partitions for one in shards}
-        if now is not None and stored - {now}:
-            was = ", ".join(map(str, sorted(stored)))
-            what = f"{topic} has {now} partitions, and sagas of {schema} were placed by {was} (S11)"
-            cure = f"put the topic back with {was} partitions, or begin a new namespace beside this one"
-            self._report.found("partitions.changed", what, cure)
+        now, stored = self._partitions.get(topic), sorted({one.partitions for one in shards})
+        if now is None or stored in ([], [now]):
+            return
+        was = " and ".join(map(str, stored))
+        what = f"{topic} has {now} partitions, and sagas of {schema} were placed by {was} (S11)"
+        if schema == self._settings.namespace:
+            cure = f"put the topic back with {stored[0]} partitions, or begin a new namespace beside it"
+        else:
+            cure = (
+                f"stop the participant, delete {topic} and make it anew with {stored[0]} partitions: coordinators send "
+                "again what is unanswered"
+            )
+        if len(stored) > 1:
+            cure += f"; then, while nothing runs on it, UPDATE {schema}.shard SET partitions = {stored[0]}"
+        self._report.found("partitions.changed", what, cure)
 
     def _backlog(self, schema: str, backlog: condition.Backlog) -> None:
         option = "" if schema == self._settings.namespace else f" --service {schema.removeprefix('sagabus_')}"
         self._report.figures[schema] = {
             "unpublished": backlog.unpublished, "parked": backlog.parked, "dead_letters": backlog.dead_letters,
         }  # fmt: skip
-        if backlog.unpublished > DEEP:
+        if backlog.unpublished > DEEP_BACKLOG_MESSAGES:
             what = f"{backlog.unpublished} messages of {schema} wait to be published"
             self._report.found("outbox.deep", what, "look whether Kafka is slow, or the shard's owner away")
         if backlog.parked:
@@ -166,8 +192,9 @@ class Tables:
         self._report.figures["attention"] = waiting.count
         if waiting.count:
             examples = "; ".join(f"{id}: {reason}" for id, reason in waiting.examples)
-            what = f"{waiting.count} sagas wait for a person, among them {examples}"
-            self._report.found("sagas.attention", what, "see `sagabus list --attention` and `sagabus show ID`")
+            what = f"{waiting.count} sagas need operator action, among them {examples}"
+            cure = "see `sagabus list --attention` and `sagabus show ID`; once done, `sagabus acknowledge ID`"
+            self._report.found("sagas.attention", what, cure)
         return await open_sagas.their_shards(connection, namespace)
 
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, JsonValue
 from sagabus.contracts import codec
 from sagabus.contracts.envelope import moment
 from sagabus.contracts.errors import MessageInvalid
+from sagabus.coordinator.core.saga.concern import read_concerns
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
@@ -27,8 +28,16 @@ _WORDS: Final = frozenset((Kind.CANCEL, Kind.BLOCKED, Kind.NOTICE))
 """Rows whose payload is a sentence, not JSON."""
 
 
+class ConcernView(BaseModel):
+    """Why a saga is on attention. kind: a code. step: the one that it is about, if any. words: for people."""
+
+    kind: str
+    step: int | None
+    words: str
+
+
 class SagaSummary(BaseModel):
-    """One line of a list. `saga` is the definition's name."""
+    """One line of a list. `saga` is the definition's name. attention: the words of the latest concern."""
 
     id: str
     run: str
@@ -36,6 +45,7 @@ class SagaSummary(BaseModel):
     version: int
     status: SagaStatus
     attention: str | None
+    concerns: list[ConcernView]
     paused: bool
     shard: int
     started_at: datetime
@@ -196,11 +206,18 @@ def _summary(row: SagaRow) -> dict[str, object]:
         "version": row.version,
         "status": row.status,
         "attention": row.attention,
+        "concerns": _concerns(row),
         "paused": row.paused,
         "shard": row.shard,
         "started_at": moment(row.started_at),
         "closed_at": None if row.closed_at is None else moment(row.closed_at),
     }
+
+
+def _concerns(row: SagaRow) -> list[ConcernView]:
+    """The latest last."""
+    found = read_concerns(row.concerns, attention=row.attention)
+    return [ConcernView(kind=kind, step=number or None, words=words) for (kind, number), words in found.items()]
 
 
 def _steps(saga: Shown) -> Iterable[StepProgress]:

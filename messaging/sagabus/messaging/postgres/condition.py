@@ -80,6 +80,21 @@ async def role(connection: Connection) -> str:
     return str(await connection.fetchval("SELECT current_user"))
 
 
+async def encoding(connection: Connection) -> str:
+    """In which the database holds text."""
+    return str(await connection.fetchval("SHOW server_encoding"))
+
+
+async def schemas(connection: Connection, wanted: Collection[str]) -> set[str]:
+    """Those of these schemas that have tables."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace "
+        "WHERE relkind IN ('r', 'p') AND nspname = ANY ($1::text[])",
+        list(wanted),
+    )
+    return {row["nspname"] for row in rows}
+
+
 async def clock(connection: Connection) -> float:
     """The database's, in seconds since 1970."""
     return float(await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8"))

@@ -29,6 +29,15 @@ class NotReady(SagabusError):
     exit_code = ExitCode.USAGE
 
 
+def check_encoding(encoding: str) -> None:
+    """Whatever holds no text of all languages would stop a shard at the first word that it lacks. Raises NotReady."""
+    if encoding != "UTF8":
+        raise NotReady(
+            f"the database holds text as {encoding}, which lacks most characters; make another with CREATE DATABASE "
+            "… ENCODING 'UTF8' TEMPLATE template0, and set SAGABUS_DATABASE to it"
+        )
+
+
 def coordinator_topics(namespace: str) -> set[str]:
     """What a coordinator reads and writes, the services' own topics aside."""
     return {
