@@ -23,9 +23,9 @@ def run(folder: Path, *arguments: str, tests: str = TESTS) -> subprocess.Complet
     (folder / "pytest.ini").write_text(SETTINGS)
     (folder / "test_rings.py").write_text(tests)
     command = [sys.executable, "-m", "pytest", "-p", "tests.support.rings", "-p", "no:cacheprovider", *arguments, "."]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False, timeout=120, env=environment
+        command, cwd=folder, capture_output=True, text=True, errors="replace", check=False, timeout=120, env=environment
     )
 
 
@@ -40,6 +40,16 @@ def test_a_ring_runs_what_is_its_own_and_says_so_in_its_last_line(
     closing = CLOSING.fullmatch(done.stdout.splitlines()[-1])
     assert closing is not None, done.stdout
     assert int(closing[1]) == passed
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_lone_surrogate_in_a_tests_output_does_not_end_the_run(tmp_path: Path, workers: int) -> None:
+    tests = (
+        "import logging\n\ndef test_odd() -> None:\n    logging.error('bad \\udcff')\n    assert False, 'bad \\udcff'\n"
+    )
+    done = run(tmp_path, "-p", "tests.support.reports", "-p", "xdist", f"-n{workers}", tests=tests)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    assert re.search(r"=+ 1 failed in [\d.]+s =+", done.stdout.splitlines()[-1])
 
 
 def test_a_ring_that_is_not_there_is_refused(tmp_path: Path) -> None:
