@@ -407,6 +407,25 @@ def _one_page_of_timers(original: Any) -> Any:
     return lambda self, now: self.read_to.due == 0
 
 
+def _forgets_more(original: Meaning) -> Meaning:
+    """Not only what has been published is deleted: all that is there of the shard."""
+
+    async def delete(c: Any, args: Any, timeout: float | None) -> Any:
+        shards, positions = args
+        return await original(c, [shards, [1 << 60 for _ in positions]], timeout)
+
+    return delete
+
+
+def _row_not_moved(original: Meaning) -> Meaning:
+    """The owner knows up to when rows are gone, and the shard row does not: the next owner never hears of it."""
+
+    async def forget(c: Any, args: Any, timeout: float | None) -> Any:
+        return [{"pruned_before": args[1]}]
+
+    return forget
+
+
 _CORE: Final = "sagabus.coordinator.core.saga"
 _COORDINATOR: Final = "sagabus.coordinator.shard"
 _SHARDS: Final = "sagabus.messaging.shards"
@@ -503,6 +522,18 @@ RULES: Final = (
 """One for each rule that a model has shown to be needed, some with two."""
 
 OWN: Final = (
+    Mutant(
+        "outbox rows are deleted with those published before them",
+        "S5",
+        {"sql:outbox.delete": _forgets_more},
+        ("kill",),
+    ),
+    Mutant(
+        "the next owner does not know up to when the inbox was pruned",
+        "P5",
+        {"sql:shard_row.forget_before": _row_not_moved},
+        ("prune", "kill"),
+    ),
     Mutant("unpublished rows are not read at a take", "", {"sql:outbox.unpublished": _no_rows}, ("kill",)),
     Mutant("nothing is sent again", "", {f"{_CORE}.undo:resend": _nothing}, ("lose",)),
     Mutant("sagas nobody hears of are not loaded", "", {"sql:saga.open_ids": _no_rows}, ("lose", "kill")),

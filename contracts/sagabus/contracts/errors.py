@@ -29,6 +29,8 @@ class ExitCode(IntEnum):
     NOT_FOUND = 4
     REFUSED = 5
     """Whoever was asked has understood, and declines."""
+    OUR_FAULT = 70
+    """What nobody foresaw (EX_SOFTWARE of sysexits.h)."""
 
 
 class SagabusError(Exception):

@@ -15,7 +15,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from sagabus.contracts.errors import SagabusError
+from sagabus.contracts.errors import ExitCode, SagabusError
 from sagabus.messaging.backoff import Backoff, Reasons
 from sagabus.messaging.loop_time import monotonic
 
@@ -36,6 +36,8 @@ DRAIN_STEP_SECONDS: Final = 10.0
 
 class PartDied(SagabusError):
     """A part of this process has died of what nobody foresaw, and the process cannot do its work without it."""
+
+    exit_code = ExitCode.OUR_FAULT
 
     def __init__(self, part: str, error: BaseException) -> None:
         super().__init__(f"{part} has died of {type(error).__name__}: {error}")
