@@ -6,6 +6,7 @@ import asyncio
 import logging
 import ssl
 import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -307,3 +308,13 @@ async def test_a_ping_says_whether_kafka_answers(kafka: str, bus: Bus) -> None:
     await Kafka(load_settings(kafka="embedded", require=()), bus=bus).ping()
     with pytest.raises(KafkaUnreachable):
         await Kafka(load_settings(kafka=f"127.0.0.1:{free_port()}", require=())).ping()
+
+
+def test_faststream_is_imported_by_who_begins_to_read_and_by_nobody_else() -> None:
+    """It takes half a second of processor time, which each command would pay."""
+    program = (
+        "import sys, sagabus.commands.doctor, sagabus.commands.services, sagabus.participants.running, sagabus.client; "
+        "print([name for name in sys.modules if name.startswith('faststream')])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "[]"

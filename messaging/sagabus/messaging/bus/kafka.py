@@ -9,23 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import AuthenticationFailedError, KafkaError, SaslAuthenticationFailed
-from faststream import AckPolicy
-from faststream.kafka import KafkaBroker
-from faststream.message import StreamMessage
 
 from sagabus.messaging.background import uninterrupted
 from sagabus.messaging.backoff import Backoff, until_reachable
 from sagabus.messaging.bus import client_logs
-from sagabus.messaging.bus.kafka_connection import CLIENT, KafkaConnection, KafkaRefused, KafkaUnreachable
+from sagabus.messaging.bus.kafka_connection import KafkaConnection, KafkaRefused, KafkaUnreachable
 from sagabus.messaging.bus.producer import BatchProducer
 from sagabus.messaging.bus.topic_admin import REQUEST_TIMEOUT, TopicAdmin, TopicInfo, TopicPolicy, TopicSpec
 from sagabus.messaging.embedded.run_file import Run
@@ -83,40 +80,6 @@ class Kafka:
     def producer(self) -> BatchProducer:
         """A new one, not started."""
         return BatchProducer(self.connection, makes_topics=self.embedded)
-
-    async def broker(
-        self,
-        *,
-        topics: Sequence[str],
-        pattern: str | None,
-        listener: ConsumerRebalanceListener,
-        max_records: int,
-        make_consumer: Callable[..., AIOKafkaConsumer],
-        handle: Callable[[Any], Awaitable[None]],
-    ) -> KafkaBroker:
-        """FastStream's broker, not started, with one batch subscriber that changes nothing about the records.
-
-        FastStream's own parser fails on a header that is null or not UTF-8, before anybody could dead-letter it.
-        Its log lines, several for each batch, are off, and so are its producer and its making of topics.
-        """
-        broker = KafkaBroker(
-            self.address, consumer_only=True, apply_types=False, logger=None, graceful_timeout=None, client_id=CLIENT
-        )
-        subscriber = broker.subscriber(
-            *topics,
-            pattern=pattern and pattern.replace("{", "{{").replace("}", "}}"),  # to FastStream a brace is a parameter
-            batch=True,
-            max_records=max_records,
-            listener=listener,
-            ack_policy=AckPolicy.MANUAL,
-            parser=_as_it_is,
-            decoder=_body,
-            no_reply=True,
-        )
-        subscriber(handle)
-        await broker.connect()
-        broker.config.broker_config.builder = make_consumer
-        return broker
 
     async def cluster_id(self) -> str:
         """Which cluster this is; of the embedded bus, the id that its host gave it. Raises KafkaUnreachable."""
@@ -234,11 +197,3 @@ class Kafka:
             yield
         except (KafkaError, OSError, TimeoutError) as error:
             raise KafkaUnreachable(f"Kafka at {self.address} is out of reach: {error!r}") from error
-
-
-async def _as_it_is(records: Any) -> StreamMessage[Any]:
-    return StreamMessage(raw_message=records, body=records)
-
-
-async def _body(message: StreamMessage[Any]) -> Any:
-    return message.body

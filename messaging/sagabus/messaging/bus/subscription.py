@@ -191,9 +191,12 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
     # The consumer's life.
 
     async def _open(self) -> None:
+        from sagabus.messaging.bus.faststream_broker import make_broker  # slow to import, and needed here alone
+
         with _translated():
             await self._choice.require(self._kafka)
-            self._broker = await self._kafka.broker(
+            self._broker = await make_broker(
+                self._kafka.address,
                 topics=() if self._choice.pattern else self._choice.names,
                 pattern=self._choice.regex if self._choice.pattern else None,
                 listener=self,
