@@ -15,8 +15,8 @@ from sagabus.contracts.replies import ReplyKind
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.participants import ActivityContext, ExternalContext, Refused, TryAgain
 from sagabus.participants.command_processor import CommandProcessor
-from sagabus.participants.handlers.outcome import Outcome
-from sagabus.participants.inbox.received import Command
+from sagabus.participants.handlers.outcome import HandlerOutcome
+from sagabus.participants.received import ReceivedCommand
 from tests.hostile.bench import Posted, of_fate, same
 from tests.hostile.mutation import Mutator
 from tests.hostile.seeds import Draft, records
@@ -56,7 +56,7 @@ class Watching(ServiceFixture):
             resources="resources", clock=lambda: self.now, watcher=self._heard,
         )  # fmt: skip
 
-    def _heard(self, command: Command, outcome: Outcome) -> None:
+    def _heard(self, command: ReceivedCommand, outcome: HandlerOutcome) -> None:
         self.outcomes[outcome.kind] += 1
 
 

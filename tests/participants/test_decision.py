@@ -9,7 +9,7 @@ import pytest
 from sagabus.contracts.commands import CommandHead
 from sagabus.contracts.names import CommandId, CommandKind, RunId, SagaId
 from sagabus.contracts.replies import ReplyKind
-from sagabus.participants.inbox.decision import Act, Answer, Row, State, Verdict, judge
+from sagabus.participants.inbox.decision import Act, Answer, Decision, InboxRow, State, judge
 
 HEAD = CommandHead(
     id=CommandId("A:r:1"), kind=CommandKind.DO, activity="shop.take", source="/sagabus/sagabus", saga_id=SagaId("A"),
@@ -22,12 +22,12 @@ SETTLE = replace(
 UNDO = replace(HEAD, id=CommandId("A:r:1:undo"), kind=CommandKind.UNDO, target=CommandId("A:r:1"))
 
 
-def row(state: State, attempt: int) -> Row:
-    return Row(HEAD.source, HEAD.id, HEAD.activity, state, attempt, DIGEST, b"reply")
+def row(state: State, attempt: int) -> InboxRow:
+    return InboxRow(HEAD.source, HEAD.id, HEAD.activity, state, attempt, DIGEST, b"reply")
 
 
-def shown(verdict: Verdict) -> str | tuple[ReplyKind, int]:
-    return (verdict.outcome.kind, verdict.attempt) if isinstance(verdict, Answer) else verdict.value
+def shown(decision: Decision) -> str | tuple[ReplyKind, int]:
+    return (decision.outcome.kind, decision.attempt) if isinstance(decision, Answer) else decision.value
 
 
 COMPLETED, REFUSED, FAILED, NEVER = ReplyKind.COMPLETED, ReplyKind.REFUSED, ReplyKind.FAILED, ReplyKind.NEVER
@@ -79,5 +79,5 @@ def test_p6_another_input_or_activity_is_never_answered_from_the_row(state: Stat
 
 
 def test_p6_a_tombstone_has_no_input_and_is_exempt() -> None:
-    tombstone = Row(HEAD.source, HEAD.id, "", State.TOMBSTONE, 1)
+    tombstone = InboxRow(HEAD.source, HEAD.id, "", State.TOMBSTONE, 1)
     assert shown(judge(HEAD, DIGEST, tombstone, pruned_before=None)) == (REFUSED, 2)

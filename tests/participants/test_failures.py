@@ -14,7 +14,7 @@ from sqlalchemy import text, update
 from sagabus.contracts.replies import ReplyKind
 from sagabus.messaging.postgres.database import DatabaseUnreachable
 from sagabus.participants import ActivityContext, Refused, TryAgain
-from sagabus.participants.handlers.database_errors import DatabaseTrouble
+from sagabus.participants.handlers.database_errors import DatabaseFailed
 from tests.participants.service_fixture import (
     BOOK,
     WAITING,
@@ -277,7 +277,7 @@ async def test_p3_trouble_that_stays_fails_the_turn_and_says_nothing(fixture: Se
         return Taken(item=command.item, left=0)
 
     tenure = await fixture.take()
-    with pytest.raises(DatabaseTrouble):
+    with pytest.raises(DatabaseFailed):
         await fixture.turn(tenure, *batch("A", "B", "C"))
     assert [header(message, "ce_causationid") for message in await fixture.left(tenure)] == ["A:r1:1"]
     assert (await fixture.effects(), await fixture.inbox()) == (["A"], [("A:r1:1", "completed", 1)])
@@ -294,7 +294,7 @@ async def test_p3_trouble_wrapped_in_another_exception_is_no_reply_either(fixtur
         raise AssertionError
 
     tenure = await fixture.take()
-    with pytest.raises(DatabaseTrouble):
+    with pytest.raises(DatabaseFailed):
         await fixture.turn(tenure, *batch("A"))
     assert await fixture.left(tenure) == []
 

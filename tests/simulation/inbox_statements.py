@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from sagabus.participants.inbox import store as inbox_store
-from sagabus.participants.inbox.decision import KINDS, State
-from sagabus.participants.inbox.decision import Row as InboxRow
+from sagabus.participants.inbox.decision import KINDS, InboxRow, State
 from tests.simulation.meaning import Book, Meaning, deleted, nth
 from tests.simulation.postgres import Row, SimulatedConnection, Table
 

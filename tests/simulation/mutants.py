@@ -26,7 +26,7 @@ from sagabus.contracts.replies import ReplyKind
 from sagabus.coordinator.core.saga.admission import LATE, REPLIES
 from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
-from sagabus.participants.handlers.outcome import Outcome as HandlerOutcome
+from sagabus.participants.handlers.outcome import HandlerOutcome
 from sagabus.participants.inbox.decision import KINDS, Act, Answer, State
 from tests.simulation.meaning import Book, Meaning
 from tests.simulation.statements import Known
@@ -504,7 +504,7 @@ RULES: Final = (
     Mutant(
         "an undo asks the inbox for its step",
         "U2",
-        {f"{_SERVICE}.inbox.batch:Page.take_in": _undo_asks_the_inbox},
+        {f"{_SERVICE}.inbox.batch:Batch.take_in": _undo_asks_the_inbox},
         ("prune",),
     ),
     Mutant("a saga closes before its undos are done", "U3", {f"{_CORE}.undo:close_if_done": _closes_at_once}),

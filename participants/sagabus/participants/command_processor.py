@@ -28,17 +28,16 @@ from sagabus.messaging.shards.retention import Pruning, Retention
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.messaging.shards.turn import Turn
 from sagabus.participants.handlers.context import Guard
-from sagabus.participants.handlers.database_errors import DatabaseTrouble
+from sagabus.participants.handlers.database_errors import DatabaseFailed
 from sagabus.participants.handlers.declaration import Handler
 from sagabus.participants.handlers.external import Externals, Job
-from sagabus.participants.handlers.outcome import Outcome
+from sagabus.participants.handlers.outcome import HandlerOutcome
 from sagabus.participants.handlers.session import Sessions, Transaction
 from sagabus.participants.handlers.transactional import Handling, RetryWithSavepoints
-from sagabus.participants.inbox.batch import Page
-from sagabus.participants.inbox.decision import Key
-from sagabus.participants.inbox.received import Command, KeptRecord, Received, command, received
-from sagabus.participants.inbox.retention import InboxPruning
+from sagabus.participants.inbox.batch import Batch
+from sagabus.participants.inbox.retention import InboxRetention
 from sagabus.participants.inbox.store import Inbox
+from sagabus.participants.received import KeptRecord, Key, Received, ReceivedCommand, command, received
 
 TOGETHER: Final = 200
 """Commands in one transaction without savepoints. A row that each of them changes grows a chain of versions along which
@@ -53,7 +52,7 @@ SLOW: Final = 10.0
 
 logger = logging.getLogger(__name__)
 
-Watcher = Callable[[Command, Outcome], None]
+Watcher = Callable[[ReceivedCommand, HandlerOutcome], None]
 """Hears of each outcome of a handler, after its commit."""
 
 
@@ -97,12 +96,12 @@ class CommandProcessor:
         self._resources = resources
         self._clock = clock
         self._watcher = watcher
-        self._orphans: dict[Tenure, dict[Key, Command]] = {}
+        self._orphans: dict[Tenure, dict[Key, ReceivedCommand]] = {}
         self._failing = False
         self._handling: Handling | None = None
         self._pruning: Pruning | None = None
         if retention is not None:
-            self._pruning = InboxPruning(
+            self._pruning = InboxRetention(
                 schema=self._schema, inbox=self._inbox, sessions=sessions, retention=retention, clock=clock
             ).pruning
 
@@ -147,7 +146,7 @@ class CommandProcessor:
                 await self._attempt(attempt)
             except RetryWithSavepoints:
                 await self._carefully(attempt.work, attempt.commands)
-            except DatabaseTrouble as error:
+            except DatabaseFailed as error:
                 await self._alone(attempt.work, attempt.commands, error)
 
     async def _carefully(self, work: Mapping[Tenure, Sequence[Record]], commands: Sequence[Received]) -> None:
@@ -155,14 +154,14 @@ class CommandProcessor:
         for attempt in _portions(work, commands, WITH_SAVEPOINTS, careful=True):
             try:
                 undone += await self._attempt(attempt)
-            except DatabaseTrouble as error:
+            except DatabaseFailed as error:
                 await self._alone(attempt.work, attempt.commands, error)
         self._failing = undone > 0
 
     async def _alone(
-        self, work: Mapping[Tenure, Sequence[Record]], commands: Sequence[Received], error: DatabaseTrouble
+        self, work: Mapping[Tenure, Sequence[Record]], commands: Sequence[Received], error: DatabaseFailed
     ) -> None:
-        """Raises DatabaseTrouble if that does not help either."""
+        """Raises DatabaseFailed if that does not help either."""
         if not commands:
             raise error
         logger.warning("%d commands are carried out again, one by one: %s", len(commands), error)
@@ -177,44 +176,44 @@ class CommandProcessor:
             attempt.work, schema=self._schema, dead_letters=self._dead_letters, at=round(self._clock() * 1_000_000)
         )
         jobs = self.externals.ended(attempt.work)
-        page = None
+        batch = None
         async with self._sessions.transaction() as transaction:
             if turn.may_release:
                 await turn.release(transaction.driver)
             if attempt.commands or jobs:
-                page = await self._written(transaction, attempt, turn, jobs)
+                batch = await self._written(transaction, attempt, turn, jobs)
             await turn.write(transaction.driver)
         turn.committed()
-        return 0 if page is None else self._after(page)
+        return 0 if batch is None else self._after(batch)
 
-    async def _written(self, transaction: Transaction, attempt: _Attempt, turn: Turn, jobs: Sequence[Job]) -> Page:
+    async def _written(self, transaction: Transaction, attempt: _Attempt, turn: Turn, jobs: Sequence[Job]) -> Batch:
         driver, at = transaction.driver, moment(turn.at)
         await shard_row.hold(driver, self._schema, attempt.work.keys())
-        ledger = await self._inbox.claim(driver, _keys(attempt.commands, jobs), at)
+        rows = await self._inbox.claim(driver, _keys(attempt.commands, jobs), at)
         handling = Handling(self._sessions, transaction, resources=self._resources, careful=attempt.careful)
         self._handling = handling
-        page = Page(
-            turn, ledger, handling, handlers=self._handlers, externals=self.externals, orphans=self._orphans,
+        batch = Batch(
+            turn, rows, handling, handlers=self._handlers, externals=self.externals, orphans=self._orphans,
             source=self._source,
         )  # fmt: skip
-        page.end(jobs)
+        batch.end(jobs)
         for one in attempt.commands:
-            await page.take_in(one)
-        await handling.settle()
-        await self._inbox.store(driver, ledger, at)
-        return page
+            await batch.take_in(one)
+        await handling.check_deferred()
+        await self._inbox.store(driver, rows, at)
+        return batch
 
-    def _after(self, page: Page) -> int:
-        page.committed()
-        self.counts.update(page.counts)
+    def _after(self, batch: Batch) -> int:
+        batch.committed()
+        self.counts.update(batch.counts)
         if self._watcher is not None:
-            for one, outcome in page.outcomes:
+            for one, outcome in batch.outcomes:
                 self._watcher(one, outcome)
-        return page.undone
+        return batch.undone
 
     # External handlers.
 
-    def _resume(self, tenure: Tenure, one: Command) -> None:
+    def _resume(self, tenure: Tenure, one: ReceivedCommand) -> None:
         handler = self._handlers.get(one.head.activity)
         if handler is not None and not handler.transaction:
             self.externals.start(Job(tenure, handler, one))

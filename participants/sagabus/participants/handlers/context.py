@@ -22,7 +22,7 @@ from sagabus.contracts.envelope import moment
 from sagabus.contracts.errors import DeclarationError, SagabusError
 from sagabus.contracts.event import Event
 from sagabus.contracts.retry import as_microseconds
-from sagabus.participants.handlers.outcome import Published
+from sagabus.participants.handlers.outcome import PublishedEvent
 
 R = TypeVar("R", default=None)
 
@@ -53,10 +53,10 @@ class Scope:
 
     open: Callable[[], AsyncSession] | None = None
     session: AsyncSession | None = None
-    published: list[Published] = field(default_factory=list)
+    published: list[PublishedEvent] = field(default_factory=list)
     ended: bool = False
 
-    def end(self) -> tuple[Published, ...]:
+    def end(self) -> tuple[PublishedEvent, ...]:
         """Nothing is accepted from here on. The events so far."""
         self.ended = True
         return tuple(self.published)
@@ -114,7 +114,7 @@ class _Context(Generic[R]):
         if event.type.topic is None:
             raise DeclarationError(f"event {event.type.name} has no topic: declare it with Service.event() to publish")
         body = codec.encode_as(event.type.model, event.data, what=f"event {event.type.name}")
-        self._scope.published.append(Published(event, key, body))
+        self._scope.published.append(PublishedEvent(event, key, body))
 
 
 class ActivityContext(_Context[R]):

@@ -29,11 +29,11 @@ _READ_ONLY: Final = "25006"
 """A server that has become a standby; the rest of class 25 is what a handler does to its own transaction."""
 
 
-class DatabaseTrouble(SagabusError):
+class DatabaseFailed(SagabusError):
     """The database failed a handler. Nothing of it may be told to anybody: the command is to be carried out again."""
 
 
-def is_trouble(error: BaseException) -> bool:
+def is_database_failure(error: BaseException) -> bool:
     """Whether the database is to blame for this exception of a handler, itself or by what it was raised from."""
     return any(_of_the_world(cause) for cause in causes(error))
 

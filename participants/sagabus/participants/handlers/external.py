@@ -21,12 +21,11 @@ from sagabus.contracts.words import words_of
 from sagabus.messaging.background import Supervisor, cancelled
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.participants.handlers.context import ExternalContext, Guard, NotOurs, Scope
-from sagabus.participants.handlers.database_errors import DatabaseTrouble, is_trouble
+from sagabus.participants.handlers.database_errors import DatabaseFailed, is_database_failure
 from sagabus.participants.handlers.declaration import Handler
-from sagabus.participants.handlers.outcome import Outcome, completed, failed, failure
+from sagabus.participants.handlers.outcome import HandlerOutcome, completed, failed, failure
 from sagabus.participants.handlers.transactional import ends
-from sagabus.participants.inbox.decision import Key
-from sagabus.participants.inbox.received import Command
+from sagabus.participants.received import Key, ReceivedCommand
 
 AT_ONCE: Final = 100
 """Handlers that run at the same time in one process. Most of them wait; whom they call may want a smaller limit."""
@@ -44,9 +43,9 @@ class Job:
 
     tenure: Tenure
     handler: Handler
-    command: Command
-    settles: dict[CommandId, Command] = field(default_factory=dict)
-    outcome: Outcome | None = None
+    command: ReceivedCommand
+    settles: dict[CommandId, ReceivedCommand] = field(default_factory=dict)
+    outcome: HandlerOutcome | None = None
 
 
 class Externals:
@@ -113,17 +112,17 @@ class Externals:
             logger.warning("%s", error)
             self.forget([job])  # its tenure has ended, or is about to: whoever takes the shard does the rest
 
-    async def _outcome(self, job: Job) -> Outcome:
+    async def _outcome(self, job: Job) -> HandlerOutcome:
         pause = FIRST_PAUSE
         while True:
             try:
                 return await self._once(job)
-            except DatabaseTrouble as error:
+            except DatabaseFailed as error:
                 logger.warning("%s runs again in %g s: %s", job.command.head.id, pause, error, exc_info=error)
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, pause * 2)
 
-    async def _once(self, job: Job) -> Outcome:
+    async def _once(self, job: Job) -> HandlerOutcome:
         activity, head = job.handler.activity, job.command.head
         try:
             value = codec.decode(activity.input, job.command.body, what=activity.name)
@@ -140,8 +139,8 @@ class Externals:
         except BaseException as error:
             if ends(error, task, of=activity.name):
                 raise
-            if is_trouble(error):
-                raise DatabaseTrouble(f"the database failed a handler: {words_of(error)}") from error
+            if is_database_failure(error):
+                raise DatabaseFailed(f"the database failed a handler: {words_of(error)}") from error
             return failed(error)
         finally:
             scope.end()

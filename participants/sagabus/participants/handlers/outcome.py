@@ -42,7 +42,7 @@ class ReplyTooLarge(SagabusError):
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedEvent:
     """An event that a handler gave to `publish`, as it was then."""
 
     event: Event[BaseModel]
@@ -51,12 +51,12 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class HandlerOutcome:
     """Of one attempt. events leave before the reply, and only with `completed`. error: what a handler raised."""
 
     kind: ReplyKind
     body: bytes
-    events: tuple[Published, ...] = ()
+    events: tuple[PublishedEvent, ...] = ()
     error: BaseException | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -65,18 +65,18 @@ class Outcome:
         return isinstance(self.error, Refused | TryAgain)
 
 
-def completed(activity: Activity[..., Any, Any], output: object, events: tuple[Published, ...]) -> Outcome:
+def completed(activity: Activity[..., Any, Any], output: object, events: tuple[PublishedEvent, ...]) -> HandlerOutcome:
     """Raises TypeError for an output of another type, ReplyTooLarge, MessageInvalid for one that cannot be read back,
     pydantic_core.PydanticSerializationError for one that cannot be written."""
-    return Outcome(ReplyKind.COMPLETED, _encoded(activity, output), events)
+    return HandlerOutcome(ReplyKind.COMPLETED, _encoded(activity, output), events)
 
 
-def failure(kind: ReplyKind, code: str, message: str, details: Mapping[str, JsonValue] | None = None) -> Outcome:
+def failure(kind: ReplyKind, code: str, message: str, details: Mapping[str, JsonValue] | None = None) -> HandlerOutcome:
     """A refusal or a failure of ours."""
-    return Outcome(kind, _failure(code, message, details or {}, None))
+    return HandlerOutcome(kind, _failure(code, message, details or {}, None))
 
 
-def failed(error: BaseException) -> Outcome:
+def failed(error: BaseException) -> HandlerOutcome:
     """What the saga hears of an exception of a handler. The traceback stays here, for the log. Raises nothing.
 
     A group of one exception, as a TaskGroup raises it, is that exception.
@@ -86,13 +86,17 @@ def failed(error: BaseException) -> Outcome:
         with suppress(Exception):  # a subclass whose __init__ has not called ours, or whose details cannot be written
             return _meant(error)
     code = _code(error)
-    return Outcome(ReplyKind.FAILED, _failure(code, _text(error), {"type": type(error).__name__}, None), error=error)
+    return HandlerOutcome(
+        ReplyKind.FAILED, _failure(code, _text(error), {"type": type(error).__name__}, None), error=error
+    )
 
 
-def _meant(error: Refused | TryAgain) -> Outcome:
+def _meant(error: Refused | TryAgain) -> HandlerOutcome:
     if isinstance(error, Refused):
-        return Outcome(ReplyKind.REFUSED, _failure(error.code, error.message, error.details, None), error=error)
-    return Outcome(ReplyKind.FAILED, _failure(error.code, error.message, error.details, error.after), error=error)
+        return HandlerOutcome(ReplyKind.REFUSED, _failure(error.code, error.message, error.details, None), error=error)
+    return HandlerOutcome(
+        ReplyKind.FAILED, _failure(error.code, error.message, error.details, error.after), error=error
+    )
 
 
 def _code(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 Usually there are no savepoints: nearly every handler succeeds. If one fails after it has touched its session, the whole
 transaction is given up (`RetryWithSavepoints`) and carried out again with a savepoint around each handler, so that only
-the failing ones are undone. A database that fails (`DatabaseTrouble`) ends the transaction either way, and answers
+the failing ones are undone. A database that fails (`DatabaseFailed`) ends the transaction either way, and answers
 nothing (P3).
 """
 
@@ -20,11 +20,11 @@ from sagabus.contracts.replies import INPUT_INVALID, ReplyKind
 from sagabus.contracts.words import words_of
 from sagabus.messaging.postgres.statements import named
 from sagabus.participants.handlers.context import ActivityContext, Scope
-from sagabus.participants.handlers.database_errors import DatabaseTrouble, is_trouble
+from sagabus.participants.handlers.database_errors import DatabaseFailed, is_database_failure
 from sagabus.participants.handlers.declaration import Handler
-from sagabus.participants.handlers.outcome import Outcome, completed, failed, failure
+from sagabus.participants.handlers.outcome import HandlerOutcome, completed, failed, failure
 from sagabus.participants.handlers.session import Sessions, Transaction, abandon, finish
-from sagabus.participants.inbox.received import Command
+from sagabus.participants.received import ReceivedCommand
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Handling:
     """Runs handlers one after the other. careful: with a savepoint around each."""
 
     def __init__(self, sessions: Sessions, transaction: Transaction, *, resources: Any, careful: bool) -> None:
-        self.current: Command | None = None
+        self.current: ReceivedCommand | None = None
         """What a handler is at, for whoever wonders why it takes so long."""
         self.undone = 0
         """Handlers that were rolled back to their savepoints."""
@@ -59,8 +59,8 @@ class Handling:
         self._careful = careful
         self._touched = False
 
-    async def outcome(self, handler: Handler, command: Command) -> Outcome:
-        """Raises RetryWithSavepoints or DatabaseTrouble, after either of which the transaction is to be rolled back."""
+    async def outcome(self, handler: Handler, command: ReceivedCommand) -> HandlerOutcome:
+        """Raises RetryWithSavepoints or DatabaseFailed, after either of which the transaction is to be rolled back."""
         try:
             value = codec.decode(handler.activity.input, command.body, what=handler.activity.name)
         except MessageInvalid as fault:
@@ -79,22 +79,22 @@ class Handling:
             scope.end()
             self.current = None
 
-    async def settle(self) -> None:
-        """After the last handler: find what would fail at the commit. Raises RetryWithSavepoints or DatabaseTrouble."""
+    async def check_deferred(self) -> None:
+        """After the last handler: find what would fail at the commit. Raises RetryWithSavepoints or DatabaseFailed."""
         if not self._touched or self._careful:
             return
         try:
             await self._transaction.driver.execute(_CHECK_CONSTRAINTS)
         except Exception as error:  # a deferred constraint, or an error that a handler has swallowed
-            self._raise_trouble(error)
+            self._raise_database_failure(error)
             raise RetryWithSavepoints("the handlers of this transaction left it broken") from error
 
-    async def _run(self, handler: Handler, value: Any, context: ActivityContext[Any], scope: Scope) -> Outcome:
+    async def _run(self, handler: Handler, value: Any, context: ActivityContext[Any], scope: Scope) -> HandlerOutcome:
         if self._careful:
             await self._transaction.driver.execute(_SAVEPOINT)
         output = await handler.function(value, context)
         if self._transaction.driver.is_closed():
-            raise DatabaseTrouble("the connection was lost under a handler that did not mind")
+            raise DatabaseFailed("the connection was lost under a handler that did not mind")
         outcome = completed(handler.activity, output, scope.end())
         if scope.session is not None:
             await finish(scope.session)
@@ -102,8 +102,8 @@ class Handling:
             await self._transaction.driver.execute(_KEEP)
         return outcome
 
-    async def _failed(self, scope: Scope, command: Command, error: BaseException) -> Outcome:
-        self._raise_trouble(error)
+    async def _failed(self, scope: Scope, command: ReceivedCommand, error: BaseException) -> HandlerOutcome:
+        self._raise_database_failure(error)
         touched = scope.session is not None
         if scope.session is not None:
             await abandon(scope.session)
@@ -114,9 +114,9 @@ class Handling:
             raise RetryWithSavepoints(f"the handler of {command.head.activity} failed") from error
         return failed(error)
 
-    def _raise_trouble(self, error: BaseException) -> None:
-        if self._transaction.driver.is_closed() or is_trouble(error):
-            raise DatabaseTrouble(f"the database failed a handler: {words_of(error)}") from error
+    def _raise_database_failure(self, error: BaseException) -> None:
+        if self._transaction.driver.is_closed() or is_database_failure(error):
+            raise DatabaseFailed(f"the database failed a handler: {words_of(error)}") from error
 
     def _open(self) -> AsyncSession:
         self._touched = True

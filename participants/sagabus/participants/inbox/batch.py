@@ -1,6 +1,6 @@
 """The commands of one transaction, taken in one after the other: inbox rows, events and replies.
 
-A page is used once. If its transaction is rolled back it is thrown away, and nothing outside of it has changed.
+A batch is used once. If its transaction is rolled back it is thrown away, and nothing outside of it has changed.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from sagabus.messaging.shards.tenure import Tenure
 from sagabus.messaging.shards.turn import Turn
 from sagabus.participants.handlers.declaration import Handler
 from sagabus.participants.handlers.external import Externals, Job
-from sagabus.participants.handlers.outcome import Outcome, failure
+from sagabus.participants.handlers.outcome import HandlerOutcome, failure
 from sagabus.participants.handlers.transactional import Handling
-from sagabus.participants.inbox.decision import NEVER, STATES, Act, Answer, Key, Row, State, judge
-from sagabus.participants.inbox.received import Command, Received
-from sagabus.participants.inbox.store import Ledger
+from sagabus.participants.inbox.decision import NEVER, STATES, Act, Answer, InboxRow, State, judge
+from sagabus.participants.inbox.store import InboxRows
+from sagabus.participants.received import Key, Received, ReceivedCommand
 
 logger = logging.getLogger(__name__)
 
-Orphans = Mapping[Tenure, Mapping[Key, Command]]
+Orphans = Mapping[Tenure, Mapping[Key, ReceivedCommand]]
 """Commands that were `started` under an earlier deployment, in which their handlers were of another kind."""
 
 
-class Page:
+class Batch:
     """source: `ce_source` of what leaves. orphans, externals: looked at, and changed by `committed` alone."""
 
     def __init__(
         self,
         turn: Turn,
-        ledger: Ledger,
+        rows: InboxRows,
         handling: Handling,
         *,
         handlers: Mapping[str, Handler],
@@ -47,12 +47,12 @@ class Page:
         orphans: Orphans,
         source: bytes,
     ) -> None:
-        self.outcomes: list[tuple[Command, Outcome]] = []
+        self.outcomes: list[tuple[ReceivedCommand, HandlerOutcome]] = []
         """What handlers have come to in this transaction."""
         self.counts: Counter[str] = Counter()
         """What became of each record, by reason (`contracts.reasons`)."""
         self._turn = turn
-        self._ledger = ledger
+        self._rows = rows
         self._handling = handling
         self._handlers = handlers
         self._externals = externals
@@ -60,7 +60,7 @@ class Page:
         self._source = source
         self._begun: dict[Key, Job] = {}
         self._ended: list[Job] = []
-        self._settles: list[tuple[Job, Command]] = []
+        self._settles: list[tuple[Job, ReceivedCommand]] = []
 
     @property
     def undone(self) -> int:
@@ -70,13 +70,13 @@ class Page:
     def end(self, jobs: Iterable[Job]) -> None:
         """Write the outcomes of these jobs."""
         for job in jobs:
-            row = self._ledger.row(job.command.key)
+            row = self._rows.row(job.command.key)
             if row is not None and row.state is State.STARTED and job.outcome is not None:
                 self._end(job, row, job.outcome)
             self._ended.append(job)
 
     async def take_in(self, received: Received) -> None:
-        """Raises RetryWithSavepoints or DatabaseTrouble, after either of which the transaction is to be rolled back."""
+        """Raises RetryWithSavepoints or DatabaseFailed, after either of which the transaction is to be rolled back."""
         command = received.command
         if isinstance(command, MessageInvalid):
             self._turn.dead_letter(received.tenure, received.record, reason=command.reason, message=command.message)
@@ -84,16 +84,16 @@ class Page:
         else:
             self.counts[await self._judged(received, command)] += 1
 
-    async def _judged(self, received: Received, command: Command) -> str:
+    async def _judged(self, received: Received, command: ReceivedCommand) -> str:
         """What it is counted by."""
         tenure = received.tenure
-        row = self._ledger.row(command.key)
+        row = self._rows.row(command.key)
         pruned = None if tenure.pruned_before is None else microseconds(tenure.pruned_before)
-        verdict = judge(command.head, command.digest, row, pruned_before=pruned)
-        match verdict:
+        decision = judge(command.head, command.digest, row, pruned_before=pruned)
+        match decision:
             case Answer():
-                self._reply(tenure, command.head, verdict.outcome, verdict.attempt)
-                return verdict.reason
+                self._reply(tenure, command.head, decision.outcome, decision.attempt)
+                return decision.reason
             case Act.RUN:
                 return await self._run(received, command)
             case Act.BURY:
@@ -104,7 +104,7 @@ class Page:
                 assert row is not None
                 return await self._wait(received, command, row)
             case _:
-                assert_never(verdict)
+                assert_never(decision)
 
     def committed(self) -> None:
         """Begin what is to run outside, and let go of what has ended there."""
@@ -116,7 +116,7 @@ class Page:
         for command, outcome in self.outcomes:
             _log(command.head, outcome)
 
-    async def _run(self, received: Received, command: Command) -> str:
+    async def _run(self, received: Received, command: ReceivedCommand) -> str:
         head, tenure = command.head, received.tenure
         handler = self._handlers.get(head.activity)
         if handler is None:
@@ -126,12 +126,12 @@ class Page:
             outcome = await self._handling.outcome(handler, command)
             self._conclude(tenure, command, outcome, head.attempt)
             return outcome.kind.value
-        row = Row(*command.key, head.activity, State.STARTED, head.attempt, command.digest)
-        self._ledger.put(row, body=command.body, headers=tuple(received.record.headers))
+        row = InboxRow(*command.key, head.activity, State.STARTED, head.attempt, command.digest)
+        self._rows.put(row, body=command.body, headers=tuple(received.record.headers))
         self._begun[command.key] = Job(tenure, handler, command)
         return State.STARTED.value
 
-    async def _wait(self, received: Received, command: Command, row: Row) -> str:
+    async def _wait(self, received: Received, command: ReceivedCommand, row: InboxRow) -> str:
         """P1. An external handler is at it, in this process or in one that has died."""
         head, tenure = command.head, received.tenure
         job = self._begun.get(command.key) or self._externals.find(tenure, command.key)
@@ -141,10 +141,10 @@ class Page:
             self._settles.append((job, command))
         elif head.attempt > row.attempt:  # the outcome that is awaited counts for this attempt too
             headers = tuple(received.record.headers)
-            self._ledger.put(row._replace(attempt=head.attempt), body=command.body, headers=headers)
+            self._rows.put(row._replace(attempt=head.attempt), body=command.body, headers=headers)
         return "awaited"
 
-    async def _adopt(self, received: Received, command: Command) -> str:
+    async def _adopt(self, received: Received, command: ReceivedCommand) -> str:
         """Nobody is at it: since it was begun, its handler has become a transactional one, or is gone."""
         if command.head.kind is not CommandKind.SETTLE:
             return await self._run(received, command)
@@ -156,7 +156,7 @@ class Page:
         await self._run(received, step)
         return await self._judged(received, command)
 
-    def _end(self, job: Job, row: Row, outcome: Outcome) -> None:
+    def _end(self, job: Job, row: InboxRow, outcome: HandlerOutcome) -> None:
         tenure, settles = job.tenure, [settle.head for settle in job.settles.values()]
         if settles and outcome.kind is not ReplyKind.COMPLETED:
             self.outcomes.append((job.command, outcome))
@@ -167,11 +167,11 @@ class Page:
         for head in settles:
             self._reply(tenure, head, outcome, head.attempt)
 
-    def _conclude(self, tenure: Tenure, command: Command, outcome: Outcome, attempt: int) -> None:
+    def _conclude(self, tenure: Tenure, command: ReceivedCommand, outcome: HandlerOutcome, attempt: int) -> None:
         """The handler's outcome becomes the row; its events leave, then its reply (P3)."""
         head = command.head
         state = STATES[outcome.kind]
-        self._ledger.put(Row(*command.key, head.activity, state, attempt, command.digest, outcome.body))
+        self._rows.put(InboxRow(*command.key, head.activity, state, attempt, command.digest, outcome.body))
         for number, published in enumerate(outcome.events, 1):
             event = published.event
             message = domain_event_message(
@@ -185,18 +185,18 @@ class Page:
 
     def _bury(self, key: Key, attempt: int) -> None:
         """P4. What is in this row from here on, no late copy of the step overturns."""
-        row = self._ledger.row(key)
+        row = self._rows.row(key)
         activity = "" if row is None else row.activity
-        self._ledger.put(Row(*key, activity, State.TOMBSTONE, attempt))
+        self._rows.put(InboxRow(*key, activity, State.TOMBSTONE, attempt))
 
-    def _reply(self, tenure: Tenure, head: CommandHead, outcome: Outcome, attempt: int) -> None:
+    def _reply(self, tenure: Tenure, head: CommandHead, outcome: HandlerOutcome, attempt: int) -> None:
         message = reply_message(
             head, outcome.kind, outcome.body, attempt=attempt, source=self._source, time=self._turn.at
         )
         self._turn.send(tenure, message)
 
 
-def _no_handler(head: CommandHead) -> Outcome:
+def _no_handler(head: CommandHead) -> HandlerOutcome:
     """Not stored: a deployment that has the handler carries the next attempt out."""
     logger.error(
         "no handler for %s (command %s): declare one with handles(), or look for who sends it", head.activity, head.id
@@ -204,7 +204,7 @@ def _no_handler(head: CommandHead) -> Outcome:
     return failure(ReplyKind.FAILED, NO_HANDLER, f"this participant has no handler for {head.activity}")
 
 
-def _log(head: CommandHead, outcome: Outcome) -> None:
+def _log(head: CommandHead, outcome: HandlerOutcome) -> None:
     error = outcome.error
     if error is None:
         return

@@ -1,6 +1,6 @@
 """What a command gets, given what the inbox knows of it: the rules P1, P2, P4, P5 and P6, and nothing else.
 
-Pure: a row in, a verdict out. Running handlers, writing rows and sending replies is the work of others.
+Pure: a row in, a decision out. Running handlers, writing rows and sending replies is the work of others.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ from typing import Final, NamedTuple, assert_never
 from sagabus.contracts.commands import CommandHead
 from sagabus.contracts.names import CommandKind
 from sagabus.contracts.replies import ID_REUSED, INBOX_EXPIRED, TOMBSTONE, ReplyKind
-from sagabus.participants.handlers.outcome import Outcome, failure
-
-Key = tuple[str, str]
-"""Of an inbox row: source and command id."""
+from sagabus.participants.handlers.outcome import HandlerOutcome, failure
+from sagabus.participants.received import Key
 
 
 class State(StrEnum):
@@ -28,7 +26,7 @@ class State(StrEnum):
     TOMBSTONE = "tombstone"
 
 
-class Row(NamedTuple):
+class InboxRow(NamedTuple):
     """An inbox row. attempt: of the outcome; of the latest command while `started`. A tombstone has no hash."""
 
     source: str
@@ -48,7 +46,7 @@ class Row(NamedTuple):
 class Answer:
     """Reply this, and leave the inbox as it is. reason: what it is counted by (`contracts.reasons`)."""
 
-    outcome: Outcome
+    outcome: HandlerOutcome
     attempt: int
     reason: str = "answered"
 
@@ -64,9 +62,9 @@ class Act(StrEnum):
     """An external handler is at it: its end is the answer."""
 
 
-Verdict = Answer | Act
+Decision = Answer | Act
 
-NEVER: Final = Outcome(ReplyKind.NEVER, b"null")
+NEVER: Final = HandlerOutcome(ReplyKind.NEVER, b"null")
 
 KINDS: Final = {
     State.COMPLETED: ReplyKind.COMPLETED,
@@ -77,7 +75,7 @@ KINDS: Final = {
 STATES: Final = {kind: state for state, kind in KINDS.items()}
 
 
-def judge(head: CommandHead, digest: bytes, row: Row | None, *, pruned_before: int | None) -> Verdict:
+def judge(head: CommandHead, digest: bytes, row: InboxRow | None, *, pruned_before: int | None) -> Decision:
     """digest: of the command's input. pruned_before: microseconds since 1970; what was issued earlier is forgotten."""
     if row is None:
         return _unknown(head, pruned_before)
@@ -90,13 +88,13 @@ def judge(head: CommandHead, digest: bytes, row: Row | None, *, pruned_before: i
     return _repeated(head, row)
 
 
-def _unknown(head: CommandHead, pruned_before: int | None) -> Verdict:
+def _unknown(head: CommandHead, pruned_before: int | None) -> Decision:
     if pruned_before is not None and head.issued < pruned_before:
         return Answer(_EXPIRED, head.attempt, "inbox_expired")
     return Act.BURY if head.kind is CommandKind.SETTLE else Act.RUN
 
 
-def _settle(head: CommandHead, row: Row) -> Verdict:
+def _settle(head: CommandHead, row: InboxRow) -> Decision:
     match row.state:
         case State.COMPLETED | State.TOMBSTONE:
             return Answer(_stored(row), head.attempt)
@@ -108,7 +106,7 @@ def _settle(head: CommandHead, row: Row) -> Verdict:
             assert_never(row.state)
 
 
-def _repeated(head: CommandHead, row: Row) -> Verdict:
+def _repeated(head: CommandHead, row: InboxRow) -> Decision:
     match row.state:
         case State.STARTED:
             return Act.WAIT
@@ -118,11 +116,11 @@ def _repeated(head: CommandHead, row: Row) -> Verdict:
             return Answer(_stored(row), row.attempt)
 
 
-def _stored(row: Row) -> Outcome:
-    return Outcome(KINDS[row.state], row.reply or b"null")
+def _stored(row: InboxRow) -> HandlerOutcome:
+    return HandlerOutcome(KINDS[row.state], row.reply or b"null")
 
 
-def _reused(head: CommandHead, row: Row) -> Outcome:
+def _reused(head: CommandHead, row: InboxRow) -> HandlerOutcome:
     other = f"was {row.activity}" if row.activity != head.activity else "had another input"
     return failure(ReplyKind.FAILED, ID_REUSED, f"the command {head.id} {other} when it was carried out first")
 

@@ -25,7 +25,7 @@ from sagabus.participants.handlers.session import Sessions
 from sagabus.participants.inbox.store import Inbox
 
 
-class InboxPruning:
+class InboxRetention:
     """Of one side; `pruning` says when. clock: seconds since 1970."""
 
     def __init__(

@@ -17,8 +17,9 @@ from sagabus.messaging.postgres.database import Connection
 from sagabus.messaging.postgres.statements import named_statements
 from sagabus.messaging.postgres.tables import qualified
 from sagabus.messaging.shards import shard_row
-from sagabus.participants.handlers.database_errors import DatabaseTrouble
-from sagabus.participants.inbox.decision import KINDS, Key, Row, State
+from sagabus.participants.handlers.database_errors import DatabaseFailed
+from sagabus.participants.inbox.decision import KINDS, InboxRow, State
+from sagabus.participants.received import Key
 
 KEY_LOCK_SECONDS: Final = 5.0
 """A turn waits for so long for a lock on an inbox key."""
@@ -31,7 +32,7 @@ _CLAIMED: Final = "claimed"
 class Started:
     """A command as kept in its row while an external handler is at it."""
 
-    row: Row
+    row: InboxRow
     body: bytes
     headers: Headers
 
@@ -39,22 +40,22 @@ class Started:
 @dataclass(slots=True)
 class _Entry:
     shard: int
-    found: Row | None
-    row: Row | None
+    found: InboxRow | None
+    row: InboxRow | None
     command: tuple[bytes, bytes] | None = None
     changed: bool = False
 
 
-class Ledger:
+class InboxRows:
     """What the inbox says of the commands of one transaction, and what it is going to say."""
 
     def __init__(self, entries: dict[Key, _Entry]) -> None:
         self._entries = entries
 
-    def row(self, key: Key) -> Row | None:
+    def row(self, key: Key) -> InboxRow | None:
         return self._entries[key].row
 
-    def put(self, row: Row, *, body: bytes = b"", headers: Headers | None = None) -> None:
+    def put(self, row: InboxRow, *, body: bytes = b"", headers: Headers | None = None) -> None:
         """The row from here on. With headers: it is `started`, and this is the command that would be run again."""
         entry = self._entries[row.key]
         entry.row, entry.changed = row, True
@@ -75,7 +76,7 @@ class Inbox:
         self._schema = schema
         self._sql = _statements(schema)
 
-    async def claim(self, connection: Connection, keys: Mapping[Key, int], at: datetime) -> Ledger:
+    async def claim(self, connection: Connection, keys: Mapping[Key, int], at: datetime) -> InboxRows:
         """Insert the keys that are new (key to shard), read the rows of those that are not."""
         ordered = sorted(keys)
         sources, ids = [source for source, _ in ordered], [id for _, id in ordered]
@@ -86,15 +87,15 @@ class Inbox:
             for record in await connection.fetch(self._sql["inbox.find"], sources, ids):
                 row = _row(record)
                 entries[row.key].found = entries[row.key].row = row
-        return Ledger(entries)
+        return InboxRows(entries)
 
-    async def store(self, connection: Connection, ledger: Ledger, at: datetime) -> None:
-        """Write the rows that changed. Raises DatabaseTrouble if one is not as it was found."""
-        if changes := ledger.changes():
+    async def store(self, connection: Connection, rows: InboxRows, at: datetime) -> None:
+        """Write the rows that changed. Raises DatabaseFailed if one is not as it was found."""
+        if changes := rows.changes():
             done = await connection.execute(self._sql["inbox.store"], at, *_columns(changes))
             if done != f"UPDATE {len(changes)}":
-                raise DatabaseTrouble(f"{done} inbox rows instead of {len(changes)}: another process has changed some")
-        if unused := ledger.unused():
+                raise DatabaseFailed(f"{done} inbox rows instead of {len(changes)}: another process has changed some")
+        if unused := rows.unused():
             await connection.execute(
                 self._sql["inbox.drop"], [source for source, _ in unused], [id for _, id in unused]
             )
@@ -127,8 +128,8 @@ class Inbox:
         return self._sql["inbox.guard"]
 
 
-def _row(record: Any) -> Row:
-    return Row(
+def _row(record: Any) -> InboxRow:
+    return InboxRow(
         record["source"], record["id"], record["activity"], State(record["state"]), record["attempt"],
         record["input_hash"], record["reply"],
     )  # fmt: skip
@@ -152,7 +153,7 @@ def _columns(entries: Sequence[_Entry]) -> Iterable[Sequence[Any]]:
 @named_statements
 def _statements(schema: str) -> dict[str, str]:
     inbox, shard = qualified(schema, "inbox"), qualified(schema, "shard")
-    row = ", ".join(Row._fields)
+    row = ", ".join(InboxRow._fields)
     kinds = ", ".join(f"('{state.value}', '{kind.value}')" for state, kind in KINDS.items())
     return {
         "inbox.claim": f"""

@@ -27,11 +27,11 @@ from sagabus.messaging.postgres.tables import qualified
 from sagabus.messaging.publishing.outbox import unpublished
 from sagabus.messaging.shards.shard_row import Claim, acquire
 from sagabus.messaging.shards.tenure import Log, Tenure
+from sagabus.participants import received
 from sagabus.participants.command_processor import CommandProcessor
-from sagabus.participants.handlers.outcome import Outcome
+from sagabus.participants.handlers.outcome import HandlerOutcome
 from sagabus.participants.handlers.refusal import Refused, TryAgain
 from sagabus.participants.handlers.session import Sessions
-from sagabus.participants.inbox import received
 from sagabus.participants.inbox.tables import create_tables
 from sagabus.participants.participant import Participant
 from sagabus.participants.testing.database import temporary_database
@@ -177,7 +177,7 @@ class Carried:
             self._ended.clear()
             await self._turn()
 
-    def _heard(self, command: received.Command, outcome: Outcome) -> None:
+    def _heard(self, command: received.ReceivedCommand, outcome: HandlerOutcome) -> None:
         self.published = [*self.published, *(published.event for published in outcome.events)]
         if outcome.error is not None:
             self._raised[command.head.id] = outcome.error

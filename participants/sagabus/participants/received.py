@@ -10,10 +10,12 @@ from sagabus.contracts.commands import CommandHead, read_command
 from sagabus.contracts.envelope import Headers, Record
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.messaging.shards.tenure import Tenure
-from sagabus.participants.inbox.decision import Key
+
+Key = tuple[str, str]
+"""Of an inbox row: source and command id."""
 
 
-class Command(NamedTuple):
+class ReceivedCommand(NamedTuple):
     """key: of its inbox row. body: as it came; b"" for a record without a value. digest: of the body, for P6."""
 
     head: CommandHead
@@ -27,7 +29,7 @@ class Received(NamedTuple):
 
     tenure: Tenure
     record: Record
-    command: Command | MessageInvalid
+    command: ReceivedCommand | MessageInvalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,8 @@ def received(tenure: Tenure, record: Record) -> Received:
         return Received(tenure, record, fault)
 
 
-def command(record: Record) -> Command:
+def command(record: Record) -> ReceivedCommand:
     """Raises MessageInvalid."""
     head = read_command(record)
     body = record.value or b""
-    return Command(head, (head.source, head.inbox_id), body, blake2b(body, digest_size=16).digest())
+    return ReceivedCommand(head, (head.source, head.inbox_id), body, blake2b(body, digest_size=16).digest())
