@@ -23,7 +23,7 @@ from sagabus.coordinator.shard.delivery import Delivery
 from sagabus.coordinator.shard.intake import Intake
 from sagabus.coordinator.shard.loading import Loading
 from sagabus.coordinator.shard.memory import ShardMemory
-from sagabus.coordinator.shard.pace import Pace
+from sagabus.coordinator.shard.pace import LOOK_EVERY, Pace
 from sagabus.coordinator.shard.present import Present
 from sagabus.coordinator.shard.replays import ReplayUnderWay
 from sagabus.coordinator.shard.starts import Starts
@@ -187,8 +187,8 @@ class Batch:
         """Input by input."""
         delivery = Delivery(self.decisions, self.present)
         starts = Starts(self.decisions, self.present, self.loading, self.ids, self.until)
-        for memory, input, record in self.intake.incoming:
-            if self.pace.is_out_of_breath:
+        for number, (memory, input, record) in enumerate(self.intake.incoming):
+            if not number % LOOK_EVERY and self.pace.is_out_of_breath:
                 await self.pace.breathe()
             if not isinstance(input, Request):
                 delivery.deliver(memory, input, record)

@@ -22,7 +22,7 @@ from sagabus.coordinator.shard.decisions import Decisions
 from sagabus.coordinator.shard.delivery import EARLY_EXPIRED
 from sagabus.coordinator.shard.early_requests import DELIVERED_OF_A_TURN, EARLY_MICROSECONDS
 from sagabus.coordinator.shard.memory import ShardMemory
-from sagabus.coordinator.shard.pace import Pace
+from sagabus.coordinator.shard.pace import LOOK_EVERY, Pace
 from sagabus.coordinator.shard.reading import read, timer_input
 from sagabus.coordinator.shard.timers import HORIZON_MICROSECONDS, TimerPlace, everything_until
 from sagabus.coordinator.store.read import Reads
@@ -88,11 +88,10 @@ class Intake:
         for ids in filter(None, (deliverable, expired)):
             async with self.database.transaction() as connection:
                 kept = await self.reads.early(connection, shard, ids, most=DELIVERED_OF_A_TURN)
-            for early in kept:
-                if ids is deliverable:
-                    await self.record(memory, early)
-                else:
-                    self._expire(memory, early)
+            if ids is deliverable:
+                await self.records(memory, kept)
+            else:
+                self._expire(memory, kept)
 
     async def _timers(self, memory: ShardMemory, *, until: int) -> None:
         queue, shard = memory.timers, memory.tenure.shard
@@ -100,23 +99,22 @@ class Intake:
             page = await self.reads.timers(connection, shard, after=queue.read_to, until=until, most=TIMER_PAGE)
         queue.read_on(_known(page), page[-1].cursor if len(page) == TIMER_PAGE else everything_until(until))
 
-    def _expire(self, memory: ShardMemory, early: EarlyRequest) -> None:
-        """Nobody has started its saga in time."""
-        if early.at < self.decisions.now - EARLY_MICROSECONDS:
-            message = f"saga {early.saga_id} was not started within an hour"
-            self.decisions.unkeep(memory, early)
-            self.decisions.dead_letter(memory.tenure, early, EARLY_EXPIRED, message)
+    def _expire(self, memory: ShardMemory, kept: Iterable[EarlyRequest]) -> None:
+        """Nobody has started their sagas in time."""
+        for early in kept:
+            if early.at < self.decisions.now - EARLY_MICROSECONDS:
+                message = f"saga {early.saga_id} was not started within an hour"
+                self.decisions.unkeep(memory, early)
+                self.decisions.dead_letter(memory.tenure, early, EARLY_EXPIRED, message)
 
     async def records(self, memory: ShardMemory, records: Sequence[Record]) -> None:
-        """New ones, in their order."""
-        for record in records:
-            await self.record(memory, record)
+        """New ones, or kept ones whose sagas are there; in their order."""
+        for number, record in enumerate(records):
+            if not number % LOOK_EVERY and self.pace.is_out_of_breath:
+                await self.pace.breathe()
+            self._record(memory, record)
 
-    async def record(self, memory: ShardMemory, record: Record) -> None:
-        """A new one, or a kept one whose saga is there."""
-        if self.pace.is_out_of_breath:
-            await self.pace.breathe()
-        kept = isinstance(record, EarlyRequest)
+    def _record(self, memory: ShardMemory, record: Record) -> None:
         try:
             input = read(record, self.decisions.namespace)
         except MessageInvalid as error:
@@ -124,7 +122,8 @@ class Intake:
                 self.decisions.unkeep(memory, record)
             self.decisions.dead_letter(memory.tenure, record, error.reason, error.message)
             return
-        if kept or memory.saga(input.saga_id) is not None or self._is_at_home(memory.tenure, record, input.saga_id):
+        is_ours = memory.saga(input.saga_id) is not None or isinstance(record, EarlyRequest)
+        if is_ours or self._is_at_home(memory.tenure, record, input.saga_id):
             self.incoming.append(Incoming(memory, input, record))
 
     def _is_at_home(self, tenure: Tenure, record: Record, id: SagaId) -> bool:

@@ -12,6 +12,10 @@ BREATH_SECONDS: Final = 0.01
 takes a dozen rounds of the loop."""
 
 
+LOOK_EVERY: Final = 8
+"""Inputs of a batch between two looks at the clock: a few milliseconds at most."""
+
+
 class Pace:
     """Of one turn. To be asked between any two pieces of work, none of which takes long itself."""
 

@@ -23,8 +23,8 @@ class Present:
 
     def know(self, saga: Saga) -> None:
         """As the current run of its id."""
-        self.by_id[saga.state.id] = saga
-        self.know_run(saga)
+        state = saga.state
+        self.by_id[state.id] = self.by_key[SagaKey(state.id, state.run)] = saga
 
     def know_run(self, saga: Saga) -> None:
         self.by_key[SagaKey(saga.state.id, saga.state.run)] = saga

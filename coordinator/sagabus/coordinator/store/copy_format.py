@@ -50,12 +50,15 @@ def history(groups: Iterable[NewRows]) -> memoryview:
 
 def _row(head: bytes, row: Row, tail: bytes) -> tuple[bytes, ...]:
     kind, payload = _KINDS[row.kind], row.payload
-    name, ref = storable(row.name).encode(), storable(row.ref).encode()
+    name, ref = row.name, row.ref
+    if not (name.isascii() and ref.isascii()) or "\0" in name or "\0" in ref:
+        name, ref = storable(name), storable(ref)
+    name_bytes, ref_bytes = name.encode(), ref.encode()
     return (
         head,
         _SEQ_AT_KIND.pack(4, row.seq, 8, row.at - _EPOCH_2000, len(kind)), kind,
-        _STEP_ATTEMPT_NAME.pack(4, row.step, 8, row.attempt, len(name)), name,
-        _LENGTH.pack(len(ref)), ref,
+        _STEP_ATTEMPT_NAME.pack(4, row.step, 8, row.attempt, len(name_bytes)), name_bytes,
+        _LENGTH.pack(len(ref_bytes)), ref_bytes,
         _NULL if payload is None else _LENGTH.pack(len(payload)), payload or b"",
         tail,
     )  # fmt: skip
