@@ -88,7 +88,7 @@ class ShardFixture:
             closed=lambda _: None,
             clock=lambda: self.now,
             ids=self.ids,
-            purging=None
+            retention=None
             if kept is None
             else SagaRetention(database=self.database, schema="sagabus", retention=kept, clock=lambda: self.now),
         )

@@ -203,7 +203,7 @@ async def test_off_keeps_everything(fixture: ShardFixture) -> None:
     assert await count(fixture, "saga") == 1
 
 
-async def test_a_busy_shard_is_purged_too_a_batch_at_a_time(
+async def test_a_busy_shard_has_its_retention_too_a_batch_at_a_time(
     fixture: ShardFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "MOST_STEPS", 1)
@@ -217,7 +217,7 @@ async def test_a_busy_shard_is_purged_too_a_batch_at_a_time(
     assert await count(fixture, "started_id") == SAGAS + 10
 
 
-async def test_nothing_is_purged_before_the_topics_have_been_caught_up_with(fixture: ShardFixture) -> None:
+async def test_nothing_is_removed_before_the_topics_have_been_caught_up_with(fixture: ShardFixture) -> None:
     await closed(fixture, await fixture.take(), ORDER)
     fixture.now += 31 * DAY
     waiting = [start(fixture, one) for one in _ids(2)]
@@ -239,7 +239,7 @@ async def test_s1_who_has_lost_the_shard_removes_nothing(fixture: ShardFixture) 
     assert await count(fixture, "saga") == 1
 
 
-async def test_a_purge_that_cannot_be_done_stops_no_turn(
+async def test_a_removal_that_cannot_be_done_stops_no_turn(
     fixture: ShardFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
     tenure = await fixture.take()
@@ -316,6 +316,6 @@ def _ids(number: int) -> list[str]:
 
 
 def _pruning(fixture: ShardFixture) -> Pruning:
-    purging = fixture.side._purging
-    assert purging is not None
-    return purging.pruning
+    kept = fixture.side._retention
+    assert kept is not None
+    return kept.pruning

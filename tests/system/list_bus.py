@@ -185,7 +185,7 @@ def _coordinator(database: Database, bus: ListBus, retention: Retention) -> Part
         database=database, store=Store("sagabus"), partitions=PARTITIONS, closed=lambda _: None,
         loading=Loading(namespace="sagabus", reads=Reads("sagabus"), definitions=Definitions([order_processing])),
         dead_letters=DeadLetters(topic="sagabus.dead-letters", by="sagabus"), clock=bus.clock,
-        purging=SagaRetention(database=database, schema="sagabus", retention=retention, clock=bus.clock),
+        retention=SagaRetention(database=database, schema="sagabus", retention=retention, clock=bus.clock),
     )  # fmt: skip
     return Party(side, "sagabus", (REQUESTS, *(f"sagabus.replies.{one}" for one in SERVICES)), database, bus)
 

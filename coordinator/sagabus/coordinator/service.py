@@ -125,7 +125,7 @@ class Coordinator:
             partitions=partitions,
             counters=self.counters,
             closed=self.closings.closed,
-            purging=SagaRetention(database=self._database, schema=namespace, retention=Retention.of(self._settings)),
+            retention=SagaRetention(database=self._database, schema=namespace, retention=Retention.of(self._settings)),
         )
         ownership = Ownership(
             kafka=self._kafka,
@@ -172,7 +172,7 @@ class Coordinator:
         return found[names.requests_topic(namespace)].partitions
 
     async def _check_retention(self, requests: str) -> None:
-        """Without purging, every start is known for ever (H2). Raises NotReady."""
+        """Without retention, every start is known for ever (H2). Raises NotReady."""
         if self._settings.retention_sagas is None:
             return
         for topic, kept in (await self._kafka.retention([requests])).items():

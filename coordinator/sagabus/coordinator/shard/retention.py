@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from sagabus.coordinator.store.retention import Purge
+from sagabus.coordinator.store.retention import RetentionStatements
 from sagabus.coordinator.store.wire import LATEST
 from sagabus.messaging.postgres.database import Connection, Database
 from sagabus.messaging.shards.retention import (
@@ -36,7 +36,7 @@ class SagaRetention:
     def __init__(
         self, *, database: Database, schema: str, retention: Retention, clock: Callable[[], float] = time.time
     ) -> None:
-        self._purge = Purge(schema)
+        self._statements = RetentionStatements(schema)
         self._schema = schema
         self._retention = retention
         self._clock = clock
@@ -57,7 +57,7 @@ class SagaRetention:
         if kept.dead_letters is not None:
             more |= await prune_dead_letters(connection, self._schema, kept.dead_letters)
         if kept.parked is not None:
-            open_saga = self._purge.has_open_saga
+            open_saga = self._statements.has_open_saga
             more |= await prune_parked(connection, self._schema, tenure.shard, kept.parked, unless=open_saga)
         return Pruned(more or forgotten.more, forgotten.before)
 
@@ -66,12 +66,12 @@ class SagaRetention:
         if kept is None:
             return False
         before, until = now - round(kept * SECOND), self.remembered_until(now)
-        return await self._purge.sagas(connection, shard, before=before, until=until, most=SAGAS) == SAGAS
+        return await self._statements.sagas(connection, shard, before=before, until=until, most=SAGAS) == SAGAS
 
     async def _started_ids(self, connection: Connection, shard: int, now: int) -> Pruned:
         kept = self._retention.started_ids
         if kept is None:
             return Pruned(more=False)
         horizon = round((kept - margin(kept)) * SECOND)
-        gone, before = await self._purge.started_ids(connection, shard, now=now, horizon=horizon, most=ROWS)
+        gone, before = await self._statements.started_ids(connection, shard, now=now, horizon=horizon, most=ROWS)
         return Pruned(gone == ROWS, before if gone else None)

@@ -44,8 +44,8 @@ Closed = Callable[[Iterable[SagaId]], None]
 class SagaProcessor:
     """Implements `sagabus.messaging.shards.ports.Processor`. clock: seconds since 1970.
 
-    closed: told of sagas after the commit that closed them. ids: gives each run of a saga its own (S13). purging: what
-    retention does after turns; None: nothing is removed.
+    closed: told of sagas after the commit that closed them. ids: gives each run of a saga its own (S13).
+    retention: what is removed after turns; None: nothing.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class SagaProcessor:
         closed: Closed,
         clock: Callable[[], float] = time.time,
         ids: Callable[[], UUID] = uuid4,
-        purging: SagaRetention | None = None,
+        retention: SagaRetention | None = None,
         counters: Counters | None = None,
     ) -> None:
         counters = counters or Counters()
@@ -72,7 +72,7 @@ class SagaProcessor:
         self._closed = closed
         self._clock = clock
         self._ids = ids
-        self._purging = purging
+        self._retention = retention
         self._memories: dict[Tenure, ShardMemory] = {}
         self._turned = 0
         self.counts = counters.family(Family.RECORDS)
@@ -128,8 +128,8 @@ class SagaProcessor:
             after = page[-1]
 
     def lost(self, tenure: Tenure) -> None:
-        if self._purging is not None:
-            self._purging.pruning.forget(tenure)
+        if self._retention is not None:
+            self._retention.pruning.forget(tenure)
         memory = self._memories.pop(tenure, None)
         if memory is not None:
             memory.forget()
@@ -150,7 +150,7 @@ class SagaProcessor:
             Decisions(turn, self._loading.namespace, now),
             self._partitions,
             self._ids,
-            until=0 if self._purging is None else self._purging.remembered_until(now),
+            until=0 if self._retention is None else self._retention.remembered_until(now),
         )
         await batch.take_in(work)
         await batch.load()
@@ -160,8 +160,8 @@ class SagaProcessor:
         self._turned = now
         await self._replaying.go_on([*memories.values()], now=now)
         await self._end_losses(memories.values())
-        if self._purging is not None:
-            await self._purging.pruning.after(work)
+        if self._retention is not None:
+            await self._retention.pruning.after(work)
 
     def _remember(self, decisions: Decisions, gathered: Gathered) -> None:
         """It is committed."""

@@ -17,7 +17,7 @@ from sagabus.messaging.postgres.tables import qualified
 from sagabus.messaging.shards import shard_row
 
 
-class Purge:
+class RetentionStatements:
     """Of one schema. Times in microseconds since 1970."""
 
     def __init__(self, schema: str) -> None:
