@@ -81,10 +81,12 @@ class _Told:
         self._held: dict[str, list[StepProgress]] = {}
         self._undoing: dict[str, dict[int, StepProgress]] = {}
         self._just_called: list[StepProgress] = []
+        self._freed: set[str] = set()
 
     def take(self, row: Row) -> None:
         if row.kind in INPUTS:
             self._just_called = []
+            self._release()
         if row.kind is Kind.COMMAND:
             self._called(StepProgress(row.step, row.name))
         elif row.kind is Kind.ENDED:
@@ -96,6 +98,7 @@ class _Told:
                 self._hold_back(step.service)
 
     def steps_now(self, retries: Collection[int], compensating: bool) -> list[StepProgress]:
+        self._release()
         busy = next((step for undoing in self._undoing.values() for step in undoing.values()), None)
         for step in self._steps.values():
             if step.status is StepStatus.PAUSED and step.number not in retries:
@@ -137,9 +140,15 @@ class _Told:
             undoing[step.number] = step
         else:
             undoing.pop(step.number, None)
-        if not undoing:
-            for held in self._held.pop(step.service, ()):
+        if not undoing and step.service in self._held:
+            self._freed.add(step.service)
+
+    def _release(self) -> None:
+        """Once all decisions of a turn are read: an undo may follow at once on the settle that asked for it."""
+        for service in self._freed:
+            for held in () if self._undoing[service] else self._held.pop(service, ()):
                 held.status = StepStatus.SENT if held.status is StepStatus.HELD else held.status
+        self._freed = set()
 
 
 def _reason(holder: StepProgress) -> str:
