@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import io
 import json
@@ -17,6 +18,10 @@ import pytest
 
 from sagabus.commands.main import main
 from sagabus.commands.subcommand import Exit
+from sagabus.contracts.envelope import Message
+from sagabus.contracts.names import CommandKind, command_id
+from sagabus.messaging.service.backing import find_backing
+from sagabus.messaging.settings import load_settings
 from tests.support.conditions import blocking_until
 from tests.support.dev_host import DevHost
 from tests.support.folders import data_folder
@@ -275,3 +280,43 @@ def test_c7_arguments_that_are_no_text_are_refused_in_words(
     """A shell hands over bytes that are not UTF-8 as lone surrogates."""
     assert main(words) in (Exit.USAGE, Exit.REFUSED)
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_b11_what_a_person_has_seen_is_acknowledged_on_a_closed_saga_too(
+    in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A participant answers a settle that nobody asked for, after the saga has ended."""
+    words = ("--reason", "a fault of theirs, see case 18", "--actor", "ann")
+    answer(capsys, "start", "expense_approval", "--id", "EXP-91", "--input", expense("EXP-91"))
+    running(capsys, "EXP-91")
+    run = answer(capsys, "show", "EXP-91")["run"]
+    assert main(["cancel", "EXP-91", "--wait"]) == Exit.DONE
+    asyncio.run(publish(unasked_reply("EXP-91", run)))
+
+    def concerns() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = answer(capsys, "show", "EXP-91")["concerns"]
+        return found
+
+    blocking_until(lambda: [(one["kind"], one["step"]) for one in concerns()] == [("unasked", 1)])
+    capsys.readouterr()
+    assert main(["show", "EXP-91"]) == Exit.DONE
+    assert "needs operator action: unasked (step 1): " in capsys.readouterr().out
+    assert "EXP-91" in [one["id"] for one in answer(capsys, "list", "--attention")]
+    assert answer(capsys, "acknowledge", "EXP-91", *words)["id"] == "EXP-91"
+    blocking_until(lambda: concerns() == [])
+    assert "EXP-91" not in [one["id"] for one in answer(capsys, "list", "--attention")]
+    last = answer(capsys, "show", "EXP-91", "--history")["history"][-1]
+    assert (last["kind"], last["name"], last["payload"]["actor"]) == ("operator", "acknowledge", "ann")
+
+
+def unasked_reply(id: str, run: str) -> Message:
+    cause = command_id(id, run, 1, CommandKind.SETTLE)
+    headers = {"ce_causationid": cause, "ce_attempt": "1", "ce_type": "sagabus.reply.never", "ce_id": f"{cause}:x"}
+    packed = tuple((name, value.encode()) for name, value in headers.items())
+    return Message("sagabus.replies.approvals", id.encode(), b"null", packed, id)
+
+
+async def publish(message: Message) -> None:
+    producer = find_backing(load_settings(require=(), kafka="embedded")).kafka.producer()
+    await producer.publish([message])
+    await producer.stop()
