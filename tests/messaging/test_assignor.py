@@ -8,7 +8,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, Cons
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagabus.messaging.bus.assignor import Claim, ShardAssignor, deal_out
+from sagabus.messaging.bus.assignor import OwnedShards, ShardAssignor, deal_out
 
 Dealt = dict[str, frozenset[int]]
 
@@ -16,7 +16,7 @@ shards = st.integers(min_value=0, max_value=40)
 members = st.sets(st.sampled_from("abcdefgh"), min_size=1).map(sorted)
 claims = st.dictionaries(
     st.sampled_from("abcdefgh"),
-    st.builds(Claim, st.frozensets(st.integers(0, 50)), st.integers(0, 5)),
+    st.builds(OwnedShards, st.frozensets(st.integers(0, 50)), st.integers(0, 5)),
     min_size=1,
 )
 
@@ -28,16 +28,16 @@ class Topics(dict[str, int]):
         return set(range(self[topic])) if topic in self else None
 
 
-def newcomers(names: list[str]) -> dict[str, Claim]:
-    return {name: Claim() for name in names}
+def newcomers(names: list[str]) -> dict[str, OwnedShards]:
+    return {name: OwnedShards() for name in names}
 
 
-def remembered(dealt: Mapping[str, frozenset[int]]) -> dict[str, Claim]:
-    return {member: Claim(given, 1) for member, given in dealt.items()}
+def remembered(dealt: Mapping[str, frozenset[int]]) -> dict[str, OwnedShards]:
+    return {member: OwnedShards(given, 1) for member, given in dealt.items()}
 
 
 @given(count=shards, claims=claims)
-def test_every_shard_has_one_owner_and_sizes_are_one_apart(count: int, claims: dict[str, Claim]) -> None:
+def test_every_shard_has_one_owner_and_sizes_are_one_apart(count: int, claims: dict[str, OwnedShards]) -> None:
     dealt = deal_out(range(count), claims)
     assert sorted(shard for given in dealt.values() for shard in given) == list(range(count))
     sizes = {len(given) for given in dealt.values()}
@@ -64,19 +64,19 @@ def test_who_stays_keeps_what_it_had_when_one_leaves(count: int, names: list[str
 @given(count=shards, names=members)
 def test_only_the_newcomers_share_moves(count: int, names: list[str]) -> None:
     before = deal_out(range(count), newcomers(names))
-    after = deal_out(range(count), remembered(before) | {"newcomer": Claim()})
+    after = deal_out(range(count), remembered(before) | {"newcomer": OwnedShards()})
     moved = [shard for member in names for shard in before[member] - after[member]]
     assert sorted(moved) == sorted(after["newcomer"])
 
 
 def test_of_two_that_claim_a_shard_the_later_owner_keeps_it() -> None:
-    claims = {"back_from_the_dead": Claim(frozenset({0, 1}), 3), "owner": Claim(frozenset({0, 1}), 4)}
+    claims = {"back_from_the_dead": OwnedShards(frozenset({0, 1}), 3), "owner": OwnedShards(frozenset({0, 1}), 4)}
     assert 0 in deal_out(range(2), claims)["owner"]
 
 
 def test_claim_that_is_not_ours_counts_as_none() -> None:
     for data in (None, b"", b"\xff", b"[]", b'{"shards": 3}', b'{"shards": ["x"], "round": 1}'):
-        assert Claim.decode(data) == Claim()
+        assert OwnedShards.decode(data) == OwnedShards()
 
 
 def dealt_by(members: Mapping[str, list[str]], cluster: Topics, *, assignors: Mapping[str, ShardAssignor]) -> Dealt:

@@ -231,7 +231,7 @@ async def test_an_idle_shard_stores_its_relays_position(world: World, bus: ToyBu
 async def test_s9_a_batch_waits_while_too_much_waits_for_kafka(
     world: World, bus: ToyBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ownership, "DEPTH", 3)
+    monkeypatch.setattr(ownership, "UNPUBLISHED_MESSAGES", 3)
     process = await world.process()
     bus.recorder.gate.clear()
     await process.stream.assign(0)
@@ -347,7 +347,7 @@ async def test_s6_a_topic_that_was_made_again_is_read_from_its_start(
     world: World, bus: ToyBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The new log has grown past our offset before anybody looked: only the id tells."""
-    monkeypatch.setattr(ownership, "WATCH", 0.1)
+    monkeypatch.setattr(ownership, "LOG_WATCH_SECONDS", 0.1)
     process = await world.process()
     bus.put("in", 0, "a", "b")
     await process.stream.assign(0)
@@ -375,7 +375,7 @@ async def test_s6_an_embedded_bus_that_starts_again_is_a_new_log(world: World, b
 async def test_s10_without_a_database_the_group_is_left_until_it_is_back(
     namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ownership, "PATIENCE", 0.2)
+    monkeypatch.setattr(ownership, "LEAVE_AFTER_SECONDS", 0.2)
     with PostgresServer() as server:
         async with AsyncExitStack() as stack:
             world = World(server.url(), namespace, stack)

@@ -33,7 +33,7 @@ class Topics(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class OwnedShards:
     """What a member had when it joined, and in which round of this group it was given."""
 
     shards: frozenset[int] = frozenset()
@@ -43,7 +43,7 @@ class Claim:
         return json.dumps({"shards": sorted(self.shards), "round": self.round}).encode()
 
     @classmethod
-    def decode(cls, data: bytes | None) -> Claim:
+    def decode(cls, data: bytes | None) -> OwnedShards:
         """Nothing was had if the bytes are not ours."""
         try:
             fields = json.loads(data or b"{}")
@@ -52,9 +52,9 @@ class Claim:
             return cls()
 
 
-def deal_out(shards: Collection[int], claims: Mapping[str, Claim]) -> dict[str, frozenset[int]]:
-    """Every shard to one member, sizes at most one apart, claims honoured first. The same for the same arguments."""
-    had = _honoured(frozenset(shards), claims)
+def deal_out(shards: Collection[int], owned: Mapping[str, OwnedShards]) -> dict[str, frozenset[int]]:
+    """Every shard to one member, sizes at most one apart; a member keeps what it owns. The same for equal arguments."""
+    had = _honoured(frozenset(shards), owned)
     due = _due(len(shards), had)
     dealt = {member: sorted(had[member])[: due[member]] for member in had}
     free = iter(sorted(set(shards).difference(*dealt.values())))
@@ -69,33 +69,35 @@ class ShardAssignor(AbstractPartitionAssignor):  # type: ignore[misc]    # aioka
     name = PROTOCOL
 
     def __init__(self) -> None:
-        self._claim = Claim()
+        self._owned = OwnedShards()
 
     def metadata(self, topics: Iterable[str]) -> Any:
-        return ConsumerProtocolMemberMetadata(_VERSION, sorted(topics), self._claim.encode())
+        return ConsumerProtocolMemberMetadata(_VERSION, sorted(topics), self._owned.encode())
 
     def assign(self, cluster: Topics, members: Mapping[str, Any]) -> dict[str, Any]:
         """The leader's work: what each member gets."""
-        claims = {member: Claim.decode(metadata.user_data) for member, metadata in members.items()}
+        owned = {member: OwnedShards.decode(metadata.user_data) for member, metadata in members.items()}
         wanted = {member: frozenset[str](metadata.subscription) for member, metadata in members.items()}
         topics = frozenset[str]().union(*wanted.values())
         counts = {topic: len(cluster.partitions_for_topic(topic) or ()) for topic in topics}
-        dealt = deal_out(range(max(counts.values(), default=0)), claims)
-        this = 1 + max((claim.round for claim in claims.values()), default=0)
-        return {member: _assignment(Claim(shards, this), wanted[member], counts) for member, shards in dealt.items()}
+        dealt = deal_out(range(max(counts.values(), default=0)), owned)
+        this = 1 + max((one.round for one in owned.values()), default=0)
+        return {
+            member: _assignment(OwnedShards(shards, this), wanted[member], counts) for member, shards in dealt.items()
+        }
 
     def on_assignment(self, assignment: Any) -> None:
         """Every member's: what it was given."""
-        given = Claim.decode(assignment.user_data)
-        self._claim = Claim(frozenset(tp.partition for tp in assignment.partitions()), given.round)
+        given = OwnedShards.decode(assignment.user_data)
+        self._owned = OwnedShards(frozenset(tp.partition for tp in assignment.partitions()), given.round)
 
 
-def _honoured(shards: frozenset[int], claims: Mapping[str, Claim]) -> dict[str, set[int]]:
+def _honoured(shards: frozenset[int], owned: Mapping[str, OwnedShards]) -> dict[str, set[int]]:
     """What each member had, without the shards that another was given after it."""
     owner: dict[int, str] = {}
-    for member in sorted(claims, key=lambda name: (claims[name].round, name)):
-        owner.update(dict.fromkeys(claims[member].shards & shards, member))
-    return {member: {shard for shard, last in owner.items() if last == member} for member in sorted(claims)}
+    for member in sorted(owned, key=lambda name: (owned[name].round, name)):
+        owner.update(dict.fromkeys(owned[member].shards & shards, member))
+    return {member: {shard for shard, last in owner.items() if last == member} for member in sorted(owned)}
 
 
 def _due(shards: int, had: Mapping[str, Collection[int]]) -> dict[str, int]:
@@ -105,7 +107,7 @@ def _due(shards: int, had: Mapping[str, Collection[int]]) -> dict[str, int]:
     return {member: share + (place < larger) for place, member in enumerate(most_first)}
 
 
-def _assignment(claim: Claim, topics: frozenset[str], counts: Mapping[str, int]) -> Any:
-    shards = sorted(claim.shards)
+def _assignment(given: OwnedShards, topics: frozenset[str], counts: Mapping[str, int]) -> Any:
+    shards = sorted(given.shards)
     partitions = [(topic, [shard for shard in shards if shard < counts[topic]]) for topic in sorted(topics)]
-    return ConsumerProtocolMemberAssignment(_VERSION, partitions, claim.encode())
+    return ConsumerProtocolMemberAssignment(_VERSION, partitions, given.encode())

@@ -17,7 +17,7 @@ from sagabus.messaging.shards.tenure import Tenure
 
 
 @dataclass(slots=True)
-class Sifted:
+class SplitBatch:
     """Work for turns, and where to read again because of a gap."""
 
     work: dict[Tenure, list[Record]] = field(default_factory=dict)
@@ -25,14 +25,14 @@ class Sifted:
 
 
 class NewRecords:
-    """Sifts batches; remembers the gaps that were seen once."""
+    """Splits batches; remembers the gaps that were seen once."""
 
     def __init__(self) -> None:
         self._gaps: dict[tuple[str, int], tuple[int, int]] = {}
 
-    def sift(self, records: Sequence[Record], tenures: Mapping[int, Tenure]) -> Sifted:
+    def split(self, records: Sequence[Record], tenures: Mapping[int, Tenure]) -> SplitBatch:
         """Split a batch by tenure. Records of shards that are not held, and of unknown topics, are dropped."""
-        sifted = Sifted()
+        split = SplitBatch()
         expected: dict[tuple[str, int], int] = {}
         for record in records:  # for every record of this process: nothing here that could be done per batch
             tenure = tenures.get(record.partition)
@@ -40,14 +40,14 @@ class NewRecords:
                 continue
             place = (record.topic, record.partition)
             want = expected.get(place, tenure.offsets[record.topic])
-            if record.offset < want or place in sifted.seek:
+            if record.offset < want or place in split.seek:
                 continue
             if record.offset > want and not self._believes(place, want, record.offset):
-                sifted.seek[TopicPartition(*place)] = want
+                split.seek[TopicPartition(*place)] = want
                 continue
             expected[place] = record.offset + 1
-            sifted.work.setdefault(tenure, []).append(record)
-        return sifted
+            split.work.setdefault(tenure, []).append(record)
+        return split
 
     def _believes(self, place: tuple[str, int], want: int, found: int) -> bool:
         if self._gaps.get(place) == (want, found):

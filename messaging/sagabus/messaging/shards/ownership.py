@@ -166,7 +166,7 @@ class Ownership:
         async with self._lock:
             if self._stopped:
                 return
-            new = self._new_records.sift(records, self.tenures)
+            new = self._new_records.split(records, self.tenures)
             await self._turn(new.work)
             await self._membership.seek(new.seek)
 
