@@ -78,6 +78,14 @@ def _says_all(raw: bytes | None, kept: bytes) -> bool:
     return bool(said == all)
 
 
+def writes(value: BaseModel, data: bytes) -> bool:
+    """Whether these bytes are what the value writes now. Cheap, and False where it cannot be written any more."""
+    try:
+        return value.__pydantic_serializer__.to_json(value, by_alias=True, round_trip=True, warnings=False) == data
+    except ValueError:
+        return False
+
+
 def digests(request: bytes, input: BaseModel | None) -> bytes:
     """To know an input again (H2): of the bytes that asked for it, and of what they say; the latter if it is known."""
     asked = hashlib.sha256(request).digest()

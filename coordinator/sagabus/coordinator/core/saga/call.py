@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Callable, Coroutine, Generator
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import Any, TypeVar, overload
 
 __all__ = ["Call"]
@@ -33,12 +33,13 @@ class Call(Coroutine[Any, Any, T_co]):
         number: int,
         future: asyncio.Future[T_co],
         *,
-        at: tuple[str, int] = ("", 0),
+        at: tuple[CodeType, int] | None = None,
         dropped: Callable[[int, str], None] | None = None,
     ) -> None:
         """number: the step's, given by who creates it; future: of the saga's loop, resolved when the step has ended.
 
-        at: file and line of the call. dropped: told, with words, when the call is thrown away without being awaited.
+        at: the code of the call, and the offset in it. dropped: told, with words, when the call is thrown away without
+        being awaited.
         """
         self._at = at
         self._dropped = dropped
@@ -97,5 +98,9 @@ class Call(Coroutine[Any, Any, T_co]):
                 warnings.warn(f"{words}; its command is sent all the same", RuntimeWarning, stacklevel=2, source=self)
 
     def _place(self) -> str:
-        file, line = self._at
-        return f" at {file}:{line}" if file else ""
+        """The line is looked up when it is needed, since that takes longer than a call."""
+        if self._at is None:
+            return ""
+        code, offset = self._at
+        line = next((line for start, end, line in code.co_lines() if start <= offset < end), None)
+        return f" at {code.co_filename}:{line}"

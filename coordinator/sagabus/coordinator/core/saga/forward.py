@@ -7,7 +7,7 @@ from typing import Final, cast
 
 from pydantic import BaseModel
 
-from sagabus.contracts import codec
+from sagabus.contracts import canonical, codec
 from sagabus.contracts.envelope import rfc3339
 from sagabus.contracts.errors import ActivityFailed, ActivityTimedOut, MessageInvalid
 from sagabus.contracts.lifecycle import LifecycleType
@@ -170,6 +170,8 @@ def _store_undo_input(state: SagaState, step: Step, output: BaseModel | None) ->
 
 def _as_sent(step: Step) -> BaseModel:
     """The input that the participant got. The saga's own may have been changed since, or be made anew by a replay."""
+    if canonical.writes(step.input, step.body):
+        return step.input
     try:
         return cast("BaseModel", codec.decode(step.contract.input, step.body, what=step.activity))
     except MessageInvalid:  # of an older contract
@@ -179,8 +181,9 @@ def _as_sent(step: Step) -> BaseModel:
 def _answered(state: SagaState, step: Step) -> None:
     for kind in (TimerKind.TIMEOUT, TimerKind.RETRY, TimerKind.RESEND):
         state.clear_timer(kind, step.number)
-    state.clear_concern(concern_of(step))
-    state.clear_concern(pause_of(step))
+    if state.concerns:
+        state.clear_concern(concern_of(step))
+        state.clear_concern(pause_of(step))
 
 
 def refused(state: SagaState, program: Program, step: Step, row: Row) -> None:

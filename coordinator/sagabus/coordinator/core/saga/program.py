@@ -188,6 +188,8 @@ class Program:
         step = Step(
             number=self.steps,
             contract=contract,
+            service=contract.service.name,
+            activity=contract.name,
             input=command.input,
             body=codec.checked(codec.encode(command.input)),
             retry=retry_of(contract, retry),
@@ -198,7 +200,7 @@ class Program:
         future = self._awaited[step.number] = StepFuture(self, step.number)
         self.intents.append(Called(step))
         caller = sys._getframe(2)
-        return Call(step.number, future, at=(caller.f_code.co_filename, caller.f_lineno), dropped=self._dropped)
+        return Call(step.number, future, at=(caller.f_code, caller.f_lasti), dropped=self._dropped)
 
     def _dropped(self, number: int, words: str) -> None:
         """A call was never awaited. What becomes of its step nobody hears, so at least the log does."""

@@ -294,16 +294,17 @@ class Saga:
 
     def _go_on(self) -> None:
         """After the code has come to rest: give-ups are settled, an end begins or closes the saga."""
-        state = self.state
-        ended = self.program is not None and self.program.ended
-        if state.status is SagaStatus.RUNNING:
+        state, program = self.state, self.program
+        ended = program is not None and program.ended
+        if state.standing.status is SagaStatus.RUNNING:
             if ended and state.ending is not None and state.ending is not SagaStatus.COMPLETED:
                 undo.begin(state, state.ending)
             else:
-                undo.settle_given_up(state)
+                if state.steps.unsettled:
+                    undo.settle_given_up(state)
                 if ended:
                     undo.close_if_done(state)
-        if state.status is not SagaStatus.RUNNING:
+        if state.standing.status is not SagaStatus.RUNNING:
             self.evict()
 
     def _resend(self, number: int) -> None:

@@ -204,7 +204,7 @@ class SagaState:
 
     def clear_concern(self, concern: Concern) -> None:
         """It has gone. If another one comes to the front by that, it is told again."""
-        if concern not in self.concerns:
+        if concern not in self.standing.concerns:
             return
         front = self.attention
         self.stands(concerns={other: words for other, words in self.concerns.items() if other != concern})
@@ -236,8 +236,10 @@ class SagaState:
         effects, journal = self.effects, self.journal
         effects.rows += journal.new
         journal.new = []
-        effects.merge(self.staged, known=self._known_timers)
-        self.staged = Staged()
+        staged = self.staged
+        if staged.messages or staged.timers or staged.saga_changed or staged.log:
+            effects.merge(staged, known=self._known_timers)
+            self.staged = Staged()
         self.kept = Kept(self.standing, self.sequence, journal.seq)
 
     def as_kept(self) -> SagaState:

@@ -33,6 +33,9 @@ class Step:
     number: int
     """From 1 in the order of calling, never reused."""
     contract: Activity[..., Any, Any]
+    service: str
+    activity: str
+    """Its whole name."""
     input: BaseModel
     body: bytes
     """The input as it is sent. A copy with other bytes would be another command (P6)."""
@@ -60,12 +63,6 @@ class Step:
     """Computed and stored when the step completes, so that an undo never needs the saga's code (U1)."""
     undo_fault: str | None = None
     """Why it could not be."""
-    service: str = field(init=False)
-    activity: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.service = self.contract.service.name
-        self.activity = self.contract.name
 
     @property
     def is_open(self) -> bool:

@@ -46,9 +46,14 @@ class Steps(dict[int, Step]):
 
     def becomes(self, step: Step, outcome: Outcome) -> None:
         """Raises IllegalChange."""
-        before = step.holds_its_service
-        step.outcome = changed(OUTCOME, step.outcome, outcome)
-        self._note(step, before)
+        before = step.outcome
+        if before is Outcome.UNKNOWN or outcome is Outcome.UNKNOWN:
+            held = step.holds_its_service
+            step.outcome = changed(OUTCOME, before, outcome)
+            self._note(step, held)
+            return
+        step.outcome = changed(OUTCOME, before, outcome)
+        (self.open.add if step.is_open else self.open.discard)(step.number)
 
     def undo_becomes(self, step: Step, undoing: Undoing) -> None:
         """Raises IllegalChange."""
