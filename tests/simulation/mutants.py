@@ -373,6 +373,26 @@ def _holds_for_ever(original: Any) -> Any:
     return undo_becomes
 
 
+def _settled_over_and_over(original: Any) -> Any:
+    def note(self: Any, step: Any, held: bool) -> None:
+        waits = step.number in self.unsettled
+        original(self, step, held)
+        if waits:
+            self.unsettled.add(step.number)
+
+    return note
+
+
+def _undone_for_ever(original: Any) -> Any:
+    def undo_becomes(self: Any, step: Any, undoing: Any) -> None:
+        busy = step.number in self.being_undone
+        original(self, step, undoing)
+        if busy:
+            self.being_undone.add(step.number)
+
+    return undo_becomes
+
+
 def _order_of_calling(original: Any) -> Any:
     def begin(state: Any, ending: Any) -> None:
         state.completions.sort(reverse=True)
@@ -538,6 +558,11 @@ OWN: Final = (
     Mutant("nothing is sent again", "", {f"{_CORE}.undo:resend": _nothing}, ("lose",)),
     Mutant("sagas nobody hears of are not loaded", "", {"sql:saga.open_ids": _no_rows}, ("lose", "kill")),
     Mutant("a service that was held back stays so", "", {f"{_CORE}.steps:Steps.undo_becomes": _holds_for_ever}),
+    Mutant("what is settled stays to be settled", "", {f"{_CORE}.steps:Steps._note": _settled_over_and_over}),
+    Mutant("what is undone stays under way", "", {f"{_CORE}.steps:Steps.undo_becomes": _undone_for_ever}),
+    Mutant(
+        "a copy of a completion is a contradiction", "", {f"{_CORE}.admission:same_body": _always(False)}, ("copy",)
+    ),
     Mutant("undone in the order of completion", "", {f"{_CORE}.undo:begin": _order_of_calling}),
     Mutant("no tombstone", "", {"sql:inbox.store": _not_stored(State.TOMBSTONE)}, ("delay",)),
     Mutant("timers are forgotten at a take", "", {"sql:timer.page": _no_rows}, ("kill",)),
