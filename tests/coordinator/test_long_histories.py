@@ -115,6 +115,23 @@ async def test_more_than_fits_into_a_turn_is_replayed_behind_it(fixture: ShardFi
     assert types(left) == ENDED * len(ids)
 
 
+async def test_a_saga_whose_history_was_deleted_stops_no_other(
+    fixture: ShardFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    tenure = await fixture.take()
+    await lengthen(fixture, tenure, LONG, [1])
+    await lengthen(fixture, tenure, SHORT, [1])
+    await fixture.rows(f"DELETE FROM sagabus.history WHERE id = '{LONG}'")
+    tenure = await fixture.crash()
+    left = await fixture.turn(tenure, event(fixture, LONG, 0), event(fixture, SHORT, 0))
+    assert types(left) == ENDED
+    assert f"saga {LONG} " in caplog.text
+    assert "has a row and no history" in caplog.text
+    assert await kept(fixture) == 1, "what came for it waits, and is a dead letter in the end"
+    fixture.now += 3_601 + 11
+    assert types(await fixture.turn(tenure)) == ["dead letter"]
+
+
 async def test_a_long_replay_lets_the_loop_go_on(database: str) -> None:
     """Whatever else is ready runs between any two portions."""
     await migrate(database, "sagabus")

@@ -415,14 +415,6 @@ def _no_rows(original: Any) -> Any:
     return none
 
 
-def _dropped_under_replay(original: Any) -> Any:
-    def keep(self: Any, memory: Any, id: Any, record: Any, reason: str, **options: Any) -> None:
-        if memory.replays.of(id) is None:
-            original(self, memory, id, record, reason, **options)
-
-    return keep
-
-
 def _one_page_of_timers(original: Any) -> Any:
     return lambda self, now: self.read_to.due == 0
 
@@ -591,10 +583,10 @@ OWN: Final = (
         {f"{_COORDINATOR}.present:Present.input_hash": _always(None)},
     ),
     Mutant(
-        "records for a saga under replay are acknowledged and dropped",
+        "what is kept during a replay is never taken in",
         "H1",
-        {f"{_COORDINATOR}.decisions:Decisions.keep": _dropped_under_replay},
-        ("kill", "rebalance"),
+        {f"{_COORDINATOR}.early_requests:EarlyRequests.deliverable": _always([])},
+        ("kill",),
     ),
     Mutant(
         "timers that come due during a replay are forgotten",
@@ -602,7 +594,6 @@ OWN: Final = (
         {f"{_COORDINATOR}.intake:Intake.put_aside": _nothing},
         ("kill",),
     ),
-    Mutant("a new owner does not know of kept records", "H1", {"sql:early_request.counts": _no_rows}, ("kill",)),
     Mutant(
         "timers beyond the horizon are never read",
         "H3",

@@ -90,6 +90,7 @@ class Batch:
                 histories = await reads.histories(connection, list(found), most=self.loading.limits.short_history)
             if unknown := ids - present.rows.keys():
                 present.removed = await reads.started_ids(connection, unknown)
+        found = self.loading.with_history(found.values(), histories)
         await self._replay({key: row for key, row in found.items() if key not in runs}, histories, wanted)
         for key, memory in runs.items():
             if key in found:

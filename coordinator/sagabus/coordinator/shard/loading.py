@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sagabus.contracts.commands import Addresses
@@ -16,7 +17,9 @@ from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.shard.definitions import Definitions
 from sagabus.coordinator.store.read import Reads
-from sagabus.coordinator.store.rows import SagaRow
+from sagabus.coordinator.store.rows import SagaKey, SagaRow
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,21 @@ class Loading:
     reads: Reads
     definitions: Definitions
     limits: ReplayLimits = ReplayLimits()
+
+    def with_history(
+        self, rows: Iterable[SagaRow], histories: Mapping[SagaKey, Sequence[Row]]
+    ) -> dict[SagaKey, SagaRow]:
+        """Those that can be replayed. The others, whose history somebody has deleted, stop nobody but themselves."""
+        found: dict[SagaKey, SagaRow] = {}
+        for row in rows:
+            if histories[row.key]:
+                found[row.key] = row
+            else:
+                logger.error(
+                    "saga %s (run %s) has a row and no history: restore its rows of `history`, or delete the row",
+                    row.id, row.run,
+                )  # fmt: skip
+        return found
 
     def replay(self, row: SagaRow, history: Sequence[Row], *, now: int) -> Replay:
         """The whole history of this saga, to be gone through in portions. now: microseconds since 1970."""

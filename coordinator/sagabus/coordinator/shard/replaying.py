@@ -68,7 +68,7 @@ class Replaying:
         async with self._database.transaction() as connection:
             rows = await reads.sagas(connection, ids)
             histories = await reads.histories(connection, [row.key for row in rows.values()], most=most)
-        for row in rows.values():
+        for row in self._loading.with_history(rows.values(), histories).values():
             history = histories[row.key]
             memory.know_concerns(row)
             replays.begin(row, history, is_read=len(history) < most)
