@@ -12,7 +12,7 @@ from sagabus.contracts.replies import ReplyKind
 from sagabus.messaging.service.prerequisites import NotReady
 from sagabus.messaging.service.window import check_window
 from sagabus.messaging.shards import retention
-from sagabus.messaging.shards.retention import CLOCKS_APART, ROWS, Retention
+from sagabus.messaging.shards.retention import CLOCKS_APART_SECONDS, ROWS, Retention
 from sagabus.messaging.shards.shard_row import Fenced
 from sagabus.participants import ExternalContext
 from sagabus.participants.inbox.tables import create_tables, participant_tables
@@ -82,7 +82,7 @@ async def test_p5_the_coordinators_clock_may_be_ahead(keeping: ServiceFixture) -
     """Issued, by its clock, after the moment at which the participant wrote the outcome."""
     fixture, calls = keeping, takes(keeping)
     tenure = await fixture.take()
-    first = batch("A", issued=issued(fixture) + round((CLOCKS_APART - 1) * 1_000_000))
+    first = batch("A", issued=issued(fixture) + round((CLOCKS_APART_SECONDS - 1) * 1_000_000))
     await fixture.turn(tenure, *first)
     fixture.now += 15 * DAY
     await fixture.turn(tenure)
@@ -95,7 +95,7 @@ async def test_p5_a_service_that_was_away_for_long_refuses_nothing_that_waited(k
     fixture, calls = keeping, takes(keeping)
     tenure = await fixture.take()
     await fixture.turn(tenure, *batch("A", issued=issued(fixture)))
-    fixture.now += CLOCKS_APART + 1
+    fixture.now += CLOCKS_APART_SECONDS + 1
     waiting = batch("B", issued=issued(fixture))
     fixture.now += 20 * DAY
     fixture.side = fixture.new_side()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from sagabus.commands.subcommand import Exit, Failed, Subcommand, say, say_json
+from sagabus.messaging.background import Supervisor
 from sagabus.messaging.service.backing import own_url
 from sagabus.messaging.settings import load_settings, variable
 
@@ -48,7 +49,7 @@ async def told(file: Path | None, why_not: Callable[[], str]) -> AsyncIterator[N
         _write(file, why_not())
     except OSError as error:
         raise Failed(Exit.USAGE, f"--health-file {file} cannot be written: {error.strerror}") from error
-    telling = asyncio.create_task(_tell(file, why_not), name="sagabus health")
+    telling = Supervisor().spawn(_tell(file, why_not), name="the writing of the health file")
     try:
         yield
     finally:

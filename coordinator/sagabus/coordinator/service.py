@@ -197,7 +197,8 @@ class Coordinator:
             accepts=lambda: self._open,
         )
         self._end_polls = app.state.drain
-        address = await stack.enter_async_context(http.serving(app, self._settings.http_address))
+        serving = http.serving(app, self._settings.http_address, supervisor=self._supervisor)
+        address = await stack.enter_async_context(serving)
         logger.info("the API is at http://%s/api/v1", address)
 
     def _owns(self, saga_id: str) -> bool:

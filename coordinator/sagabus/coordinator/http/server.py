@@ -15,6 +15,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from sagabus.contracts.errors import ExitCode, SagabusError
+from sagabus.messaging.background import Supervisor
 from sagabus.messaging.settings import variable
 
 GRACE: Final = 1
@@ -28,7 +29,9 @@ class CannotListen(SagabusError):
 
 
 @asynccontextmanager
-async def serving(app: Starlette, address: tuple[str, int]) -> AsyncIterator[str]:
+async def serving(
+    app: Starlette, address: tuple[str, int], *, supervisor: Supervisor | None = None
+) -> AsyncIterator[str]:
     """Serve while inside; gives the address that is listened on, `host:port`, for port 0 the one that was found.
 
     Raises CannotListen. On leaving, who waits in a long poll is answered at once.
@@ -40,7 +43,7 @@ async def serving(app: Starlette, address: tuple[str, int]) -> AsyncIterator[str
             server_header=False, timeout_graceful_shutdown=GRACE,
         )
     )  # fmt: skip
-    task = asyncio.create_task(server.serve(sockets=[listening]), name="http server")
+    task = (supervisor or Supervisor()).spawn(server.serve(sockets=[listening]), name="the HTTP server")
     try:
         yield _name(listening)
     finally:

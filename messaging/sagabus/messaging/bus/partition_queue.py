@@ -105,7 +105,7 @@ class PartitionQueue:
         try:
             while self._drop_ended():
                 await self._send_next()
-        except Exception as error:  # a fault of ours: who waits must hear of it
+        except BaseException as error:  # a fault of ours: who waits must hear of it, whatever it is
             self.fail_all(f"{type(error).__name__}: {error}")
             raise
 

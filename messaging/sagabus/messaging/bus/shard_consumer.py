@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 POLL_MS: Final = 1000
 """How long one look waits. A new record ends it at once."""
 
-STOP_TIMEOUT: Final = 5.0
+STOP_SECONDS: Final = 5.0
 
 GROUP: Final = {
     # The least that a broker takes by default (group.min.session.timeout.ms). So late a killed member is replaced.
@@ -52,8 +52,8 @@ FETCH_WAIT_MS: Final = 500
 FETCH_WAIT_BY_HAND_MS: Final = 10
 """The embedded bus does not wake a waiting fetch, so this is its latency; less of it costs more of a core idle."""
 
-PAUSE: Final = 0.5
-"""Seconds after an error. FastStream's own loop would sleep for five."""
+ERROR_PAUSE_SECONDS: Final = 0.5
+"""After an error. FastStream's own loop would sleep for five."""
 
 
 class Observer(Protocol):
@@ -121,7 +121,7 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
     async def stop(self) -> None:
         """aiokafka's own waits for a rebalance that is under way, which lasts until the slowest member has joined."""
         try:
-            async with asyncio.timeout(STOP_TIMEOUT):
+            async with asyncio.timeout(STOP_SECONDS):
                 await super().stop()
         except TimeoutError:
             with suppress(KafkaError, asyncio.CancelledError):
@@ -203,7 +203,7 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
             self._go_back()
             log.warning("reading from Kafka: %s", str(error) or type(error).__name__, exc_info=_trace(error))
             self._look_for_the_end()
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(ERROR_PAUSE_SECONDS)
         return {}
 
     async def _fetched_leniently(self, max_records: int | None) -> dict[TopicPartition, list[ConsumerRecord]]:
@@ -213,7 +213,7 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
             found = await fetch_leniently(self._client, wanted)
         except KafkaError as error:
             log.warning("reading from Kafka: %s", error)
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(ERROR_PAUSE_SECONDS)
             return {}
         still = {place for place, offset in wanted.items() if self._handed_on.get(place) == offset}
         fetched = {place: records[:max_records] for place, records in found.items() if place in still}

@@ -37,7 +37,7 @@ with warnings.catch_warnings():
 DATABASE: Final = "sagabus"
 USER: Final = "postgres"
 
-PATIENCE: Final = 60.0
+START_SECONDS: Final = 60.0
 """Seconds for a start or a stop. A start takes 0.1 to 2; after a crash the log is read first."""
 
 ANSWER: Final = 5.0
@@ -144,7 +144,7 @@ class EmbeddedPostgres:
         PostgreSQL in turn believes a socket's lock file whose process is dead and waits to be reaped. From these files
         it would see orphans of a dead server that still hold the data: they are ended before.
         """
-        if self._process() is not None and not self._ready(within=PATIENCE):
+        if self._process() is not None and not self._ready(within=START_SECONDS):
             self._end()
         if self._process() is None:
             self._end_orphans()
@@ -178,7 +178,7 @@ class EmbeddedPostgres:
             self._server.ensure_pgdata_inited()
             self._server.ensure_postgres_running()
         except subprocess.TimeoutExpired:
-            if not self._ready(within=PATIENCE):  # the wheel gives up after 10 s; recovery may take longer
+            if not self._ready(within=START_SECONDS):  # the wheel gives up after 10 s; recovery may take longer
                 raise self._failure("the embedded PostgreSQL does not get ready") from None
         except (subprocess.SubprocessError, RuntimeError, OSError, AssertionError) as error:
             raise self._failure(f"the embedded PostgreSQL did not start: {error}") from error
@@ -207,7 +207,11 @@ class EmbeddedPostgres:
         process = self._process()
         if process is None:
             return
-        for number, patience in ((signal.SIGINT, PATIENCE / 2), (signal.SIGQUIT, ANSWER), (signal.SIGKILL, ANSWER)):
+        for number, patience in (
+            (signal.SIGINT, START_SECONDS / 2),
+            (signal.SIGQUIT, ANSWER),
+            (signal.SIGKILL, ANSWER),
+        ):
             with suppress(psutil.Error):
                 process.send_signal(signal.SIGCONT)
                 process.send_signal(number)

@@ -26,7 +26,7 @@ from sagabus.messaging.publishing.reroute import FORWARDED
 ADDED: Final = "x-dlt-"
 """Headers that a copy on the dead-letter topic has beside those of its record."""
 
-HOLD: Final = "60s"
+HOLD_LIMIT: Final = "60s"
 """How long a letter may be held while it is being published: longer than the producer's own patience."""
 
 
@@ -106,7 +106,7 @@ class LetterBox:
         They are deleted when the block is left, and stay if it is left by an exception.
         """
         async with self._database.transaction() as connection:
-            await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{HOLD}'")
+            await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{HOLD_LIMIT}'")
             letters = [_letter(row) for row in await connection.fetch(self._sql["dead_letter.take"], ids)]
             yield letters
             await self._delete(connection, [letter.id for letter in letters])

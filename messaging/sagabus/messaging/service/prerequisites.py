@@ -19,8 +19,8 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-PAUSE: Final = 0.5
-"""Seconds until a start goes on that a server has interrupted. The waiting before it has a backoff of its own."""
+START_PAUSE_SECONDS: Final = 0.5
+"""Until a start goes on that a server has interrupted. The waiting before it has a backoff of its own."""
 
 
 class NotReady(SagabusError):
@@ -72,4 +72,4 @@ async def with_servers(kafka: Kafka, database: Database, readiness: Readiness, w
             return await work()
         except (KafkaUnreachable, DatabaseUnreachable) as error:
             log.warning("the start is held up: %s", error)
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(START_PAUSE_SECONDS)

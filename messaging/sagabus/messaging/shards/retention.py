@@ -30,23 +30,23 @@ log = logging.getLogger(__name__)
 ROWS: Final = 500
 """Rows of one table that a step deletes: 2 to 10 ms here, so that the turn behind it hardly notices."""
 
-LOOK: Final = 10.0
-"""Seconds between two looks at a shard that had nothing to prune."""
+LOOK_PAUSE_SECONDS: Final = 10.0
+"""Between two looks at a shard that had nothing to prune."""
 
-REST: Final = 4
+REST_FACTOR: Final = 4
 """Times as long as steps take, they are not done: at most a fifth of a process's time goes into pruning."""
 
-LONGEST: Final = 0.1
-"""Seconds of steps behind one turn, for which the next turn waits. One step is done in any case."""
+LONGEST_STEPS_SECONDS: Final = 0.1
+"""Steps behind one turn, for which the next turn waits. One step is done in any case."""
 
 MOST_STEPS: Final = 50
 """Steps behind one turn, whatever the clock says of them."""
 
-CLOCKS_APART: Final = 3_600.0
+CLOCKS_APART_SECONDS: Final = 3_600.0
 """Seconds by which the clocks of two services may differ without a copy being taken for something new."""
 
-LOCK_TIMEOUT: Final = 500
-"""Milliseconds. Who holds an old row, by hand, holds up the pruning and nothing else."""
+LOCK_TIMEOUT_MILLISECONDS: Final = 500
+""" Who holds an old row, by hand, holds up the pruning and nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,14 +65,14 @@ class Retention:
 
     @property
     def look(self) -> float:
-        """Seconds between two looks: a tenth of the shortest retention, if that is shorter than `LOOK`."""
+        """Seconds between two looks: a tenth of the shortest retention, LOOK_PAUSE_SECONDS at most."""
         kept: list[float | None] = [getattr(self, each.name) for each in fields(self)]
-        return min([LOOK, *(seconds / 10 for seconds in kept if seconds is not None)])
+        return min([LOOK_PAUSE_SECONDS, *(seconds / 10 for seconds in kept if seconds is not None)])
 
 
 def margin(kept: float) -> float:
     """Seconds for clocks that differ. Never so much of what is kept that something new would be taken for old."""
-    return min(CLOCKS_APART, kept / 2)
+    return min(CLOCKS_APART_SECONDS, kept / 2)
 
 
 Begin = Callable[[], AbstractAsyncContextManager[Connection]]
@@ -121,7 +121,7 @@ class Pruning:
             return
         due = [tenure for tenure in work if tenure.caught_up and self._is_due(tenure, begun)]
         queue = deque(sorted(due, key=lambda one: self._next.get(one, 0.0)))
-        end = begun + min(LONGEST, max(0.0, begun - self._ended) / REST)
+        end = begun + min(LONGEST_STEPS_SECONDS, max(0.0, begun - self._ended) / REST_FACTOR)
         for _ in range(MOST_STEPS):
             if not queue:
                 break
@@ -131,7 +131,7 @@ class Pruning:
             self._next[tenure] = now if more else now + self._look
             if more:
                 queue.append(tenure)
-            self._ended, self._rest_until = now, now + REST * (now - begun)
+            self._ended, self._rest_until = now, now + REST_FACTOR * (now - begun)
             if now >= end:
                 break
 
@@ -163,7 +163,8 @@ class Pruning:
 
 _LOCAL: Final = named(
     "retention.settings",
-    f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off",
+    f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MILLISECONDS}; "
+    "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off",
 )
 """The oldest rows are read off an index until the batch is full. Sorted instead, all that are old are read for each
 batch: 10 ms with a thousand sagas in a shard, and more with each thousand."""
