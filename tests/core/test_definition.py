@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from sagabus.contracts import DeclarationError, RetryPolicy, SagaType
 from sagabus.coordinator import SagaContext, saga
@@ -18,6 +19,14 @@ NAMED = SagaType("named", Order, Result)
 
 async def body(ctx: SagaContext, order: Order) -> Result:
     return Result(refs=[])
+
+
+def test_a_saga_by_name_is_called_like_a_saga_type() -> None:
+    by_name = saga("by_name")(body)
+    for start in (by_name(order="O"), by_name.of(Order(order="O"))):
+        assert (start.saga.name, start.input) == ("by_name", Order(order="O"))
+    with pytest.raises(ValidationError):
+        by_name(order=7)
 
 
 @pytest.mark.parametrize("timeout", [math.nan, 0, -1, -math.inf, timedelta(seconds=-1)])

@@ -26,6 +26,7 @@ from sagabus.contracts.replies import ReplyKind
 from sagabus.coordinator.core.saga.admission import LATE, REPLIES
 from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
+from sagabus.participants import Refused, TryAgain
 from sagabus.participants.handlers.outcome import HandlerOutcome
 from sagabus.participants.inbox.decision import KINDS, Act, Answer, State
 from tests.simulation.meaning import Book, Meaning
@@ -151,6 +152,17 @@ def _one_answer_for_all_attempts(verdict: Any, head: Any, row: Any) -> Any:
 def _ids_are_not_compared(verdict: Any, head: Any, row: Any) -> Any:
     reused = isinstance(verdict, Answer) and verdict.reason == "id_reused"
     return Answer(_stored(row), head.attempt) if reused else verdict
+
+
+def _words_fail(original: Any) -> Any:
+    """As an exception did whose text has half a character: it cannot be told, and the turn fails with it."""
+
+    def failed(error: BaseException) -> Any:
+        if not isinstance(error, Refused | TryAgain):
+            raise UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed")
+        return original(error)
+
+    return failed
 
 
 def _stored(row: Any) -> HandlerOutcome:
@@ -556,6 +568,16 @@ OWN: Final = (
         "a copy of a completion is a contradiction", "", {f"{_CORE}.admission:same_body": _always(False)}, ("copy",)
     ),
     Mutant("undone in the order of completion", "", {f"{_CORE}.undo:begin": _order_of_calling}),
+    Mutant(
+        "the outcomes of external handlers are not written",
+        "",
+        {f"{_SERVICE}.handlers.external:Externals.ended": lambda original: lambda self, tenures: []},
+    ),
+    Mutant(
+        "a handler's failure that cannot be told fails its turn",
+        "",
+        {f"{_SERVICE}.handlers.transactional:failed": _words_fail},
+    ),
     Mutant("no tombstone", "", {"sql:inbox.store": _not_stored(State.TOMBSTONE)}, ("delay",)),
     Mutant("timers are forgotten at a take", "", {"sql:timer.page": _no_rows}, ("kill",)),
     Mutant("what is astray is not forwarded", "", {f"{_PUBLISHING}.reroute:forwarded": _nothing}),

@@ -1,9 +1,16 @@
 """What goes over the wire. Calling a contract builds a message; a context or a client sends it.
 
-`errors` draws the tree of errors, `names` the topics and ids, `envelope` the headers, `messages` the bodies.
+    declared with                       is                 called, it gives
+    Service.activity                    ActivityType       Command
+    Service.compensation                CompensationType   Command
+    Service.event, event()              EventType          Event
+    SagaType(), or @saga("name")        SagaType           Start
+
+`Activity` and `Compensation` are older names of the first two. `errors` draws the tree of errors, `names` the topics
+and ids, `envelope` the headers; `commands`, `replies`, `requests` and `lifecycle` the messages.
 """
 
-from sagabus.contracts.activity import Activity, Command, Compensation, Service
+from sagabus.contracts.activity import Activity, ActivityType, Command, Compensation, CompensationType, Service
 from sagabus.contracts.errors import (
     ActivityError,
     ActivityFailed,
@@ -21,8 +28,10 @@ __all__ = [
     "ActivityError",
     "ActivityFailed",
     "ActivityTimedOut",
+    "ActivityType",
     "Command",
     "Compensation",
+    "CompensationType",
     "DeclarationError",
     "Event",
     "EventType",

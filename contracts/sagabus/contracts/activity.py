@@ -87,6 +87,10 @@ class Compensation(Activity[P, I, None]):
     """Undoes an activity of the same service. Sent only for a step known as completed; repeated until it succeeds."""
 
 
+ActivityType = Activity
+CompensationType = Compensation
+
+
 class Service:
     """One participant: its name leads the names of its activities, events and topics."""
 

@@ -50,8 +50,12 @@ class SagaDefinition(Generic[I, O]):
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
         return fingerprint(self.name, self.version, python, map(_source, _reached(self._body)))
 
+    def __call__(self, **fields: Any) -> Start[O]:
+        """A start request from the fields of the input model, as of a SagaType. Raises pydantic.ValidationError."""
+        return self.contract(**fields)
+
     def of(self, input: I, /) -> Start[O]:
-        """A start request."""
+        """The same from a model that is at hand."""
         return self.contract.of(input)
 
     def read_input(self, request: bytes) -> I:
