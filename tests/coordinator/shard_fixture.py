@@ -70,7 +70,7 @@ class ShardFixture:
     def __post_init__(self) -> None:
         self._generations = itertools.count(1)
         self._read = 0
-        self.side = self.new_side()
+        self.processor = self.new_side()
 
     def new_side(self) -> SagaProcessor:
         kept = self.retention
@@ -101,20 +101,20 @@ class ShardFixture:
         tenure.locate(
             {topic: Log(ids, self.starts_at, max(self.starts_at, self.ends.get(topic, 0))) for topic in self.topics}
         )
-        await self.side.acquired(tenure)
+        await self.processor.acquired(tenure)
         return tenure
 
     async def crash(self, *definitions: SagaDefinition[Any, Any], ids: str = "log") -> Tenure:
         """Another process takes the shard; what the first one remembered is gone. With other definitions, if given."""
         self.definitions = definitions or self.definitions
-        self.side = self.new_side()
+        self.processor = self.new_side()
         return await self.take(ids=ids)
 
     async def turn(self, tenure: Tenure, *records: Record) -> list[Message]:
         """One turn, and those that have to follow it at once; what left because of it."""
-        await self.side.turn({tenure: records})
-        while self.follows and (due := self.side.next_due()) is not None and due <= self.now + AT_ONCE:
-            await self.side.turn({tenure: ()})
+        await self.processor.turn({tenure: records})
+        while self.follows and (due := self.processor.next_due()) is not None and due <= self.now + AT_ONCE:
+            await self.processor.turn({tenure: ()})
         async with self.database.transaction() as connection:
             rows = await unpublished(connection, "sagabus", self.shard, self._read)
         self._read = rows[-1][0] if rows else self._read

@@ -54,7 +54,7 @@ async def test_open_sagas_and_their_timers_are_not_read_to_acquire_their_shard(f
         tenure, fixture.request("ORD-6", type="start", saga="order_processing", input={**INPUT, "order_id": "ORD-6"})
     )
     assert types(left) == ["sagabus.saga.started", "inventory.reserve_inventory"]
-    memory = fixture.side._memories[tenure]
+    memory = fixture.processor._memories[tenure]
     assert len(memory) == 1
     assert len(memory.timers) == 1, "its resend; the others' timers are hours ahead"
 
@@ -63,7 +63,7 @@ async def test_open_sagas_and_their_timers_are_not_read_to_acquire_their_shard(f
 async def test_a_page_is_found_by_an_index(fixture: ShardFixture, name: str) -> None:
     """And read in its order: nothing is sorted, nothing is passed over."""
     await sleeping(fixture, MANY)
-    sql = fixture.side._loading.reads._sql[name]
+    sql = fixture.processor._loading.reads._sql[name]
     assert name_of(sql) == name
     after = {"timer.page": [0, "", "", "", 0, 2**52]}.get(name, [""])
     async with fixture.database.transaction() as connection:
@@ -127,7 +127,7 @@ async def test_s6_what_is_left_to_be_done_after_a_loss_outlives_a_crash(fixture:
     await fixture.turn(tenure, *(
         fixture.request(id, type="start", saga="order_processing", input={**INPUT, "order_id": id}) for id in ids
     ))  # fmt: skip
-    fixture.side = fixture.new_side()
+    fixture.processor = fixture.new_side()
     fixture.starts_at = 1_000  # retention was faster than the shard
     tenure = await fixture.take()
     await single_turn(fixture, tenure)

@@ -64,8 +64,8 @@ async def test_h1_what_came_during_a_replay_is_taken_in_afterwards_in_its_order(
     left = await fixture.turn(tenure, event(fixture, LONG, 103), event(fixture, LONG, 0))
     assert types(left) == ENDED
     assert await refs(fixture, LONG) == [str(n) for n in range(1, 104)]
-    assert fixture.side.counts["saga.replayed"] == 5
-    assert (fixture.side.counts["applied"], fixture.side.kept_counts["applied"]) == (0, 5)
+    assert fixture.processor.counts["saga.replayed"] == 5
+    assert (fixture.processor.counts["applied"], fixture.processor.kept_counts["applied"]) == (0, 5)
 
 
 async def test_h1_a_crash_during_a_replay_loses_nothing_that_was_taken_in(fixture: ShardFixture) -> None:
@@ -88,7 +88,7 @@ async def test_a_copy_of_a_kept_record_changes_nothing(fixture: ShardFixture) ->
     await single_turn(fixture, tenure, *again)
     assert types(await fixture.turn(tenure, event(fixture, LONG, 0))) == ENDED
     assert await refs(fixture, LONG) == [str(n) for n in range(1, 51)]
-    assert fixture.side.kept_counts["duplicate"] == 2
+    assert fixture.processor.kept_counts["duplicate"] == 2
 
 
 async def test_h2_a_copy_of_its_start_needs_no_replay(fixture: ShardFixture) -> None:
@@ -96,11 +96,11 @@ async def test_h2_a_copy_of_its_start_needs_no_replay(fixture: ShardFixture) -> 
     await lengthen(fixture, tenure, LONG, range(1, 100))
     tenure = await fixture.crash()
     assert await fixture.turn(tenure, started(fixture, LONG)) == []
-    assert fixture.side.counts == {"start.same": 1}
+    assert fixture.processor.counts == {"start.same": 1}
     assert await kept(fixture) == 0
     await single_turn(fixture, tenure, event(fixture, LONG, 100))
     await single_turn(fixture, tenure, started(fixture, LONG))
-    assert fixture.side.counts["start.same"] == 2, "nor does one that comes during a replay"
+    assert fixture.processor.counts["start.same"] == 2, "nor does one that comes during a replay"
 
 
 async def test_more_than_fits_into_a_turn_is_replayed_behind_it(fixture: ShardFixture) -> None:

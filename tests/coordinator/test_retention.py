@@ -15,7 +15,7 @@ from sagabus.coordinator.store.migrations import migrate
 from sagabus.coordinator.store.tables import coordinator_tables
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.shards import retention
-from sagabus.messaging.shards.retention import ROWS, Pruning, Retention, prune_dead_letters
+from sagabus.messaging.shards.retention import ROWS, Retention, RetentionSchedule, remove_dead_letters
 from sagabus.messaging.shards.shard_row import Fenced
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.shop.order_processing import order_processing
@@ -96,7 +96,7 @@ async def test_h2_an_id_outlives_its_row_an_equal_start_is_the_same_saga(fixture
     left = await fixture.turn(tenure, start(fixture, customer_email="other@example.com"))
     assert types(left) == ["dead letter", "sagabus.start.rejected"]
     assert await letters(fixture) == ["start.other_input"]
-    assert fixture.side.counts["start.same"] == 1
+    assert fixture.processor.counts["start.same"] == 1
     assert await count(fixture, "saga") == 0
 
 
@@ -231,11 +231,11 @@ async def test_nothing_is_removed_before_the_topics_have_been_caught_up_with(fix
 async def test_s1_who_has_lost_the_shard_removes_nothing(fixture: ShardFixture) -> None:
     old = await fixture.take()
     await closed(fixture, old, ORDER)
-    pruning = _pruning(fixture)
+    schedule = _schedule(fixture)
     await fixture.crash()
     fixture.now += 31 * DAY
     with pytest.raises(Fenced):
-        await pruning.after({old: ()})
+        await schedule.after({old: ()})
     assert await count(fixture, "saga") == 1
 
 
@@ -278,7 +278,7 @@ async def test_dead_letters_go_after_their_time_whoever_removes_them(fixture: Sh
 
     async def prune() -> bool:
         async with fixture.database.transaction() as connection:
-            return await prune_dead_letters(connection, "sagabus", 30 * HOUR + 60)
+            return await remove_dead_letters(connection, "sagabus", 30 * HOUR + 60)
 
     await asyncio.gather(prune(), prune(), prune())
     await prune()
@@ -315,7 +315,7 @@ def _ids(number: int) -> list[str]:
     return [of_shard(SHARD, f"ORD-{n}-") for n in range(number)]
 
 
-def _pruning(fixture: ShardFixture) -> Pruning:
-    kept = fixture.side._retention
+def _schedule(fixture: ShardFixture) -> RetentionSchedule:
+    kept = fixture.processor._retention
     assert kept is not None
-    return kept.pruning
+    return kept.schedule

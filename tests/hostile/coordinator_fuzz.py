@@ -119,7 +119,7 @@ class CoordinatorFuzz:
 
     async def turn(self, drafts: Sequence[Draft]) -> None:
         """One production turn, and what follows for the next one."""
-        side, tenure = self._desk.side, self._tenure
+        side, tenure = self._desk.processor, self._tenure
         assert tenure is not None
         side.counts.clear()
         side.kept_counts.clear()
@@ -141,7 +141,7 @@ class CoordinatorFuzz:
 
     async def close(self) -> None:
         if self._tenure is not None:
-            self._desk.side.lost(self._tenure)
+            self._desk.processor.lost(self._tenure)
             await self._tenure.relay.stop()
 
     async def _begin(self) -> None:

@@ -98,7 +98,7 @@ class ParticipantFuzz:
         return drafts
 
     async def turn(self, drafts: Sequence[Draft]) -> None:
-        side, tenure = self._desk.side, self._tenure
+        side, tenure = self._desk.processor, self._tenure
         assert tenure is not None
         side.counts.clear()
         given = [Given(d.value, d.headers, 0, key=d.key) for d in drafts]  # type: ignore[arg-type]
@@ -113,14 +113,14 @@ class ParticipantFuzz:
 
     async def retake(self) -> None:
         await self.close()
-        self._desk.side = self._desk.new_side()
+        self._desk.processor = self._desk.new_side()
         self._tenure = await self._desk.take()
         self._tenure.relay.start(self._posted, on_end=lambda: None)
 
     async def close(self) -> None:
         if self._tenure is not None:
-            self._desk.side.lost(self._tenure)
-            await self._desk.side.externals.stop()
+            self._desk.processor.lost(self._tenure)
+            await self._desk.processor.externals.stop()
             await self._tenure.relay.stop()
 
     async def _begin(self) -> None:
@@ -164,7 +164,7 @@ class ParticipantFuzz:
 
     async def check(self, where: str) -> None:
         """Raises Broken."""
-        await self._desk.side.turn({self._tenure: []})  # type: ignore[dict-item]    # outcomes of handlers outside
+        await self._desk.processor.turn({self._tenure: []})  # type: ignore[dict-item]    # outcomes of handlers outside
         letters = await self._counted("SELECT reason, count(*) AS n FROM sagabus_shop.dead_letter GROUP BY reason")
         same(letters, of_fate(self._counts, Fate.DEAD_LETTER), "dead letters", where)
         states = await self._counted("SELECT state AS reason, count(*) AS n FROM sagabus_shop.inbox GROUP BY state")

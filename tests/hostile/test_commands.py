@@ -113,12 +113,12 @@ async def test_a_bad_record_stops_nobody(fixture: ServiceFixture) -> None:
     tenure = await fixture.take()
     for number, (name, (word, message)) in enumerate(BROKEN.items()):
         bad = _numbered(message, number)
-        fixture.side.counts.clear()
+        fixture.processor.counts.clear()
         before = len(await fixture.rows("SELECT 1 FROM sagabus_shop.dead_letter"))
         given = fixture.records(tenure, *batch(f"A{number}"), bad, *batch(f"B{number}"))
-        await fixture.side.turn({tenure: given})
+        await fixture.processor.turn({tenure: given})
         replies = [m for m in await fixture.left(tenure) if m.topic != "sagabus.dead-letters"]
-        assert fixture.side.counts == Counter({"completed": 2}) + Counter({word: 1}), name
+        assert fixture.processor.counts == Counter({"completed": 2}) + Counter({word: 1}), name
         letters = await fixture.rows("SELECT reason, value FROM sagabus_shop.dead_letter ORDER BY id OFFSET $1", before)
         assert [tuple(row) for row in letters] == ([(word, bad.value)] if FATES[word] is Fate.DEAD_LETTER else []), name
         assert len(replies) == 3 - len(letters), name
@@ -138,9 +138,9 @@ async def test_copies_are_counted_for_what_they_are(fixture: ServiceFixture) -> 
     tenure = await fixture.take()
     first = BAD.command(take_item, BOOK)
     await fixture.turn(tenure, first, first, BAD.command(take_item, Take(item="other")), BAD.command(note, BOOK))
-    assert fixture.side.counts == Counter({"completed": 1, "answered": 1, "id_reused": 2})
+    assert fixture.processor.counts == Counter({"completed": 1, "answered": 1, "id_reused": 2})
     await fixture.turn(tenure, Saga("S").settle(), Saga("S").command(take_item, BOOK), Saga("S").settle(), BAD.settle())
-    assert fixture.side.counts - Counter({"completed": 1, "id_reused": 2}) == Counter(
+    assert fixture.processor.counts - Counter({"completed": 1, "id_reused": 2}) == Counter(
         {"buried": 1, "settled": 1, "answered": 3}
     )
 
@@ -149,7 +149,7 @@ async def test_p5_what_the_inbox_has_forgotten_is_counted(fixture: ServiceFixtur
     tenure = await fixture.take()
     tenure.pruned_before = datetime(2100, 1, 1, tzinfo=UTC)
     await fixture.turn(tenure, *batch("A"))
-    assert fixture.side.counts == Counter({"inbox_expired": 1})
+    assert fixture.processor.counts == Counter({"inbox_expired": 1})
     assert await fixture.effects() == []
 
 
@@ -165,9 +165,9 @@ async def test_handlers_outside_are_counted_when_they_begin(fixture: ServiceFixt
     asked = BAD.command(charge, BOOK)
     await fixture.turn(tenure, asked, asked, BAD.settle())
     go.set()
-    await fixture.side.externals.drain(10)
+    await fixture.processor.externals.drain(10)
     replies = await fixture.turn(tenure)
-    assert fixture.side.counts == Counter({"started": 1, "awaited": 2})
+    assert fixture.processor.counts == Counter({"started": 1, "awaited": 2})
     assert len(replies) == 2  # to the command, and to its settle
 
 
@@ -184,9 +184,9 @@ async def test_p1_an_attempt_that_begins_as_the_one_before_ends_is_not_lost(fixt
 
     tenure = await fixture.take()
     await fixture.turn(tenure, BAD.command(charge, BOOK))
-    await fixture.side.externals.drain(10)
+    await fixture.processor.externals.drain(10)
     await fixture.turn(tenure, BAD.command(charge, BOOK, attempt=2))
-    await fixture.side.externals.drain(10)
+    await fixture.processor.externals.drain(10)
     await fixture.turn(tenure)
     await fixture.turn(tenure, BAD.command(charge, BOOK, attempt=2))
     assert calls == [1, 2]
@@ -198,4 +198,4 @@ async def test_nothing_is_counted_that_was_not_committed(fixture: ServiceFixture
     await fixture.take()
     with pytest.raises(Exception, match="shard"):
         await fixture.turn(tenure, *batch("A"), command(ce_id=b""))
-    assert fixture.side.counts == Counter()
+    assert fixture.processor.counts == Counter()

@@ -109,9 +109,9 @@ async def ground(url: str) -> AsyncIterator[Ground]:
     await fixture.turn(tenure, fixture.reply(first, "failed", {"code": "sagabus.handler_error", "message": "broken"}))
     fixture.now += 10
     (second,) = await fixture.turn(tenure)
-    fixture.side.counts.clear()
+    fixture.processor.counts.clear()
     yield Ground(fixture, tenure, first, second, done)
-    fixture.side.lost(tenure)
+    fixture.processor.lost(tenure)
     await pool.stop()
 
 
@@ -205,7 +205,7 @@ async def test_a_bad_record_changes_nothing_and_stops_nobody(ground: Ground, rea
     fixture, before = ground.fixture, await ground.picture()
     record = make(ground)
     left = await fixture.turn(ground.tenure, record, ground.given(GOOD, start(GOOD)))
-    assert fixture.side.counts == Counter({reason: 1, "applied": 1})
+    assert fixture.processor.counts == Counter({reason: 1, "applied": 1})
     assert (await fixture.saga(GOOD))["status"] == "running"
     assert types(left[-2:]) == ["sagabus.saga.started", "inventory.reserve_inventory"]
     assert await ground.picture() == before
@@ -240,7 +240,7 @@ LOST: Final[dict[str, Make]] = {
 async def test_u9_a_reply_to_what_was_never_sent_is_for_a_person(ground: Ground, make: Make) -> None:
     fixture, record = ground.fixture, make(ground)
     left = await fixture.turn(ground.tenure, record, ground.given(GOOD, start(GOOD)))
-    assert fixture.side.counts == Counter({"applied": 2})
+    assert fixture.processor.counts == Counter({"applied": 2})
     saga = await fixture.saga(dict(record.headers)["ce_causationid"].decode().split(":")[0])
     assert "history was lost" in saga["attention"]
     assert types(left)[0] == "sagabus.saga.attention"
@@ -252,7 +252,7 @@ async def test_a_start_of_an_unknown_definition_waits_on_attention(ground: Groun
     body = {"type": "start", "saga": "not_here", "input": {"any": "thing"}}
     for _ in range(2):
         await fixture.turn(ground.tenure, ground.asked(NEW, **body), ground.given(GOOD, start(GOOD)))
-    assert fixture.side.counts == Counter({"applied": 2, "start.same": 2})
+    assert fixture.processor.counts == Counter({"applied": 2, "start.same": 2})
     assert "no definition 'not_here'" in (await fixture.saga(NEW))["attention"]
 
 
@@ -262,8 +262,8 @@ async def test_a_start_that_waited_for_its_definition_is_the_same_one_afterwards
     await fixture.turn(tenure, ground.given(NEW, start(NEW)))
     tenure = await fixture.crash(order_processing, expense_approval)
     await fixture.turn(tenure, ground.given(NEW, start(NEW)))
-    assert fixture.side.counts == Counter({"start.same": 1})
-    fixture.side.lost(tenure)
+    assert fixture.processor.counts == Counter({"start.same": 1})
+    fixture.processor.lost(tenure)
 
 
 async def test_what_a_closed_saga_hears_late_changes_nothing_without_its_definition(ground: Ground) -> None:
@@ -277,9 +277,9 @@ async def test_what_a_closed_saga_hears_late_changes_nothing_without_its_definit
     )  # fmt: skip
     await fixture.turn(tenure, *records)
     words = {"duplicate": 1, "late": 1, "reply.foreign": 1, "cancel.rejected": 1, "saga.closed": 1}
-    assert fixture.side.counts == Counter(words)
+    assert fixture.processor.counts == Counter(words)
     assert [row for row in await ground.picture() if row[0] == ENDED] == [row for row in before if row[0] == ENDED]
-    fixture.side.lost(tenure)
+    fixture.processor.lost(tenure)
 
 
 async def test_p2_a_late_success_is_seen_without_the_definition_too(ground: Ground) -> None:
@@ -290,9 +290,9 @@ async def test_p2_a_late_success_is_seen_without_the_definition_too(ground: Grou
     tenure = await fixture.crash(order_processing)
     again = fixture.reply(ground.done, "completed", {"reservation_id": "R", "total_amount": "1.00"})
     await fixture.turn(tenure, again)
-    assert fixture.side.counts == Counter({"duplicate": 1})
+    assert fixture.processor.counts == Counter({"duplicate": 1})
     assert "undo it by hand" in (await fixture.saga(ENDED))["attention"]
-    fixture.side.lost(tenure)
+    fixture.processor.lost(tenure)
 
 
 async def test_what_was_kept_is_accounted_for_once_its_saga_starts(ground: Ground) -> None:
@@ -303,12 +303,12 @@ async def test_what_was_kept_is_accounted_for_once_its_saga_starts(ground: Groun
     await fixture.turn(ground.tenure, *early, ground.asked(NEW, type="cancel"))
     asked = {"expense_id": EXPENSE, "approver": "Ann", "manager": "Bo"}
     await fixture.turn(ground.tenure, ground.asked(EXPENSE, type="start", saga="expense_approval", input=asked))
-    assert fixture.side.counts == Counter({"early.kept": 4, "applied": 1})
-    assert fixture.side.kept_counts == Counter({"applied": 2, "duplicate": 1})
+    assert fixture.processor.counts == Counter({"early.kept": 4, "applied": 1})
+    assert fixture.processor.kept_counts == Counter({"applied": 2, "duplicate": 1})
     fixture.now += 4_000
     await fixture.turn(ground.tenure)
-    assert fixture.side.kept_counts["early.expired"] == 1
-    assert sum(fixture.side.kept_counts.values()) == fixture.side.counts["early.kept"]
+    assert fixture.processor.kept_counts["early.expired"] == 1
+    assert sum(fixture.processor.kept_counts.values()) == fixture.processor.counts["early.kept"]
 
 
 async def test_nothing_is_counted_that_was_not_committed(ground: Ground) -> None:
@@ -316,7 +316,7 @@ async def test_nothing_is_counted_that_was_not_committed(ground: Ground) -> None
     await fixture.take()
     with pytest.raises(Exception, match="shard"):
         await fixture.turn(ground.tenure, ground.given(GOOD, start(GOOD)), ground.given(None, b""))
-    assert fixture.side.counts == Counter()
+    assert fixture.processor.counts == Counter()
 
 
 async def test_s12_a_record_without_an_id_of_its_own_is_forwarded_with_one(ground: Ground) -> None:
@@ -325,7 +325,7 @@ async def test_s12_a_record_without_an_id_of_its_own_is_forwarded_with_one(groun
         record = ground.given(elsewhere, b'{"type":"cancel"}', *headers)
         (message,) = await ground.fixture.turn(ground.tenure, record)
         assert dict(message.headers)["ce_id"] == f"{REQUESTS}:{SHARD}:{record.offset}".encode()
-    assert ground.fixture.side.counts == Counter({"forwarded": 3})
+    assert ground.fixture.processor.counts == Counter({"forwarded": 3})
 
 
 async def test_a_history_of_a_later_release_stops_its_own_saga_alone(ground: Ground) -> None:
@@ -335,7 +335,7 @@ async def test_a_history_of_a_later_release_stops_its_own_saga_alone(ground: Gro
     await fixture.turn(tenure, ground.reply(ground.cause, attempt="2"), ground.given(GOOD, start(GOOD)))
     assert "'teleported', which only a later release knows" in (await fixture.saga(ORDER))["attention"]
     assert (await fixture.saga(GOOD))["attention"] is None
-    fixture.side.lost(tenure)
+    fixture.processor.lost(tenure)
 
 
 async def test_a_timer_of_a_later_release_stops_no_shard(ground: Ground) -> None:
@@ -346,8 +346,8 @@ async def test_a_timer_of_a_later_release_stops_no_shard(ground: Ground) -> None
     )
     tenure = await fixture.crash()
     await fixture.turn(tenure, ground.given(GOOD, start(GOOD)))
-    assert fixture.side.counts == Counter({"applied": 1})
-    fixture.side.lost(tenure)
+    assert fixture.processor.counts == Counter({"applied": 1})
+    fixture.processor.lost(tenure)
 
 
 async def test_what_an_older_release_kept_and_this_one_does_not_read_is_a_dead_letter(ground: Ground) -> None:
@@ -357,11 +357,11 @@ async def test_what_an_older_release_kept_and_this_one_does_not_read_is_a_dead_l
     tenure = await fixture.crash()
     await fixture.turn(tenure, ground.given(NEW, start(NEW)))
     assert (await fixture.saga(NEW))["status"] == "running"
-    assert fixture.side.kept_counts == Counter({"payload.not_json": 1})
+    assert fixture.processor.kept_counts == Counter({"payload.not_json": 1})
     assert [row["reason"] for row in await fixture.rows("SELECT reason FROM sagabus.dead_letter")] == [
         "payload.not_json"
     ]
-    fixture.side.lost(tenure)
+    fixture.processor.lost(tenure)
 
 
 async def test_what_is_no_trace_does_not_spread(ground: Ground) -> None:

@@ -28,7 +28,7 @@ def owner(kafka: Kafka, shards: Shards) -> Ownership:
         tables=shards.tables,
         subscribe=partial(Subscription, kafka, group=shards.schema, topics=[f"{shards.schema}.in"]),
         main_topic=f"{shards.schema}.in",
-        side=Counter(shards, out=f"{shards.schema}.out"),
+        processor=Counter(shards, out=f"{shards.schema}.out"),
     )
 
 

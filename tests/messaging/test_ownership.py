@@ -55,7 +55,7 @@ async def test_records_of_many_shards_share_a_turn(world: World, bus: ToyBus) ->
         bus.put("in", shard, "a", "b")
     await process.stream.assign(0, 1, 2, 3)
     await process.counted(*"abababab")
-    assert {0: 2, 1: 2, 2: 2, 3: 2} in process.side.turns
+    assert {0: 2, 1: 2, 2: 2, 3: 2} in process.processor.turns
 
 
 async def test_records_before_the_stored_offset_are_dropped(world: World, bus: ToyBus) -> None:
@@ -89,7 +89,7 @@ async def test_s1_a_zombie_counts_nothing(world: World, bus: ToyBus) -> None:
     bus.put("in", 0, *"bcdefgh")
     await owner.counted(*"abcdefgh")
     await until(lambda: zombie.held == [], what="the zombie has noticed")
-    assert zombie.side.lost_ == zombie.side.taken_
+    assert zombie.processor.lost_ == zombie.processor.taken_
     assert owner.held == [0]
 
 
@@ -108,7 +108,7 @@ async def test_s3_a_live_member_that_was_fenced_takes_again(world: World, bus: T
     await world.shards.execute("UPDATE {shard} SET token = gen_random_uuid(), generation = 1")
     bus.put("in", 0, "a")
     await process.counted("a")
-    assert len(process.side.taken_) >= 2
+    assert len(process.processor.taken_) >= 2
 
 
 async def test_s3_what_was_refused_is_taken_when_the_other_one_stands_still(
@@ -133,7 +133,7 @@ async def test_s2_a_failed_turn_is_repeated_from_the_database(world: World, bus:
     await process.stream.assign(0)
     await process.counted(*"abc")
     assert failures == []
-    assert len(process.side.lost_) == 2
+    assert len(process.processor.lost_) == 2
 
 
 async def test_s2_a_commit_that_was_not_heard_of_is_not_repeated(world: World, bus: ToyBus) -> None:
@@ -144,7 +144,7 @@ async def test_s2_a_commit_that_was_not_heard_of_is_not_repeated(world: World, b
         if lost and any(work.values()):
             raise lost.pop()
 
-    process.side.after = after
+    process.processor.after = after
     bus.put("in", 0, *"abc")
     await process.stream.assign(0)
     await until(lambda: lost == [])
@@ -175,11 +175,11 @@ async def test_a_shard_whose_seek_failed_is_taken_again(world: World, bus: ToyBu
 
 async def test_a_turn_that_returns_without_a_commit_has_failed(world: World, bus: ToyBus) -> None:
     process = await world.process()
-    real, process.side.turn = process.side.turn, _forgetful  # type: ignore[method-assign]
+    real, process.processor.turn = process.processor.turn, _forgetful  # type: ignore[method-assign]
     bus.put("in", 0, "a")
     await process.stream.assign(0)
-    await until(lambda: process.side.lost_)
-    process.side.turn = real  # type: ignore[method-assign]
+    await until(lambda: process.processor.lost_)
+    process.processor.turn = real  # type: ignore[method-assign]
     await process.counted("a")
 
 
@@ -192,7 +192,7 @@ async def test_a_poisoned_shard_takes_no_other_with_it(world: World, bus: ToyBus
     await process.counted("1a")
     bus.put("in", 1, "1b", "1c")
     await process.counted("1a", "1b", "1c")
-    assert sum(tenure.shard == 1 for tenure in process.side.lost_) == 1  # once, with the first turn
+    assert sum(tenure.shard == 1 for tenure in process.processor.lost_) == 1  # once, with the first turn
 
 
 async def test_s2_a_relay_that_fails_ends_the_tenure_and_the_rows_are_published_from_the_outbox(
@@ -203,7 +203,7 @@ async def test_s2_a_relay_that_fails_ends_the_tenure_and_the_rows_are_published_
     bus.put("in", 0, *range(5))
     await process.stream.assign(0)
     await until(lambda: bus.recorder.values == [*range(5)])
-    assert len(process.side.taken_) == 2
+    assert len(process.processor.taken_) == 2
 
 
 async def test_the_next_owner_publishes_what_the_last_one_committed(world: World, bus: ToyBus) -> None:
@@ -248,10 +248,10 @@ async def test_s9_a_batch_waits_while_too_much_waits_for_kafka(
 async def test_a_due_timer_gets_a_turn_at_once(world: World, bus: ToyBus) -> None:
     process = await world.process()
     await process.stream.assign(0, 1)
-    await until(lambda: len(process.side.turns) >= 1)
-    began = process.side.due[1] = time.time() + 0.15
+    await until(lambda: len(process.processor.turns) >= 1)
+    began = process.processor.due[1] = time.time() + 0.15
     bus.put("in", 0, 0)  # a turn may set a timer: it is asked for after each
-    await until(lambda: process.side.fired, every=0.005)
+    await until(lambda: process.processor.fired, every=0.005)
     assert time.time() - began < 0.1
 
 
@@ -280,14 +280,14 @@ async def test_why_a_shard_is_not_held_is_known_and_logged_once(
     process = await world.process()
     await process.shards.execute("ALTER TABLE {shard} RENAME TO away")
     await process.stream.assign(0, 1)
-    await until(lambda: "shard" in process.ownership.trouble)
+    await until(lambda: "shard" in process.ownership.problem)
     wanted = process.ownership._tenures._wanted[0]
     await until(lambda: wanted.failures > 5)
     assert len([one for one in caplog.records if "shard 0 not acquired" in one.getMessage()]) == 1
     async with process.shards.database.transaction() as connection:
         await connection.execute(f'ALTER TABLE "{process.shards.schema}".away RENAME TO shard')
     await until(lambda: len(process.ownership.tenures) == 2)
-    assert process.ownership.trouble == ""
+    assert process.ownership.problem == ""
 
 
 async def test_who_requests_a_turn_gets_one_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +297,7 @@ async def test_who_requests_a_turn_gets_one_at_once(world: World, monkeypatch: p
     await until(lambda: len(process.ownership.tenures) == 2)
     tenure = process.ownership.tenures[1]
     tenure.request_turn()
-    await until(lambda: {1: 0} in process.side.turns)
+    await until(lambda: {1: 0} in process.processor.turns)
     assert not tenure.turn_requested
 
 
@@ -306,17 +306,17 @@ async def test_h4_no_timer_fires_before_every_topic_was_taken_in_up_to_its_end(w
     bus.put("in", 0, *range(3))
     bus.put("other", 0, 3)
     process = await world.process()
-    process.side.due[0] = 0.0
+    process.processor.due[0] = 0.0
     delayed, bus.logs[TopicPartition("other", 0)] = bus.logs[TopicPartition("other", 0)], []
     bus.ends[TopicPartition("other", 0)] = 1  # Kafka says that there is one more record, and has not handed it on yet
     _hold_position(process, 0)
     await process.stream.assign(0, topics=("in", "other"))
     await process.counted(0, 1, 2)
-    beats = len(process.side.turns)
-    await until(lambda: len(process.side.turns) >= beats + 2)
-    assert process.side.fired == []
+    beats = len(process.processor.turns)
+    await until(lambda: len(process.processor.turns) >= beats + 2)
+    assert process.processor.fired == []
     bus.logs[TopicPartition("other", 0)] = delayed
-    await until(lambda: process.side.fired, within=5)
+    await until(lambda: process.processor.fired, within=5)
     await process.counted(0, 1, 2, 3)
 
 
@@ -324,9 +324,9 @@ async def test_h4_records_without_content_at_the_end_do_not_hold_timers_for_ever
     bus.put("in", 0, "a")
     bus.ends[TopicPartition("in", 0)] = 2  # the marker of a transaction
     process = await world.process()
-    process.side.due[0] = 0.0
+    process.processor.due[0] = 0.0
     await process.stream.assign(0)
-    await until(lambda: process.side.fired == [(0, True)], within=10)
+    await until(lambda: process.processor.fired == [(0, True)], within=10)
     bus.logs[TopicPartition("in", 0)].append(Given("in", 0, 2, value=b"b"))
     await process.counted("a", "b")
 
@@ -335,11 +335,11 @@ async def test_a_timer_of_a_tenure_that_is_behind_does_not_spin(world: World, bu
     bus.ends[TopicPartition("in", 0)] = 1
     process = await world.process()
     _hold_position(process, 0)
-    process.side.due[0] = 0.0
+    process.processor.due[0] = 0.0
     await process.stream.assign(0, 1)
-    await until(lambda: len(process.side.turns) >= 4)
-    began, turns = time.monotonic(), len(process.side.turns)
-    await until(lambda: len(process.side.turns) >= turns + 6)
+    await until(lambda: len(process.processor.turns) >= 4)
+    began, turns = time.monotonic(), len(process.processor.turns)
+    await until(lambda: len(process.processor.turns) >= turns + 6)
     assert time.monotonic() - began > 1.5
 
 
@@ -355,7 +355,7 @@ async def test_s6_a_topic_that_was_made_again_is_read_from_its_start(
     bus.make("in", id="another")
     bus.put("in", 0, "c", "d", "e")
     await _until_last(process, "cde")  # what was read of it before that comes again
-    assert process.side.new_logs == [("in",)]
+    assert process.processor.new_logs == [("in",)]
 
 
 async def test_s6_an_embedded_bus_that_starts_again_is_a_new_log(world: World, bus: ToyBus) -> None:
@@ -369,7 +369,7 @@ async def test_s6_an_embedded_bus_that_starts_again_is_a_new_log(world: World, b
     second = await world.process()
     await second.stream.assign(0)
     await second.counted("a", "b")
-    assert second.side.new_logs == [("in",)]
+    assert second.processor.new_logs == [("in",)]
 
 
 async def test_s10_without_a_database_the_group_is_left_until_it_is_back(
@@ -438,7 +438,7 @@ async def test_stop_flushes_stores_and_leaves(world: World, bus: ToyBus) -> None
     assert await process.shards.rows("outbox") == []
     assert process.stream.stopped.is_set()
     assert process.stream.committed[TopicPartition("in", 0)] == 50
-    assert set(process.side.lost_) == set(process.side.taken_)
+    assert set(process.processor.lost_) == set(process.processor.taken_)
     await process.ownership.stop()
 
 
@@ -449,8 +449,8 @@ async def test_a_revoked_shard_is_lost_and_another_ones_records_are_dropped(worl
     bus.put("in", 1, "a")
     await process.ownership.batch([Given("in", 0, 0, value=b"not ours")])
     await process.counted("a")
-    assert [tenure.shard for tenure in process.side.lost_] == [0, 1]
-    assert [tenure.shard for tenure in process.side.taken_] == [0, 1, 1]
+    assert [tenure.shard for tenure in process.processor.lost_] == [0, 1]
+    assert [tenure.shard for tenure in process.processor.taken_] == [0, 1, 1]
 
 
 def _raising(process: Process, *, times: int, shard: int) -> list[int]:
@@ -463,7 +463,7 @@ def _raising(process: Process, *, times: int, shard: int) -> list[int]:
                 left.pop()
             raise RuntimeError("poison")
 
-    process.side.before = before
+    process.processor.before = before
     return left
 
 
@@ -488,7 +488,7 @@ async def _until_relayed(process: Process, position: int) -> None:
 
 async def _until_last(process: Process, values: str) -> None:
     async def counted() -> bool:
-        return "".join(value for _, value in await process.side.rows()).endswith(values)
+        return "".join(value for _, value in await process.processor.rows()).endswith(values)
 
     condition: Condition = counted
     await until(condition)

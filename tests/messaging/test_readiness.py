@@ -54,12 +54,12 @@ async def test_ready_is_who_holds_all_that_was_given() -> None:
 
 async def test_the_answer_says_why() -> None:
     readiness = Readiness()
-    away, trouble = "", "another process is in the group as SAGABUS_INSTANCE=one"
-    readiness.runs(lambda: {1}, away=lambda: away, trouble=lambda: trouble)
-    assert readiness.why_not == f"it is not in the consumer group at the moment: {trouble}"
+    away, problem = "", "another process is in the group as SAGABUS_INSTANCE=one"
+    readiness.runs(lambda: {1}, away=lambda: away, problem=lambda: problem)
+    assert readiness.why_not == f"it is not in the consumer group at the moment: {problem}"
     watched = readiness.watching(Listener())
     await watched.assigned(given(1, 2))
-    assert readiness.why_not == f"shards that the group gave to it are not acquired: 2: {trouble}"
+    assert readiness.why_not == f"shards that the group gave to it are not acquired: 2: {problem}"
     await watched.assigned(given(1))
     assert readiness.why_not == ""
     away = "Kafka is out of reach"

@@ -442,10 +442,10 @@ async def test_two_processes_with_one_instance_are_named_and_do_not_take_turns_a
         for listener in listeners
     )
     async with running(one), running(other):
-        await until(lambda: one.trouble or other.trouble, within=60)
-        said = one.trouble or other.trouble
+        await until(lambda: one.problem or other.problem, within=60)
+        said = one.problem or other.problem
         assert f"another process is in the group {namespace} as SAGABUS_INSTANCE=node-0" in said
-        working = listeners[1] if one.trouble else listeners[0]
+        working = listeners[1] if one.problem else listeners[0]
         await publish(real, message(namespace, 1))
         await until(lambda: 1 in working.read)
     [line] = [record for record in caplog.records if "SAGABUS_INSTANCE" in record.getMessage()]

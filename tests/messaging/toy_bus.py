@@ -73,7 +73,7 @@ class ToyStream:
     """Reads the bus for one process. The test plays the group: `assign`, `revoke`."""
 
     def __init__(self, bus: ToyBus, *, listener: SubscriptionListener) -> None:
-        self.trouble = ""
+        self.problem = ""
         self.bus = bus
         self.listener = listener
         self.places: dict[TopicPartition, int] = {}

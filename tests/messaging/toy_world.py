@@ -19,7 +19,7 @@ class Process:
     """One process: its own connections, its own side, its own ownership."""
 
     shards: Shards
-    side: Counter
+    processor: Counter
     bus: ToyBus
     streams: list[ToyStream] = field(default_factory=list)
 
@@ -30,7 +30,7 @@ class Process:
             tables=self.shards.tables,
             subscribe=self._subscribe,
             main_topic="in",
-            side=self.side,
+            processor=self.processor,
         )
 
     @property
@@ -53,7 +53,7 @@ class Process:
         assert await self._values() == sorted(map(str, values))
 
     async def _values(self) -> list[str]:
-        return sorted(value for _, value in await self.side.rows())
+        return sorted(value for _, value in await self.processor.rows())
 
     def _subscribe(self, *, listener: SubscriptionListener) -> ToyStream:
         self.streams.append(ToyStream(self.bus, listener=listener))
@@ -75,7 +75,7 @@ class World:
         shards = await self.stack.enter_async_context(opened(self.url, self.schema, create=self.shards is None))
         process = Process(shards, Counter(shards), self.bus)
         if self.shards is None:
-            await process.side.create()
+            await process.processor.create()
             self.shards = shards
         before(process)
         self.stack.push_async_callback(process.ownership.stop)

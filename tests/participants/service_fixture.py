@@ -167,7 +167,7 @@ class ServiceFixture:
     def __post_init__(self) -> None:
         self.sessions = Sessions(async_sessionmaker(self.engine))
         self.database = Database(self.url)
-        self.side = self.new_side()
+        self.processor = self.new_side()
         self._read: dict[int, int] = {}
         self._generations = itertools.count(1)
 
@@ -192,7 +192,7 @@ class ServiceFixture:
             claim = Claim(cluster="cluster", generation=next(self._generations), partitions=12)
             tenure = await acquire(connection, "sagabus_shop", shard, claim, token=uuid4())
         tenure.locate({"shop.commands": Log("log", 0, self.logs.get(shard, 0))})
-        await self.side.acquired(tenure)
+        await self.processor.acquired(tenure)
         return tenure
 
     def records(self, tenure: Tenure, *messages: Message | Given) -> list[Record]:
@@ -206,7 +206,7 @@ class ServiceFixture:
 
     async def turn(self, tenure: Tenure, *messages: Message | Given) -> list[Reply]:
         """One turn with these commands; the replies that left because of it."""
-        await self.side.turn({tenure: self.records(tenure, *messages)})
+        await self.processor.turn({tenure: self.records(tenure, *messages)})
         return [Reply(read_reply(m, "shop"), m) for m in await self.left(tenure) if m.topic.startswith("sagabus.rep")]  # type: ignore[arg-type]
 
     async def left(self, tenure: Tenure) -> list[Message]:
@@ -230,7 +230,7 @@ class ServiceFixture:
         return [row["what"] for row in await self.rows("SELECT what FROM effect ORDER BY id")]
 
     async def stop(self) -> None:
-        await self.side.externals.stop()
+        await self.processor.externals.stop()
         await self.database.stop()
 
 

@@ -291,7 +291,7 @@ async def test_p8_what_leaves_is_in_the_order_of_the_commands(fixture: ServiceFi
         return Taken(item=command.item, left=0)
 
     tenure = await fixture.take()
-    await fixture.side.turn({tenure: fixture.records(tenure, *batch("B", "A"))})
+    await fixture.processor.turn({tenure: fixture.records(tenure, *batch("B", "A"))})
     left = await fixture.left(tenure)
     assert [header(message, "ce_id") for message in left] == [
         "B:r1:1:event:1", "B:r1:1:event:2", "B:r1:1:event:3", "B:r1:1:1:reply",
@@ -311,7 +311,7 @@ async def test_events_of_a_failure_stay_at_home(fixture: ServiceFixture) -> None
         raise Refused("no", "no")
 
     tenure = await fixture.take()
-    await fixture.side.turn({tenure: fixture.records(tenure, *batch("A"))})
+    await fixture.processor.turn({tenure: fixture.records(tenure, *batch("A"))})
     assert [message.topic for message in await fixture.left(tenure)] == ["sagabus.replies.shop"]
 
 
@@ -361,7 +361,7 @@ async def test_s4_a_turn_neither_waits_nor_stands_still_without_end(fixture: Ser
 async def test_an_idle_turn_beats(fixture: ServiceFixture) -> None:
     tenure = await fixture.take()
     turn = tenure.turn
-    await fixture.side.turn({tenure: ()})
+    await fixture.processor.turn({tenure: ()})
     rows = await fixture.rows("SELECT turn FROM sagabus_shop.shard")
     assert (tenure.turn, rows[0]["turn"]) == (turn + 1, turn + 1)
 
@@ -370,7 +370,7 @@ async def test_every_tenure_of_a_turn_is_committed_with_savepoints_too(fixture: 
     takes(fixture, refuse={"A"})
     one, two = await fixture.take(0), await fixture.take(1)
     turns = one.turn, two.turn
-    await fixture.side.turn({one: fixture.records(one, *batch("A", "B")), two: ()})
+    await fixture.processor.turn({one: fixture.records(one, *batch("A", "B")), two: ()})
     assert (one.turn, two.turn) == (turns[0] + 1, turns[1] + 1)
 
 
@@ -425,7 +425,7 @@ async def test_what_cannot_be_understood_is_a_dead_letter_and_stops_nobody(
     good = Saga("B").command(take_item, BOOK)
     headers = {**dict(Saga("A").command(take_item, BOOK).headers), **broken}
     bad = Given(b"x", [(name, value) for name, value in headers.items() if value is not None], 0)
-    await fixture.side.turn({tenure: fixture.records(tenure, bad, good)})
+    await fixture.processor.turn({tenure: fixture.records(tenure, bad, good)})
     letter, reply = await fixture.left(tenure)
     assert (letter.topic, letter.value, header(letter, "x-dlt-by")) == ("sagabus.dead-letters", b"x", "shop")
     assert header(reply, "ce_causationid") == "B:r1:1"

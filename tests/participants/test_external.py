@@ -71,7 +71,7 @@ def command(saga: str = "A", **options: Any) -> Message:
 
 async def ended(fixture: ServiceFixture, tenure: Tenure) -> list[Reply]:
     """Wait for handlers to end, and have a turn write it."""
-    await until(lambda: fixture.side.externals.ended([tenure]), what="a handler has ended")
+    await until(lambda: fixture.processor.externals.ended([tenure]), what="a handler has ended")
     return await fixture.turn(tenure)
 
 
@@ -94,12 +94,12 @@ async def test_its_outcome_is_written_by_a_later_turn(fixture: ServiceFixture, g
     tenure = await fixture.take()
     await fixture.turn(tenure, command())
     await gateway.called()
-    assert fixture.side.externals.ended([tenure]) == []
+    assert fixture.processor.externals.ended([tenure]) == []
     gateway.open.set()
     [reply] = await ended(fixture, tenure)
     assert (reply.kind, reply.attempt, reply.body) == (ReplyKind.COMPLETED, 1, b'{"item":"book","left":1}')
     assert await fixture.inbox() == [("A:r1:1", "completed", 1)]
-    assert fixture.side.externals.ended([tenure]) == []
+    assert fixture.processor.externals.ended([tenure]) == []
     [row] = await fixture.rows("SELECT command, headers, reply_kind FROM sagabus_shop.inbox")
     assert tuple(row) == (None, None, "completed")
 
@@ -108,8 +108,8 @@ async def test_its_events_leave_before_its_reply(fixture: ServiceFixture, gatewa
     tenure = await fixture.take()
     gateway.open.set()
     await fixture.turn(tenure, command())
-    await until(lambda: fixture.side.externals.ended([tenure]))
-    await fixture.side.turn({tenure: ()})
+    await until(lambda: fixture.processor.externals.ended([tenure]))
+    await fixture.processor.turn({tenure: ()})
     assert [header(m, "ce_id") for m in await fixture.left(tenure)] == ["A:r1:1:event:1", "A:r1:1:1:reply"]
 
 
@@ -222,7 +222,7 @@ async def test_p1_after_a_crash_it_runs_once_more_with_the_same_key(fixture: Ser
         assert after.calls == gateway.calls == ["A:r1:1/2"]
         assert await heir.inbox() == [("A:r1:1", "completed", 2)]
     gateway.open.set()
-    await until(lambda: fixture.side.externals.ended([old]))
+    await until(lambda: fixture.processor.externals.ended([old]))
     with pytest.raises(Fenced):
         await fixture.turn(old)
     assert await fixture.inbox() == [("A:r1:1", "completed", 2)]
@@ -247,7 +247,7 @@ async def test_a_lost_tenure_cancels_its_handlers_and_no_others(fixture: Service
     await fixture.turn(one, command("A"))
     await fixture.turn(two, command("B"))
     await gateway.called(2)
-    fixture.side.lost(one)
+    fixture.processor.lost(one)
     await until(lambda: gateway.cancelled == 1)
     gateway.open.set()
     [reply] = await ended(fixture, two)
@@ -264,7 +264,7 @@ async def test_an_outcome_that_could_not_be_written_is_written_by_the_next_turn(
     tenure = await fixture.take()
     await fixture.turn(tenure, command())
     gateway.open.set()
-    await until(lambda: fixture.side.externals.ended([tenure]))
+    await until(lambda: fixture.processor.externals.ended([tenure]))
     await fixture.rows("ALTER TABLE sagabus_shop.outbox RENAME TO away")
     with pytest.raises(Exception, match="outbox"):
         await fixture.turn(tenure)
@@ -277,7 +277,7 @@ async def test_an_outcome_that_could_not_be_written_is_written_by_the_next_turn(
 async def test_so_many_run_at_once_and_no_more(
     fixture: ServiceFixture, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fixture.side.externals, "_slots", asyncio.Semaphore(3))
+    monkeypatch.setattr(fixture.processor.externals, "_slots", asyncio.Semaphore(3))
     tenure = await fixture.take()
     await fixture.turn(tenure, *[command(f"S{n}") for n in range(8)])
     await gateway.called(3)
@@ -475,7 +475,7 @@ async def test_draining_waits_for_what_runs(fixture: ServiceFixture, gateway: Ga
     tenure = await fixture.take()
     await fixture.turn(tenure, command())
     await gateway.called()
-    draining = asyncio.create_task(fixture.side.externals.drain(30))
+    draining = asyncio.create_task(fixture.processor.externals.drain(30))
     await fixture.turn(tenure)
     assert not draining.done()
     gateway.open.set()

@@ -304,5 +304,5 @@ async def test_without_a_database_nothing_is_begun(fixture: ServiceFixture) -> N
     tenure = await fixture.take()
     async with opened("postgresql://nobody@127.0.0.1:9/nowhere", fresh=False) as elsewhere:
         with pytest.raises(DatabaseUnreachable):
-            await elsewhere.side.turn({tenure: fixture.records(tenure, *batch("A"))})
+            await elsewhere.processor.turn({tenure: fixture.records(tenure, *batch("A"))})
     assert calls == []

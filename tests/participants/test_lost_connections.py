@@ -38,9 +38,9 @@ async def silent(shop_database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
         url = shop_database.replace(f":{parts.port}", f":{proxy.port}")
         engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
         fixture.sessions = Sessions(async_sessionmaker(engine))
-        fixture.side = fixture.new_side()
+        fixture.processor = fixture.new_side()
         yield fixture, proxy
-        await fixture.side.externals.stop()
+        await fixture.processor.externals.stop()
         await engine.dispose()
 
 

@@ -79,7 +79,7 @@ async def answered(fixture: ServiceFixture, act: Callable[[Any], Any], *, outsid
     commands: list[Message] = [Saga(name).command(activity, BOOK) for name in ("A", "B")]
     replies = await fixture.turn(tenure, *commands)
     if outside:
-        await until(lambda: len(fixture.side.externals.ended([tenure])) == 2, what="both handlers have ended")
+        await until(lambda: len(fixture.processor.externals.ended([tenure])) == 2, what="both handlers have ended")
         replies = await fixture.turn(tenure)
     by_saga = {reply.message.saga_id: reply for reply in replies}
     assert by_saga["B"].kind == ReplyKind.COMPLETED

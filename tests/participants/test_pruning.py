@@ -26,7 +26,7 @@ KEPT = Retention(inbox=14 * DAY, dead_letters=30 * DAY, parked=30 * DAY)
 def keeping(fixture: ServiceFixture) -> ServiceFixture:
     """A service that keeps its inbox for 14 days."""
     fixture.retention = KEPT
-    fixture.side = fixture.new_side()
+    fixture.processor = fixture.new_side()
     return fixture
 
 
@@ -98,7 +98,7 @@ async def test_p5_a_service_that_was_away_for_long_refuses_nothing_that_waited(k
     fixture.now += CLOCKS_APART_SECONDS + 1
     waiting = batch("B", issued=issued(fixture))
     fixture.now += 20 * DAY
-    fixture.side = fixture.new_side()
+    fixture.processor = fixture.new_side()
     tenure = await fixture.take()
     await fixture.turn(tenure)
     assert await fixture.inbox() == []
@@ -114,11 +114,11 @@ async def test_p5_pruning_waits_until_the_topic_has_been_caught_up_with(keeping:
     await fixture.turn(tenure, *batch("A", issued=issued(fixture)))
     waiting = fixture.records(tenure, *batch("B", "C", issued=issued(fixture)))
     fixture.now += 20 * DAY
-    fixture.side = fixture.new_side()
+    fixture.processor = fixture.new_side()
     tenure = await fixture.take()
     tenure.reached([("shop.commands", 1)])
     for record in waiting:
-        await fixture.side.turn({tenure: [record]})
+        await fixture.processor.turn({tenure: [record]})
     assert calls == ["A/1", "B/1", "C/1"]
     assert [id for id, _, _ in await fixture.inbox()] == ["B:r1:1", "C:r1:1"]
 
@@ -165,7 +165,7 @@ async def test_a_batch_at_a_time_and_only_ones_own_shard(
     assert await _rows(fixture) == {0: 1, 1: ROWS + 10}
     assert other.pruned_before is None
     for _ in range(2):
-        await fixture.side.turn({other: ()})
+        await fixture.processor.turn({other: ()})
     assert await _rows(fixture) == {0: 1}
 
 
@@ -174,13 +174,13 @@ async def test_p8_who_has_lost_the_shard_forgets_nothing(keeping: ServiceFixture
     takes(fixture)
     old = await fixture.take()
     await fixture.turn(old, *batch("A"))
-    first, fixture.side = fixture.side, fixture.new_side()
+    first, fixture.processor = fixture.processor, fixture.new_side()
     new = await fixture.take()
     fixture.now += 15 * DAY
-    pruning = first._pruning
-    assert pruning is not None
+    schedule = first._schedule
+    assert schedule is not None
     with pytest.raises(Fenced):
-        await pruning.after({old: ()})
+        await schedule.after({old: ()})
     assert len(await fixture.inbox()) == 1
     assert (await stored(fixture), new.pruned_before) == (None, None)
 
@@ -193,16 +193,16 @@ async def test_s2_a_relay_that_has_failed_ends_its_own_tenure_and_no_other(keepi
         await fixture.turn(tenure, *batch(f"S{tenure.shard}"))
     fixture.now += 15 * DAY
     failed.ended = True
-    pruning = fixture.side._pruning
-    assert pruning is not None
-    await pruning.after({failed: (), other: ()})
+    schedule = fixture.processor._schedule
+    assert schedule is not None
+    await schedule.after({failed: (), other: ()})
     assert await _rows(fixture) == {0: 1}
 
 
 async def test_off_forgets_nothing(fixture: ServiceFixture) -> None:
     takes(fixture)
     fixture.retention = Retention()
-    fixture.side = fixture.new_side()
+    fixture.processor = fixture.new_side()
     tenure = await fixture.take()
     await fixture.turn(tenure, *batch("A"))
     fixture.now += 10_000 * DAY

@@ -189,7 +189,7 @@ class Stream:
     def __init__(
         self, process: SimulatedProcess, bus: Bus, *, group: str, pattern: str, listener: SubscriptionListener
     ):
-        self.trouble = ""
+        self.problem = ""
         self._process = process
         self._loop = process.loop  # of this life of the process
         self._bus = bus

@@ -40,7 +40,7 @@ class CoordinatorProgram:
         loading = Loading(
             namespace=NAMESPACE, reads=Reads(NAMESPACE), definitions=Definitions([journey]), limits=world.limits,
         )  # fmt: skip
-        self.side = SagaProcessor(
+        self.processor = SagaProcessor(
             database=database,
             store=Store(NAMESPACE),
             loading=loading,
@@ -57,8 +57,8 @@ class CoordinatorProgram:
 
         self.ownership = Ownership(
             kafka=Cluster(process, world.bus), database=database, tables=COORDINATOR_TABLES,
-            subscribe=subscribe, main_topic=names.requests_topic(NAMESPACE), side=self.side, clock=process.clock,
-            tokens=world.uuid,
+            subscribe=subscribe, main_topic=names.requests_topic(NAMESPACE), processor=self.processor,
+            clock=process.clock, tokens=world.uuid,
         )  # fmt: skip
 
     async def start(self) -> None:
@@ -68,9 +68,9 @@ class CoordinatorProgram:
         await self.ownership.stop()
 
     def bury(self) -> None:
-        for tenure in list(self.side._memories):
+        for tenure in list(self.processor._memories):
             with suppress(Exception):
-                self.side.lost(tenure)
+                self.processor.lost(tenure)
 
 
 class ParticipantProgram:
@@ -81,7 +81,7 @@ class ParticipantProgram:
     ) -> None:
         name = participant.service.name
         database = SimulatedDatabase(world.server, process, world.statements)
-        self.side = CommandProcessor(
+        self.processor = CommandProcessor(
             service=name, namespace=NAMESPACE, handlers=participant.handlers, sessions=SimulatedSessions(database),
             resources=ground, clock=process.clock, retention=world.retention(name),
         )  # fmt: skip
@@ -92,16 +92,16 @@ class ParticipantProgram:
 
         self.ownership = Ownership(
             kafka=Cluster(process, world.bus), database=database, tables=PARTICIPANT_TABLES[name],
-            subscribe=subscribe, main_topic=commands, side=self.side, clock=process.clock, tokens=world.uuid,
+            subscribe=subscribe, main_topic=commands, processor=self.processor, clock=process.clock, tokens=world.uuid,
         )  # fmt: skip
 
     async def start(self) -> None:
         await self.ownership.start()
 
     async def stop(self) -> None:
-        await self.side.externals.drain(2.0)
+        await self.processor.externals.drain(2.0)
         await self.ownership.stop()
-        await self.side.externals.stop()
+        await self.processor.externals.stop()
 
     def bury(self) -> None:
         """Its jobs are tasks of its loop."""

@@ -103,9 +103,9 @@ class ListBus:
 
 @dataclass
 class Party:
-    """A side with all shards of its schema."""
+    """A processor that has all shards of its schema."""
 
-    side: Processor
+    processor: Processor
     schema: str
     topics: Sequence[str]
     database: Database
@@ -120,20 +120,20 @@ class Party:
                 tenure = await acquire(connection, self.schema, shard, claim, token=uuid4())
             tenure.locate({topic: Log("paper", 0, 0) for topic in self.topics})
             tenure.relay.start(self.bus, on_end=lambda: None)
-            await self.side.acquired(tenure)
+            await self.processor.acquired(tenure)
             self.tenures.append(tenure)
 
     async def turn(self) -> None:
         """Over all that waits; returns when what it sent is published."""
         taken = {one: [r for topic in self.topics for r in self.bus.take(topic, one.shard)] for one in self.tenures}
-        await self.side.turn(taken)
+        await self.processor.turn(taken)
         for tenure in self.tenures:
             await tenure.relay.below(1)
 
     async def close(self) -> None:
         for tenure in self.tenures:
             await tenure.relay.stop()
-            self.side.lost(tenure)
+            self.processor.lost(tenure)
 
 
 @dataclass

@@ -71,7 +71,7 @@ class Pair:
             claim = Claim(cluster="cluster", generation=1, partitions=PARTITIONS)
             tenure = await acquire(connection, "sagabus", SHARD, claim, token=uuid4())
         tenure.locate({topic: Log("log", 0, 0) for topic in (REQUESTS, REPLIES)})
-        await self.coordinator.side.acquired(tenure)
+        await self.coordinator.processor.acquired(tenure)
         self.tenures = tenure, await self.shop.take()
 
     async def exchange(self, *records: Any) -> None:
@@ -89,7 +89,7 @@ class Pair:
     async def pass_time(self, *, times: int = 30) -> None:
         """So many timers fire, one after the other, as far as there are any."""
         for _ in range(times):
-            due = self.coordinator.side.next_due()
+            due = self.coordinator.processor.next_due()
             if due is None:
                 return
             self.coordinator.now = self.shop.now = max(due, self.coordinator.now)

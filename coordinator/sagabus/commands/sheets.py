@@ -64,8 +64,8 @@ def compact(value: Any) -> str:
 
 def _step(step: Json) -> tuple[str, ...]:
     undo = "" if step["undo"] == "none" else f"{step['undo']} {step['compensation'] or ''}".rstrip()
-    trouble = step["undo_error"] or step["error"]
-    words = f"{trouble['code']}: {trouble['message']}" if isinstance(trouble, dict) and "code" in trouble else ""
+    problem = step["undo_error"] or step["error"]
+    words = f"{problem['code']}: {problem['message']}" if isinstance(problem, dict) and "code" in problem else ""
     words = "; ".join(filter(None, (step.get("waits"), words)))
     return f"  {step['number']}", step["activity"], step["status"], str(step["attempts"]), undo, words
 

@@ -91,33 +91,33 @@ class Coordinator:
             stack.push_async_callback(self._database.stop)
             stack.push_async_callback(producer.stop)
             stack.callback(self._close)
-            ownership, side = await with_servers(self._kafka, self._database, self.readiness, self._begun)
+            ownership, processor = await with_servers(self._kafka, self._database, self.readiness, self._begun)
             stack.push_async_callback(ownership.stop)
             self._open = True
             self.readiness.runs(
-                lambda: ownership.tenures, away=lambda: ownership.kafka_away, trouble=lambda: ownership.trouble
+                lambda: ownership.tenures, away=lambda: ownership.kafka_away, problem=lambda: ownership.problem
             )
             _collect_rarely()
             logger.info("the coordinator of %s runs %s", namespace, ", ".join(map(repr, self._definitions)))
             stack.callback(self._drain)  # before all else that leaving does
             yield
-            logger.info("the coordinator of %s drains; records: %s", namespace, dict(side.counts))
+            logger.info("the coordinator of %s drains; records: %s", namespace, dict(processor.counts))
 
     async def _begun(self) -> tuple[Ownership, SagaProcessor]:
         """Once both servers answer; nothing is left of it when it raises."""
         namespace = self._settings.namespace
         await self._check_schema(namespace)
         partitions = await self._partitions(namespace)
-        ownership, side = self._wire(namespace, partitions)
+        ownership, processor = self._wire(namespace, partitions)
         await ownership.start()
         self._ownership, self._shards = ownership, partitions
-        return ownership, side
+        return ownership, processor
 
     def _wire(self, namespace: str, partitions: int) -> tuple[Ownership, SagaProcessor]:
         identity = ProcessIdentity.of_this_process(self._settings.instance)
         definitions = Definitions(self._definitions, namespace=namespace, identity=identity)
         loading = Loading(namespace=namespace, reads=Reads(namespace), definitions=definitions)
-        side = SagaProcessor(
+        processor = SagaProcessor(
             database=self._database,
             store=Store(namespace),
             loading=loading,
@@ -133,11 +133,11 @@ class Coordinator:
             tables=coordinator_tables(namespace),
             subscribe=self._subscription,
             main_topic=names.requests_topic(namespace),
-            side=side,
+            processor=processor,
             supervisor=self._supervisor,
             counters=self.counters,
         )
-        return ownership, side
+        return ownership, processor
 
     def _subscription(self, *, listener: SubscriptionListener) -> Subscription:
         namespace = self._settings.namespace

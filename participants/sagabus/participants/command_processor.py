@@ -24,7 +24,7 @@ from sagabus.messaging.background import Supervisor
 from sagabus.messaging.counters import Counters, Family
 from sagabus.messaging.publishing.dead_letter import DeadLetters
 from sagabus.messaging.shards import shard_row
-from sagabus.messaging.shards.retention import Pruning, Retention
+from sagabus.messaging.shards.retention import Retention, RetentionSchedule
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.messaging.shards.turn import Turn
 from sagabus.participants.handlers.context import Guard
@@ -99,11 +99,11 @@ class CommandProcessor:
         self._orphans: dict[Tenure, dict[Key, ReceivedCommand]] = {}
         self._failing = False
         self._handling: Handling | None = None
-        self._pruning: Pruning | None = None
+        self._schedule: RetentionSchedule | None = None
         if retention is not None:
-            self._pruning = InboxRetention(
+            self._schedule = InboxRetention(
                 schema=self._schema, inbox=self._inbox, sessions=sessions, retention=retention, clock=clock
-            ).pruning
+            ).schedule
 
     async def acquired(self, tenure: Tenure) -> None:
         """Run once more what an owner before us had begun with external handlers (P1)."""
@@ -125,12 +125,12 @@ class CommandProcessor:
                 await self._together(work, commands)
         finally:
             watch.cancel()
-        if self._pruning is not None:
-            await self._pruning.after(work)
+        if self._schedule is not None:
+            await self._schedule.after(work)
 
     def lost(self, tenure: Tenure) -> None:
-        if self._pruning is not None:
-            self._pruning.forget(tenure)
+        if self._schedule is not None:
+            self._schedule.forget(tenure)
         self.externals.lost(tenure)
         self._orphans.pop(tenure, None)
 

@@ -54,22 +54,22 @@ async def running(participant: Participant[Any], *, kafka: str | None = None) ->
         bus, readiness = backing.kafka, participant.readiness
         await with_servers(bus, database, readiness, lambda: _ready(participant.service, backing, database))
         resources = None if participant.lifespan is None else await stack.enter_async_context(participant.lifespan())
-        side = CommandProcessor(
+        processor = CommandProcessor(
             service=participant.service.name, namespace=backing.settings.namespace, handlers=participant.handlers,
             sessions=sessions, resources=resources, retention=Retention.of(backing.settings), counters=counters,
             supervisor=supervisor,
         )  # fmt: skip
-        stack.push_async_callback(side.externals.stop)
+        stack.push_async_callback(processor.externals.stop)
 
         async def begun() -> Ownership:
-            ownership = _ownership(participant, backing, sessions, side, supervisor, counters)
+            ownership = _ownership(participant, backing, sessions, processor, supervisor, counters)
             await ownership.start()
             return ownership
 
         ownership = await with_servers(bus, database, readiness, begun)
         stack.push_async_callback(ownership.stop)
-        readiness.runs(lambda: ownership.tenures, away=lambda: ownership.kafka_away, trouble=lambda: ownership.trouble)
-        stack.push_async_callback(side.externals.drain, DRAIN)
+        readiness.runs(lambda: ownership.tenures, away=lambda: ownership.kafka_away, problem=lambda: ownership.problem)
+        stack.push_async_callback(processor.externals.drain, DRAIN)
         _tell(participant)
         stack.callback(readiness.drains)  # the first thing that a leaving does
         yield
@@ -118,7 +118,7 @@ def _ownership(
     participant: Participant[Any],
     backing: Backing,
     sessions: Sessions,
-    side: CommandProcessor,
+    processor: CommandProcessor,
     supervisor: Supervisor,
     counters: Counters,
 ) -> Ownership:
@@ -135,7 +135,7 @@ def _ownership(
 
     return Ownership(
         kafka=backing.kafka, database=sessions.database, tables=participant_tables(service.name),
-        subscribe=subscribe, main_topic=commands, side=side, supervisor=supervisor,
+        subscribe=subscribe, main_topic=commands, processor=processor, supervisor=supervisor,
         counters=counters,
     )  # fmt: skip
 

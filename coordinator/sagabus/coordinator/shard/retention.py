@@ -15,12 +15,12 @@ from sagabus.coordinator.store.wire import LATEST
 from sagabus.messaging.postgres.database import Connection, Database
 from sagabus.messaging.shards.retention import (
     ROWS,
-    Pruned,
-    Pruning,
+    Removed,
     Retention,
+    RetentionSchedule,
     margin,
-    prune_dead_letters,
-    prune_parked,
+    remove_dead_letters,
+    remove_parked,
 )
 from sagabus.messaging.shards.tenure import Tenure
 
@@ -31,7 +31,7 @@ SECOND: Final = 1_000_000
 
 
 class SagaRetention:
-    """Of one side; `pruning` says when. clock: seconds since 1970."""
+    """Of one side; `schedule` says when. clock: seconds since 1970."""
 
     def __init__(
         self, *, database: Database, schema: str, retention: Retention, clock: Callable[[], float] = time.time
@@ -40,7 +40,7 @@ class SagaRetention:
         self._schema = schema
         self._retention = retention
         self._clock = clock
-        self.pruning = Pruning(
+        self.schedule = RetentionSchedule(
             schema=schema, begin=database.transaction, step=self._step, look=retention.look, clock=clock
         )
 
@@ -49,17 +49,17 @@ class SagaRetention:
         kept = self._retention.started_ids
         return LATEST if kept is None else now + round(kept * SECOND)
 
-    async def _step(self, connection: Connection, tenure: Tenure) -> Pruned:
+    async def _step(self, connection: Connection, tenure: Tenure) -> Removed:
         now = round(self._clock() * SECOND)
         more = await self._sagas(connection, tenure.shard, now)
         forgotten = await self._started_ids(connection, tenure.shard, now)
         kept = self._retention
         if kept.dead_letters is not None:
-            more |= await prune_dead_letters(connection, self._schema, kept.dead_letters)
+            more |= await remove_dead_letters(connection, self._schema, kept.dead_letters)
         if kept.parked is not None:
             open_saga = self._statements.has_open_saga
-            more |= await prune_parked(connection, self._schema, tenure.shard, kept.parked, unless=open_saga)
-        return Pruned(more or forgotten.more, forgotten.before)
+            more |= await remove_parked(connection, self._schema, tenure.shard, kept.parked, unless=open_saga)
+        return Removed(more or forgotten.more, forgotten.before)
 
     async def _sagas(self, connection: Connection, shard: int, now: int) -> bool:
         kept = self._retention.sagas
@@ -68,10 +68,10 @@ class SagaRetention:
         before, until = now - round(kept * SECOND), self.remembered_until(now)
         return await self._statements.sagas(connection, shard, before=before, until=until, most=SAGAS) == SAGAS
 
-    async def _started_ids(self, connection: Connection, shard: int, now: int) -> Pruned:
+    async def _started_ids(self, connection: Connection, shard: int, now: int) -> Removed:
         kept = self._retention.started_ids
         if kept is None:
-            return Pruned(more=False)
+            return Removed(more=False)
         horizon = round((kept - margin(kept)) * SECOND)
         gone, before = await self._statements.started_ids(connection, shard, now=now, horizon=horizon, most=ROWS)
-        return Pruned(gone == ROWS, before if gone else None)
+        return Removed(gone == ROWS, before if gone else None)

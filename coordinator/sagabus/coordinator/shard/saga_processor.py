@@ -129,7 +129,7 @@ class SagaProcessor:
 
     def lost(self, tenure: Tenure) -> None:
         if self._retention is not None:
-            self._retention.pruning.forget(tenure)
+            self._retention.schedule.forget(tenure)
         memory = self._memories.pop(tenure, None)
         if memory is not None:
             memory.forget()
@@ -161,7 +161,7 @@ class SagaProcessor:
         await self._replaying.go_on([*memories.values()], now=now)
         await self._end_losses(memories.values())
         if self._retention is not None:
-            await self._retention.pruning.after(work)
+            await self._retention.schedule.after(work)
 
     def _remember(self, decisions: Decisions, gathered: Gathered) -> None:
         """It is committed."""

@@ -91,7 +91,7 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
         """The next offset of each partition that is not held."""
         self._batch: dict[TopicPartition, int] = {}
         """Where the batch that was handed on last begins, without partitions that were placed or held since."""
-        self._disturbed = False
+        self._overtaken = False
 
     @property
     def generation(self) -> int:
@@ -178,7 +178,7 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
 
     def undisturbed(self, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
         """Of the batch that was handed on last, what was not overtaken by `place`, `hold` or `let_go`."""
-        if not self._disturbed:
+        if not self._overtaken:
             return records
         return [record for record in records if TopicPartition(record.topic, record.partition) in self._batch]
 
@@ -222,7 +222,7 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
         return fetched
 
     def _hand_on(self, ready: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> None:
-        self._disturbed = False
+        self._overtaken = False
         for partition, records in ready.items():
             self._batch[partition] = self._handed_on[partition]
             self._handed_on[partition] = records[-1].offset + 1
@@ -246,7 +246,7 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
     def _forget(self, partition: TopicPartition) -> None:
         self._handed_on.pop(partition, None)
         self._batch.pop(partition, None)
-        self._disturbed = True
+        self._overtaken = True
 
 
 def _trace(error: Exception) -> Exception | None:

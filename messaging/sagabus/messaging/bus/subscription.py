@@ -96,7 +96,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
         self._tasks: set[asyncio.Task[None]] = set()
         self._losses: list[float] = []
         self._twin_backoff = Backoff(first_seconds=TWIN_FIRST_PAUSE_SECONDS, longest_seconds=TWIN_LONGEST_PAUSE_SECONDS)
-        self.trouble = ""
+        self.problem = ""
         """Why nothing is read now, in words; empty where nothing is known."""
         self._runner: asyncio.Task[Any] | None = None
         self._idle = asyncio.Event()
@@ -156,7 +156,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
     def on_partitions_assigned(self, partitions: Collection[TopicPartition]) -> None:
         if self._consumer is not None and not self._closing:
             log.info("group %s: generation %d, %d partitions", self._group, self._consumer.generation, len(partitions))
-            self.trouble = ""
+            self.problem = ""
             self._handover.begin(self._consumer, partitions)
 
     # Called by the consumer.
@@ -180,11 +180,11 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
             return True
         self._closing, self._losses = True, []
         pause = self._twin_backoff.next()
-        self.trouble = (
+        self.problem = (
             f"another process is in the group {self._group} as SAGABUS_INSTANCE={self._instance}: give each process an "
             "instance of its own, or none"
         )
-        log.error("%s; joining again in %.0f s", self.trouble, pause)
+        log.error("%s; joining again in %.0f s", self.problem, pause)
         self._spawn(self._replace(after=pause))
         return False
 

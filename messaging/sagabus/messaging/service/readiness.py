@@ -27,7 +27,7 @@ class Readiness:
         self._given: frozenset[int] | None = None
         self._held: Callable[[], Collection[int]] | None = None
         self._away: Callable[[], str] = str
-        self._trouble: Callable[[], str] = str
+        self._problem: Callable[[], str] = str
 
     @property
     def why_not(self) -> str:
@@ -39,12 +39,12 @@ class Readiness:
         if away := self._away():
             return away
         if self._given is None:
-            return _with("it is not in the consumer group at the moment", self._trouble())
+            return _with("it is not in the consumer group at the moment", self._problem())
         missing = sorted(self._given.difference(self._held()))
         listed = ", ".join(map(str, missing))
         if not missing:
             return ""
-        return _with(f"shards that the group gave to it are not acquired: {listed}", self._trouble())
+        return _with(f"shards that the group gave to it are not acquired: {listed}", self._problem())
 
     @property
     def on_standby(self) -> bool:
@@ -60,11 +60,11 @@ class Readiness:
         held: Callable[[], Collection[int]],
         *,
         away: Callable[[], str] = str,
-        trouble: Callable[[], str] = str,
+        problem: Callable[[], str] = str,
     ) -> None:
         """held: the shards that it holds now. away: why Kafka does not answer, trouble: why shards are not held; both
         empty where nothing is known."""
-        self._held, self._away, self._trouble = held, away, trouble
+        self._held, self._away, self._problem = held, away, problem
 
     def dies(self, reason: str) -> None:
         """A part of it has died, of which it does not recover: nothing makes it ready again."""

@@ -34,9 +34,9 @@ class Membership:
         self._stream: Stream | None = None
 
     @property
-    def trouble(self) -> str:
+    def problem(self) -> str:
         """Why nothing is read now, as far as the stream knows."""
-        return "" if self._stream is None else self._stream.trouble
+        return "" if self._stream is None else self._stream.problem
 
     async def join(self) -> None:
         """Raises what Kafka raises."""

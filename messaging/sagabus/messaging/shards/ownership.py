@@ -70,7 +70,7 @@ class Ownership:
         tables: MetaData,
         subscribe: Subscribe,
         main_topic: str,
-        side: Processor,
+        processor: Processor,
         supervisor: Supervisor | None = None,
         counters: Counters | None = None,
         clock: Callable[[], float] = time.time,
@@ -87,7 +87,7 @@ class Ownership:
             cluster=kafka,
             database=database,
             schema=self._schema,
-            side=side,
+            processor=processor,
             publisher=self._producer,
             relay_ended=self._relay_ended,
             turn_requested=lambda: self._wakeups.look(),  # noqa: PLW0108    # made below
@@ -96,7 +96,7 @@ class Ownership:
             tokens=tokens,
         )
         self._new_records = NewRecords()
-        self._wakeups = Wakeups(side, clock)
+        self._wakeups = Wakeups(processor, clock)
         self._membership = Membership(subscribe, self)
         self._logs = LogWatch(self._tenures, self._membership)
         self._lock = asyncio.Lock()
@@ -112,9 +112,9 @@ class Ownership:
         return self._tenures.tenures
 
     @property
-    def trouble(self) -> str:
+    def problem(self) -> str:
         """Why shards that it should have are not held, in words; empty where nothing is known."""
-        return self._membership.trouble or self._tenures.trouble
+        return self._membership.problem or self._tenures.problem
 
     async def start(self) -> None:
         """Join the group; shards come when it gives them out.
@@ -126,7 +126,7 @@ class Ownership:
             await self._producer.start()
             async with self._database.transaction() as connection:
                 await check_partitions(connection, self._schema, await self._partitions(), topic=self._main_topic)
-            self._background.start(self._beat, self._retake, self._watch, self._catch_up, self._ping)
+            self._background.start(self._heartbeat, self._retake, self._watch, self._catch_up, self._ping)
             await self._membership.join()
         except BaseException:
             await self.stop()
@@ -210,7 +210,7 @@ class Ownership:
 
     # In the background.
 
-    async def _beat(self) -> None:
+    async def _heartbeat(self) -> None:
         await self._wakeups.wait(self._alive())
         async with self._lock:
             await self._turn(dict.fromkeys(self._wakeups.due(self._alive()), ()))

@@ -79,7 +79,7 @@ class Stream(Protocol):
     """Records of the partitions that the group has given to this process. Started and stopped once."""
 
     @property
-    def trouble(self) -> str:
+    def problem(self) -> str:
         """Why nothing is read now, in words; empty where nothing is known."""
 
     async def start(self) -> None: ...

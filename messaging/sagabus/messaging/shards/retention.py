@@ -80,18 +80,18 @@ Begin = Callable[[], AbstractAsyncContextManager[Connection]]
 
 
 @dataclass(frozen=True, slots=True)
-class Pruned:
+class Removed:
     """What a step has done. more: there may be more to do. before: the shard row's `pruned_before`, if it has moved."""
 
     more: bool
     before: datetime | None = None
 
 
-Step = Callable[[Connection, Tenure], Awaitable[Pruned]]
+Step = Callable[[Connection, Tenure], Awaitable[Removed]]
 """Deletes what is due in this shard, up to `ROWS` of each kind."""
 
 
-class Pruning:
+class RetentionSchedule:
     """Of one side, which calls `after` behind each of its turns. clock: seconds since 1970.
 
     Two processes cannot prune the same shard: the second one is fenced, and writes nothing.
@@ -145,7 +145,7 @@ class Pruning:
             async with self._begin() as connection:
                 await shard_row.advance(connection, self._schema, [_standing(tenure)])
                 await connection.execute(_LOCAL)
-                pruned = await self._step(connection, tenure)
+                removed = await self._step(connection, tenure)
                 leaving = True
         except Fenced:
             if not tenure.ended:
@@ -157,8 +157,8 @@ class Pruning:
             log.warning("shard %s is not pruned now: %s", tenure.shard, error, exc_info=trace(error))
             return False
         tenure.turn += 1
-        tenure.pruned_before = pruned.before or tenure.pruned_before
-        return pruned.more
+        tenure.pruned_before = removed.before or tenure.pruned_before
+        return removed.more
 
 
 _LOCAL: Final = named(
@@ -175,7 +175,7 @@ def _standing(tenure: Tenure) -> Advance:
     return Advance(tenure, tenure.next_position, tenure.relay_stored, tenure.places_after({}))
 
 
-async def prune_dead_letters(connection: Connection, schema: str, seconds: float) -> bool:
+async def remove_dead_letters(connection: Connection, schema: str, seconds: float) -> bool:
     """The oldest ones, of whatever shard: ids rise with time, so those of the lowest ids are looked at.
 
     May be done by several processes at once. Whether there may be more.
@@ -184,7 +184,7 @@ async def prune_dead_letters(connection: Connection, schema: str, seconds: float
     return done == f"DELETE {ROWS}"
 
 
-async def prune_parked(connection: Connection, schema: str, shard: int, seconds: float, *, unless: str = "") -> bool:
+async def remove_parked(connection: Connection, schema: str, shard: int, seconds: float, *, unless: str = "") -> bool:
     """Parked rows of this shard. unless: SQL about `row`; where it holds, the row stays. Whether there may be more."""
     stays = f"AND NOT ({unless})" if unless else ""
     done = await connection.execute(

@@ -73,7 +73,7 @@ class Tenures:
         cluster: Cluster,
         database: Database,
         schema: str,
-        side: Processor,
+        processor: Processor,
         publisher: Publisher,
         relay_ended: Callable[[Tenure], None],
         turn_requested: Callable[[], None],
@@ -89,7 +89,7 @@ class Tenures:
         self._cluster = cluster
         self._database = database
         self._schema = schema
-        self._side = side
+        self._processor = processor
         self._publisher = publisher
         self._relay_ended = relay_ended
         self._turn_requested = turn_requested
@@ -106,7 +106,7 @@ class Tenures:
         self._wanted = {shard: _Wanted() for shard in sorted(shards)}
 
     @property
-    def trouble(self) -> str:
+    def problem(self) -> str:
         """Why shards that are wanted are not held, each reason once."""
         missing = (wanted for shard, wanted in self._wanted.items() if shard not in self.tenures)
         said = dict.fromkeys(wanted.reasons.last for wanted in missing if wanted.reasons.last)
@@ -149,7 +149,7 @@ class Tenures:
         for tenure in work:
             tenure.turn_requested = False
         try:
-            await self._side.turn(work)
+            await self._processor.turn(work)
             if any(tenure.turn == turn for tenure, turn in turns.items()):
                 raise NotCommitted("the side's turn returned without committing a Turn over all its tenures")
         except Exception as error:
@@ -218,7 +218,7 @@ class Tenures:
             counters=self._counters,
         )
         try:
-            await self._side.acquired(tenure)
+            await self._processor.acquired(tenure)
         except Exception as error:
             log.error("shard %s: what it needs could not be loaded: %s", tenure.shard, error, exc_info=trace(error))
             await self._end(tenure)
@@ -235,7 +235,7 @@ class Tenures:
         tenure.ended = True
         self._counters.family(Family.TENURES)["ended"] += 1
         await tenure.relay.stop()
-        self._side.lost(tenure)
+        self._processor.lost(tenure)
         if tenure.shard in self._wanted:
             self._wanted[tenure.shard].failed()
 

@@ -88,8 +88,8 @@ class Batch:
         """What it is counted by."""
         tenure = received.tenure
         row = self._rows.row(command.key)
-        pruned = None if tenure.pruned_before is None else microseconds(tenure.pruned_before)
-        decision = judge(command.head, command.digest, row, pruned_before=pruned)
+        pruned_before = None if tenure.pruned_before is None else microseconds(tenure.pruned_before)
+        decision = judge(command.head, command.digest, row, pruned_before=pruned_before)
         match decision:
             case Answer():
                 self._reply(tenure, command.head, decision.outcome, decision.attempt)

@@ -13,12 +13,12 @@ from sagabus.contracts.envelope import moment
 from sagabus.messaging.postgres.database import Connection
 from sagabus.messaging.shards.retention import (
     ROWS,
-    Pruned,
-    Pruning,
+    Removed,
     Retention,
+    RetentionSchedule,
     margin,
-    prune_dead_letters,
-    prune_parked,
+    remove_dead_letters,
+    remove_parked,
 )
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.participants.handlers.session import Sessions
@@ -26,7 +26,7 @@ from sagabus.participants.inbox.store import Inbox
 
 
 class InboxRetention:
-    """Of one side; `pruning` says when. clock: seconds since 1970."""
+    """Of one side; `schedule` says when. clock: seconds since 1970."""
 
     def __init__(
         self, *, schema: str, inbox: Inbox, sessions: Sessions, retention: Retention, clock: Callable[[], float]
@@ -36,23 +36,23 @@ class InboxRetention:
         self._retention = retention
         self._clock = clock
         begin = sessions.database.transaction
-        self.pruning = Pruning(schema=schema, begin=begin, step=self._step, look=retention.look, clock=clock)
+        self.schedule = RetentionSchedule(schema=schema, begin=begin, step=self._step, look=retention.look, clock=clock)
 
-    async def _step(self, connection: Connection, tenure: Tenure) -> Pruned:
+    async def _step(self, connection: Connection, tenure: Tenure) -> Removed:
         kept = self._retention
         rows = await self._rows(connection, tenure.shard)
         more = rows.more
         if kept.dead_letters is not None:
-            more |= await prune_dead_letters(connection, self._schema, kept.dead_letters)
+            more |= await remove_dead_letters(connection, self._schema, kept.dead_letters)
         if kept.parked is not None:
-            more |= await prune_parked(connection, self._schema, tenure.shard, kept.parked)
-        return Pruned(more, rows.before)
+            more |= await remove_parked(connection, self._schema, tenure.shard, kept.parked)
+        return Removed(more, rows.before)
 
-    async def _rows(self, connection: Connection, shard: int) -> Pruned:
+    async def _rows(self, connection: Connection, shard: int) -> Removed:
         kept = self._retention.inbox
         if kept is None:
-            return Pruned(more=False)
+            return Removed(more=False)
         before = moment(round((self._clock() - kept) * 1_000_000))
         apart = timedelta(seconds=margin(kept))
-        gone, pruned_before = await self._inbox.prune(connection, shard, before=before, margin=apart, most=ROWS)
-        return Pruned(gone == ROWS, pruned_before if gone else None)
+        gone, pruned_before = await self._inbox.remove_old(connection, shard, before=before, margin=apart, most=ROWS)
+        return Removed(gone == ROWS, pruned_before if gone else None)

@@ -105,7 +105,7 @@ class Inbox:
         found = await connection.fetch(self._sql["inbox.started"], shard)
         return [Started(_row(record), record["command"] or b"", unpack_headers(record["headers"])) for record in found]
 
-    async def prune(
+    async def remove_old(
         self, connection: Connection, shard: int, *, before: datetime, margin: timedelta, most: int
     ) -> tuple[int, datetime | None]:
         """Delete rows whose outcome is older than that, oldest first (P5); how many, and the shard's `pruned_before`.
@@ -146,7 +146,7 @@ def _columns(entries: Sequence[_Entry]) -> Iterable[Sequence[Any]]:
     old = [(_CLAIMED, 0) if row is None else (row.state.value, row.attempt) for row in found] if any(found) else []
     kept = commands if any(body is not None for body, _ in commands) else []
     yield from map(list, zip(*rows, strict=True))
-    yield from ([pair[side] for pair in pairs] for pairs in (old, kept) for side in (0, 1))
+    yield from ([pair[place] for pair in pairs] for pairs in (old, kept) for place in (0, 1))
 
 
 @cache

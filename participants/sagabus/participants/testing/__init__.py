@@ -96,7 +96,7 @@ class Carried:
         self._handlers = participant.handlers
         self._database = Database.of_engine(sessions.engine)
         self._schema = service_schema(participant.service.name)
-        self._side = CommandProcessor(
+        self._processor = CommandProcessor(
             service=participant.service.name, namespace=NAMESPACE, handlers=participant.handlers, sessions=sessions,
             resources=resources, watcher=self._heard,
         )  # fmt: skip
@@ -142,7 +142,7 @@ class Carried:
             yield
         finally:
             await cancelled([writer])
-            await self._side.externals.stop()
+            await self._processor.externals.stop()
             await self._forget()
 
     def _record(self, command: Command[Any], id: str) -> _Record:
@@ -161,7 +161,7 @@ class Carried:
 
     async def _turn(self, *records: _Record) -> None:
         async with self._lock:
-            await self._side.turn({self._tenure: records})
+            await self._processor.turn({self._tenure: records})
             async with self._database.transaction() as connection:
                 rows = await unpublished(connection, self._schema, self._shard, self._position)
         for self._position, message in rows:

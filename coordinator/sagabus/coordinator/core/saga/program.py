@@ -137,8 +137,24 @@ class Program:
     """The code of one saga, from its start to its end or its eviction."""
 
     __slots__ = (
-        "_awaited", "_events_read", "_leaving", "_publications", "_random", "_read", "_unheard", "ended", "id",
-        "intents", "loop", "mailbox", "main", "quiet", "run", "said", "started_at", "steps",
+        "_awaited",
+        "_events_read",
+        "_leaving",
+        "_not_awaited",
+        "_publications",
+        "_random",
+        "_read",
+        "ended",
+        "id",
+        "intents",
+        "loop",
+        "mailbox",
+        "main",
+        "quiet",
+        "run",
+        "said",
+        "started_at",
+        "steps",
     )  # fmt: skip
 
     def __init__(self, code: Code, request: bytes, *, id: str, run: str, started_at: int, read: Read) -> None:
@@ -156,7 +172,7 @@ class Program:
         self._awaited: dict[int, StepFuture] = {}
         self.mailbox = Mailbox(self.loop)
         self._random: Random | None = None
-        self._unheard: dict[int, str] = {}
+        self._not_awaited: dict[int, str] = {}
         self.said: list[str] = []
         """For the log. Whoever reads it empties it."""
         self._leaving: list[SagaTask[Any]] = []
@@ -207,7 +223,7 @@ class Program:
         if self.loop.failure is not None:
             return  # the saga has stopped in the middle of it
         warnings.warn(f"{words}; its command is sent all the same", RuntimeWarning, stacklevel=3)
-        self._unheard[number] = words
+        self._not_awaited[number] = words
         self.said.append(f"{words}: nobody hears whether it fails; write `await ctx.call(…)`")
 
     def given_up(self, number: int) -> None:
@@ -256,8 +272,8 @@ class Program:
 
     def fail(self, number: int, error: ActivityError) -> None:
         future = self._awaited.pop(number, None)
-        if number in self._unheard:
-            self.said.append(f"{self._unheard[number]}, and it has failed: {words_of(error)}")
+        if number in self._not_awaited:
+            self.said.append(f"{self._not_awaited[number]}, and it has failed: {words_of(error)}")
         if future is not None:
             self.loop.reject(future, error)
 
