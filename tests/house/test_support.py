@@ -19,7 +19,7 @@ from tests.support.kafka_installation import KafkaInstallation
 from tests.support.postgres import PostgresServer
 from tests.support.processes import ROOT, Child
 from tests.support.tcp_proxy import TcpProxy
-from tests.system.databases import databases
+from tests.system.databases import PrimaryEnd, databases
 
 
 async def test_a_child_process_is_heard_and_ended(run_folder: Path) -> None:
@@ -95,7 +95,7 @@ async def test_a_promoted_standby_has_what_its_primary_confirmed_and_the_old_one
     async with databases() as servers:
         before = await asyncpg.connect(servers.url)
         await before.execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)")
-        await servers.fail_over(stays=True)
+        await servers.fail_over(PrimaryEnd.READ_ONLY)
         with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
             await before.execute("INSERT INTO kept VALUES (2)")
         after = await asyncpg.connect(servers.url)

@@ -6,12 +6,24 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from enum import StrEnum
 from urllib.parse import urlsplit
 
 from tests.support.conditions import until
 from tests.support.postgres import PostgresServer
 from tests.support.postgres_standby import PostgresStandby, make_read_only
 from tests.support.tcp_proxy import TcpProxy
+
+
+class PrimaryEnd(StrEnum):
+    """What becomes of the primary when its standby is promoted."""
+
+    READ_ONLY = "read_only"
+    """It goes on with its sessions, and refuses every write."""
+    CRASHED = "crashed"
+    """Its connections are cut, and it takes no new ones."""
+    SILENT = "silent"
+    """Nobody hears of it again, and no connection to it is closed."""
 
 
 class Databases:
@@ -46,17 +58,19 @@ class Databases:
         """Of the service whose connection reaches the server from this port; the same port if none does."""
         return next((found for proxy in self._proxies if (found := proxy.behind(port))), port)
 
-    async def fail_over(self, *, stays: bool) -> None:
-        """The standby is promoted. stays: the old primary goes on with its sessions and refuses writes; else nobody
-        hears of it again, and no connection to it is closed."""
+    async def fail_over(self, end: PrimaryEnd) -> None:
+        """The standby is promoted."""
         old, new = self.server, await asyncio.to_thread(self._standby)
-        if stays:
-            await asyncio.to_thread(make_read_only, old)
-            await until(new.has_all, what="the standby has all")
-        elif len(self._proxies) > 1:
-            self.proxy.go_silent()
-        else:
-            self.proxy.silence_present()
+        match end:
+            case PrimaryEnd.READ_ONLY:
+                await asyncio.to_thread(make_read_only, old)
+                await until(new.has_all, what="the standby has all")
+            case PrimaryEnd.CRASHED:
+                await asyncio.to_thread(old.stop_immediately)
+            case PrimaryEnd.SILENT if len(self._proxies) > 1:
+                self.proxy.go_silent()
+            case PrimaryEnd.SILENT:
+                self.proxy.silence_present()
         await asyncio.to_thread(new.promote)
         self.server, self._of_server = new, (self._of_server + 1) % len(self._proxies)
         self.proxy.target = new.port

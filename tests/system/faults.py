@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from tests.support.conditions import until
 from tests.support.processes import Child
+from tests.system.databases import PrimaryEnd
 from tests.system.deployment import Counts
 from tests.system.environment import PARTITIONS, Environment, Recovery
 from tests.system.fault_plan import Fault
@@ -165,9 +166,9 @@ class Injector:
         assert self._scene.databases.proxy.silence_present()
         return time.time(), _nothing
 
-    async def failover(self, *, stays: bool) -> tuple[float, Mend]:
+    async def failover(self, end: PrimaryEnd) -> tuple[float, Mend]:
         """A promoted standby takes the place of the primary."""
-        await self._scene.databases.fail_over(stays=stays)
+        await self._scene.databases.fail_over(end)
         since = time.time()
         await self._scene.observer.turn_to(self._scene.databases.direct_url)
         return since, _nothing
@@ -251,8 +252,9 @@ _INJECTORS: dict[Fault, Callable[[Injector], Awaitable[tuple[float, Mend]]]] = {
     Fault.DATABASE_AWAY: Injector.database_away,
     Fault.CONNECTIONS_CUT: Injector.connections_cut,
     Fault.CONNECTIONS_SILENT: Injector.connections_silent,
-    Fault.FAILOVER_READ_ONLY: lambda one: one.failover(stays=True),
-    Fault.FAILOVER_UNREACHABLE: lambda one: one.failover(stays=False),
+    Fault.FAILOVER_READ_ONLY: lambda one: one.failover(PrimaryEnd.READ_ONLY),
+    Fault.FAILOVER_CRASHED: lambda one: one.failover(PrimaryEnd.CRASHED),
+    Fault.FAILOVER_SILENT: lambda one: one.failover(PrimaryEnd.SILENT),
     Fault.BUS_REPLACED: Injector.bus_replaced,
     Fault.REPLIES_TOPIC_MADE_ANEW: lambda one: one.topic_made_anew(REPLIES),
     Fault.COMMANDS_TOPIC_MADE_ANEW: lambda one: one.topic_made_anew(COMMANDS),

@@ -47,7 +47,7 @@ def test_what_was_published_is_judged(numbers: Sequence[int], kinds: list[str]) 
 
 def test_there_are_as_many_faults_as_were_asked_for() -> None:
     counts = of_numbers(
-        kills=50, stops=20, rebalances=40, rolling=20, postgres=10, broker=10, cuts=5, buses=3, topics=6, failovers=9
+        kills=50, stops=20, rebalances=40, rolling=20, postgres=10, broker=10, cuts=5, buses=3, topics=6, failovers=12
     )
     assert sum(number * counts[fault] for fault, number in KILLS.items()) >= 50
     assert sum(counts[fault] for fault in STOPS) == 20

@@ -8,11 +8,13 @@ from uuid import UUID, uuid4
 
 from pydantic import BaseModel, Field
 
-from sagabus.contracts import SagaType, Service
+from sagabus.contracts import RetryPolicy, SagaType, Service
 from sagabus.coordinator import SagaContext, saga
 from tests.system.ordinary import loop_watch
 
 loop_watch.install_if_asked()
+
+BRIEF = RetryPolicy(first=0.1, attempts=3)
 
 NAP_SECONDS = 7 * 24 * 3600.0
 """Longer than any test."""
@@ -48,8 +50,8 @@ trial = Service("trial")
 enter = trial.activity("enter", Entry, Entered)
 release = trial.compensation("release", Hold)
 hold = trial.activity("hold", Hold, Held, compensation=release)
-strange = trial.activity("strange", Odd)
-strange_outside = trial.activity("strange_outside", Odd)
+strange = trial.activity("strange", Odd, retry=BRIEF)
+strange_outside = trial.activity("strange_outside", Odd, retry=BRIEF)
 fail = trial.activity("fail", Entry, refusals=("no",))
 
 
