@@ -23,6 +23,7 @@ class TcpProxy:
         self._answers = asyncio.Event()
         self._answers.set()
         self._lines: set[_Line] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
@@ -36,6 +37,7 @@ class TcpProxy:
             self._server.close()
         for line in list(self._lines):
             line.cut()
+        await asyncio.gather(*self._tasks)
 
     def silence_present(self) -> int:
         """From here on nothing passes through the connections that there are; new ones work. Gives their number."""
@@ -57,8 +59,10 @@ class TcpProxy:
         return next((line.client_port for line in self._lines if line.port == port), 0)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        line = _Line(reader, writer)
+        line, task = _Line(reader, writer), asyncio.current_task()
+        assert task is not None
         self._lines.add(line)
+        self._tasks.add(task)
         try:
             if not self._answers.is_set():
                 line.silence()
@@ -66,6 +70,7 @@ class TcpProxy:
         finally:
             line.cut()
             self._lines.discard(line)
+            self._tasks.discard(task)
 
 
 class _Line:
@@ -74,6 +79,7 @@ class _Line:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._ends: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = [(reader, writer)]
         self._passes = True
+        self._over = asyncio.Event()
 
     @property
     def client_port(self) -> int:
@@ -91,7 +97,8 @@ class _Line:
         """Until one side closes; one that is silent, until the proxy ends."""
         with suppress(OSError):
             if not self._passes:
-                await asyncio.Event().wait()
+                await self._over.wait()
+                return
             self._ends.append(await asyncio.open_connection("127.0.0.1", target))
             (ours, to_us), (theirs, to_them) = self._ends
             await asyncio.gather(self._pass(ours, to_them), self._pass(theirs, to_us))
@@ -99,13 +106,14 @@ class _Line:
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(CHUNK_BYTES):
             if not self._passes:
-                await asyncio.Event().wait()
+                break
             writer.write(data)
             await writer.drain()
         if not self._passes:  # the other side does not hear of the end either
-            await asyncio.Event().wait()
+            await self._over.wait()
         writer.close()
 
     def cut(self) -> None:
+        self._over.set()
         for _, writer in self._ends:
             writer.close()
