@@ -50,6 +50,19 @@ def test_the_project_is_typed_strictly(project: Path) -> None:
     assert "Success" in run(project, "mypy", "--cache-dir", str(ROOT / ".cache" / "mypy-project"))
 
 
+@pytest.mark.ring("deployment")
+def test_b12_its_type_checker_finds_a_call_without_await(project: Path) -> None:
+    """mypy's `unused-awaitable`, which --strict leaves out."""
+    saga = project / "bookshop" / "order_processing.py"
+    source = saga.read_text()
+    saga.write_text(source.replace("shipment = await ctx.call(", "ctx.call("))
+    try:
+        with pytest.raises(AssertionError, match=r'Value of type "Call\[\w+\]" must be used  \[unused-awaitable\]'):
+            run(project, "mypy", "--cache-dir", str(ROOT / ".cache" / "mypy-project"))
+    finally:
+        saga.write_text(source)
+
+
 def test_the_project_can_be_packed(project: Path, tmp_path: Path) -> None:
     """As its Dockerfile does it, but without a look at an index."""
     run(project, "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path))
