@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
+from sagabus.coordinator.core.saga.replay import Replay
+from sagabus.coordinator.core.saga.saga import Saga
 from sagabus.coordinator.shard.loading import ReplayLimits
 from sagabus.coordinator.shard.pace import BREATH_SECONDS
 from sagabus.coordinator.store.migrations import migrate
+from sagabus.coordinator.store.write import Writes
 from sagabus.messaging.loop_time import monotonic
-from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.postgres.database import Connection, Database
 from tests.coordinator.long_sagas import LIMITS, collects, event, lengthen, single_turn, started
 from tests.coordinator.shard_fixture import ShardFixture, of_shard, types
 
@@ -113,6 +119,43 @@ async def test_more_than_fits_into_a_turn_is_replayed_behind_it(fixture: ShardFi
     assert 0 < len(left) < len(ids)
     left += await fixture.turn(tenure)
     assert types(left) == ENDED * len(ids)
+
+
+async def test_no_transaction_is_open_while_sagas_are_replayed_or_decided_upon(
+    fixture: ShardFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever short or long: PostgreSQL ends a session that computes within its transaction."""
+    opened, computed = 0, Counter[str]()
+    begin = fixture.database.transaction
+
+    @asynccontextmanager
+    async def transaction() -> AsyncIterator[Connection]:
+        nonlocal opened
+        async with begin() as connection:
+            opened += 1
+            try:
+                yield connection
+            finally:
+                opened -= 1
+
+    def computes(name: str, original: Any) -> Any:
+        def watched(*args: Any, **options: Any) -> Any:
+            computed[name if opened == 0 else "within a transaction"] += 1
+            return original(*args, **options)
+
+        return watched
+
+    tenure = await fixture.take()
+    await lengthen(fixture, tenure, LONG, range(1, 50))
+    await lengthen(fixture, tenure, SHORT, [1])
+    tenure = await fixture.crash()
+    monkeypatch.setattr(fixture.database, "transaction", transaction)
+    for owner, name in ((Replay, "go_on"), (Saga, "take"), (Saga, "drain"), (Writes, "encoded")):
+        monkeypatch.setattr(owner, name, computes(name, getattr(owner, name)))
+    left = await fixture.turn(tenure, event(fixture, LONG, 0), event(fixture, SHORT, 0))
+    assert types(left) == ENDED * 2
+    assert computed.keys() == {"go_on", "take", "drain", "encoded"}
+    assert computed["go_on"] > 50 / LIMITS.portion
 
 
 async def test_a_saga_whose_history_was_deleted_stops_no_other(
