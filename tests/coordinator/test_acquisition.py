@@ -76,7 +76,7 @@ async def test_a_page_is_found_by_an_index(fixture: ShardFixture, name: str) -> 
 async def test_h1_all_blocked_sagas_are_tried_again_page_by_page(
     fixture: ShardFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(saga_processor, "PAGE", 2)
+    monkeypatch.setattr(saga_processor, "IDS_OF_A_PAGE", 2)
     ids = ids_of_shard(SHARD, "ORD-", 7)
     tenure = await fixture.crash(expense_approval)
     await fixture.turn(tenure, *(
@@ -91,7 +91,7 @@ async def test_h1_all_blocked_sagas_are_tried_again_page_by_page(
 async def test_early_requests_are_found_again_page_by_page(
     fixture: ShardFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(saga_processor, "PAGE", 2)
+    monkeypatch.setattr(saga_processor, "IDS_OF_A_PAGE", 2)
     ids = ids_of_shard(SHARD, "ORD-", 5)
     tenure = await fixture.take()
     await fixture.turn(tenure, *(fixture.request(id, type="cancel", reason="no") for id in ids))

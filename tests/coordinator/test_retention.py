@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sagabus.coordinator.shard.retention import SAGAS
+from sagabus.coordinator.shard.retention import SAGAS_OF_A_STEP
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.coordinator.store.tables import coordinator_tables
 from sagabus.messaging.postgres.database import Database
@@ -208,13 +208,13 @@ async def test_a_busy_shard_has_its_retention_too_a_batch_at_a_time(
 ) -> None:
     monkeypatch.setattr(retention, "MOST_STEPS", 1)
     tenure = await fixture.take()
-    await closed(fixture, tenure, *_ids(SAGAS + 10))
+    await closed(fixture, tenure, *_ids(SAGAS_OF_A_STEP + 10))
     fixture.now += 31 * DAY
     await fixture.turn(tenure, start(fixture, of_shard(SHARD, "ORD-busy-1-")))
     assert await count(fixture, "saga") == 10 + 1
     await fixture.turn(tenure, start(fixture, of_shard(SHARD, "ORD-busy-2-")))
     assert await count(fixture, "saga") == 2
-    assert await count(fixture, "started_id") == SAGAS + 10
+    assert await count(fixture, "started_id") == SAGAS_OF_A_STEP + 10
 
 
 async def test_nothing_is_removed_before_the_topics_have_been_caught_up_with(fixture: ShardFixture) -> None:

@@ -47,7 +47,7 @@ from sagabus.messaging.shards.retention import Retention
 
 logger = logging.getLogger(__name__)
 
-PROBE: Final = 2.0
+PROBE_SECONDS: Final = 2.0
 """Seconds that a probe waits for the database."""
 
 YOUNG_OBJECTS: Final = 50_000
@@ -208,7 +208,7 @@ class Coordinator:
         """Who has no shards does not hear from the database by itself, and has to ask."""
         if self.readiness.on_standby:
             try:
-                async with asyncio.timeout(PROBE), self._database.transaction():
+                async with asyncio.timeout(PROBE_SECONDS), self._database.transaction():
                     pass
             except (DatabaseUnreachable, TimeoutError) as error:
                 return str(error) or f"PostgreSQL at {self._database.address} does not answer"

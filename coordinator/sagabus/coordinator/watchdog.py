@@ -38,13 +38,13 @@ no heartbeat goes out meanwhile."""
 SPUN_BEFORE_SECONDS: Final = 0.25
 """The same for code that has been interrupted once in this process: five more sagas of it cost little."""
 
-WALL: Final = 2
+WALL_TIMES: Final = 2
 """Times as long by the wall, whatever a busy machine has left of it for this process."""
 
 BLOCK_SECONDS: Final = 3.0
 """Of one pump, while it spends no processor time."""
 
-IDLE: Final = 10
+IDLE_SHARE: Final = 10
 """A blocked pump spends less than this part of its time. One that is short of processors still gets more."""
 
 LOOK_SECONDS: Final = 0.1
@@ -126,9 +126,9 @@ class Watchdog:
         spent = self._clock() - self._spent
         self._lasted += since  # and not by a clock: while this process is stopped nobody is late
         limit = self._limit()
-        if spent >= limit or (self._lasted >= WALL * limit and spent >= self._lasted / IDLE):
+        if spent >= limit or (self._lasted >= WALL_TIMES * limit and spent >= self._lasted / IDLE_SHARE):
             return self._aim(pump, spent)
-        if self._lasted >= self._block and spent < self._lasted / IDLE:
+        if self._lasted >= self._block and spent < self._lasted / IDLE_SHARE:
             self._name(BLOCKS, f"waits in a call for {self._lasted:.1f} s, which cannot be interrupted", self._frames())
         return LOOK_SECONDS
 

@@ -24,10 +24,10 @@ from sagabus.messaging.shards.retention import (
 )
 from sagabus.messaging.shards.tenure import Tenure
 
-SAGAS: Final = 100
+SAGAS_OF_A_STEP: Final = 100
 """Sagas that a step removes: about a thousand rows of history, 10 ms here."""
 
-SECOND: Final = 1_000_000
+MICROSECONDS: Final = 1_000_000
 
 
 class SagaRetention:
@@ -47,10 +47,10 @@ class SagaRetention:
     def remembered_until(self, now: int) -> int:
         """For an id whose row goes now, or that is started again. Microseconds since 1970, as `now` is."""
         kept = self._retention.started_ids
-        return LATEST if kept is None else now + round(kept * SECOND)
+        return LATEST if kept is None else now + round(kept * MICROSECONDS)
 
     async def _step(self, connection: Connection, tenure: Tenure) -> Removed:
-        now = round(self._clock() * SECOND)
+        now = round(self._clock() * MICROSECONDS)
         more = await self._sagas(connection, tenure.shard, now)
         forgotten = await self._started_ids(connection, tenure.shard, now)
         kept = self._retention
@@ -65,13 +65,14 @@ class SagaRetention:
         kept = self._retention.sagas
         if kept is None:
             return False
-        before, until = now - round(kept * SECOND), self.remembered_until(now)
-        return await self._statements.sagas(connection, shard, before=before, until=until, most=SAGAS) == SAGAS
+        before, until = now - round(kept * MICROSECONDS), self.remembered_until(now)
+        most = SAGAS_OF_A_STEP
+        return await self._statements.sagas(connection, shard, before=before, until=until, most=most) == most
 
     async def _started_ids(self, connection: Connection, shard: int, now: int) -> Removed:
         kept = self._retention.started_ids
         if kept is None:
             return Removed(more=False)
-        horizon = round((kept - margin(kept)) * SECOND)
+        horizon = round((kept - margin(kept)) * MICROSECONDS)
         gone, before = await self._statements.started_ids(connection, shard, now=now, horizon=horizon, most=ROWS)
         return Removed(gone == ROWS, before if gone else None)

@@ -34,7 +34,7 @@ from sagabus.messaging.shards.turn import Turn
 
 logger = logging.getLogger(__name__)
 
-PAGE: Final = 1_000
+IDS_OF_A_PAGE: Final = 1_000
 """Ids that are read at a time when a shard is acquired."""
 
 Work = Mapping[Tenure, Sequence[Record]]
@@ -109,10 +109,10 @@ class SagaProcessor:
         after, reads = "", self._loading.reads
         while True:
             async with self._database.transaction() as connection:
-                page = await reads.early_counts(connection, memory.tenure.shard, after=after, most=PAGE)
+                page = await reads.early_counts(connection, memory.tenure.shard, after=after, most=IDS_OF_A_PAGE)
             for one in page:
                 memory.early.know(one)
-            if len(page) < PAGE:
+            if len(page) < IDS_OF_A_PAGE:
                 return
             after = page[-1].saga_id
 
@@ -121,9 +121,9 @@ class SagaProcessor:
         after, reads = "", self._loading.reads
         while True:
             async with self._database.transaction() as connection:
-                page = await reads.blocked_ids(connection, memory.tenure.shard, after=after, most=PAGE)
+                page = await reads.blocked_ids(connection, memory.tenure.shard, after=after, most=IDS_OF_A_PAGE)
             memory.replays.want(page)
-            if len(page) < PAGE:
+            if len(page) < IDS_OF_A_PAGE:
                 return
             after = page[-1]
 

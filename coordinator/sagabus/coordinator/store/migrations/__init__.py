@@ -25,7 +25,7 @@ from sagabus.messaging.postgres.tables import qualified
 
 VERSION_TABLE: Final = "alembic_version"
 
-PATIENCE: Final = 60
+MIGRATION_WAIT_SECONDS: Final = 60
 """Seconds that a migration waits for another one, or for a table that is in use."""
 
 
@@ -66,7 +66,7 @@ def head() -> str:
 
 
 def _migrated(connection: SyncConnection, schema: str) -> bool:
-    connection.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}s'"))
+    connection.execute(text(f"SET LOCAL lock_timeout = '{MIGRATION_WAIT_SECONDS}s'"))
     connection.execute(_LOCK, {"name": f"sagabus migrate {schema}"})
     if not connection.scalar(_HAS_SCHEMA, {"name": schema}):
         connection.execute(CreateSchema(schema))
