@@ -1,7 +1,27 @@
 """The way back: settling what is unknown, undoing what is known, in reverse order of completion, one at a time.
 
-None of it needs the saga's code: the inputs of the undos were stored when the steps completed. An undo is sent only for
-a step known as completed, and then until it succeeds; a person may skip it, nobody else (U1 to U6).
+Theory of operation. A saga fails, is cancelled, or lets a step go. From then on each step is in one of three places:
+
+- *It did not happen*: refused, never sent, or settled as `never`. There is nothing to do.
+- *Nobody knows*: it timed out, was given up while it was open, or its attempts are used up. Its participant is asked
+  once and for all, by a settle (U1): either it has happened, and the answer brings its output, or the participant
+  leaves a tombstone and it never will. Only then is it known whether an undo is right.
+- *It happened*: its compensation is sent, with the input that was computed when the step completed, and then repeated
+  until it succeeds (U2). An undo that fails is never given up; after some failures, or a refusal, an operator is
+  told, who alone may skip it (U6, U8).
+
+While the saga runs, what its code lets go is settled and undone at once, side by side with what the code does next
+(`settle_given_up`): the code may go on to another supplier. When the saga itself fails, `begin` gives up all that is
+open and writes the plan: what is unknown first, the highest number first, then what completed, the last first (U5).
+`advance` takes the next step of the plan when nothing is under way. A step of which a late reply says that it has
+happened after all comes to the front of the plan (P2). The saga closes when plan and steps under way are both empty
+(U3).
+
+As long as a step is being settled or undone it *holds its service*: no new command of the saga goes there, for it
+might overtake the undo and be undone with it (U4). Such commands are held back, and let go by `forward.release`.
+
+None of it needs the saga's code: the inputs of the undos are rows. This module must never call it, and must never
+look through all steps: what is not at rest stands in `Steps`.
 """
 
 from __future__ import annotations
