@@ -187,7 +187,9 @@ async def test_a_transaction_that_falls_silent_is_over(silent: tuple[Database, T
                 await connection.fetchval("SELECT 1")
 
     async with asyncio.timeout(30):
-        with pytest.raises((OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError)):
+        with pytest.raises(
+            (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError, SagabusError)
+        ):
             await falls_silent()
         async with database.transaction() as connection:
             assert await connection.fetchval("SELECT 1") == 1

@@ -11,11 +11,12 @@ import asyncio
 import logging
 import socket
 import traceback
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Final, TypeAlias
 
 import asyncpg
 
+from sagabus.contracts.errors import SagabusError
 from sagabus.messaging import database_url
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,10 @@ STATEMENT_SECONDS: Final = 12.0
 COMMAND_SECONDS: Final = 15.0
 """Until we stop waiting for the answer to a statement. Over STATEMENT_SECONDS: it is for a server that has fallen
 silent, and half of the thirty seconds in which both sides are to go on."""
+
+COMMIT_SECONDS: Final = 5.0
+"""For the answer to a commit. Under STATEMENT_SECONDS: a server that waits for its synchronous standby calls a commit
+done when that time is over, though a failover would lose it. Who hears nothing in time takes it for unknown."""
 
 END_SECONDS: Final = 5.0
 """For a rollback, and for giving a connection back: it is dropped then, and the server ends the transaction."""
@@ -74,8 +79,23 @@ _POOLED_PREPARED: Final = ("26000", "42P05")
 """A prepared statement that is not there, or is there already: a pooler gives each transaction another session."""
 
 
+class CommitUnanswered(SagabusError):
+    """Whether it was committed is unknown; the connection is to be dropped."""
+
+
+async def committed(commit: Awaitable[None]) -> None:
+    """Raises CommitUnanswered, or what the commit raises: its outcome is unknown either way."""
+    try:
+        async with asyncio.timeout(COMMIT_SECONDS):
+            await commit
+    except TimeoutError as error:
+        raise CommitUnanswered(f"PostgreSQL has not answered a commit for {COMMIT_SECONDS:g} s") from error
+
+
 def is_unusable(error: BaseException) -> bool:
     """Whether after this error the connection is of no use, and what the pool has beside it is not to be trusted."""
+    if isinstance(error, CommitUnanswered):
+        return True
     sqlstate = getattr(error, "sqlstate", None)
     if isinstance(sqlstate, str):
         return sqlstate == READ_ONLY or sqlstate.startswith((_LEAVING, "08"))

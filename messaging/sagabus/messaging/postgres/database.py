@@ -28,6 +28,7 @@ from sagabus.messaging.postgres.connecting import (
     LOCAL_SESSION,
     LOCK_TIMEOUT,
     Connection,
+    committed,
     connect,
     is_of_pooler,
     is_unusable,
@@ -124,7 +125,7 @@ class Database:
                 usable = not self._lost(pool, error) and await rolled_back(block)
                 raise
             try:
-                await block.commit()
+                await committed(block.commit())
                 usable = True
             except Exception as error:
                 self._lost(pool, error)
@@ -253,7 +254,7 @@ class EngineDatabase(Database):
             connection = await self._begun_session()
         try:
             yield connection
-            await connection.commit()
+            await committed(connection.commit())
         except BaseException as error:
             if self._distrusted(error):
                 await connection.invalidate()

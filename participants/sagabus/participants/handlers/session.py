@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from sqlalchemy.orm import Session
 
 from sagabus.contracts.errors import DeclarationError, SagabusError
-from sagabus.messaging.postgres.connecting import is_unusable
+from sagabus.messaging.postgres.connecting import committed, is_unusable
 from sagabus.messaging.postgres.database import (
     UNREACHABLE,
     Connection,
@@ -89,7 +89,7 @@ class Sessions:
                     await rolled_back(block)  # nothing is committed either way; one that cannot is closed below
                 raise
             try:
-                await block.commit()
+                await committed(block.commit())
             except Exception as error:
                 self._lost(error)
                 raise
