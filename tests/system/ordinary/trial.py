@@ -129,8 +129,9 @@ class Trial:
         return Heartbeat(self.url, path)
 
     def stalls(self, child: Child) -> list[Stall]:
-        """Callbacks of its loop that took more of the processor than they may."""
-        return [one for one in stalls(self.stalls_folder, child.pid) if one.cpu > STALL_SECONDS]
+        """Callbacks of its loop that took more of the processor than they may; a start's imports are none of them."""
+        found = stalls(self.stalls_folder, child.pid)
+        return [one for one in found if one.cpu > STALL_SECONDS and "importlib" not in one.stack]
 
     def lost_turns(self) -> list[str]:
         """Lines of all logs that tell of a lost turn."""
