@@ -13,7 +13,10 @@ from tests.support.postgres import PostgresServer
 from tests.support.tcp_proxy import TcpProxy
 from tests.system.ordinary.trial import trial
 
-NAMED_SECONDS = 30.0
+WORD = "PostgreSQL"
+NAMED_SECONDS = 45.0
+"""Until the silence is noticed, and the next connection has been tried in vain."""
+
 BACK_SECONDS = 30.0
 NEW_LINES = 120
 """Of both logs together, while nothing answers."""
@@ -37,11 +40,13 @@ async def test_a_database_that_falls_silent_is_named_and_waited_for(
             proxy.go_silent()
             silent = time.monotonic()
             reason = await until(
-                lambda: next((one.reason for one in ready.answers if one.asked > silent and one.reason), None),
+                lambda: next((one.reason for one in ready.answers if WORD in (one.reason or "")), None),
                 within=2 * NAMED_SECONDS, what="/readyz says why",
             )  # fmt: skip
             ours = time.monotonic() - silent
-            theirs = await until(file.read_text, within=2 * NAMED_SECONDS, what="the participant's file says why")
+            theirs = await until(
+                lambda: named(file.read_text()), within=2 * NAMED_SECONDS, what="the participant's file says why"
+            )
             print(f"{ours:.1f} s: {reason!r}; {time.monotonic() - silent:.1f} s: {theirs!r}")
             assert time.monotonic() - silent <= NAMED_SECONDS
             made.start_saga("ONE-2", "one")
@@ -50,7 +55,10 @@ async def test_a_database_that_falls_silent_is_named_and_waited_for(
             await made.ends("ONE-2", within=120)
             print(f"back after {time.monotonic() - back:.1f} s")
             assert time.monotonic() - back <= BACK_SECONDS
-            assert "PostgreSQL" in reason
-            assert "PostgreSQL" in theirs
             await ready.stop()
             assert len((coordinator.stderr + made.participant.stderr).splitlines()) <= NEW_LINES
+
+
+def named(reason: str) -> str:
+    """A reason that says who does not answer; else nothing."""
+    return reason if WORD in reason else ""
