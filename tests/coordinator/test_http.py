@@ -21,8 +21,9 @@ from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.http import CannotListen, Closings, application, serve, serving
 from sagabus.coordinator.http import query as http_query
-from sagabus.coordinator.store import SagaRow, Store, TimerRef, Writes
+from sagabus.coordinator.store import SagaRow, Store, TimerRef, Writes, operators
 from sagabus.coordinator.store.migrations import migrate
+from sagabus.coordinator.store.read import history_row
 from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
 from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused, Reason
 from sagabus.messaging.postgres.database import Database
@@ -136,11 +137,14 @@ async def test_an_open_saga_is_shown(api: Api) -> None:
         "started_at": "2026-09-21T14:13:20.123457Z", "closed_at": None,
         "input": {"order_id": "ORD-1"}, "result": None, "error": None, "attributes": {"city": "Bern"},
         "parent": {"id": "P", "run": "p", "step": 2},
+        "timers": [{"kind": "timeout", "number": 1, "due": "2026-09-21T14:14:20.123457Z"}],
+    }  # fmt: skip
+    assert await api.get(f"{SAGAS}/ORD-1/steps") == {
+        "id": "ORD-1", "run": "r1", "next": None,
         "steps": [{
             "number": 1, "activity": "inventory.reserve", "status": "sent", "attempts": 1,
             "output": None, "error": None, "undo": "none", "compensation": None, "undo_error": None, "waits": None,
         }],
-        "timers": [{"kind": "timeout", "number": 1, "due": "2026-09-21T14:14:20.123457Z"}],
     }  # fmt: skip
 
 
@@ -180,7 +184,7 @@ async def test_steps_are_told_from_history(api: Api) -> None:
             new_sagas=[row], history=[(row.key, rows, 1)], timers={TimerRef(3, row.id, row.run, "retry", 3): AT + 10}
         )
     )
-    steps = {step["number"]: step for step in (await api.get(f"{SAGAS}/ORD-1"))["steps"]}
+    steps = {step["number"]: step for step in (await api.get(f"{SAGAS}/ORD-1/steps"))["steps"]}
     told = {n: (s["status"], s["attempts"], s["undo"], s["compensation"]) for n, s in steps.items()}
     assert told == {
         1: ("completed", 1, "paused", "a.undo_1"),
@@ -193,6 +197,45 @@ async def test_steps_are_told_from_history(api: Api) -> None:
     }
     assert (steps[2]["output"], steps[2]["error"], steps[2]["undo_error"]) == ({"id": 7}, None, None)
     assert (steps[5]["error"], steps[1]["undo_error"]) == ({"code": "x"}, {"code": "x"})
+
+
+async def test_steps_are_shown_page_by_page(api: Api) -> None:
+    await _write_long_saga(api, steps=700)
+    first = await api.get(f"{SAGAS}/ORD-1/steps", limit=500)
+    rest = await api.get(f"{SAGAS}/ORD-1/steps", limit=500, after=first["next"])
+    assert [step["number"] for step in first["steps"] + rest["steps"]] == list(range(1, 701))
+    assert {step["status"] for step in first["steps"] + rest["steps"]} == {"completed"}
+    assert (first["next"], rest["next"]) == (500, None)
+
+
+async def test_a_look_at_a_saga_reads_one_row_of_its_history(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it is, and however many timers it has: who waits for it looks again and again."""
+    read = 0
+
+    def counted(values: Any) -> Row:
+        nonlocal read
+        read += 1
+        return history_row(values)
+
+    await _write_long_saga(api, steps=700)
+    timers: dict[TimerRef, int | None] = {
+        TimerRef(3, SagaId("ORD-1"), RunId("r1"), "timeout", number): AT + number for number in range(1, 701)
+    }
+    await api.write(Writes(timers=timers))
+    monkeypatch.setattr(operators, "history_row", counted)
+    shown = await api.get(f"{SAGAS}/ORD-1", wait=0.2)
+    assert (shown["input"], len(shown["timers"])) == ({"order_id": "ORD-1"}, operators.MAX_TIMERS_SHOWN)
+    assert read == 1
+
+
+async def _write_long_saga(api: Api, *, steps: int) -> None:
+    numbers = range(1, steps + 1)
+    rows = history(
+        (Kind.STARTED, 0, 0, "order_processing", REQUEST),
+        *((Kind.COMMAND, number, 0, f"a.step_{number}", b"{}") for number in numbers),
+        *((Kind.STEP_COMPLETED, number, 1, "a", b"{}") for number in numbers),
+    )
+    await api.write(Writes(new_sagas=[saga()], history=[(saga().key, rows, 1)]))
 
 
 async def test_history_is_shown_page_by_page_whatever_it_holds(api: Api) -> None:
@@ -253,7 +296,7 @@ async def test_a_wrong_address_is_answered_with_the_cure(offline: Api, path: str
 
 
 async def test_what_is_not_there_is_said_so(api: Api) -> None:
-    for path in (f"{SAGAS}/ORD-1", f"{SAGAS}/ORD-1/history"):
+    for path in (f"{SAGAS}/ORD-1", f"{SAGAS}/ORD-1/steps", f"{SAGAS}/ORD-1/history"):
         answer = await api.client.get(path)
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "saga.not_found")
     assert (await api.client.get("/api/v2")).json()["error"]["code"] == "http.not_found"

@@ -42,7 +42,7 @@ VALUES: Final[list[Any]] = [
 ]  # fmt: skip
 PARAMETERS: Final = ["status", "saga", "attention", "limit", "cursor", "run", "wait", "start", "after", "unknown"]
 FIELDS: Final = ["saga", "id", "input", "name", "data", "event_id", "reason", "step", "actor", "request_id", "type"]
-GETS: Final = [SAGAS, f"{SAGAS}/{{id}}", f"{SAGAS}/{{id}}/history"]
+GETS: Final = [SAGAS, f"{SAGAS}/{{id}}", f"{SAGAS}/{{id}}/steps", f"{SAGAS}/{{id}}/history"]
 POSTS: Final = [SAGAS, *(f"{SAGAS}/{{id}}/{verb}" for verb in ("events", "cancel", "retry", "skip", "acknowledge"))]
 GOOD: Final = {
     "saga": "order_processing", "id": "ORD-1", "input": {}, "name": "a.b", "data": {}, "event_id": "e", "reason": "r",

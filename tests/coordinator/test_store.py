@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sagabus.contracts.envelope import pack_headers
 from sagabus.contracts.names import RunId, SagaId
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.status import SagaStatus
@@ -387,13 +388,31 @@ async def test_a_saga_is_shown_with_history_and_timers(parts: Parts) -> None:
     timer = TimerRef(one.shard, one.id, one.run, "sleep", 1)
     other = TimerRef(one.shard, SagaId("other"), one.run, "sleep", 1)
     await parts.write(Writes(new_sagas=[one], history=[(one.key, ROWS, 1)], timers={timer: AT, other: AT}))
-    shown = await parts.operators.show("one")
-    assert shown is not None
-    assert (shown.saga, shown.timers) == (one, [TimerRow(*timer, AT)])
-    assert [row.seq for row in shown.history] == [1, 2, 3, 4]
+    assert await parts.operators.saga("one") == one
+    details = await parts.operators.details(one)
+    assert (details.first, details.timers) == (replace(ROWS[0], sequence=1), [TimerRow(*timer, AT)])
+    assert [row.seq for row in await parts.operators.history(one.key)] == [1, 2, 3, 4]
     assert [row.seq for row in await parts.operators.history(one.key, after=1, limit=2)] == [2, 3]
     assert await parts.operators.runs("one") == [one.key]
-    assert await parts.operators.show("one", "another run") is None
+    assert await parts.operators.saga("one", "another run") is None
+
+
+async def test_why_a_start_was_rejected_is_found_by_an_index(parts: Parts) -> None:
+    """Who waits for a saga that is not there asks for it again and again."""
+    asked = pack_headers((("ce_id", b"asked"),))
+    letter = """
+        INSERT INTO sagabus.dead_letter (shard, reason, message, topic, partition, "offset", timestamp, key, headers)
+        SELECT 0, 'payload.invalid', 'no', 'sagabus.requests', 0, n, 0, $1::bytea || $2::bytea, $3
+        FROM generate_series(1, $4::int) AS n"""
+    await parts.connection.execute(letter, b"ORD-1", b"", asked, 1)
+    await parts.connection.execute(letter, b"ORD-2", b"x" * 100_000, asked, 1)
+    for number in range(100):
+        await parts.connection.execute(letter, b"other", str(number).encode(), asked, 100)
+    await parts.connection.execute("ANALYZE sagabus.dead_letter; SET plan_cache_mode = force_generic_plan")
+    assert await parts.operators.rejection("ORD-1", "asked") == ("payload.invalid", "no")
+    assert await parts.operators.rejection("ORD-1", "other") is None
+    plan = await _plan(parts.connection, "rejections", parts.operators._sql["dead_letter.rejections"])
+    assert "dead_letter_key" in plan, plan
 
 
 async def test_readers_leave_a_connection_for_the_turn(parts: Parts, database: str) -> None:

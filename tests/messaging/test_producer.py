@@ -414,6 +414,31 @@ def under_way(producer: BatchProducer) -> bool:
     return bool(sender and sender._producer._message_accumulator._pending_batches)
 
 
+async def test_stop_publishes_what_was_asked_for_before(
+    real: Kafka, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the calls that still wait to hear which partitions the topic has."""
+    await real.create_topics({namespace: TopicSpec(4)})
+    producer = real.producer()
+    await producer.start()
+    answer, look_up = asyncio.Event(), Sender.partitions
+
+    async def slow(sender: Sender, topic: str) -> int:
+        await answer.wait()
+        return await look_up(sender, topic)
+
+    monkeypatch.setattr(Sender, "partitions", slow)
+    calls = [asyncio.create_task(producer.publish([message(namespace, number)])) for number in range(100)]
+    await asyncio.sleep(0)
+    stopping = asyncio.create_task(producer.stop())
+    await asyncio.sleep(0)
+    answer.set()
+    await stopping
+    await asyncio.gather(*calls)
+    found = (await read(real, namespace)).values()
+    assert sorted(number for records in found for number in numbers(records)) == list(range(100))
+
+
 async def test_stop_does_not_wait_for_a_kafka_that_is_away(own_broker: KafkaBroker) -> None:
     producer = real_kafka(own_broker.address).producer()
     await producer.start()

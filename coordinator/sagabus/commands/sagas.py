@@ -11,11 +11,11 @@ import json
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from sagabus.client.coordinator_api import CoordinatorApi, NoSuchSaga
+from sagabus.client.coordinator_api import CoordinatorApi, Json, NoSuchSaga
 from sagabus.commands import sheets
 from sagabus.commands.subcommand import Exit, Failed, Subcommand, complain, say, say_json
 from sagabus.contracts import codec
@@ -58,15 +58,16 @@ async def run_show(options: Namespace) -> Exit:
     async with _api() as api:
         try:
             saga = await api.saga(options.id)
-            rows = await _history(api, options.id) if options.history else []
+            steps = await _all(api.steps, saga, "steps")
+            rows = await _all(api.history, saga, "rows") if options.history else []
         except NoSuchSaga as error:
             raise Failed(
                 Exit.NOT_FOUND, f"no saga {options.id}: it was never started, or deleted by retention"
             ) from error
     if options.json:
-        say_json({**saga, "history": rows} if options.history else saga)
+        say_json({**saga, "steps": steps, **({"history": rows} if options.history else {})})
     else:
-        for line in (*sheets.shown(saga), *sheets.told(rows)):
+        for line in (*sheets.shown({**saga, "steps": steps}), *sheets.told(rows)):
             say(line)
     return Exit.DONE
 
@@ -166,14 +167,15 @@ async def _unfinished(api: CoordinatorApi, options: Namespace) -> str:
     return f"{options.id} is {saga['status']} after {options.timeout:g} s{attention}; it goes on"
 
 
-async def _history(api: CoordinatorApi, id: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
+async def _all(read: Callable[..., Awaitable[Json]], saga: Json, what: str) -> list[Json]:
+    """Of this run, page by page."""
+    found: list[Json] = []
     after: int | None = 0
     while after is not None:
-        page = await api.history(id, after=after)
-        rows += page["rows"]
+        page = await read(saga["id"], run=saga["run"], after=after)
+        found += page[what]
         after = page["next"]
-    return rows
+    return found
 
 
 def _start_arguments(place: ArgumentParser) -> None:

@@ -33,6 +33,9 @@ RESTART_SECONDS: Final = 30.0
 RETRY_PAUSE_SECONDS: Final = 0.25
 """Between two tries in that time."""
 
+PAGE: Final = 500
+"""Steps, or rows of history, of one answer: the most that a coordinator gives."""
+
 AWAY: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 
 CLOSED: Final = frozenset({"completed", "compensated", "cancelled", "terminated"})
@@ -94,9 +97,13 @@ class CoordinatorApi:
         params = {name: value for name, value in (("wait", wait), ("start", start)) if value}
         return await self._ask("GET", _path(id), params=params, wait=wait)
 
-    async def history(self, id: str, *, after: int = 0) -> Json:
+    async def steps(self, id: str, *, run: str, after: int = 0) -> Json:
+        """One page: `steps`, and `next`, which is to be given as `after`."""
+        return await self._ask("GET", _path(id) + "/steps", params={"run": run, "after": after, "limit": PAGE})
+
+    async def history(self, id: str, *, run: str, after: int = 0) -> Json:
         """One page: `rows`, and `next`, which is to be given as `after`."""
-        return await self._ask("GET", _path(id) + "/history", params={"after": after})
+        return await self._ask("GET", _path(id) + "/history", params={"run": run, "after": after, "limit": PAGE})
 
     async def start(self, saga: str, *, id: str, input: JsonValue) -> Json:
         """Accepted is not started: an input that does not fit is rejected later, as a dead letter."""

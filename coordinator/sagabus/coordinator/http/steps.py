@@ -67,13 +67,13 @@ class StepProgress:
 
 def steps_of(history: Iterable[Row], *, retries: Collection[int], compensating: bool = False) -> list[StepProgress]:
     """All steps by number. retries: numbers of the steps for which a retry timer is set."""
-    told = _Told()
+    told = StepsTold()
     for row in history:
         told.take(row)
     return told.steps_now(frozenset(retries), compensating)
 
 
-class _Told:
+class StepsTold:
     """What the rows so far tell. held, undoing: numbers by service, so that a row costs the same in a long history."""
 
     def __init__(self) -> None:

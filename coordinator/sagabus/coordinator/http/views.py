@@ -7,7 +7,6 @@ Payloads are JSON and shown as such. What is not JSON, from a participant that w
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
@@ -17,11 +16,10 @@ from sagabus.contracts import codec
 from sagabus.contracts.envelope import moment
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.coordinator.core.saga.concern import read_concerns
-from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
-from sagabus.coordinator.http.steps import StepProgress, StepStatus, steps_of
-from sagabus.coordinator.store.operators import Shown
+from sagabus.coordinator.http.steps import StepProgress, StepStatus
+from sagabus.coordinator.store.operators import SagaDetails
 from sagabus.coordinator.store.rows import SagaRow, TimerRow
 
 _WORDS: Final = frozenset((Kind.CANCEL, Kind.BLOCKED, Kind.NOTICE))
@@ -110,34 +108,43 @@ class ParentView(BaseModel):
 
 
 class SagaView(SagaSummary):
-    """One saga with all that is known of it, but for its history, which has an address of its own."""
+    """One saga with what is known of it but for its steps and its history: both may be long, and have an address each.
+
+    timers: the first that are due, at most MAX_TIMERS_SHOWN.
+    """
 
     input: JsonValue
     result: JsonValue
     error: JsonValue
     attributes: JsonValue
     parent: ParentView | None
-    steps: list[StepView]
     timers: list[TimerView]
 
     @classmethod
-    def whole(cls, saga: Shown) -> SagaView:
-        row = saga.saga
+    def whole(cls, row: SagaRow, details: SagaDetails) -> SagaView:
         parent = None
         if row.parent_id is not None:
             parent = ParentView(id=row.parent_id, run=row.parent_run, step=row.parent_step)
         return cls.model_validate(
             {
                 **_summary(row),
-                "input": _input(saga.history),
+                "input": _input(details.first),
                 "result": shown(row.result),
                 "error": shown(row.error),
                 "attributes": shown(row.attributes),
                 "parent": parent,
-                "steps": [StepView.of(step) for step in _steps(saga)],
-                "timers": [TimerView.of(timer) for timer in saga.timers],
+                "timers": [TimerView.of(timer) for timer in details.timers],
             }
         )
+
+
+class StepsView(BaseModel):
+    """Steps by number. next: give it as `after` to go on; null at the end."""
+
+    id: str
+    run: str
+    steps: list[StepView]
+    next: int | None
 
 
 class HistoryRowView(BaseModel):
@@ -220,13 +227,7 @@ def _concerns(row: SagaRow) -> list[ConcernView]:
     return [ConcernView(kind=kind, step=number or None, words=words) for (kind, number), words in found.items()]
 
 
-def _steps(saga: Shown) -> Iterable[StepProgress]:
-    retries = [timer.number for timer in saga.timers if timer.kind == TimerKind.RETRY]
-    compensating = saga.saga.status is SagaStatus.COMPENSATING
-    return steps_of(saga.history, retries=retries, compensating=compensating)
-
-
-def _input(history: list[Row]) -> JsonValue:
+def _input(first: Row | None) -> JsonValue:
     """Of the start request that is the first row; a row that is no request shows as it is."""
-    request = shown(history[0].payload) if history else None
+    request = None if first is None else shown(first.payload)
     return request["input"] if isinstance(request, dict) and "input" in request else request

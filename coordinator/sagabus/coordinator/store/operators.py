@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from sagabus.contracts.envelope import unpack_headers
 from sagabus.contracts.names import RunId, SagaId, requests_topic
+from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Row
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.store.columns import HISTORY, SAGA, TIMER
@@ -28,6 +29,12 @@ from sagabus.messaging.postgres.tables import qualified
 
 MAX_PAGE: Final = 500
 """Sagas, or rows of history, in one answer: some hundred kilobytes."""
+
+MAX_TIMERS_SHOWN: Final = 100
+"""Timers of a saga in one answer, the first due first. A saga that waits for thousands of steps has as many timers."""
+
+LETTERS_READ: Final = 100
+"""Dead letters of one saga id that are looked through for one request."""
 
 READERS: Final = 2
 """Reads at a time. The others wait here, and not for the connection that the next turn needs."""
@@ -59,11 +66,13 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """One saga with all that is known of it."""
+class SagaDetails:
+    """What a saga's row does not hold. first: of its history, with the request that started it; None without history.
 
-    saga: SagaRow
-    history: list[Row]
+    timers: the next MAX_TIMERS_SHOWN.
+    """
+
+    first: Row | None
     timers: list[TimerRow]
 
 
@@ -93,15 +102,19 @@ class OperatorReads:
         async with self._connection() as connection:
             return await self._saga(connection, id, run)
 
-    async def show(self, id: str, run: str | None = None) -> Shown | None:
-        """The same with its whole history and its timers."""
+    async def details(self, saga: SagaRow) -> SagaDetails:
+        """Costs the same however long the saga is."""
+        timer = saga.shard, saga.id, saga.run, MAX_TIMERS_SHOWN
         async with self._connection() as connection:
-            saga = await self._saga(connection, id, run)
-            if saga is None:
-                return None
-            rows = await connection.fetch(self._sql["history.show"], saga.id, saga.run, 0, None)
-            timers = await connection.fetch(self._sql["timer.show"], saga.shard, saga.id, saga.run)
-            return Shown(saga, [history_row(list(row)) for row in rows], list(starmap(TimerRow, timers)))
+            rows = await connection.fetch(self._sql["history.show"], saga.id, saga.run, 0, 1)
+            timers = await connection.fetch(self._sql["timer.show"], *timer)
+        return SagaDetails(history_row(list(rows[0])) if rows else None, list(starmap(TimerRow, timers)))
+
+    async def retries(self, saga: SagaRow) -> list[int]:
+        """The numbers of the steps for which a retry is due some time."""
+        async with self._connection() as connection:
+            found = await connection.fetch(self._sql["timer.retries"], saga.shard, saga.id, saga.run)
+        return [row["number"] for row in found]
 
     async def history(self, key: SagaKey, *, after: int = 0, limit: int = MAX_PAGE) -> list[Row]:
         """Rows of one run, in order, after the row of that number. limit: 1 to MAX_PAGE."""
@@ -117,7 +130,10 @@ class OperatorReads:
         return [SagaKey(SagaId(row["id"]), RunId(row["run"])) for row in found]
 
     async def rejection(self, id: str, message_id: str) -> tuple[str, str] | None:
-        """Why this request for a saga of this id became a dead letter: reason and message. Reads the whole table."""
+        """Why this request for a saga of this id became a dead letter: reason and message.
+
+        Looks at the latest LETTERS_READ of this id.
+        """
         async with self._connection() as connection:
             letters = await connection.fetch(
                 self._sql["dead_letter.rejections"], id.encode(), requests_topic(self._schema)
@@ -161,12 +177,16 @@ def _statements(schema: str) -> dict[str, str]:
             SELECT {read(SAGA, "row")} FROM {saga} AS row
             WHERE row.id = $1 AND ($2::text IS NULL OR row.run = $2) ORDER BY {_NEWEST_RUN} LIMIT 1""",
         "dead_letter.rejections": f"""
-            SELECT reason, message, headers FROM {letters} WHERE key = $1 AND topic = $2 ORDER BY id DESC LIMIT 100""",
+            SELECT reason, message, headers FROM {letters}
+            WHERE sha256(key) = sha256($1) AND key = $1 AND topic = $2 ORDER BY id DESC LIMIT {LETTERS_READ}""",
         "saga.runs_of_id": f"SELECT row.id, row.run FROM {saga} AS row WHERE row.id = $1 ORDER BY {_NEWEST_RUN}",
         "history.show": f"""
             SELECT {read(HISTORY, "row")} FROM {history} AS row
             WHERE row.id = $1 AND row.run = $2 AND row.seq > $3 ORDER BY row.seq LIMIT $4""",
         "timer.show": f"""
             SELECT {read(TIMER, "row")} FROM {timer} AS row
-            WHERE row.shard = $1 AND row.id = $2 AND row.run = $3 ORDER BY row.due, row.number""",
+            WHERE row.shard = $1 AND row.id = $2 AND row.run = $3 ORDER BY row.due, row.number LIMIT $4""",
+        "timer.retries": f"""
+            SELECT row.number FROM {timer} AS row
+            WHERE row.shard = $1 AND row.id = $2 AND row.run = $3 AND row.kind = '{TimerKind.RETRY}'""",
     }

@@ -12,6 +12,7 @@ Indexes beyond the keys are those that a read needs, because each one is paid fo
 - `saga_attention`: the few that wait for a person;
 - `saga_blocked`: those of a shard that could not go on, and are tried again after a take;
 - `timer_due`: the timers of a shard in the order in which they fire. Those of the next minutes are in memory;
+- `dead_letter_key`: the dead letters of one saga, the latest last. Of the key it holds a hash: keys may be very long;
 - `saga_closed`, `started_id_until`: what retention removes next in a shard.
 """
 
@@ -57,6 +58,8 @@ def coordinator_tables(schema: str) -> MetaData:
     _timer(metadata)
     _early_request(metadata)
     _shard_owner(metadata)
+    letters = metadata.tables[f"{schema}.dead_letter"]
+    Index("dead_letter_key", func.sha256(letters.c.key), letters.c.id)
     return metadata
 
 

@@ -44,6 +44,8 @@ class BatchProducer:
         self._timeout = timeout
         self._senders = SenderSource(lambda: Sender(connection, makes_topics=makes_topics))
         self._queues: dict[Place, PartitionQueue] = {}
+        self._not_queued: set[asyncio.Future[None]] = set()
+        """Calls that do not know yet where their messages go."""
         self._stopped = False
 
     async def start(self) -> None:
@@ -73,11 +75,21 @@ class BatchProducer:
             raise PublishFailed(STOPPED)
         if not messages:
             return
-        groups = await self._grouped(messages)
-        publication = Publication(len(groups))
-        for place, group in groups.items():
-            self._queue(place).add(publication, group)
-        await publication.published
+        await (await self._queued(messages)).published
+
+    async def _queued(self, messages: Sequence[Message]) -> Publication:
+        """Raises PublishRefused, KafkaUnreachable."""
+        queued: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._not_queued.add(queued)
+        try:
+            groups = await self._grouped(messages)
+            publication = Publication(len(groups))
+            for place, group in groups.items():
+                self._queue(place).add(publication, group)
+        finally:
+            self._not_queued.discard(queued)
+            queued.set_result(None)
+        return publication
 
     def _queue(self, place: Place) -> PartitionQueue:
         if place not in self._queues:
@@ -110,6 +122,8 @@ class BatchProducer:
         return [queue.task for queue in self._queues.values() if queue.task]
 
     async def _drain(self) -> None:
+        if self._not_queued:
+            await asyncio.wait(self._not_queued, timeout=DRAIN_SECONDS)
         while tasks := self._tasks():
             waited, before = asyncio.get_running_loop().time(), self._last_acknowledged()
             await asyncio.wait(tasks, timeout=DRAIN_SECONDS)

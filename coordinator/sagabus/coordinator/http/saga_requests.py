@@ -1,0 +1,144 @@
+"""What the API is asked to do with a saga. Each becomes a request on the saga's topic, and is answered with 202."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated
+
+from pydantic import BaseModel, JsonValue, StringConstraints
+from pydantic_core import to_json
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sagabus.contracts import codec
+from sagabus.contracts.envelope import MAX_PAYLOAD, Headers, Message, source_of
+from sagabus.contracts.errors import MessageInvalid
+from sagabus.contracts.requests import raw_message, read_request
+from sagabus.coordinator.http import query
+from sagabus.coordinator.http.answers import JSON, answer
+from sagabus.coordinator.http.refusals import ApiError
+from sagabus.coordinator.http.views import Accepted
+
+
+class StartBody(BaseModel):
+    saga: str
+    id: str
+    input: JsonValue = None
+
+
+class EventBody(BaseModel):
+    """event_id: sent twice with the same one, the event counts once."""
+
+    name: str
+    data: JsonValue = None
+    event_id: str | None = None
+
+
+class CancelBody(BaseModel):
+    reason: str = ""
+
+
+class AcknowledgeBody(BaseModel):
+    """actor: who, for the history. step: only what is about this step; omitted, all that the saga is flagged for."""
+
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=4_000)]
+    actor: str = ""
+    step: int | None = None
+
+
+class StepRequestBody(AcknowledgeBody):
+    """An operator's retry or skip of a step."""
+
+    step: int
+
+
+class SagaRequests:
+    """publish: returns when the request is acknowledged."""
+
+    def __init__(self, namespace: str, publish: Callable[[Message], Awaitable[None]]) -> None:
+        self._namespace = namespace
+        self._publish = publish
+
+    async def start(self, request: Request) -> Response:
+        body = codec.decode(StartBody, await _body(request), what="body")
+        return await self._ask({"type": "start", "saga": body.saga, "input": body.input}, body.id)
+
+    async def event(self, request: Request) -> Response:
+        body = codec.decode(EventBody, await _body(request), what="body")
+        asked: dict[str, JsonValue] = {"type": "event", "name": body.name, "data": body.data}
+        return await self._ask(asked, query.saga_id(request), message_id=body.event_id)
+
+    async def cancel(self, request: Request) -> Response:
+        body = codec.decode(CancelBody, await _body(request), what="body")
+        return await self._ask({"type": "cancel", "reason": body.reason}, query.saga_id(request))
+
+    async def retry(self, request: Request) -> Response:
+        return await self._operate(request, "retry", StepRequestBody)
+
+    async def skip(self, request: Request) -> Response:
+        return await self._operate(request, "skip", StepRequestBody)
+
+    async def acknowledge(self, request: Request) -> Response:
+        return await self._operate(request, "acknowledge", AcknowledgeBody)
+
+    async def _operate(self, request: Request, type: str, model: type[AcknowledgeBody]) -> Response:
+        body = codec.decode(model, await _body(request), what="body")
+        return await self._ask({"type": type, **body.model_dump(mode="json")}, query.saga_id(request))
+
+    async def _ask(self, asked: dict[str, JsonValue], saga_id: str, message_id: str | None = None) -> Response:
+        message = raw_message(
+            asked,
+            saga_id=saga_id,
+            namespace=self._namespace,
+            message_id=message_id or uuid.uuid4().hex,
+            source=source_of(self._namespace),
+            time=time.time_ns() // 1000,
+        )
+        codec.decode_value(to_json(asked, inf_nan_mode="constants"))  # refuses 1e999, which would go on as null
+        read_request(_AsRecord(message))  # raises what would make it a dead letter
+        await self._publish(message)
+        id = next(value for name, value in message.headers if name == "ce_id").decode()
+        location = {"location": f"/api/v1/sagas/{message.saga_id}"}
+        return answer(Accepted(id=message.saga_id, message_id=id), HTTPStatus.ACCEPTED, location)
+
+
+@dataclass(frozen=True, slots=True)
+class _AsRecord:
+    """A request as the coordinator that owns its saga will read it."""
+
+    message: Message
+    partition: int = 0
+    offset: int = 0
+    timestamp: int = 0
+
+    @property
+    def topic(self) -> str:
+        return self.message.topic
+
+    @property
+    def key(self) -> bytes | None:
+        return self.message.key
+
+    @property
+    def value(self) -> bytes | None:
+        return self.message.value
+
+    @property
+    def headers(self) -> Headers:
+        return self.message.headers
+
+
+async def _body(request: Request) -> bytes:
+    """The body, if it is JSON and within bounds: never more than the bounds is read."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+        raise ApiError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "body.not_json", f"send the body with `content-type: {JSON}`")
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_PAYLOAD:
+            raise MessageInvalid("payload.too_large", f"more than {MAX_PAYLOAD} bytes; store it, and send where it is")
+    return codec.checked(bytes(data))

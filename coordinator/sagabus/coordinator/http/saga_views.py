@@ -1,0 +1,115 @@
+"""What the API shows of sagas. Every answer is bounded: a list, the steps and the history go page by page.
+
+What is asked again and again, a saga that somebody waits for, costs the same however long the saga is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sagabus.coordinator.core.saga.status import SagaStatus
+from sagabus.coordinator.http import query
+from sagabus.coordinator.http.answers import answer
+from sagabus.coordinator.http.closings import Closings
+from sagabus.coordinator.http.refusals import ApiError
+from sagabus.coordinator.http.steps import StepProgress, StepsTold
+from sagabus.coordinator.http.views import (
+    HistoryRowView,
+    HistoryView,
+    SagaPage,
+    SagaSummary,
+    SagaView,
+    StepsView,
+    StepView,
+)
+from sagabus.coordinator.store.operators import MAX_PAGE, OperatorReads
+from sagabus.coordinator.store.rows import SagaRow
+
+
+class SagaViews:
+    """closings: is told of every saga that closes in this process. owns: whether it is told of the end of this one."""
+
+    def __init__(self, reads: OperatorReads, closings: Closings, owns: Callable[[str], bool]) -> None:
+        self._reads = reads
+        self._closings = closings
+        self._owns = owns
+        self._draining = False
+
+    def drain(self) -> None:
+        """Who waits is answered with what is known now."""
+        self._draining = True
+        self._closings.wake_all()
+
+    async def list(self, request: Request) -> Response:
+        asked = query.ListQuery.read(request)
+        page = await self._reads.page(asked.wanted, limit=asked.limit, after=asked.after)
+        next = None if page.next is None else query.cursor(page.next)
+        return answer(SagaPage(sagas=[SagaSummary.of(row) for row in page.sagas], next=next))
+
+    async def show(self, request: Request) -> Response:
+        id, run = query.saga_id(request), query.run(request)
+        saga = await self._awaited(request, id, run, query.seconds(request))
+        if saga is None and (asked := query.text(request, "start")):
+            await self._raise_if_rejected(id, asked)
+        saga = _found(saga, id, run)
+        return answer(SagaView.whole(saga, await self._reads.details(saga)))
+
+    async def _raise_if_rejected(self, id: str, message_id: str) -> None:
+        """Who waits for a saga that will never be learns why."""
+        if (why := await self._reads.rejection(id, message_id)) is not None:
+            message = f"the request for saga {id} was rejected: {why[0]}: {why[1]}"
+            raise ApiError(HTTPStatus.CONFLICT, "start.rejected", message)
+
+    async def _awaited(self, request: Request, id: str, run: str | None, seconds: float) -> SagaRow | None:
+        """The saga once it has closed, or as it is after these seconds."""
+
+        async def look() -> SagaRow | None:
+            return await self._reads.saga(id, run)
+
+        async def given_up() -> bool:
+            return self._draining or await request.is_disconnected()
+
+        if seconds <= 0:
+            return await look()
+        return await self._closings.wait(id, look, seconds=seconds, owned=lambda: self._owns(id), given_up=given_up)
+
+    async def steps(self, request: Request) -> Response:
+        id, run = query.saga_id(request), query.run(request)
+        after, limit = query.number(request, "after", 0), query.limit(request)
+        saga = _found(await self._reads.saga(id, run), id, run)
+        steps = [step for step in await self._steps(saga) if step.number > after]
+        next = steps[limit - 1].number if len(steps) > limit else None
+        shown = [StepView.of(step) for step in steps[:limit]]
+        return answer(StepsView(id=saga.id, run=saga.run, steps=shown, next=next))
+
+    async def _steps(self, saga: SagaRow) -> Sequence[StepProgress]:
+        """All of them. The history is read page by page: other work has its turn, and other readers, between two."""
+        told, after, more = StepsTold(), 0, True
+        while more:
+            rows = await self._reads.history(saga.key, after=after)
+            for row in rows:
+                told.take(row)
+            more, after = len(rows) == MAX_PAGE, rows[-1].seq if rows else after
+        retries = frozenset(await self._reads.retries(saga))
+        return told.steps_now(retries, saga.status is SagaStatus.COMPENSATING)
+
+    async def history(self, request: Request) -> Response:
+        id, run = query.saga_id(request), query.run(request)
+        after, limit = query.number(request, "after", 0), query.limit(request)
+        saga = _found(await self._reads.saga(id, run), id, run)
+        rows = await self._reads.history(saga.key, after=after, limit=limit)
+        next = rows[-1].seq if len(rows) == limit else None
+        shown = [HistoryRowView.of(row) for row in rows]
+        return answer(HistoryView(id=saga.id, run=saga.run, rows=shown, next=next))
+
+
+def _found(saga: SagaRow | None, id: str, run: str | None) -> SagaRow:
+    if saga is None:
+        which = id if run is None else f"{id} with run {run}"
+        cure = "look at the id; a start that was just published may still be on its way: add ?wait=5"
+        raise ApiError(HTTPStatus.NOT_FOUND, "saga.not_found", f"no saga {which}: {cure}")
+    return saga
