@@ -24,10 +24,12 @@ from tests.participants.service_fixture import (
     Stock,
     Take,
     Taken,
+    batch,
     charge,
     header,
     noted,
     opened,
+    takes,
 )
 from tests.support.conditions import until
 
@@ -143,7 +145,7 @@ async def test_p1_the_outcome_counts_for_the_attempt_that_came_meanwhile(
     await fixture.turn(tenure, command())
     await gateway.called()
     await fixture.turn(tenure, command(attempt=2))
-    assert await fixture.inbox() == [("A:r1:1", "started", 2)]
+    assert await fixture.inbox() == [("A:r1:1", "started", 1)]
     gateway.errors.append(ValueError("broken"))
     gateway.open.set()
     [reply] = await ended(fixture, tenure)
@@ -350,7 +352,7 @@ async def test_p4_what_was_taken_from_this_process_it_cannot_store(fixture: Serv
 async def test_p3_a_database_that_fails_it_is_no_reply(
     fixture: ServiceFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(external_module, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(external_module, "FIRST_PAUSE_SECONDS", 0.01)
     calls: list[str] = []
 
     @fixture.handles(charge, transaction=False)
@@ -373,7 +375,7 @@ async def test_p3_a_connection_that_was_cut_in_its_pool_is_no_reply(
     fixture: ServiceFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """asyncpg calls that an error of the interface, like a parameter of the wrong type."""
-    monkeypatch.setattr(external_module, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(external_module, "FIRST_PAUSE_SECONDS", 0.01)
     calls: list[str] = []
 
     @fixture.handles(charge, transaction=False)
@@ -433,6 +435,29 @@ async def test_its_context_is_over_when_it_has_returned(fixture: ServiceFixture,
     await ended(fixture, tenure)
     with pytest.raises(HandlerEnded):
         gateway.contexts[0].publish(noted(item="x", text="y"))
+
+
+async def test_a_higher_attempt_is_not_held_up_by_a_transaction_of_the_handlers(fixture: ServiceFixture) -> None:
+    """Its transaction holds the inbox row: what waited for it would wait with all commands of the shard."""
+    inside, leave = asyncio.Event(), asyncio.Event()
+
+    @fixture.handles(charge, transaction=False)
+    async def handler(command: Take, ctx: ExternalContext[Any]) -> Taken:
+        async with ctx.transaction():
+            inside.set()
+            await leave.wait()
+        return Taken(item=command.item, left=0)
+
+    calls = takes(fixture)
+    tenure = await fixture.take()
+    await fixture.turn(tenure, command())
+    await inside.wait()
+    async with asyncio.timeout(4):
+        [reply] = await fixture.turn(tenure, command(attempt=2), *batch("B"))
+    assert (reply.kind, calls) == (ReplyKind.COMPLETED, ["B/1"])
+    leave.set()
+    [reply] = await ended(fixture, tenure)
+    assert (reply.kind, reply.attempt) == (ReplyKind.COMPLETED, 2)
 
 
 # another deployment

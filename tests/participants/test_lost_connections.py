@@ -83,7 +83,7 @@ async def test_a_turn_ends_on_a_connection_that_falls_silent_and_the_next_one_wo
 async def test_a_transaction_of_an_external_handlers_own_is_tried_again_on_another_connection(
     silent: tuple[ServiceFixture, TcpProxy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(external, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(external, "FIRST_PAUSE_SECONDS", 0.0)
     fixture, proxy = silent
     calls: list[int] = []
 
@@ -108,7 +108,7 @@ async def test_a_session_that_has_become_read_only_is_dropped(
     fixture: ServiceFixture, outside: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a failover: the session goes on, and refuses each write; a new one takes it."""
-    monkeypatch.setattr(external, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(external, "FIRST_PAUSE_SECONDS", 0.0)
     takes(fixture)
 
     @fixture.handles(charge, transaction=False)

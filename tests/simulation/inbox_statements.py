@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ class InboxStatements(Book):
                 "inbox.store": self._store_inbox(rows),
                 "inbox.drop": self._drop(rows),
                 "inbox.started": self._started(rows),
+                "inbox.started_without": self._started_without(rows),
                 "inbox.retention": self._prune(rows),
             },
         )
@@ -82,14 +84,20 @@ class InboxStatements(Book):
 
     def _started(self, table: Table) -> Meaning:
         async def started(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
-            rows = [
-                row
-                for _, row in c.tx.scan(table)
-                if row["shard"] == args[0] and row["headers"] is not None and row["state"] == State.STARTED.value
-            ]
-            return sorted(rows, key=lambda row: (row["at"], row["source"], row["id"]))
+            shard, activities, at, source, id, limit = args
+            rows = [row for row in _at_work(c, table, shard) if row["activity"] in activities]
+            behind = [row for row in rows if at is None or (row["at"], row["source"], row["id"]) > (at, source, id)]
+            return sorted(behind, key=lambda row: (row["at"], row["source"], row["id"]))[:limit]
 
         return started
+
+    def _started_without(self, table: Table) -> Meaning:
+        async def started_without(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            shard, activities = args
+            others = Counter(row["activity"] for row in _at_work(c, table, shard) if row["activity"] not in activities)
+            return [{"activity": activity, "rows": rows} for activity, rows in sorted(others.items())]
+
+        return started_without
 
     def _prune(self, table: Table) -> Meaning:
         async def prune(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
@@ -131,3 +139,11 @@ class InboxStatements(Book):
                 "retention.settings": nothing,
             },
         )
+
+
+def _at_work(c: SimulatedConnection, table: Table, shard: int) -> list[Row]:
+    return [
+        row
+        for _, row in c.tx.scan(table)
+        if row["shard"] == shard and row["headers"] is not None and row["state"] == State.STARTED.value
+    ]

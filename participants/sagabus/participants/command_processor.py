@@ -30,14 +30,16 @@ from sagabus.messaging.shards.turn import Turn
 from sagabus.participants.handlers.context import Guard
 from sagabus.participants.handlers.database_errors import DatabaseFailed
 from sagabus.participants.handlers.declaration import Handler
-from sagabus.participants.handlers.external import Externals, Job
+from sagabus.participants.handlers.external import Externals
+from sagabus.participants.handlers.jobs import Job
 from sagabus.participants.handlers.outcome import HandlerOutcome
 from sagabus.participants.handlers.session import Sessions, Transaction
 from sagabus.participants.handlers.transactional import Handling, RetryWithSavepoints
 from sagabus.participants.inbox.batch import Batch
 from sagabus.participants.inbox.retention import InboxRetention
+from sagabus.participants.inbox.started import StartedRows
 from sagabus.participants.inbox.store import Inbox
-from sagabus.participants.received import KeptRecord, Key, Received, ReceivedCommand, command, received
+from sagabus.participants.received import Key, Received, ReceivedCommand, received
 
 TOGETHER: Final = 200
 """Commands in one transaction without savepoints. A row that each of them changes grows a chain of versions along which
@@ -96,7 +98,7 @@ class CommandProcessor:
         self._resources = resources
         self._clock = clock
         self._watcher = watcher
-        self._orphans: dict[Tenure, dict[Key, ReceivedCommand]] = {}
+        self._started = StartedRows(self._inbox, handlers, self.externals)
         self._failing = False
         self._handling: Handling | None = None
         self._schedule: RetentionSchedule | None = None
@@ -106,14 +108,11 @@ class CommandProcessor:
             ).schedule
 
     async def acquired(self, tenure: Tenure) -> None:
-        """Run once more what an owner before us had begun with external handlers (P1)."""
+        """Run once more what an owner before us had begun with external handlers (P1): the first page of it."""
         async with self._sessions.transaction() as transaction:
-            started = await self._inbox.started(transaction.driver, tenure.shard)
-        for kept in started:
-            try:
-                self._resume(tenure, command(KeptRecord(kept.body, kept.headers)))
-            except MessageInvalid as fault:  # to an older version of ours it was a command: a shard must not stop at it
-                logger.error("command %s was begun and cannot be read any more: %s", kept.row.id, fault)
+            pages = await self._started.read(transaction.driver, [tenure])
+            await self._started.tell_of_others(transaction.driver, tenure)
+        self._started.resume(pages)
 
     async def turn(self, work: Mapping[Tenure, Sequence[Record]]) -> None:
         commands = [received(tenure, record) for tenure, records in work.items() for record in records]
@@ -132,7 +131,6 @@ class CommandProcessor:
         if self._schedule is not None:
             self._schedule.forget(tenure)
         self.externals.lost(tenure)
-        self._orphans.pop(tenure, None)
 
     def next_due(self) -> float | None:
         """Nothing here goes by a clock; a handler that has ended asks for a turn itself."""
@@ -182,9 +180,13 @@ class CommandProcessor:
                 await turn.release(transaction.driver)
             if attempt.commands or jobs:
                 batch = await self._written(transaction, attempt, turn, jobs)
+            started = await self._started.read(transaction.driver, attempt.work)
             await turn.write(transaction.driver)
         turn.committed()
-        return 0 if batch is None else self._after(batch)
+        undone = 0 if batch is None else self._after(batch)
+        self._started.resume(started)
+        self.externals.ask_for_more(attempt.work)
+        return undone
 
     async def _written(self, transaction: Transaction, attempt: _Attempt, turn: Turn, jobs: Sequence[Job]) -> Batch:
         driver, at = transaction.driver, moment(turn.at)
@@ -193,7 +195,7 @@ class CommandProcessor:
         handling = Handling(self._sessions, transaction, resources=self._resources, careful=attempt.careful)
         self._handling = handling
         batch = Batch(
-            turn, rows, handling, handlers=self._handlers, externals=self.externals, orphans=self._orphans,
+            turn, rows, handling, handlers=self._handlers, externals=self.externals,
             source=self._source,
         )  # fmt: skip
         batch.end(jobs)
@@ -212,14 +214,6 @@ class CommandProcessor:
         return batch.undone
 
     # External handlers.
-
-    def _resume(self, tenure: Tenure, one: ReceivedCommand) -> None:
-        handler = self._handlers.get(one.head.activity)
-        if handler is not None and not handler.transaction:
-            self.externals.start(Job(tenure, handler, one))
-            return
-        logger.warning("command %s was begun by an external handler; there is none now", one.head.id)
-        self._orphans.setdefault(tenure, {})[one.key] = one
 
     def _guard(self, job: Job) -> Guard:
         source, id = job.command.key

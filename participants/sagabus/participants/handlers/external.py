@@ -10,42 +10,33 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any, Final
 
 from sagabus.contracts import codec
 from sagabus.contracts.errors import MessageInvalid
-from sagabus.contracts.names import CommandId
 from sagabus.contracts.replies import INPUT_INVALID, ReplyKind
 from sagabus.contracts.words import words_of
 from sagabus.messaging.background import Supervisor, cancelled
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.participants.handlers.context import ExternalContext, Guard, NotOurs, Scope
 from sagabus.participants.handlers.database_errors import DatabaseFailed, is_database_failure
-from sagabus.participants.handlers.declaration import Handler
+from sagabus.participants.handlers.jobs import Job, Jobs
 from sagabus.participants.handlers.outcome import HandlerOutcome, completed, failed, failure
 from sagabus.participants.handlers.transactional import ends
-from sagabus.participants.received import Key, ReceivedCommand
+from sagabus.participants.received import Key
 
 AT_ONCE: Final = 100
 """Handlers that run at the same time in one process. Most of them wait; whom they call may want a smaller limit."""
 
-FIRST_PAUSE: Final = 1.0
-LONGEST_PAUSE: Final = 30.0
-"""Seconds until a handler whom the database failed runs again; the pause doubles."""
+ENDED_OF_A_TURN: Final = 200
+"""Outcomes of external handlers that one transaction writes; the rest is written by the next one."""
+
+FIRST_PAUSE_SECONDS: Final = 1.0
+LONGEST_PAUSE_SECONDS: Final = 30.0
+"""Until a handler whom the database failed runs again; the pause doubles."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(eq=False, slots=True)
-class Job:
-    """settles: who wants to know how it ends. outcome: set when it has ended."""
-
-    tenure: Tenure
-    handler: Handler
-    command: ReceivedCommand
-    settles: dict[CommandId, ReceivedCommand] = field(default_factory=dict)
-    outcome: HandlerOutcome | None = None
 
 
 class Externals:
@@ -61,40 +52,52 @@ class Externals:
         self._resources = resources
         self._guard = guard
         self._slots = asyncio.Semaphore(at_once)
-        self._jobs: dict[Tenure, dict[Key, Job]] = {}
+        self._jobs: dict[Tenure, Jobs] = {}
         self._tasks: dict[Job, asyncio.Task[None]] = {}
+
+    def of(self, tenure: Tenure) -> Jobs:
+        """Its jobs, from its beginning until it is lost."""
+        if (jobs := self._jobs.get(tenure)) is None:
+            jobs = self._jobs[tenure] = Jobs()
+        return jobs
 
     def start(self, job: Job) -> None:
         """Its row is committed."""
-        self._jobs.setdefault(job.tenure, {})[job.command.key] = job
+        self.of(job.tenure).add(job)
         name = f"the handler of {job.command.head.activity}"
         task = self._tasks[job] = self._supervisor.spawn(self._work(job), name=name)
         task.add_done_callback(lambda _: self._tasks.pop(job, None))
 
     def find(self, tenure: Tenure, key: Key) -> Job | None:
-        return self._jobs.get(tenure, {}).get(key)
+        return jobs.find(key) if (jobs := self._jobs.get(tenure)) else None
 
     def ended(self, tenures: Iterable[Tenure]) -> list[Job]:
-        """Jobs whose outcomes are to be written, in the order of their beginning."""
-        return [job for tenure in tenures for job in self._jobs.get(tenure, {}).values() if job.outcome is not None]
+        """Jobs whose outcomes are to be written now, in the order of their ends; so many as one transaction writes."""
+        known = [jobs for tenure in tenures if (jobs := self._jobs.get(tenure)) is not None]
+        return list(islice(chain.from_iterable(jobs.ended for jobs in known), ENDED_OF_A_TURN))
 
-    def forget(self, jobs: Iterable[Job]) -> None:
-        """Their outcomes are committed. The same command may have begun again since: a later attempt is another job."""
-        for job in jobs:
-            known = self._jobs.get(job.tenure, {})
-            if known.get(job.command.key) is job:
-                del known[job.command.key]
+    def ask_for_more(self, tenures: Iterable[Tenure]) -> None:
+        """A turn has written outcomes: have another one for those tenures that have more of them."""
+        for tenure in tenures:
+            if (jobs := self._jobs.get(tenure)) is not None and next(jobs.ended, None) is not None:
+                tenure.request_turn()
+
+    def forget(self, ended: Iterable[Job]) -> None:
+        """Their outcomes are committed."""
+        for job in ended:
+            if (jobs := self._jobs.get(job.tenure)) is not None:
+                jobs.forget(job)
 
     def lost(self, tenure: Tenure) -> None:
         """Cancel its jobs: whoever takes the shard runs them again."""
-        for job in self._jobs.pop(tenure, {}).values():
+        for job in self._jobs.pop(tenure, ()):
             if task := self._tasks.get(job):
                 task.cancel()
 
-    async def drain(self, patience: float) -> None:
+    async def drain(self, seconds: float) -> None:
         """Wait for the jobs that run now, so many seconds at most."""
         if tasks := self._running():
-            await asyncio.wait(tasks, timeout=patience)
+            await asyncio.wait(tasks, timeout=seconds)
 
     async def stop(self) -> None:
         """Cancel what runs, and wait for it to have ended."""
@@ -106,21 +109,23 @@ class Externals:
     async def _work(self, job: Job) -> None:
         try:
             async with self._slots:
-                job.outcome = await self._outcome(job)
+                outcome = await self._outcome(job)
+            if (jobs := self._jobs.get(job.tenure)) is not None:
+                jobs.end(job, outcome)
             job.tenure.request_turn()
         except NotOurs as error:
             logger.warning("%s", error)
             self.forget([job])  # its tenure has ended, or is about to: whoever takes the shard does the rest
 
     async def _outcome(self, job: Job) -> HandlerOutcome:
-        pause = FIRST_PAUSE
+        pause = FIRST_PAUSE_SECONDS
         while True:
             try:
                 return await self._once(job)
             except DatabaseFailed as error:
                 logger.warning("%s runs again in %g s: %s", job.command.head.id, pause, error, exc_info=error)
             await asyncio.sleep(pause)
-            pause = min(LONGEST_PAUSE, pause * 2)
+            pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
 
     async def _once(self, job: Job) -> HandlerOutcome:
         activity, head = job.handler.activity, job.command.head

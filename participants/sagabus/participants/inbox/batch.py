@@ -20,7 +20,8 @@ from sagabus.contracts.words import words_of
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.messaging.shards.turn import Turn
 from sagabus.participants.handlers.declaration import Handler
-from sagabus.participants.handlers.external import Externals, Job
+from sagabus.participants.handlers.external import Externals
+from sagabus.participants.handlers.jobs import Job
 from sagabus.participants.handlers.outcome import HandlerOutcome, failure
 from sagabus.participants.handlers.transactional import Handling
 from sagabus.participants.inbox.decision import NEVER, STATES, Act, Answer, InboxRow, State, judge
@@ -29,12 +30,9 @@ from sagabus.participants.received import Key, Received, ReceivedCommand
 
 logger = logging.getLogger(__name__)
 
-Orphans = Mapping[Tenure, Mapping[Key, ReceivedCommand]]
-"""Commands that were `started` under an earlier deployment, in which their handlers were of another kind."""
-
 
 class Batch:
-    """source: `ce_source` of what leaves. orphans, externals: looked at, and changed by `committed` alone."""
+    """source: `ce_source` of what leaves. externals: looked at, and changed by `committed` alone."""
 
     def __init__(
         self,
@@ -44,7 +42,6 @@ class Batch:
         *,
         handlers: Mapping[str, Handler],
         externals: Externals,
-        orphans: Orphans,
         source: bytes,
     ) -> None:
         self.outcomes: list[tuple[ReceivedCommand, HandlerOutcome]] = []
@@ -56,9 +53,11 @@ class Batch:
         self._handling = handling
         self._handlers = handlers
         self._externals = externals
-        self._orphans = orphans
         self._source = source
         self._begun: dict[Key, Job] = {}
+        self._waiting: set[Tenure] = set()
+        """Tenures with a row `started` of ours that has no job yet."""
+        self._raised: list[tuple[Job, int]] = []
         self._ended: list[Job] = []
         self._settles: list[tuple[Job, ReceivedCommand]] = []
 
@@ -72,7 +71,7 @@ class Batch:
         for job in jobs:
             row = self._rows.row(job.command.key)
             if row is not None and row.state is State.STARTED and job.outcome is not None:
-                self._end(job, row, job.outcome)
+                self._end(job, row._replace(attempt=max(row.attempt, job.attempt)), job.outcome)
             self._ended.append(job)
 
     async def take_in(self, received: Received) -> None:
@@ -110,6 +109,10 @@ class Batch:
         """Begin what is to run outside, and let go of what has ended there."""
         for job in self._begun.values():
             self._externals.start(job)
+        for tenure in self._waiting:
+            self._externals.of(tenure).left_waiting()
+        for job, attempt in self._raised:
+            job.attempt = max(job.attempt, attempt)
         for job, settle in self._settles:
             job.settles[settle.head.id] = settle
         self._externals.forget(self._ended)
@@ -128,27 +131,39 @@ class Batch:
             return outcome.kind.value
         row = InboxRow(*command.key, head.activity, State.STARTED, head.attempt, command.digest)
         self._rows.put(row, body=command.body, headers=tuple(received.record.headers))
-        self._begun[command.key] = Job(tenure, handler, command)
+        if self._externals.of(tenure).admits(sum(job.tenure is tenure for job in self._begun.values())):
+            self._begun[command.key] = Job(tenure, handler, command)
+        else:
+            self._waiting.add(tenure)
         return State.STARTED.value
 
     async def _wait(self, received: Received, command: ReceivedCommand, row: InboxRow) -> str:
-        """P1. An external handler is at it, in this process or in one that has died."""
+        """P1. An external handler is at it, or is going to be, in this process or in one that has died."""
         head, tenure = command.head, received.tenure
         job = self._begun.get(command.key) or self._externals.find(tenure, command.key)
-        if job is None:
+        if job is None and not self._waits(tenure, row):
             return await self._adopt(received, command)
         if head.kind is CommandKind.SETTLE:
-            self._settles.append((job, command))
+            if job is not None:  # else its next copy meets the job, or the outcome
+                self._settles.append((job, command))
+        elif job is not None:  # the row may be locked by the handler's own transaction: no turn is to wait for that
+            self._raised.append((job, head.attempt))
         elif head.attempt > row.attempt:  # the outcome that is awaited counts for this attempt too
             headers = tuple(received.record.headers)
             self._rows.put(row._replace(attempt=head.attempt), body=command.body, headers=headers)
         return "awaited"
 
+    def _waits(self, tenure: Tenure, row: InboxRow) -> bool:
+        """Whether a row `started` without a job is one that is going to be read when there is room."""
+        handler = self._handlers.get(row.activity)
+        external = handler is not None and not handler.transaction
+        return external and (tenure in self._waiting or self._externals.of(tenure).unread)
+
     async def _adopt(self, received: Received, command: ReceivedCommand) -> str:
         """Nobody is at it: since it was begun, its handler has become a transactional one, or is gone."""
         if command.head.kind is not CommandKind.SETTLE:
             return await self._run(received, command)
-        step = self._orphans.get(received.tenure, {}).get(command.key)
+        step = self._rows.kept(command.key)
         handler = None if step is None else self._handlers.get(step.head.activity)
         if step is None or handler is None or not handler.transaction:
             self._reply(received.tenure, command.head, _no_handler((step or command).head), command.head.attempt)

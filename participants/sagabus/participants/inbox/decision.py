@@ -27,7 +27,11 @@ class State(StrEnum):
 
 
 class InboxRow(NamedTuple):
-    """An inbox row. attempt: of the outcome; of the latest command while `started`. A tombstone has no hash."""
+    """An inbox row. A tombstone has no hash.
+
+    attempt: of the outcome. While `started`, of the command as it was kept: one with a higher attempt that meets its
+    handler at work is remembered by the job.
+    """
 
     source: str
     id: str

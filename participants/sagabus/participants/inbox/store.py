@@ -7,19 +7,22 @@ same command wait for each other here, before either has had an effect, and two 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Final
 
 from sagabus.contracts.envelope import Headers, pack_headers, unpack_headers
+from sagabus.contracts.errors import MessageInvalid
 from sagabus.messaging.postgres.database import Connection
 from sagabus.messaging.postgres.statements import named_statements
 from sagabus.messaging.postgres.tables import qualified
 from sagabus.messaging.shards import shard_row
 from sagabus.participants.handlers.database_errors import DatabaseFailed
+from sagabus.participants.handlers.jobs import Position
 from sagabus.participants.inbox.decision import KINDS, InboxRow, State
-from sagabus.participants.received import Key
+from sagabus.participants.received import KeptRecord, Key, ReceivedCommand, command
 
 KEY_LOCK_SECONDS: Final = 5.0
 """A turn waits for so long for a lock on an inbox key."""
@@ -30,11 +33,16 @@ _CLAIMED: Final = "claimed"
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A command as kept in its row while an external handler is at it."""
+    """A command as kept in its row while an external handler is at it. headers: packed."""
 
     row: InboxRow
     body: bytes
-    headers: Headers
+    headers: bytes
+    position: Position
+
+    def read(self) -> ReceivedCommand:
+        """Raises MessageInvalid."""
+        return command(KeptRecord(self.body, unpack_headers(self.headers)))
 
 
 @dataclass(slots=True)
@@ -43,6 +51,8 @@ class _Entry:
     found: InboxRow | None
     row: InboxRow | None
     command: tuple[bytes, bytes] | None = None
+    kept: tuple[bytes, bytes] | None = None
+    """Body and headers of the command, of a row that was found `started`."""
     changed: bool = False
 
 
@@ -54,6 +64,15 @@ class InboxRows:
 
     def row(self, key: Key) -> InboxRow | None:
         return self._entries[key].row
+
+    def kept(self, key: Key) -> ReceivedCommand | None:
+        """The command of a row that was found `started`; None if it cannot be read any more."""
+        kept = self._entries[key].kept
+        if kept is None:
+            return None
+        with suppress(MessageInvalid):
+            return command(KeptRecord(kept[0], unpack_headers(kept[1])))
+        return None
 
     def put(self, row: InboxRow, *, body: bytes = b"", headers: Headers | None = None) -> None:
         """The row from here on. With headers: it is `started`, and this is the command that would be run again."""
@@ -86,7 +105,10 @@ class Inbox:
         if done != f"INSERT 0 {len(ordered)}":
             for record in await connection.fetch(self._sql["inbox.find"], sources, ids):
                 row = _row(record)
-                entries[row.key].found = entries[row.key].row = row
+                entry = entries[row.key]
+                entry.found = entry.row = row
+                if record["headers"] is not None:
+                    entry.kept = record["command"] or b"", record["headers"]
         return InboxRows(entries)
 
     async def store(self, connection: Connection, rows: InboxRows, at: datetime) -> None:
@@ -100,10 +122,26 @@ class Inbox:
                 self._sql["inbox.drop"], [source for source, _ in unused], [id for _, id in unused]
             )
 
-    async def started(self, connection: Connection, shard: int) -> list[Started]:
-        """The commands of a shard whose handlers were at work when its last owner ended, oldest first."""
-        found = await connection.fetch(self._sql["inbox.started"], shard)
-        return [Started(_row(record), record["command"] or b"", unpack_headers(record["headers"])) for record in found]
+    async def started(
+        self, connection: Connection, shard: int, activities: Sequence[str], after: Position, limit: int
+    ) -> list[Started]:
+        """Commands of these activities whose handlers are at work, or were when the shard's last owner ended.
+
+        So many, the oldest behind `after` first.
+        """
+        found = await connection.fetch(self._sql["inbox.started"], shard, activities, *after, limit)
+        return [
+            Started(
+                _row(record), record["command"] or b"", record["headers"],
+                Position(record["at"], record["source"], record["id"]),
+            )
+            for record in found
+        ]  # fmt: skip
+
+    async def started_without(self, connection: Connection, shard: int, activities: Sequence[str]) -> dict[str, int]:
+        """How many are `started` of activities that are not among these."""
+        found = await connection.fetch(self._sql["inbox.started_without"], shard, activities)
+        return {record["activity"]: record["rows"] for record in found}
 
     async def remove_old(
         self, connection: Connection, shard: int, *, before: datetime, margin: timedelta, most: int
@@ -162,7 +200,8 @@ def _statements(schema: str) -> dict[str, str]:
                 AS new (source, id, shard)
             ON CONFLICT DO NOTHING""",
         "inbox.find": f"""
-            SELECT {row} FROM {inbox} JOIN unnest($1::text[], $2::text[]) AS wanted (source, id) USING (source, id)
+            SELECT {row}, command, headers
+            FROM {inbox} JOIN unnest($1::text[], $2::text[]) AS wanted (source, id) USING (source, id)
             WHERE state <> '{_CLAIMED}'""",
         # What was read is compared, so rows need no lock while handlers run: an external handler may hold
         # one (see `guard`).
@@ -180,8 +219,14 @@ def _statements(schema: str) -> dict[str, str]:
             DELETE FROM {inbox} AS row USING unnest($1::text[], $2::text[]) AS unused (source, id)
             WHERE row.source = unused.source AND row.id = unused.id""",
         "inbox.started": f"""
-            SELECT {row}, command, headers FROM {inbox}
-            WHERE shard = $1 AND headers IS NOT NULL AND state = '{State.STARTED}' ORDER BY at, source, id""",
+            SELECT {row}, command, headers, at FROM {inbox}
+            WHERE shard = $1 AND headers IS NOT NULL AND state = '{State.STARTED}' AND activity = ANY ($2::text[])
+                AND (at, source, id) > (coalesce($3::timestamptz, '-infinity'), $4::text, $5::text)
+            ORDER BY at, source, id LIMIT $6""",
+        "inbox.started_without": f"""
+            SELECT activity, count(*) AS rows FROM {inbox}
+            WHERE shard = $1 AND headers IS NOT NULL AND state = '{State.STARTED}' AND activity <> ALL ($2::text[])
+            GROUP BY activity ORDER BY activity""",
         "inbox.retention": f"""
             WITH old AS MATERIALIZED (
                 SELECT source, id FROM {inbox} WHERE shard = $1 AND at < $2 AND state <> '{State.STARTED}'

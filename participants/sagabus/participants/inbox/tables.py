@@ -84,7 +84,7 @@ def _inbox(metadata: MetaData) -> None:
         Column("id", Text, primary_key=True, comment="ce_id of the command; for a settle, of the step that it settles"),
         Column("activity", Text, nullable=False),
         Column("state", Text, nullable=False, comment="started, completed, refused, failed, tombstone"),
-        Column("attempt", BigInteger, nullable=False, comment="of the outcome; while started, of the latest command"),
+        Column("attempt", BigInteger, nullable=False, comment="of the outcome; while started, of the command kept"),
         Column("input_hash", LargeBinary, comment="null in a tombstone"),
         Column("reply", LargeBinary, comment="body of the reply"),
         Column("reply_kind", Text, comment="completed, refused, failed, never"),
@@ -99,4 +99,7 @@ def _inbox(metadata: MetaData) -> None:
     )
     # Not "WHERE state = 'started'": an index on a column that each row changes would cost each row a second entry.
     Index("inbox_at", table.c.shard, table.c.at)  # what retention removes next; 20 bytes a row
-    Index("inbox_started", table.c.shard, postgresql_where=table.c.headers.is_not(None))
+    Index(
+        "inbox_started_at", table.c.shard, table.c.at, table.c.source, table.c.id,
+        postgresql_where=table.c.headers.is_not(None),
+    )  # fmt: skip
