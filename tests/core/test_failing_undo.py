@@ -110,7 +110,7 @@ def test_p2_an_undo_may_succeed_between_two_attempts() -> None:
 def test_what_cannot_be_settled_is_for_a_person_and_not_asked_again(code: str) -> None:
     drive = given_up()
     drive.unsettled(1, code)
-    assert drive.attention == f"step 1 (stock.reserve) cannot be settled: {code}: {code} happened"
+    assert drive.attention.startswith(f"step 1 (stock.reserve) cannot be settled: {code}: {code} happened; find out")
     assert drive.due == {}
     assert drive.step(1).undoing is Undoing.SETTLING
 
@@ -119,7 +119,7 @@ def test_a_settle_that_fails_otherwise_is_asked_again() -> None:
     drive = given_up()
     drive.unsettled(1)
     assert drive.attention != ""
-    drive.fire(TimerKind.RESEND, 1)
+    assert drive.fire(TimerKind.UNDO_RETRY, 1) is None
     assert drive.last.short == ["settle 1 sagabus.settle"]
     drive.never(1)
     assert drive.attention == "", "it could be settled after all"

@@ -299,7 +299,10 @@ SUBCOMMANDS: Final = (
     ),
     Subcommand(
         name="retry",
-        about="Has a step, or the undo of a step, that waits for its next attempt tried at once.",
+        about=(
+            "Has a step, or its settle or undo, tried at once that waits for its next attempt, or that its participant "
+            "cannot answer."
+        ),
         examples={"sagabus retry ORD-1 --step 2 --reason 'the bank is back'": "instead of waiting for its pause"},
         arguments=_verb_arguments,
         run=run_verb,
@@ -308,7 +311,8 @@ SUBCOMMANDS: Final = (
         name="skip",
         about=(
             "Counts the undo of a step as done, because a person has done it or answers for it. The saga goes on with "
-            "the next one. Nothing else can be skipped."
+            "the next one. A step of which its participant is being asked whether it happened counts as never having "
+            "happened. Nothing else can be skipped."
         ),
         examples={
             "sagabus skip ORD-1 --step 2 --reason 'refunded by hand, see case 17'": "an undo that cannot succeed"

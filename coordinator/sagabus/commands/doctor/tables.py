@@ -168,7 +168,8 @@ class Tables:
             self._report.found("outbox.deep", what, "look whether Kafka is slow, or the shard's owner away")
         if backlog.parked:
             what = f"{backlog.parked} messages of {schema} are parked, since Kafka would not take them"
-            cure = f"cure what `sagabus dead-letters parked{option}` names, then `sagabus dead-letters unpark`"
+            then = "then `sagabus dead-letters unpark --all --reason WHY`"
+            cure = f"cure what `sagabus dead-letters parked{option}` names, {then}"
             self._report.found("outbox.parked", what, cure)
         if backlog.dead_letters:
             what = f"{backlog.dead_letters} dead letters of {schema}"
@@ -193,7 +194,7 @@ class Tables:
         if waiting.count:
             examples = "; ".join(f"{id}: {reason}" for id, reason in waiting.examples)
             what = f"{waiting.count} sagas need operator action, among them {examples}"
-            cure = "see `sagabus list --attention` and `sagabus show ID`; once done, `sagabus acknowledge ID`"
+            cure = "see `sagabus list --attention`, `sagabus show ID`; then `sagabus acknowledge ID --reason WHY`"
             self._report.found("sagas.attention", what, cure)
         return await open_sagas.their_shards(connection, namespace)
 

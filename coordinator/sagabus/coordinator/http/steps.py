@@ -168,6 +168,8 @@ def _plan(step: StepProgress, busy: StepProgress | None) -> None:
 
 def _advance(step: StepProgress, row: Row) -> None:
     match row.kind:
+        case Kind.STEP_COMPLETED | Kind.SETTLE_COMPLETED if step.status is StepStatus.NEVER:
+            pass  # a person has been told; what was settled stands
         case Kind.STEP_COMPLETED | Kind.SETTLE_COMPLETED:
             step.status, step.output, step.error = StepStatus.COMPLETED, row.payload, None
             step.undo = Undoing.NONE
@@ -190,13 +192,17 @@ def _fired(step: StepProgress, timer: str) -> None:
         _retried(step)
     elif timer == TimerKind.TIMEOUT:
         step.status = StepStatus.UNKNOWN
-    elif timer == TimerKind.UNDO_RETRY:
+    elif timer == TimerKind.UNDO_RETRY and step.undo is Undoing.PAUSED:
         step.undo = Undoing.SENT
 
 
 def _operated(step: StepProgress, verb: str) -> None:
     if verb == SKIP:
+        if step.undo is Undoing.SETTLING:
+            step.status = StepStatus.NEVER
         step.undo = Undoing.SKIPPED
+    elif verb == RETRY and step.undo is Undoing.SETTLING:
+        pass  # its settle is sent again
     elif verb == RETRY and step.undo is Undoing.PAUSED:
         step.undo = Undoing.SENT
     elif verb == RETRY:

@@ -75,7 +75,16 @@ def _to_reply(state: SagaState, step: Step, input: Input | Row) -> str | None:
         return _to_step_reply(step, input)
     if input.kind in UNDO_REPLIES:
         return _to_undo_reply(state, step, input)
-    return None if step.undoing is Undoing.SETTLING else DUPLICATE
+    return _to_settle_reply(step, input)
+
+
+def _to_settle_reply(step: Step, input: Input | Row) -> str | None:
+    """A failure counts once for each time of asking; older releases wrote a row of each copy."""
+    if step.undoing is Undoing.SETTLING:
+        copy = input.kind is Kind.SETTLE_FAILED and step.exchange(CommandKind.SETTLE).resting
+        return DUPLICATE if copy and not isinstance(input, Row) else None
+    after_skip = operator.settle_was_skipped(step) and input.kind is Kind.SETTLE_COMPLETED
+    return None if after_skip and not step.contradicted else DUPLICATE
 
 
 def _to_step_reply(step: Step, input: Input | Row) -> str | None:
@@ -88,6 +97,8 @@ def _to_step_reply(step: Step, input: Input | Row) -> str | None:
         return None if _contradicts(step, input) else DUPLICATE
     if step.outcome is not Outcome.SENT:
         return DUPLICATE if step.outcome is Outcome.PAUSED else LATE
+    if step.do.resting and input.kind is Kind.STEP_FAILED and not isinstance(input, Row):
+        return DUPLICATE  # its participant cannot tell, and a person has been told so
     return None if input.attempt == step.do.attempt else OLD_ATTEMPT
 
 

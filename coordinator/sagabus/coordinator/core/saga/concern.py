@@ -30,6 +30,8 @@ class ConcernKind(StrEnum):
     """A step succeeded after the saga had ended. number: the step."""
     UNDO_AFTER_SKIP = "undo_after_skip"
     """An undo was carried out after it had been skipped. number: the step."""
+    HAPPENED_AFTER_SKIP = "happened_after_skip"
+    """A step turned out to have happened after its settle had been skipped. number: the step."""
     HISTORY_LOST = "history_lost"
     """A reply answers a step that was never sent (U9). number: the step."""
     REPLY_ATTEMPT = "reply_attempt"
@@ -69,9 +71,9 @@ STOPS: Final = (ConcernKind.BLOCKED, ConcernKind.DIVERGED, ConcernKind.SPUN, Con
 
 
 ACKNOWLEDGEABLE: Final = frozenset((
-    ConcernKind.LATE_SUCCESS, ConcernKind.UNDO_AFTER_SKIP, ConcernKind.HISTORY_LOST, ConcernKind.REPLY_ATTEMPT,
-    ConcernKind.UNASKED, ConcernKind.CONTRADICTION, ConcernKind.RECORDS_LOST, ConcernKind.EVENT_UNREADABLE,
-    ConcernKind.OTHER,
+    ConcernKind.LATE_SUCCESS, ConcernKind.UNDO_AFTER_SKIP, ConcernKind.HAPPENED_AFTER_SKIP, ConcernKind.HISTORY_LOST,
+    ConcernKind.REPLY_ATTEMPT, ConcernKind.UNASKED, ConcernKind.CONTRADICTION, ConcernKind.RECORDS_LOST,
+    ConcernKind.EVENT_UNREADABLE, ConcernKind.OTHER,
 ))  # fmt: skip
 """Kinds that tell of what has happened, once. They go when an operator says that it was looked at; all others go with
 their cause."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from shlex import quote
 from typing import Final, cast
 
 from pydantic import BaseModel
@@ -200,6 +201,7 @@ def failed(state: SagaState, program: Program, step: Step, row: Row) -> None:
     failure = failure_of(row)
     if failure.code in FOR_A_PERSON:
         state.clear_timer(TimerKind.RESEND, step.number)
+        step.do.resting = True
         words = f"step {step.number} ({step.activity}): {failure.code}: {failure.message}"
         state.raise_concern(concern_of(step), words)
         return
@@ -253,9 +255,14 @@ def say_pause(state: SagaState, step: Step, what: str, failure: Failure, until: 
     asked = "" if failure.again_after is None else f", as {step.service} asked (again_after={failure.again_after:g} s)"
     words = (
         f"{what}: the next attempt is at {rfc3339(until).decode()}{asked}: {failure.code}: {failure.message}; "
-        f"`sagabus retry {state.id} {step.number}` makes it now"
+        f"{command_line(state, step, 'retry')} makes it now"
     )
     state.raise_concern(pause_of(step), words)
+
+
+def command_line(state: SagaState, step: Step, verb: str) -> str:
+    """What a person types to have this done."""
+    return f"`sagabus {verb} {quote(state.id)} --step {step.number} --reason …`"
 
 
 def _exhausted(state: SagaState, program: Program, step: Step, failure: Failure) -> None:
@@ -270,6 +277,7 @@ def _exhausted(state: SagaState, program: Program, step: Step, failure: Failure)
 def retried(state: SagaState, step: Step) -> None:
     """The pause is over: the next attempt."""
     step.do.attempt += 1
+    step.do.resting = False
     if step.outcome is Outcome.PAUSED:
         state.steps.becomes(step, Outcome.SENT)
     state.clear_concern(pause_of(step))

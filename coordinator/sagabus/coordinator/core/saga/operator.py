@@ -1,7 +1,8 @@
-"""What an operator may do: try a step or an undo now, skip an undo, acknowledge what has happened.
+"""What an operator may do: try a step, settle or undo now, skip a settle or undo, acknowledge what has happened.
 
 All are rows of history with the operator's words. A skipped undo is the operator's own to do; that is why nobody else
-may skip one (U6), and why its late success is shown to a person.
+may skip one (U6), and why its late success is shown to a person. Who skips a settle answers for the step's outcome: it
+counts as never having happened, and a later word that it has is shown to a person too.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ SKIP: Final = "skip"
 ACKNOWLEDGE: Final = "acknowledge"
 VERBS: Final = frozenset((RETRY, SKIP, ACKNOWLEDGE))
 
-_MAY_BE_SKIPPED: Final = frozenset((Undoing.SENT, Undoing.PAUSED, Undoing.BLOCKED))
+_MAY_BE_SKIPPED: Final = frozenset((Undoing.SETTLING, Undoing.SENT, Undoing.PAUSED, Undoing.BLOCKED))
 
 
 def is_of_use(state: SagaState, input: Input | Row) -> bool:
-    """A retry wants a step or an undo between two attempts, or a step that its participant cannot answer; a skip an
-    undo that is under way; an acknowledgement something that can be acknowledged.
+    """A retry wants a step, a settle or an undo between two attempts, or what its participant cannot answer; a skip a
+    settle or an undo that is under way; an acknowledgement something that can be acknowledged.
 
     A verb that is not known here stands in the history of a later version: it is not for us to say.
     """
@@ -42,12 +43,16 @@ def is_of_use(state: SagaState, input: Input | Row) -> bool:
         return False
     if input.name == SKIP:
         return step.undoing in _MAY_BE_SKIPPED
-    return Undoing.PAUSED is step.undoing or step.outcome is Outcome.PAUSED or _is_stuck(state, step)
+    return step.undoing is Undoing.PAUSED or step.outcome is Outcome.PAUSED or _is_stuck(state, step)
 
 
 def _is_stuck(state: SagaState, step: Step) -> bool:
     """Its participant cannot tell, or cannot be understood."""
-    return step.unanswered is CommandKind.DO and forward.concern_of(step) in state.concerns
+    if step.undoing is Undoing.SETTLING:
+        return step.exchange(CommandKind.SETTLE).resting or undo.settle_concern_of(step) in state.concerns
+    if step.outcome is not Outcome.SENT or step.held:
+        return False
+    return step.do.resting or forward.concern_of(step) in state.concerns
 
 
 def acknowledgeable(state: SagaState, step: int) -> list[Concern]:
@@ -71,7 +76,7 @@ def carry_out(state: SagaState, row: Row) -> None:
     step = state.steps[row.step]
     if row.name == SKIP:
         _skip(state, step)
-    elif step.undoing is Undoing.PAUSED:
+    elif step.undoing in (Undoing.PAUSED, Undoing.SETTLING):
         state.clear_timer(TimerKind.UNDO_RETRY, step.number)
         undo.retried(state, step)
     else:
@@ -82,6 +87,9 @@ def carry_out(state: SagaState, row: Row) -> None:
 def _skip(state: SagaState, step: Step) -> None:
     for kind in (TimerKind.RESEND, TimerKind.UNDO_RETRY):
         state.clear_timer(kind, step.number)
+    if step.undoing is Undoing.SETTLING:
+        state.steps.becomes(step, Outcome.NEVER)
+        state.log([f"step {step.number} ({step.activity}) counts as never having happened: its settle was skipped"])
     state.steps.undo_becomes(step, Undoing.SKIPPED)
     state.tell(LifecycleType.COMPENSATION_SKIPPED, step=step, name=undo.compensation_of(step))
     undo.over(state, step)
@@ -91,6 +99,20 @@ def skipped_too_late(state: SagaState, step: Step) -> None:
     """The undo was skipped, and has happened after all: whoever did it by hand must know."""
     words = f"{undo.words_for(step)} was skipped, and has been carried out after that"
     state.raise_concern(after_skip(step), words)
+
+
+def happened_after_skip(state: SagaState, step: Step) -> None:
+    """The settle was skipped, and the step has happened after all; told once."""
+    step.contradicted = True
+    words = (
+        f"step {step.number} ({step.activity}) counts as never having happened, since its settle was skipped, and "
+        f"{step.service} says now that it has completed: undo it by hand"
+    )
+    state.raise_concern(Concern(ConcernKind.HAPPENED_AFTER_SKIP, step.number), words)
+
+
+def settle_was_skipped(step: Step) -> bool:
+    return step.undoing is Undoing.SKIPPED and step.outcome is Outcome.NEVER
 
 
 def after_skip(step: Step) -> Concern:

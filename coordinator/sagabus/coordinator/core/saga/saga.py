@@ -257,6 +257,8 @@ class Saga:
         match row.kind:
             case Kind.STEP_COMPLETED if step.is_open:
                 forward.completed(state, self._alive(), step, row)
+            case Kind.STEP_COMPLETED | Kind.SETTLE_COMPLETED if operator.settle_was_skipped(step):
+                operator.happened_after_skip(state, step)
             case Kind.STEP_COMPLETED if step.outcome is not Outcome.FAILED:
                 unexplained.contradiction(state, step)
             case Kind.STEP_COMPLETED:

@@ -62,7 +62,7 @@ OUTCOME: Final[dict[Outcome, frozenset[Outcome]]] = {
 
 UNDOING: Final[dict[Undoing, frozenset[Undoing]]] = {
     _U.NONE: frozenset((_U.SETTLING, _U.SENT, _U.DONE, _U.BLOCKED)),
-    _U.SETTLING: frozenset((_U.SENT, _U.DONE, _U.BLOCKED)),
+    _U.SETTLING: frozenset((_U.SENT, _U.DONE, _U.BLOCKED, _U.SKIPPED)),
     _U.SENT: frozenset((_U.DONE, _U.PAUSED, _U.SKIPPED)),
     _U.PAUSED: frozenset((_U.SENT, _U.DONE, _U.SKIPPED)),
     _U.BLOCKED: frozenset((_U.SENT, _U.DONE, _U.SKIPPED)),

@@ -24,6 +24,9 @@ class Exchange:
     """Of the command that was sent last; a retry raises it, a copy does not (P2)."""
     failures: int = 0
     """Attempts that failed and count against the retry policy."""
+    resting: bool = False
+    """Its last answer was a failure, and nothing more is sent until it is tried again: a settle between two
+    attempts, or what its participant cannot tell."""
 
 
 @dataclass(slots=True)
@@ -87,10 +90,10 @@ class Step:
     def unanswered(self) -> CommandKind | None:
         """What was sent last, if nobody has answered it."""
         if self.undoing is Undoing.SETTLING:
-            return CommandKind.SETTLE
+            return None if self.exchange(CommandKind.SETTLE).resting else CommandKind.SETTLE
         if self.undoing is Undoing.SENT:
             return CommandKind.UNDO
-        return CommandKind.DO if self.outcome is Outcome.SENT and not self.held else None
+        return CommandKind.DO if self.outcome is Outcome.SENT and not self.held and not self.do.resting else None
 
     def exchange(self, kind: CommandKind) -> Exchange:
         """That of the command of this kind, which must have begun."""

@@ -30,7 +30,7 @@ from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.forward import MOST_OUTPUT_BYTES
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
-from sagabus.coordinator.core.saga.operator import ACKNOWLEDGE, RETRY, acknowledge, acknowledgeable
+from sagabus.coordinator.core.saga.operator import ACKNOWLEDGE, RETRY, SKIP, acknowledge, acknowledgeable
 from sagabus.coordinator.core.saga.state import SagaState
 
 
@@ -134,6 +134,8 @@ def _of_closed(rows: list[Row], input: Input) -> str | None:
         return None
     if input.name and input.name != command.name.partition(".")[0]:
         return FOREIGN
+    if _settle_was_skipped(rows) and input.kind in (Kind.STEP_COMPLETED, Kind.SETTLE_COMPLETED):
+        return None if kinds.isdisjoint(_FINAL) else DUPLICATE
     if input.kind is Kind.STEP_COMPLETED:
         return _of_completed(rows, input, settling=Kind.SETTLE in kinds)
     if input.kind is Kind.UNDO_COMPLETED and input.kind not in kinds:
@@ -155,8 +157,16 @@ def _of_completed(rows: list[Row], input: Input, *, settling: bool) -> str | Non
     return None if small and not same_body(said.payload, input.payload) else DUPLICATE
 
 
+def _settle_was_skipped(rows: list[Row]) -> bool:
+    """A skip is of the undo, if there is one; else of the settle."""
+    kinds = {row.kind for row in rows}
+    skipped = any((row.kind, row.name) == (Kind.OPERATOR, SKIP) for row in rows)
+    return skipped and Kind.SETTLE in kinds and kinds.isdisjoint((Kind.UNDO, Kind.UNDO_INPUT))
+
+
 def _attempts(rows: list[Row], asked: Kind, retry: str) -> int:
-    """Of the step, or of its undo: what was tried again after the undo began was the undo."""
-    begun = next((place for place, row in enumerate(rows) if row.kind is Kind.UNDO), len(rows))
+    """Of the step, or of its undo: what was tried again after the settle or the undo began was that."""
+    ends = (Kind.UNDO,) if asked is Kind.UNDO else (Kind.UNDO, Kind.SETTLE)
+    begun = next((place for place, row in enumerate(rows) if row.kind in ends), len(rows))
     tries = ((Kind.TIMER, retry), (Kind.OPERATOR, RETRY))
     return 1 + sum((row.kind, row.name) in tries for row in (rows[begun:] if asked is Kind.UNDO else rows[:begun]))

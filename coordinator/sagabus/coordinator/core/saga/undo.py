@@ -99,8 +99,7 @@ def advance(state: SagaState) -> None:
 
 def settled(state: SagaState, step: Step, row: Row) -> None:
     """The participant has said it once and for all."""
-    state.clear_timer(TimerKind.RESEND, step.number)
-    state.clear_concern(settle_concern_of(step))
+    _no_settle(state, step)
     if row.kind is Kind.SETTLE_NEVER:
         state.steps.becomes(step, Outcome.NEVER)
         state.steps.undo_becomes(step, Undoing.DONE)
@@ -111,12 +110,27 @@ def settled(state: SagaState, step: Step, row: Row) -> None:
 
 
 def unsettled(state: SagaState, step: Step, row: Row) -> None:
-    """It cannot say: a person must."""
+    """It cannot say: it is asked again after a pause, if there is hope that it will say something else."""
     failure = forward.failure_of(row)
-    if failure.code in forward.FOR_A_PERSON:
-        state.clear_timer(TimerKind.RESEND, step.number)
-    words = f"step {step.number} ({step.activity}) cannot be settled: {failure.code}: {failure.message}"
-    state.raise_concern(settle_concern_of(step), words)
+    settle = step.exchange(CommandKind.SETTLE)
+    settle.failures += 1
+    settle.resting = True
+    state.clear_timer(TimerKind.RESEND, step.number)
+    what = f"step {step.number} ({step.activity}) cannot be settled"
+    if failure.code not in forward.FOR_A_PERSON:
+        until = state.now + max(forward.asked(failure), _settle_pause(state, step, settle))
+        state.set_timer(TimerKind.UNDO_RETRY, step.number, until)
+        forward.say_pause(state, step, what, failure, until)
+        cure = ""
+    else:
+        skip = forward.command_line(state, step, "skip")
+        cure = f"; find out at {step.service} whether it happened, undo it there, then {skip}"
+    state.raise_concern(settle_concern_of(step), f"{what}: {failure.code}: {failure.message}{cure}")
+
+
+def _settle_pause(state: SagaState, step: Step, settle: Exchange) -> int:
+    """Microseconds, by the step's own policy: a settle is a question about the step."""
+    return step.retry.pause(settle.failures, forward.chance(state, -step.number, -settle.failures))
 
 
 def undone(state: SagaState, step: Step) -> None:
@@ -129,14 +143,21 @@ def undone(state: SagaState, step: Step) -> None:
 
 
 def over(state: SagaState, step: Step) -> None:
-    """The undo was skipped: nobody need look any more, and the next one follows."""
+    """The settle or the undo was skipped: nobody need look any more, and the next one follows."""
     _no_concern(state, step)
     _after(state, step)
 
 
-def _no_concern(state: SagaState, step: Step) -> None:
-    state.clear_concern(concern_of(step))
+def _no_settle(state: SagaState, step: Step) -> None:
+    for kind in (TimerKind.RESEND, TimerKind.UNDO_RETRY):
+        state.clear_timer(kind, step.number)
+    state.clear_concern(settle_concern_of(step))
     state.clear_concern(forward.pause_of(step))
+
+
+def _no_concern(state: SagaState, step: Step) -> None:
+    for concern in (concern_of(step), settle_concern_of(step), forward.pause_of(step)):
+        state.clear_concern(concern)
 
 
 def not_undone(state: SagaState, step: Step, row: Row) -> None:
@@ -160,6 +181,12 @@ def not_undone(state: SagaState, step: Step, row: Row) -> None:
 
 
 def retried(state: SagaState, step: Step) -> None:
+    """The pause of a settle or of an undo is over. A settle has no attempts of its own: it speaks of the step (P4)."""
+    if step.undoing is Undoing.SETTLING:
+        step.exchange(CommandKind.SETTLE).resting = False
+        state.clear_concern(forward.pause_of(step))
+        state.send_command(step, CommandKind.SETTLE)
+        return
     step.exchange(CommandKind.UNDO).attempt += 1
     state.steps.undo_becomes(step, Undoing.SENT)
     state.clear_concern(forward.pause_of(step))
