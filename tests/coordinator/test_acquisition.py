@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
 from sagabus.coordinator.shard import saga_processor
+from sagabus.coordinator.shard.memory import ShardMemory
+from sagabus.coordinator.shard.replaying import Replaying
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.postgres.statements import name_of
+from sagabus.messaging.shards.shard_row import Fenced
 from sagabus.shop.expense_approval import expense_approval
 from sagabus.shop.order_processing import order_processing
 from tests.coordinator.long_sagas import single_turn
@@ -136,3 +139,33 @@ async def test_s6_what_is_left_to_be_done_after_a_loss_outlives_a_crash(fixture:
     notices = await fixture.rows("SELECT DISTINCT id FROM sagabus.history WHERE kind = 'notice'")
     assert sorted(row["id"] for row in notices) == sorted(ids)
     assert await fixture.rows("SELECT * FROM sagabus.shard_owner WHERE lost_records IS NOT NULL") == []
+
+
+async def test_s1_the_end_of_a_loss_is_written_behind_the_fence(
+    fixture: ShardFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is fenced after the last commit for a loss changes nothing of the next owner's."""
+    id = ids_of_shard(SHARD, "ORD-", 1)[0]
+    tenure = await fixture.take()
+    await fixture.turn(
+        tenure, fixture.request(id, type="start", saga="order_processing", input={**INPUT, "order_id": id})
+    )
+    fixture.processor = fixture.new_side()
+    fixture.starts_at = 1_000
+    tenure = await fixture.take()
+    fenced, go_on = fixture.processor, Replaying.go_on
+
+    async def fence_at_rest(self: Replaying, memories: Sequence[ShardMemory], *, now: int) -> None:
+        await go_on(self, memories, now=now)
+        is_through = memories[0].has_gone_through_all or memories[0].lost_records is None
+        if fixture.processor is fenced and is_through:
+            fixture.starts_at = 2_000
+            await fixture.crash()
+
+    monkeypatch.setattr(Replaying, "go_on", fence_at_rest)
+    while fixture.processor is fenced:
+        await fenced.turn({tenure: ()})
+    with pytest.raises(Fenced):
+        await fenced.turn({tenure: ()})
+    (owner,) = await fixture.rows("SELECT lost_records FROM sagabus.shard_owner WHERE lost_records IS NOT NULL")
+    assert "sagabus.requests" in owner["lost_records"]

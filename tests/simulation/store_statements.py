@@ -200,8 +200,9 @@ class StoreStatements(Book):
 
     def _end_loss(self, table: Table) -> Meaning:
         async def end(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
-            c.tx.put(table, (args[0],), {"shard": args[0], "lost_records": None})
-            return "UPDATE 1"
+            for shard in args[0]:
+                c.tx.put(table, (shard,), {"shard": shard, "lost_records": None})
+            return f"UPDATE {len(args[0])}"
 
         return end
 

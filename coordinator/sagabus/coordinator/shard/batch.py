@@ -49,6 +49,7 @@ class Batch:
     present: Present = field(default_factory=Present)
     pace: Pace = field(default_factory=Pace)
     intake: Intake = field(init=False)
+    _ended_losses: list[ShardMemory] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         reads = self.loading.reads
@@ -199,9 +200,16 @@ class Batch:
     async def commit(self, store: Store) -> Gathered:
         """All of it in one transaction. Raises what the database raises; nothing may be remembered then."""
         gathered = [*self.decisions.gather()]
+        self._ended_losses = [memory for memory in self.memories.values() if memory.has_gone_through_all]
+        self.decisions.writes.ended_losses += [memory.tenure.shard for memory in self._ended_losses]
         writes = self.decisions.writes.encoded()
         async with self.database.transaction() as connection:
             await self.decisions.turn.write(connection)
             await store.write(connection, writes)
         self.decisions.turn.committed()
         return gathered
+
+    def forget_losses(self) -> None:
+        """Those that are made good, which is committed."""
+        for memory in self._ended_losses:
+            memory.lost_records = None

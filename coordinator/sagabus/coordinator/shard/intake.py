@@ -81,7 +81,7 @@ class Intake:
     async def stored(self, memory: ShardMemory) -> None:
         """Timers that come near; kept records whose sagas are there now, or will never be."""
         now, shard = self.decisions.now, memory.tenure.shard
-        deliverable = [id for id in memory.early.deliverable() if memory.replays.of(id) is None]
+        deliverable = memory.early.deliverable(lambda id: memory.replays.of(id) is not None)
         expired = memory.early.expired(now)
         if memory.timers.wants_more(now):
             await self._timers(memory, until=now + HORIZON_MICROSECONDS)
@@ -91,7 +91,7 @@ class Intake:
             if ids is deliverable:
                 await self.records(memory, kept)
             else:
-                self._expire(memory, kept)
+                self._expire(memory, ids, kept)
 
     async def _timers(self, memory: ShardMemory, *, until: int) -> None:
         queue, shard = memory.timers, memory.tenure.shard
@@ -99,13 +99,18 @@ class Intake:
             page = await self.reads.timers(connection, shard, after=queue.read_to, until=until, most=TIMER_PAGE)
         queue.read_on(_known(page), page[-1].cursor if len(page) == TIMER_PAGE else everything_until(until))
 
-    def _expire(self, memory: ShardMemory, kept: Iterable[EarlyRequest]) -> None:
-        """Nobody has started their sagas in time."""
+    def _expire(self, memory: ShardMemory, ids: Iterable[SagaId], kept: Iterable[EarlyRequest]) -> None:
+        """Nobody has started their sagas in time. Of some, more may be kept than was read, or a younger request."""
+        oldest: dict[SagaId, int] = {}
         for early in kept:
             if early.at < self.decisions.now - EARLY_MICROSECONDS:
                 message = f"saga {early.saga_id} was not started within an hour"
                 self.decisions.unkeep(memory, early)
                 self.decisions.dead_letter(memory.tenure, early, EARLY_EXPIRED, message)
+            else:
+                oldest.setdefault(early.saga_id, early.at)
+        for id in filter(memory.early.count, ids):
+            memory.early.wait(id, oldest.get(id, 0))
 
     async def records(self, memory: ShardMemory, records: Sequence[Record]) -> None:
         """New ones, or kept ones whose sagas are there; in their order."""

@@ -6,6 +6,7 @@ All of it can be read again from the store; when the tenure ends it is dropped a
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -38,7 +39,7 @@ class ShardMemory:
         self.lost_records: Sequence[str] | None = None
         """Topics whose records were lost; not None while all open sagas are gone through after a loss of the bus (S6).
         """
-        self._sagas: dict[SagaId, Saga] = {}
+        self._sagas: OrderedDict[SagaId, Saga] = OrderedDict()
         self._concerns: dict[SagaKey, frozenset[Concern]] = {}
 
     def __len__(self) -> int:
@@ -51,7 +52,8 @@ class ShardMemory:
 
     def next_due(self, now: int) -> int:
         """When a turn has something to do here, in microseconds since 1970. now: of the last turn."""
-        if self.replays.has_ready or self.replays.is_busy or self.early.may_be_delivered:
+        follows = self.replays.has_ready or self.replays.is_busy or self.early.may_be_delivered
+        if follows or self.has_gone_through_all:
             return now + 1
         due = self.timers.first()
         return due if self.unloaded.is_done else min(due, max(self.unloaded.due, now + 1))
@@ -80,8 +82,8 @@ class ShardMemory:
             return
         self._sagas[state.id] = saga
         if len(self._sagas) > MOST_SAGAS:
-            oldest = next(iter(self._sagas))
-            self._sagas.pop(oldest).evict()
+            _, oldest = self._sagas.popitem(last=False)
+            oldest.evict()
 
     def note_timers(self, saga: Saga, effects: Effects) -> None:
         state = saga.state

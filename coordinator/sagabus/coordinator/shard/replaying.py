@@ -63,7 +63,7 @@ class Replaying:
         replays, most = memory.replays, self._loading.limits.short_history
         ids = replays.next_wanted(memory.loaded)
         if not ids:
-            return None if replays.is_busy else 1
+            return 1 if replays.is_empty else None
         reads = self._loading.reads
         async with self._database.transaction() as connection:
             rows = await reads.sagas(connection, ids)

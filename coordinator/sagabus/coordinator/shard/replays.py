@@ -8,6 +8,7 @@ transaction is open while anything is computed. All of it belongs to a tenure an
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -22,6 +23,9 @@ from sagabus.messaging.postgres.database import Connection
 
 REPLAYS_AT_A_TIME: Final = 16
 """Of a shard: their histories are in memory as a whole. They take turns."""
+
+WANTED_OF_A_PIECE: Final = 1_000
+"""Wanted sagas that are looked at in one piece of work: most of them may be in memory already."""
 
 
 @dataclass(slots=True)
@@ -49,13 +53,18 @@ class Replays:
     def __init__(self) -> None:
         self.portions = 0
         """Pieces of work done for this tenure. Who has had the fewest comes next."""
-        self._wanted: dict[SagaId, None] = {}
-        self._under_way: dict[SagaId, ReplayUnderWay] = {}
+        self._wanted: OrderedDict[SagaId, None] = OrderedDict()  # both are emptied from the front
+        self._under_way: OrderedDict[SagaId, ReplayUnderWay] = OrderedDict()
         self._ready: list[tuple[Saga, ReplayUnderWay]] = []
 
     @property
     def is_busy(self) -> bool:
         return bool(self._wanted or self._under_way)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is under way, though some may be wanted."""
+        return not self._under_way
 
     @property
     def has_ready(self) -> bool:
@@ -66,12 +75,16 @@ class Replays:
         self._wanted.update(dict.fromkeys(ids))
 
     def next_wanted(self, loaded: Collection[SagaId]) -> list[SagaId]:
-        """As many as may begin now. Those that are in memory, or on their way, are wanted no more."""
+        """As many as may begin now. Those that are in memory, or on their way, are wanted no more.
+
+        It may find none in one call where many are: see `WANTED_OF_A_PIECE`.
+        """
         chosen: list[SagaId] = []
         room = REPLAYS_AT_A_TIME - len(self._under_way)
-        while self._wanted and len(chosen) < room:
-            id = next(iter(self._wanted))
-            del self._wanted[id]
+        for _ in range(min(len(self._wanted), WANTED_OF_A_PIECE)):
+            if len(chosen) >= room:
+                break
+            id, _nothing = self._wanted.popitem(last=False)
             if id not in loaded and id not in self._under_way:
                 chosen.append(id)
         return chosen
@@ -92,8 +105,8 @@ class Replays:
     def next_piece(self) -> ReplayUnderWay:
         """One after the other. There must be one."""
         id = next(iter(self._under_way))
-        chosen = self._under_way[id] = self._under_way.pop(id)
-        return chosen
+        self._under_way.move_to_end(id)
+        return self._under_way[id]
 
     def done(self, one: ReplayUnderWay) -> None:
         """The next turn takes it."""

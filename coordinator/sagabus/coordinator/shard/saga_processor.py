@@ -23,7 +23,7 @@ from sagabus.coordinator.shard.loading import Loading
 from sagabus.coordinator.shard.memory import ShardMemory
 from sagabus.coordinator.shard.replaying import Replaying
 from sagabus.coordinator.shard.retention import SagaRetention
-from sagabus.coordinator.store.owners import end_loss, keep_owner
+from sagabus.coordinator.store.owners import keep_owner
 from sagabus.coordinator.store.rows import ShardOwner
 from sagabus.coordinator.store.write import Store
 from sagabus.messaging.counters import Counters, Family
@@ -98,13 +98,6 @@ class SagaProcessor:
         if left is not None:
             memory.go_through_all(left)
 
-    async def _end_losses(self, memories: Iterable[ShardMemory]) -> None:
-        for memory in memories:
-            if memory.has_gone_through_all:
-                async with self._database.transaction() as connection:
-                    await end_loss(connection, self._store.schema, memory.tenure.shard)
-                memory.lost_records = None
-
     async def _count_early(self, memory: ShardMemory) -> None:
         after, reads = "", self._loading.reads
         while True:
@@ -157,9 +150,9 @@ class SagaProcessor:
         await batch.decide()
         gathered = await batch.commit(self._store)
         self._remember(batch.decisions, gathered)
+        batch.forget_losses()
         self._turned = now
         await self._replaying.go_on([*memories.values()], now=now)
-        await self._end_losses(memories.values())
         if self._retention is not None:
             await self._retention.schedule.after(work)
 

@@ -26,7 +26,8 @@ async def keep_owner(
     """Unless somebody else has acquired the shard meanwhile. token: of the tenure.
 
     lost_records: topics of which records were lost; not None after any loss of the bus (S6). Kept beside the owner
-    until `end_loss`. Returns what is to be made good now: this loss, or one that an earlier owner has not finished.
+    until a turn says that it is over (`Writes.ended_losses`). Returns what is to be made good now: this loss, or one
+    that an earlier owner has not finished.
     """
     host, instance = storable(owner.host), storable(owner.instance)
     lost = None if lost_records is None else codec.encode_value([*lost_records])
@@ -35,11 +36,6 @@ async def keep_owner(
         owner.shard, host, owner.process, instance, owner.definitions, lost, token,
     )  # fmt: skip
     return None if stored is None else [str(topic) for topic in json.loads(stored)]
-
-
-async def end_loss(connection: Connection, schema: str, shard: int) -> None:
-    """All open sagas have been gone through."""
-    await connection.execute(_statements(schema)["shard_owner.end_loss"], shard)
 
 
 async def owners(connection: Connection, schema: str) -> list[ShardOwner]:
@@ -62,6 +58,5 @@ def _statements(schema: str) -> dict[str, str]:
             ON CONFLICT (shard) DO UPDATE SET {_CHANGES}, acquired_at = clock_timestamp(),
                 lost_records = coalesce(excluded.lost_records, row.lost_records)
             RETURNING row.lost_records::text""",
-        "shard_owner.end_loss": f"UPDATE {table} SET lost_records = NULL WHERE shard = $1",
         "shard_owner.list": f"SELECT {read(OWNER, 'row')} FROM {table} AS row ORDER BY row.shard",
     }

@@ -40,7 +40,9 @@ class Writes:
 
     history: (whose, its new rows, its last lifecycle event). timers: due in microseconds since 1970, None for one that
     is to go. changed_sagas: all columns but those in `FIXED`. A saga made in this turn stands in new_sagas alone. An
-    early request may be both added and removed; its number must not be given again in the same turn.
+    early request may be both added and removed; its number must not be given again in the same turn. ended_losses:
+    shards whose open sagas have all been gone through after a loss of the bus (S6); here, since it has to stand behind
+    the fence (S1).
     """
 
     history: list[NewRows] = field(default_factory=list)
@@ -50,6 +52,7 @@ class Writes:
     early_added: list[EarlyRequest] = field(default_factory=list)
     early_removed: list[EarlyRef] = field(default_factory=list)
     started_ids: list[StartedId] = field(default_factory=list)
+    ended_losses: list[int] = field(default_factory=list)
 
     def encoded(self) -> Encoded:
         """All that is to be computed, done. To be called before the transaction begins (S4)."""
@@ -63,6 +66,7 @@ class Writes:
             early_added=_columns(EARLY, map(_early, self.early_added)),
             early_removed=_columns(EARLY_KEY, self.early_removed),
             started_ids=_columns(STARTED, map(_started, {one.id: one for one in self.started_ids}.values())),
+            ended_losses=([*self.ended_losses],) if self.ended_losses else None,
         )
 
 
@@ -78,6 +82,7 @@ class Encoded:
     early_added: Arguments | None
     early_removed: Arguments | None
     started_ids: Arguments | None
+    ended_losses: Arguments | None
 
 
 class Store:
@@ -108,6 +113,7 @@ class Store:
             ("early_request.add", encoded.early_added),
             ("early_request.remove", encoded.early_removed),
             ("started_id.keep", encoded.started_ids),
+            ("shard_owner.end_loss", encoded.ended_losses),
         ):
             if given is not None:
                 await connection.execute(self._sql[name], *given)
@@ -144,7 +150,9 @@ def _columns(columns: Columns, rows: Iterable[Sequence[Any]]) -> Arguments | Non
 
 @named_statements
 def _statements(schema: str) -> dict[str, str]:
-    saga, timer, early, started = (qualified(schema, name) for name in ("saga", "timer", "early_request", "started_id"))
+    saga, timer, early, started, owner = (
+        qualified(schema, name) for name in ("saga", "timer", "early_request", "started_id", "shard_owner")
+    )
     changes: Columns = {name: wire for name, wire in CHANGED.items() if name not in ("id", "run")}
     return {
         "saga.create": f"""
@@ -164,6 +172,7 @@ def _statements(schema: str) -> dict[str, str]:
             ON CONFLICT (id)
             DO UPDATE SET run = excluded.run, input_hash = excluded.input_hash, until = excluded.until,
                 shard = excluded.shard""",
+        "shard_owner.end_loss": f"UPDATE {owner} SET lost_records = NULL WHERE shard = ANY ($1::int[])",
     }
 
 
