@@ -168,7 +168,7 @@ async def test_an_output_that_is_too_large_is_a_failure_with_its_size_and_holds_
     last = json.loads(ended["error"])["details"]["last"]
     assert ended["status"] == "compensated"
     assert last["code"] == "sagabus.reply_too_large"
-    assert "has 1000020 bytes, the limit is 921600" in last["message"]
+    assert "has 1000020 bytes; the limit is 921600" in last["message"]
     assert await pair.shop.effects() == [f"{SECOND} shop.take", f"{SECOND} shop.note"]
 
 

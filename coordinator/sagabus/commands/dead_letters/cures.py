@@ -30,6 +30,7 @@ CURES: Final = {
     "reply.no_saga": "drop it; if the database was set back, see whether what it tells of is to be undone by hand",
     "reply.purged": "drop it; if it tells of an effect that nobody undid, undo it by hand",
     "reply.type": MEND,
+    "reply.unreadable": MEND,
     "request.incomplete": REPAIR,
     "request.name": REPAIR,
     "request.no_saga": "look at the id; then drop it",

@@ -125,7 +125,7 @@ def _encoded(activity: Activity[..., Any, Any], output: object) -> bytes:
     except MessageInvalid as fault:
         if fault.reason != TOO_LARGE:
             raise
-        raise ReplyTooLarge(f"the output of {activity.name}: {fault.message}: return a reference to it") from fault
+        raise ReplyTooLarge(f"the output of {activity.name} has {fault.message}: return a reference to it") from fault
 
 
 def _failure(code: object, message: object, details: Mapping[str, JsonValue], again_after: float | None) -> bytes:
