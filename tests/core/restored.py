@@ -65,7 +65,7 @@ class Stored:
 
     def standing(self) -> Standing:
         concerns = read_concerns(self.concerns, attention=None)
-        return Standing(self.status, self.closed_at, concerns, self.result, self.error, self.fingerprint)
+        return Standing(concerns, self.status, self.closed_at, self.result, self.error, self.fingerprint)
 
 
 class Restored:

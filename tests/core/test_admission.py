@@ -23,7 +23,7 @@ from sagabus.coordinator.core.saga.admission import (
     answers_nothing,
     denial,
 )
-from sagabus.coordinator.core.saga.concern import ConcernKind
+from sagabus.coordinator.core.saga.concern import ConcernKind, Concerns
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.standing import Standing
@@ -142,7 +142,7 @@ def test_only_a_steps_own_service_answers_for_it() -> None:
 @pytest.mark.parametrize("status", list(SagaStatus))
 def test_u7_a_cancel(status: SagaStatus) -> None:
     state = state_with()
-    state.standing = Standing(status)
+    state.standing = Standing(Concerns(), status)
     assert denial(state, an_input(Kind.CANCEL)) == (None if status is SagaStatus.RUNNING else CANCEL_REJECTED)
     state.ending = SagaStatus.CANCELLED
     assert denial(state, an_input(Kind.CANCEL)) == (DUPLICATE if status is SagaStatus.RUNNING else CANCEL_REJECTED)
@@ -153,7 +153,7 @@ def test_u7_a_cancel(status: SagaStatus) -> None:
 @pytest.mark.parametrize("status", list(SagaStatus))
 def test_h5_an_event(status: SagaStatus) -> None:
     state = state_with()
-    state.standing = Standing(status)
+    state.standing = Standing(Concerns(), status)
     assert denial(state, an_input(Kind.EVENT, ref="1")) == (CLOSED if status in CLOSED_STATUSES else None)
     state.seen_events.add("1")
     assert denial(state, an_input(Kind.EVENT, ref="1")) == DUPLICATE
@@ -204,7 +204,7 @@ def test_u8_the_rows_tell_what_an_operator_led_to(verb: str) -> None:
 
 def rows_tell(rows: list[Row], input: Input, *, closed: bool) -> str | None:
     state = Drive(sequential).start().state
-    state.standing = Standing(SagaStatus.COMPLETED if closed else SagaStatus.RUNNING)
+    state.standing = Standing(Concerns(), SagaStatus.COMPLETED if closed else SagaStatus.RUNNING)
     return StoppedSaga(state, Stop(ConcernKind.BLOCKED, ""), rows, fingerprint="").denial(input)
 
 

@@ -11,7 +11,7 @@ from sagabus.contracts import SagaType
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.core.saga import forward
-from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
+from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, Concerns
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.program import Blocked, Intent, Program, Spun
@@ -112,7 +112,7 @@ def test_h1_a_failing_input_leaves_nothing_at_all_behind(code: Definition, monke
     state, pristine = drive.state, drive.fresh()
     for slot in set(SagaState.__slots__) - KEPT - OF_THE_STOP:
         assert getattr(state, slot) == getattr(pristine, slot), slot
-    assert state.standing == before._replace(concerns={Concern(ConcernKind.BLOCKED): "at the end"})
+    assert state.standing == before._replace(concerns=Concerns([(Concern(ConcernKind.BLOCKED), "at the end")]))
     effects = drive.saga.drain()
     assert [row.kind for row in effects.rows] == [Kind.STEP_COMPLETED, Kind.BLOCKED]
     assert [row.seq for row in effects.rows] == [seq + 1, seq + 2]

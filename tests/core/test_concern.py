@@ -7,7 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, concern_of, concerns_json, read_concerns
+from sagabus.coordinator.core.saga.concern import (
+    MOST_STORED,
+    Concern,
+    ConcernKind,
+    Concerns,
+    concern_of,
+    concerns_json,
+    read_concerns,
+)
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.forward import SILENCE_MICROSECONDS as LONG
 from sagabus.coordinator.core.saga.history import Kind, Row
@@ -95,3 +103,33 @@ def test_the_concern_behind_the_latest_comes_to_the_front_again() -> None:
     assert drive.attention == "second"
     drive.take(an_input(Kind.NOTICE, name="parked.released"))
     assert (drive.attention, drive.last.told) == ("first", ["saga.attention"])
+
+
+def test_of_many_concerns_the_latest_are_stored_and_the_others_counted() -> None:
+    concerns = Concerns((Concern(STEP, number), "nobody") for number in range(1, 5_001))
+    stored = read_concerns(concerns_json(concerns), attention=None)
+    assert list(stored) == [
+        Concern(ConcernKind.MORE, 5_000 - MOST_STORED),
+        *(Concern(STEP, number) for number in range(5_001 - MOST_STORED, 5_001)),
+    ]
+    assert concerns_json(stored) == concerns_json(concerns), "known from its row alone, it is stored alike"
+    stored.put(Concern(ConcernKind.BLOCKED), "no code")
+    again = read_concerns(concerns_json(stored), attention=None)
+    assert (next(iter(again)), next(reversed(again))) == (
+        Concern(ConcernKind.MORE, 5_001 - MOST_STORED),
+        Concern(ConcernKind.BLOCKED),
+    )
+
+
+def test_what_changed_since_they_were_kept_is_left_out_in_its_place() -> None:
+    concerns = Concerns()
+    for number in (1, 2, 3):
+        concerns.put(Concern(STEP, number), "nobody")
+    concerns.keep()
+    concerns.put(Concern(STEP, 1), "other words")
+    concerns.remove(Concern(STEP, 2))
+    concerns.put(Concern(STEP, 4), "new")
+    assert list(concerns) == [Concern(STEP, 3), Concern(STEP, 1), Concern(STEP, 4)]
+    assert list(concerns.as_kept().items()) == [(Concern(STEP, number), "nobody") for number in (1, 2, 3)]
+    concerns.keep()
+    assert list(concerns.as_kept().items()) == list(concerns.items())

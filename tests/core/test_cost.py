@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 
 import pytest
 
+from sagabus.contracts.replies import NO_HANDLER
 from sagabus.coordinator import SagaContext, saga
+from sagabus.coordinator.core.saga.admission import DUPLICATE
+from sagabus.coordinator.core.saga.concern import ConcernKind, concerns_json
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind
 from tests.core.cost import Definition, Plain, seconds
 from tests.core.services import Done, Order, Result, count, paid, reserve
+from tests.core.wire import failure
 
 MANY = 10_000
 RATIO = 1.3
@@ -188,3 +193,33 @@ def test_held_steps_are_let_go_at_once(evicted: list[Plain]) -> None:
     answered = seconds(lambda: one.completed(*range(2, MANY + 1)))
     assert one.state.status == "completed"
     assert let_go < answered * NOISE
+
+
+def test_a_step_that_nobody_handles_costs_the_same_beside_five_thousand_others(evicted: list[Plain]) -> None:
+    """Each of them is a concern; the saga's row, with its concerns, is written anew with each."""
+
+    def nobody(one: Plain, first: int, number: int) -> None:
+        for step in range(first, first + number):
+            assert one.give(Kind.STEP_FAILED, step, 1, name="stock", payload=failure(NO_HANDLER)) is None
+            concerns_json(one.state.concerns)
+
+    many, few = Plain(wide(5_200)), Plain(wide(5_200))
+    evicted += [many, few]
+    nobody(many, 1, 5_000)
+    nobody(few, 1, 100)
+    at_many, at_few = seconds(lambda: nobody(many, 5_001, 100)), seconds(lambda: nobody(few, 101, 100))
+    assert len(many.state.concerns) == 5_100
+    assert at_many < at_few * RATIO * NOISE
+
+
+def test_outputs_are_not_kept_in_memory_to_tell_copies_from_contradictions(evicted: list[Plain]) -> None:
+    """Nor is anything of them that grows with them."""
+    one = Plain(wide(2))
+    evicted.append(one)
+    large = b'{"ref":"%b","more":[1,{"a":1.0}]}' % (b"r" * 100_000)
+    same = b'{"more": [1.0, {"a": 1}], "ref": "%b"}' % (b"r" * 100_000)
+    assert one.give(Kind.STEP_COMPLETED, 1, 1, name="stock", payload=large) is None
+    assert sys.getsizeof(one.state.steps[1].output) < 100
+    assert one.give(Kind.STEP_COMPLETED, 1, 1, name="stock", payload=same) == DUPLICATE
+    assert one.give(Kind.STEP_COMPLETED, 1, 1, name="stock", payload=large.replace(b"1.0", b"2")) is None
+    assert [kind for kind, _ in one.state.concerns] == [ConcernKind.CONTRADICTION]

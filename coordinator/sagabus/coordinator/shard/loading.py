@@ -74,7 +74,7 @@ class Loading:
         state.input_hash = row.input_hash
         concerns = read_concerns(row.concerns, attention=row.attention)
         status = SagaStatus(row.status)
-        state.standing = Standing(status, row.closed_at, concerns, row.result, row.error, row.fingerprint)
+        state.standing = Standing(concerns, status, row.closed_at, row.result, row.error, row.fingerprint)
         return Replay(state, code, history, status=status, now=now)
 
     def state(

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from pydantic_core import from_json
-
 from sagabus.contracts.names import CommandKind
 from sagabus.coordinator.core.saga import operator
+from sagabus.coordinator.core.saga.bodies import digest
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.state import SagaState
@@ -29,8 +28,6 @@ UNREADABLE: Final = "reply.unreadable"
 NO_USE: Final = "request.no_use"
 BLOCKED: Final = "saga.blocked"
 """A timer of a blocked saga: it fires when the saga goes on, if it is still pending then (H3)."""
-
-_VOID: Final = (None, b"", b"null", b"{}")
 
 STEP_REPLIES: Final = frozenset((Kind.STEP_COMPLETED, Kind.STEP_REFUSED, Kind.STEP_FAILED))
 UNDO_REPLIES: Final = frozenset((Kind.UNDO_COMPLETED, Kind.UNDO_REFUSED, Kind.UNDO_FAILED))
@@ -108,17 +105,7 @@ def _contradicts(step: Step, input: Input | Row) -> bool:
         return False
     if step.outcome is Outcome.NEVER:
         return True
-    return step.output is not None and not same_body(step.output, input.payload)
-
-
-def same_body(one: bytes | None, other: bytes | None) -> bool:
-    """Equal as JSON; or as bytes, where one of them is none. Void is written in several forms."""
-    if one == other or (one in _VOID and other in _VOID):
-        return True
-    try:
-        return bool(from_json(one or b"") == from_json(other or b""))
-    except ValueError:
-        return False
+    return step.output is not None and step.output != digest(input.payload)
 
 
 def _to_undo_reply(state: SagaState, step: Step, input: Input | Row) -> str | None:

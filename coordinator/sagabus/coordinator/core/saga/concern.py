@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from itertools import islice
 from typing import Final, NamedTuple
 
 from pydantic_core import from_json
@@ -62,6 +63,8 @@ class ConcernKind(StrEnum):
     """The saga's code did not come to rest."""
     FAULT = "fault"
     """sagabus itself failed."""
+    MORE = "more"
+    """Older concerns of the saga that are not stored with it; its history has them. number: how many."""
     OTHER = "other"
     """Words that an older release has stored without saying what they are about."""
 
@@ -86,6 +89,10 @@ class Concern(NamedTuple):
     number: int = 0
 
 
+MOST_STORED: Final = 100
+"""Concerns that are written with a saga's row: the latest ones, and of the others the number. A saga may have
+thousands, and its row is written anew with each change."""
+
 RELEASED: Final = "parked.released"
 """Name of the notice that ends a concern: what was parked goes on its way again (S8)."""
 
@@ -109,22 +116,71 @@ def concern_of(row: Row) -> Concern:
     return Concern(ConcernKind.RECORDS_LOST)
 
 
-def concerns_json(concerns: Mapping[Concern, str]) -> bytes:
-    """As they are stored with the saga and shown by the API: [{"kind": …, "number": …, "words": …}], latest last."""
-    listed = [{"kind": kind, "number": number, "words": words} for (kind, number), words in concerns.items()]
+class Concerns(dict[Concern, str]):
+    """Why a person should look, in words, the latest last. Changed by `put` and `remove` alone; each costs the same
+    however many there are, and what has changed since the last `keep` can be left out again."""
+
+    __slots__ = ("_before", "_places", "_put")
+
+    def __init__(self, standing: Iterable[tuple[Concern, str]] = ()) -> None:
+        super().__init__(standing)
+        self._places = {concern: place for place, concern in enumerate(self)}
+        self._put = len(self)
+        self._before: dict[Concern, tuple[int, str] | None] = {}
+
+    def put(self, concern: Concern, words: str) -> None:
+        self.remove(concern)
+        self[concern] = words
+        self._places[concern] = self._put = self._put + 1
+
+    def remove(self, concern: Concern) -> None:
+        """Idempotent."""
+        place, words = self._places.pop(concern, 0), self.pop(concern, None)
+        self._before.setdefault(concern, None if words is None else (place, words))
+
+    def keep(self) -> None:
+        """What has changed counts."""
+        if self._before:
+            self._before = {}
+
+    def as_kept(self) -> Concerns:
+        """Others, as these were at the last `keep`."""
+        found = {concern: (place, self[concern]) for concern, place in self._places.items()}
+        for concern, before in self._before.items():
+            found.pop(concern, None)
+            if before is not None:
+                found[concern] = before
+        return Concerns((concern, found[concern][1]) for concern in sorted(found, key=lambda one: found[one][0]))
+
+
+def concerns_json(concerns: dict[Concern, str]) -> bytes:
+    """As they are stored with the saga and shown by the API: [{"kind": …, "number": …, "words": …}], latest last.
+
+    At most the latest `MOST_STORED`; before them, how many more there are.
+    """
+    latest = [one for one in islice(reversed(concerns), MOST_STORED) if one.kind is not ConcernKind.MORE]
+    left = len(concerns) - len(latest)
+    if left:
+        first = next(iter(concerns))  # of a saga that is known from its row
+        known = first.number if first.kind is ConcernKind.MORE else None
+        left = left if known is None else left - 1 + known
+    listed = [{"kind": one.kind, "number": one.number, "words": concerns[one]} for one in reversed(latest)]
+    if left:
+        words = f"and {left} more: see the saga's history"
+        listed.insert(0, {"kind": ConcernKind.MORE, "number": left, "words": words})
     return codec.encode_value(listed)
 
 
-def read_concerns(stored: bytes | None, *, attention: str | None) -> dict[Concern, str]:
+def read_concerns(stored: bytes | None, *, attention: str | None) -> Concerns:
     """The reverse. attention: the words alone, which is all that older releases stored.
 
     Kinds of a later release are left out; they are in the history, and it will find them there.
     """
     if stored is None:
-        return {} if attention is None else {Concern(ConcernKind.OTHER): attention}
+        return Concerns() if attention is None else Concerns([(Concern(ConcernKind.OTHER), attention)])
     listed: Iterable[Mapping[str, object]] = from_json(stored)
-    return {
-        Concern(_KINDS[str(one["kind"])], int(str(one["number"]))): str(one["words"])
+    return Concerns(
+        (Concern(_KINDS[str(one["kind"])], int(str(one["number"]))), str(one["words"]))
         for one in listed
         if one["kind"] in _KINDS
-    }
+    )

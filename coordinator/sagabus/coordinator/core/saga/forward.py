@@ -23,6 +23,7 @@ from sagabus.contracts.replies import (
     read_failure,
 )
 from sagabus.contracts.words import words_of
+from sagabus.coordinator.core.saga.bodies import digest
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row, words
@@ -42,9 +43,6 @@ LONGEST_PAUSE_MICROSECONDS: Final = 30 * 86_400 * 1_000_000
 SILENCE_MICROSECONDS: Final = 3_600 * 1_000_000
 """How long a saga may wait for an answer, or for its next attempt, until a person is told. A handler outside of a
 transaction may take long; a participant that is being deployed, or repaired at once, is none of their business."""
-
-MOST_OUTPUT_BYTES: Final = 4_096
-"""Of an output that is kept in memory, to tell a copy from a contradiction."""
 
 
 def called(state: SagaState, call: Called) -> None:
@@ -113,7 +111,7 @@ def take_output(state: SagaState, step: Step, row: Row) -> BaseModel | None:
     state.completions.append(step.number)
     _store_undo_input(state, step, output)
     body = row.payload if step.contract.output_model is not None else None
-    step.output = row.payload or b"" if len(row.payload or b"") <= MOST_OUTPUT_BYTES else None
+    step.output = digest(row.payload)
     state.tell(LifecycleType.STEP_COMPLETED, step=step, output=body)
     return output
 

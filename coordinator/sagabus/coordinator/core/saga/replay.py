@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from sagabus.coordinator.core.saga.admission import denial
-from sagabus.coordinator.core.saga.concern import STOPS, Concern, ConcernKind, concern_of
+from sagabus.coordinator.core.saga.concern import STOPS, Concern, ConcernKind, Concerns, concern_of
 from sagabus.coordinator.core.saga.effects import Effects, TimerKey, TimerKind
 from sagabus.coordinator.core.saga.fingerprint import what_changed
 from sagabus.coordinator.core.saga.history import Kind, Row, words
@@ -74,7 +74,7 @@ class Replay:
         self._decided, self._kept, self._since = in_order(state.journal.replay(rows))
         self._sequence = max(row.sequence for row in rows)
         self._stored = state.standing._replace(status=status)
-        state.standing = Standing(fingerprint=state.fingerprint)
+        state.standing = Standing(Concerns(), fingerprint=state.fingerprint)
         self._again = (again or not (self._since or status in CLOSED)) and not self._spun_already()
 
     def _spun_already(self) -> bool:

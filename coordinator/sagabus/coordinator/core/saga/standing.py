@@ -1,25 +1,22 @@
 """How a saga stands: what its row says of it, as one value.
 
 It is replaced and never changed, so that to remember how the saga stood before an input costs nothing, and to go back
-there forgets no field.
+there forgets no field. The concerns alone may be many, and remember by themselves what has changed.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from sagabus.coordinator.core.saga.concern import Concern
+from sagabus.coordinator.core.saga.concern import Concerns
 from sagabus.coordinator.core.saga.status import SagaStatus
-
-_NONE: Final[dict[Concern, str]] = {}
 
 
 class Standing(NamedTuple):
+    concerns: Concerns
     status: SagaStatus = SagaStatus.RUNNING
     closed_at: int | None = None
     """Microseconds since 1970."""
-    concerns: dict[Concern, str] = _NONE
-    """Why a person should look, in words, the latest last. Replaced, too, and never changed."""
     result: bytes | None = None
     error: bytes | None = None
     fingerprint: str = ""

@@ -18,7 +18,7 @@ from sagabus.contracts.envelope import Headers, Message
 from sagabus.contracts.lifecycle import LifecycleType, lifecycle_message
 from sagabus.contracts.names import SETTLE, CommandKind, RunId, SagaId
 from sagabus.contracts.words import plain
-from sagabus.coordinator.core.saga.concern import Concern
+from sagabus.coordinator.core.saga.concern import Concern, Concerns
 from sagabus.coordinator.core.saga.effects import IN_MEMORY, Effects, Staged, TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.journal import Journal
@@ -48,7 +48,7 @@ class SagaState:
         self.version = version
         self.trace = trace
         self.input_hash = b""
-        self.standing = Standing()
+        self.standing = Standing(Concerns())
         self.now = self.started_at = 0
         self.cause = ""
         self.blocked = 0
@@ -76,7 +76,7 @@ class SagaState:
         return self.standing.status
 
     @property
-    def concerns(self) -> dict[Concern, str]:
+    def concerns(self) -> Concerns:
         return self.standing.concerns
 
     @property
@@ -198,8 +198,8 @@ class SagaState:
         """Put the saga before a person. Told when it is new, or when there is something new to say of it."""
         words = plain(words)
         if self.concerns.get(concern) != words:
-            others = {other: said for other, said in self.concerns.items() if other != concern}
-            self.stands(concerns={**others, concern: words})
+            self.concerns.put(concern, words)
+            self.staged.saga_changed = True
             self._tell_attention()
 
     def clear_concern(self, concern: Concern) -> None:
@@ -207,7 +207,8 @@ class SagaState:
         if concern not in self.standing.concerns:
             return
         front = self.attention
-        self.stands(concerns={other: words for other, words in self.concerns.items() if other != concern})
+        self.concerns.remove(concern)
+        self.staged.saga_changed = True
         if self.attention != front:
             self._tell_attention()
 
@@ -240,6 +241,7 @@ class SagaState:
         if staged.messages or staged.timers or staged.saga_changed or staged.log:
             effects.merge(staged, known=self._known_timers)
             self.staged = Staged()
+        self.standing.concerns.keep()
         self.kept = Kept(self.standing, self.sequence, journal.seq)
 
     def as_kept(self) -> SagaState:
@@ -251,8 +253,9 @@ class SagaState:
         state.input_hash, state.started_at = self.input_hash, self.started_at
         state.now, state.cause = self.now, self.cause
         state.effects = self.effects
-        state.kept = self.kept
-        state.standing, state.sequence, state.journal.seq = self.kept
+        standing, state.sequence, state.journal.seq = self.kept
+        state.standing = standing._replace(concerns=standing.concerns.as_kept())
+        state.kept = Kept(state.standing, state.sequence, state.journal.seq)
         state._known_timers = self._known_timers
         return state
 
@@ -275,6 +278,7 @@ class SagaState:
         self.staged = Staged(timers={key: due for key, due in self.timers.items() if key.kind in IN_MEMORY})
         self.effects = Effects()
         self.journal.new = []
+        self.concerns.keep()
         self.kept = Kept(self.standing, self.sequence, self.journal.seq)
 
 

@@ -24,11 +24,10 @@ from sagabus.coordinator.core.saga.admission import (
     SETTLE_REPLIES,
     STEP_REPLIES,
     UNDO_REPLIES,
-    same_body,
 )
+from sagabus.coordinator.core.saga.bodies import same_body
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
-from sagabus.coordinator.core.saga.forward import MOST_OUTPUT_BYTES
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.operator import ACKNOWLEDGE, RETRY, SKIP, acknowledge, acknowledgeable
 from sagabus.coordinator.core.saga.state import SagaState
@@ -153,8 +152,7 @@ def _of_completed(rows: list[Row], input: Input, *, settling: bool) -> str | Non
     said = final[0]
     if said.kind is Kind.SETTLE_NEVER:
         return None
-    small = len(said.payload or b"") <= MOST_OUTPUT_BYTES
-    return None if small and not same_body(said.payload, input.payload) else DUPLICATE
+    return DUPLICATE if same_body(said.payload, input.payload) else None
 
 
 def _settle_was_skipped(rows: list[Row]) -> bool:
