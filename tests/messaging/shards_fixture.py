@@ -57,9 +57,15 @@ class Recorder:
     calls: int = 0
     errors: list[Exception] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    closed_for: set[int] = field(default_factory=set)
+    """Partitions that wait for `open` although the gate is open."""
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.gate.set()
+
+    def open(self) -> None:
+        self.opened.set()
 
     async def start(self) -> None: ...
 
@@ -68,6 +74,8 @@ class Recorder:
     async def publish(self, messages: Sequence[Message]) -> None:
         self.calls += 1
         await self.gate.wait()
+        if self.closed_for.intersection(message.partition for message in messages):
+            await self.opened.wait()
         if self.errors:
             raise self.errors.pop(0)
         self.sent += messages
@@ -122,8 +130,8 @@ class Shards:
         turn.committed()
         return turn
 
-    def turn(self, work: Mapping[Tenure, Sequence[Record]]) -> Turn:
-        return Turn(work, schema=self.schema, dead_letters=LETTERS, at=1_700_000_000_000_000)
+    def turn(self, work: Mapping[Tenure, Sequence[Record]], *, at: int = 1_700_000_000_000_000) -> Turn:
+        return Turn(work, schema=self.schema, dead_letters=LETTERS, at=at)
 
     async def rows(self, table: str, order: str = "1") -> list[asyncpg.Record]:
         async with self.database.transaction() as connection:

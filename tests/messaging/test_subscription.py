@@ -406,7 +406,7 @@ async def test_consumer_that_breaks_is_replaced(real: Kafka, namespace: str, mon
         await listener.has(1)
 
 
-async def test_who_dies_of_a_record_is_heard(embedded: Kafka, namespace: str) -> None:
+async def test_s14_who_dies_of_a_record_is_heard(embedded: Kafka, namespace: str) -> None:
     """FastStream's task would end without a word, and nothing be read any more."""
 
     class Panic(BaseException): ...
@@ -431,7 +431,7 @@ async def test_who_dies_of_a_record_is_heard(embedded: Kafka, namespace: str) ->
         await asyncio.wait_for(read(), 60)
 
 
-async def test_two_processes_with_one_instance_are_named_and_do_not_take_turns_at_once(
+async def test_s14_two_processes_with_one_instance_are_named_and_do_not_take_turns_at_once(
     real: Kafka, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each one's joining ends the other's membership: six times a second, if they were let."""

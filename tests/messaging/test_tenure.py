@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import asyncpg
 import pytest
 
 from sagabus.messaging.postgres.tables import qualified
 from sagabus.messaging.shards import shard_row
+from sagabus.messaging.shards import tenure as tenure_module
 from sagabus.messaging.shards.shard_row import AcquireRefused, Fenced, PartitionsChanged, check_partitions
 from sagabus.messaging.shards.tenure import Log
 from tests.messaging.shards_fixture import FIRST, Condition, Given, Shards, message, opened
@@ -292,3 +295,26 @@ async def _stopped_in_copy(shards: Shards, shard: int) -> asyncio.Task[None]:
     task = asyncio.create_task(stop_within())
     await within.wait()
     return task
+
+
+async def test_the_row_says_every_place_and_json_is_built_for_what_has_moved_only(
+    ours: Shards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of a hundred topics moves: a turn is not to pay for the others, and a heartbeat for none."""
+    tenure = await ours.take(logs={f'topic {n} "…': Log(f"id-{n}", 0, 9) for n in range(100)})
+    expected = {f'topic {n} "…': {"id": f"id-{n}", "next": 0} for n in range(100)}
+    assert json.loads(tenure.places_after({})) == expected
+    written: list[object] = []
+
+    def dumps(value: object) -> str:
+        written.append(value)
+        return json.dumps(value)
+
+    monkeypatch.setattr(tenure_module, "json", SimpleNamespace(dumps=dumps))
+    moved = 'topic 7 "…'
+    expected[moved] = {"id": "id-7", "next": 3}
+    assert json.loads(tenure.places_after({moved: 3})) == expected
+    tenure.reached([(moved, 3)])
+    assert json.loads(tenure.places_after({})) == expected
+    assert len(written) <= 4
+    assert tenure.places_after({}) is tenure.places_after({})

@@ -102,6 +102,21 @@ async def test_s8_a_turn_moves_what_the_relay_has_parked(shards: Shards) -> None
     assert tenure.relay.parkings == []
 
 
+async def test_s8_what_is_parked_is_looked_for_once_a_second_and_not_with_each_turn(shards: Shards) -> None:
+    """A saga may stay parked for a month."""
+    tenure, _ = await _parked(shards, "A")
+    second, begun = 1_000_000, 1_700_000_000_000_000
+    looks = []
+    for tenth in range(30):
+        turn = shards.turn({tenure: []}, at=begun + tenth * second // 10)
+        if turn.may_release:
+            looks.append(tenth)
+            async with shards.database.transaction() as connection:
+                await turn.release(connection)
+    assert looks == [0, 10, 20]
+    assert shards.turn({tenure: []}, at=begun - 9 * second).may_release, "the clock was set back"
+
+
 async def test_s8_released_rows_are_sent_again_in_order_before_all_else_of_their_saga(shards: Shards) -> None:
     tenure, recorder = await _parked(shards, "A", "B")
     await shards.relay(tenure, recorder)

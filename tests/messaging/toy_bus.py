@@ -112,6 +112,10 @@ class ToyStream:
         self.places |= offsets
         self.done |= offsets
 
+    async def hold(self, partitions: Collection[TopicPartition]) -> None:
+        for partition in partitions:
+            self.places.pop(partition, None)
+
     async def position(self, partition: TopicPartition) -> int | None:
         done = self.done.get(partition)
         at_end = done is not None and all(record.offset < done for record in self.bus.logs[partition])

@@ -251,6 +251,10 @@ class Stream:
         self._done |= offsets
         self._bell.set()
 
+    async def hold(self, partitions: Collection[TopicPartition]) -> None:
+        for partition in partitions:
+            self._places.pop(partition, None)
+
     async def position(self, partition: TopicPartition) -> int | None:
         return self._done.get(partition)
 

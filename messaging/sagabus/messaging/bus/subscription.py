@@ -56,6 +56,10 @@ TWIN_WINDOW_SECONDS: Final = 30.0
 """A static member that the group has forgotten so many times in this time has a twin: each of the two, when it joins,
 ends the other's membership. One that was stopped for long is forgotten once."""
 
+TWIN_QUIET_SECONDS: Final = 300.0
+"""After so long without it, the next such loss is a new event, and its pause the first one again. Being assigned is no
+sign: each of the two is, whenever it joins."""
+
 TWIN_FIRST_PAUSE_SECONDS: Final = 10.0
 TWIN_LONGEST_PAUSE_SECONDS: Final = 60.0
 """Until it joins once more, doubling; meanwhile the other one works."""
@@ -95,6 +99,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
         self._following: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._losses: list[float] = []
+        self._twin_seen = 0.0
         self._twin_backoff = Backoff(first_seconds=TWIN_FIRST_PAUSE_SECONDS, longest_seconds=TWIN_LONGEST_PAUSE_SECONDS)
         self.problem = ""
         """Why nothing is read now, in words; empty where nothing is known."""
@@ -127,6 +132,11 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
     async def seek(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Read on from here; opens what `assigned` had left out. Raises IllegalStateError for what is not assigned."""
         self._reading().place(offsets)
+
+    async def hold(self, partitions: Collection[TopicPartition]) -> None:
+        """Hand on nothing of these until `seek`; what is not assigned is left aside."""
+        consumer = self._reading()
+        consumer.hold(consumer.assignment().intersection(partitions))
 
     async def position(self, partition: TopicPartition) -> int | None:
         """The offset up to which `batch` has returned, transaction markers included; None if it is not read now."""
@@ -179,6 +189,9 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
         if self._instance is None or len(self._losses) < TWIN_LOSSES:
             return True
         self._closing, self._losses = True, []
+        if now - self._twin_seen > TWIN_QUIET_SECONDS:
+            self._twin_backoff.reset()
+        self._twin_seen = now
         pause = self._twin_backoff.next()
         self.problem = (
             f"another process is in the group {self._group} as SAGABUS_INSTANCE={self._instance}: give each process an "

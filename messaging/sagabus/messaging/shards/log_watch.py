@@ -46,9 +46,5 @@ class LogWatch:
     async def tell(self) -> None:
         """Commit the offsets to Kafka. Nothing depends on it."""
         await self._membership.commit(
-            {
-                TopicPartition(topic, shard): offset
-                for shard, tenure in self._tenures.tenures.items()
-                for topic, offset in tenure.offsets.items()
-            }
+            {place: at for tenure in self._tenures.tenures.values() for place, at in tenure.places.items()}
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, Protocol
 
 from aiokafka import TopicPartition
@@ -84,6 +84,14 @@ class Membership:
             log.warning("seek failed: %s", error)
             return False
         return True
+
+    async def hold(self, partitions: Collection[TopicPartition]) -> None:
+        """Read nothing of these until a `seek`. Where that is not possible now, their records still come."""
+        if self._stream is not None:
+            try:
+                await self._stream.hold(partitions)
+            except Exception as error:
+                log.warning("partitions were not closed: %s", error)
 
     async def position(self, partition: TopicPartition) -> int | None:
         """Up to where the listener was given this partition, records without content included."""

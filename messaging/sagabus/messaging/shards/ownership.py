@@ -24,6 +24,7 @@ from sagabus.messaging.bus.subscription import Assignment
 from sagabus.messaging.counters import Counters
 from sagabus.messaging.loop_time import monotonic
 from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.shards.held_back import HeldBack
 from sagabus.messaging.shards.log_watch import LogWatch
 from sagabus.messaging.shards.membership import Membership, Subscribe
 from sagabus.messaging.shards.new_records import NewRecords
@@ -43,9 +44,6 @@ PING_PAUSE_SECONDS: Final = 1.5
 
 LEAVE_AFTER_SECONDS: Final = 5.0
 """Without the database for so long the group is left, so that others can acquire our shards (S10)."""
-
-UNPUBLISHED_MESSAGES: Final = 20_000
-"""Committed messages of one shard that may wait for Kafka before no more records are taken in (S9)."""
 
 DRAIN_SECONDS: Final = 5.0
 """`stop` waits for so long for acknowledgements. What is not acknowledged then, the next owner publishes."""
@@ -98,6 +96,7 @@ class Ownership:
         self._new_records = NewRecords()
         self._wakeups = Wakeups(processor, clock)
         self._membership = Membership(subscribe, self)
+        self._held_back = HeldBack(self._membership, reopen=self._reopen, supervisor=supervisor)
         self._logs = LogWatch(self._tenures, self._membership)
         self._lock = asyncio.Lock()
         self._look = asyncio.Event()
@@ -139,6 +138,7 @@ class Ownership:
         self._stopped = True
         async with self._lock:  # so no turn is cut off
             await self._background.stop()
+            await self._held_back.stop()
             await self._drain()
             await self._tenures.release()
         await self._membership.part()
@@ -161,12 +161,11 @@ class Ownership:
 
     async def batch(self, records: Sequence[Record]) -> None:
         """Turn these records, or leave them to be read again. Never raises because of them."""
-        for tenure in tuple(self.tenures.values()):
-            await tenure.relay.below(UNPUBLISHED_MESSAGES)
         async with self._lock:
             if self._stopped:
                 return
-            new = self._new_records.split(records, self.tenures)
+            taken_in = await self._held_back.without(records, self.tenures)
+            new = self._new_records.split(taken_in, self.tenures)
             await self._turn(new.work)
             await self._membership.seek(new.seek)
 
@@ -227,6 +226,14 @@ class Ownership:
         since = self._tenures.unreachable_since
         if since is not None and monotonic() - since > LEAVE_AFTER_SECONDS:
             await self._stay_away()
+
+    async def _reopen(self, tenure: Tenure) -> None:
+        async with self._lock:
+            if self.tenures.get(tenure.shard) is not tenure or tenure.ended:
+                return
+            if not await self._membership.seek(tenure.places):
+                await self._tenures.drop([tenure])
+                self._look.set()
 
     async def _stay_away(self) -> None:
         """S10. Others may reach the database."""

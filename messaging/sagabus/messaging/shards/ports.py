@@ -1,4 +1,4 @@
-"""What ownership of shards needs from others: a side that decides, a bus, a stream of records.
+"""What ownership of shards needs from others: a processor that decides, a bus, a stream of records.
 
 `Processor` is implemented by the coordinator and by the participant kit; the rest by the Kafka parts of this house.
 """
@@ -17,7 +17,7 @@ from sagabus.messaging.shards.tenure import Tenure
 class Processor(Protocol):
     """What a service does with its shards. One call at a time.
 
-    What a side remembers under a tenure belongs to that object, not to the shard's number: the same shard taken again
+    What it remembers under a tenure belongs to that object, not to the shard's number: the same shard acquired again
     is another tenure, and begins with what the database says.
     """
 
@@ -27,13 +27,13 @@ class Processor(Protocol):
     async def turn(self, work: Mapping[Tenure, Sequence[Record]]) -> None:
         """Take these records in, decide, commit with one `Turn` over all these tenures, tell the `Turn` so.
 
-        Records are in order per topic, none lies before the tenure's offset. An empty sequence is the idle beat, or
+        Records are in order per topic, none lies before the tenure's offset. An empty sequence is the heartbeat, or
         something is due; timers of a tenure may fire only once it has caught up. Raising, or returning without a
-        commit, ends all these tenures: they are taken again, and the records come again.
+        commit, ends all these tenures: they are acquired again, and the records come again.
         """
 
     def lost(self, tenure: Tenure) -> None:
-        """Drop all memory of it. Called once for each tenure that was given to `taken`. Must not raise."""
+        """Drop all memory of it. Called once for each tenure that was given to `acquired`. Must not raise."""
 
     def next_due(self) -> float | None:
         """When the next timer is due, in seconds since 1970; None without one. Asked for after each turn.
@@ -87,6 +87,9 @@ class Stream(Protocol):
         """`leave`: also as a static member."""
 
     async def seek(self, offsets: Mapping[TopicPartition, int]) -> None: ...
+    async def hold(self, partitions: Collection[TopicPartition]) -> None:
+        """Hand on nothing of these until `seek`. Also called while the listener has a batch."""
+
     async def position(self, partition: TopicPartition) -> int | None:
         """The offset up to which the listener has dealt with it, control records included; None if it is not read."""
 

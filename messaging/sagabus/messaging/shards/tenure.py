@@ -13,6 +13,8 @@ from datetime import datetime
 from typing import TypedDict
 from uuid import UUID
 
+from aiokafka import TopicPartition
+
 from sagabus.messaging.publishing.relay import Relay
 
 
@@ -32,12 +34,18 @@ class Place(TypedDict):
     next: int
 
 
+def _row_text(topic: str, log_id: str, offset: int) -> str:
+    """One topic's part of the row's JSON object."""
+    return f"{json.dumps(topic)}: {json.dumps(Place(id=log_id, next=offset))}"
+
+
 class Tenure:
     """Of one shard, from its take to its end. Compared by identity: the same shard taken again is another tenure."""
 
     __slots__ = (
-        "_behind", "_places", "ended", "lost_records", "new_logs", "next_position", "offsets", "pruned_before", "relay",
-        "relay_stored", "shard", "token", "turn", "turn_requested", "turned_at", "when_requested",
+        "_behind", "_places", "_row_texts", "_topics_text", "ended", "looked_for_released_at", "lost_records",
+        "new_logs", "next_position", "offsets", "pruned_before", "relay", "relay_stored", "shard", "token", "turn",
+        "turn_requested", "turned_at", "when_requested",
     )  # fmt: skip
 
     def __init__(
@@ -73,7 +81,13 @@ class Tenure:
         self.lost_records: tuple[str, ...] = ()
         """Topics whose retention has overtaken this shard: the same, and a person should know."""
         self._places: dict[str, Place] = dict(places)
+        self._row_texts = {topic: _row_text(topic, place["id"], place["next"]) for topic, place in places.items()}
+        """Topic to its part of the row as it is now. JSON is built for what has moved only."""
+        self._topics_text: str | None = None
+        """All of them; None after one has changed."""
         self._behind: dict[str, int] = {}
+        self.looked_for_released_at = 0
+        """Microseconds since 1970: when it was last asked whether a person has released what is parked."""
 
     @property
     def relay_position(self) -> int:
@@ -89,6 +103,11 @@ class Tenure:
     def behind(self) -> Mapping[str, int]:
         """Topics not yet taken in up to that end, and the end."""
         return self._behind
+
+    @property
+    def places(self) -> dict[TopicPartition, int]:
+        """Where each of its partitions is to be read from."""
+        return {TopicPartition(topic, self.shard): offset for topic, offset in self.offsets.items()}
 
     def request_turn(self) -> None:
         """Have a turn soon, though no record has come and no timer is due."""
@@ -115,6 +134,7 @@ class Tenure:
                 self.offsets[topic] = known["next"]
         self.new_logs, self.lost_records = tuple(new), tuple(lost)
         self._places.update({topic: Place(id=log.id, next=self.offsets[topic]) for topic, log in logs.items()})
+        self._rewrite(logs)
         self._behind = {topic: log.end for topic, log in logs.items() if self.offsets[topic] < log.end}
 
     def skip_to_end(self, topic: str) -> None:
@@ -135,19 +155,32 @@ class Tenure:
     def reached(self, offsets: Iterable[tuple[str, int]]) -> None:
         """These topics have been taken in up to there, be it that there was nothing to take in."""
         for topic, offset in offsets:
-            self.offsets[topic] = offset
+            if self.offsets.get(topic) != offset:
+                self.offsets[topic] = offset
+                self._rewrite([topic])
             if offset >= self._behind.get(topic, offset + 1):
                 del self._behind[topic]
 
     def places_after(self, offsets: Mapping[str, int]) -> str:
         """The row's `topics` with these offsets, as JSON. Topics that are no longer read keep their place."""
-        now = {**self.offsets, **offsets}
-        moved = {topic: Place(id=self._places[topic]["id"], next=offset) for topic, offset in now.items()}
-        return json.dumps({**self._places, **moved})
+        if offsets:
+            moved = {topic: _row_text(topic, self._places[topic]["id"], offset) for topic, offset in offsets.items()}
+            return _object({**self._row_texts, **moved})
+        if self._topics_text is None:
+            self._topics_text = _object(self._row_texts)
+        return self._topics_text
+
+    def _rewrite(self, topics: Iterable[str]) -> None:
+        self._row_texts |= {topic: _row_text(topic, self._places[topic]["id"], self.offsets[topic]) for topic in topics}
+        self._topics_text = None
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "caught up" if self.caught_up else f"behind in {', '.join(self._behind)}"
         return f"<tenure of shard {self.shard}, turn {self.turn}, {state}>"
+
+
+def _object(texts: Mapping[str, str]) -> str:
+    return f"{{{', '.join(texts.values())}}}"
 
 
 def _nobody() -> None:

@@ -33,6 +33,9 @@ FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 5.0
 """Until a shard is tried again; the pause doubles from failure to failure."""
 
+UNREACHABLE_PAUSE_SECONDS: Final = 1.0
+"""At most, while the database does not answer: one attempt for all shards, and a failover is over within seconds."""
+
 ShardLogs = dict[int, dict[str, Log]]
 """Shard to topic to what Kafka has of it."""
 
@@ -54,8 +57,9 @@ class _Wanted:
         default_factory=lambda: Backoff(first_seconds=FIRST_PAUSE_SECONDS, longest_seconds=LONGEST_PAUSE_SECONDS)
     )
 
-    def failed(self) -> None:
-        self.next_try = monotonic() + self.backoff.next()
+    def failed(self, *, unreachable: bool = False) -> None:
+        pause = self.backoff.next()
+        self.next_try = monotonic() + (min(pause, UNREACHABLE_PAUSE_SECONDS) if unreachable else pause)
         self.failures += 1
 
     def succeeded(self) -> None:
@@ -141,7 +145,7 @@ class Tenures:
                 self._wanted[tenure.shard].failed()
             raise
         held = [tenure for tenure in taken if await self._begin(tenure, logs[tenure.shard])]
-        return {TopicPartition(topic, tenure.shard): at for tenure in held for topic, at in tenure.offsets.items()}
+        return {place: at for tenure in held for place, at in tenure.places.items()}
 
     async def turn(self, work: Mapping[Tenure, Sequence[Record]]) -> None:
         """One turn of the side's. If it fails, its tenures have been dropped when this returns."""
@@ -191,7 +195,7 @@ class Tenures:
             except DatabaseUnreachable as error:  # for the others as well: not asked twelve times
                 self._unreachable(error)
                 for shard in due[number:]:
-                    self._wanted[shard].failed()
+                    self._wanted[shard].failed(unreachable=True)
                 break
             except Exception as error:
                 self._counters.family(Family.TENURES)["refused"] += 1

@@ -8,6 +8,7 @@ within a transaction holds its shards' rows (S4).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from sagabus.contracts.envelope import Message, Record
 from sagabus.messaging.postgres.database import Connection
@@ -17,6 +18,10 @@ from sagabus.messaging.publishing.outbox import Released
 from sagabus.messaging.publishing.relay import Parking, Positioned
 from sagabus.messaging.shards import shard_row
 from sagabus.messaging.shards.tenure import Tenure
+
+LOOK_FOR_RELEASED_SECONDS: Final = 1.0
+"""Between two looks whether a person has released what is parked (S8). A saga may stay parked for a month, and a look
+costs a transaction."""
 
 
 class Turn:
@@ -54,8 +59,11 @@ class Turn:
 
     @property
     def may_release(self) -> bool:
-        """Whether `release` has anything to look for: usually not, and then it asks the database nothing."""
-        return any(tenure.relay.parked for tenure in self._shares)
+        """Whether `release` has anything to look for: usually not, and then it asks the database nothing.
+
+        While something is parked, a look is due once in LOOK_FOR_RELEASED_SECONDS, not with each turn.
+        """
+        return any(tenure.relay.parked and self._look_is_due(tenure) for tenure in self._shares)
 
     async def release(self, connection: Connection) -> Mapping[Tenure, Mapping[str, str]]:
         """Send again what a person has released from `outbox_parked` (S8). To be called once, before any `send`.
@@ -67,11 +75,19 @@ class Turn:
         """
         waiting = {tenure.shard: tenure for tenure in self._shares if tenure.relay.parked}
         if waiting:
+            for tenure in waiting.values():
+                tenure.looked_for_released_at = self.at
             for row in await outbox.released(connection, self._schema, list(waiting)):
                 tenure = waiting[row.shard]
                 if self._shares[tenure].take_back(row):
                     self.send(tenure, row.message)
+                else:
+                    tenure.looked_for_released_at = 0
         return {tenure: share.released for tenure, share in self._shares.items() if share.released}
+
+    def _look_is_due(self, tenure: Tenure) -> bool:
+        since = self.at - tenure.looked_for_released_at  # negative where the clock was set back
+        return not 0 <= since < LOOK_FOR_RELEASED_SECONDS * 1_000_000
 
     async def write(self, connection: Connection) -> None:
         """Advance the shard rows, and write what this turn sends and keeps. Raises Fenced.
