@@ -102,7 +102,7 @@ async def at_once() -> None:
     await asyncio.sleep(0)
 
 
-async def test_whatever_a_task_dies_of_ends_the_block_in_order() -> None:
+async def test_s14_whatever_a_task_dies_of_ends_the_block_in_order() -> None:
     told: list[str] = []
     drained: list[str] = []
 
@@ -121,7 +121,7 @@ async def test_whatever_a_task_dies_of_ends_the_block_in_order() -> None:
 
 
 @pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt(), asyncio.CancelledError(), ValueError("x")])
-async def test_no_error_ends_a_task_unnoticed(error: BaseException) -> None:
+async def test_s14_no_error_ends_a_task_unnoticed(error: BaseException) -> None:
     """Among them a cancellation that nobody has asked for: it came out of another task that was awaited."""
     with pytest.raises(PartDied, match="the cook"):
         await guarded(error, [], at_once)

@@ -292,3 +292,40 @@ class Pooler(TcpProxy):
             await super()._accept(ahead, writer)
         finally:
             task.cancel()
+
+
+async def test_a_host_that_is_slow_is_tried_again_after_the_others_and_with_the_whole_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first drops packets or is slow, the second is a standby: neither may use up the other's time."""
+    tried: list[tuple[int, float]] = []
+    connection = object()
+
+    async def connect(host: str, *, timeout: float, **_: object) -> object:
+        port = urlsplit(host).port
+        assert port is not None
+        tried.append((port, timeout))
+        if port == 2:
+            raise asyncpg.InternalClientError("none of the hosts takes writes")
+        if timeout < connecting.CONNECT_SECONDS:
+            raise TimeoutError
+        return connection
+
+    monkeypatch.setattr(asyncpg, "connect", connect)
+    assert await connecting.connect("postgresql://u@127.0.0.1:1,127.0.0.1:2/d") is connection
+    assert tried == [(1, connecting.HOST_SECONDS), (2, connecting.CONNECT_SECONDS), (1, connecting.CONNECT_SECONDS)]
+
+
+async def test_what_broke_a_transaction_is_told_though_its_pool_is_gone(pooled: Database) -> None:
+    """The pool of a connection is replaced when another one of it has met a failover."""
+
+    async def breaks() -> None:
+        async with pooled.transaction():
+            pool = pooled._pool
+            assert pool is not None
+            pool.terminate()
+            await pool.close()
+            raise Broken
+
+    with pytest.raises(Broken):
+        await breaks()

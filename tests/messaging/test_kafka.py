@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import ssl
 import subprocess
 import sys
+import traceback
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.client import AIOKafkaClient
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from sagabus.contracts.envelope import Message
+from sagabus.messaging.bus import topic_admin
 from sagabus.messaging.bus.kafka import Bus, Kafka
 from sagabus.messaging.bus.kafka_connection import KafkaConnection, KafkaRefused, KafkaUnreachable
 from sagabus.messaging.bus.subscription import Subscription
-from sagabus.messaging.bus.topic_admin import TopicPolicy, TopicSpec
+from sagabus.messaging.bus.topic_admin import TopicAdmin, TopicPolicy, TopicSpec
 from sagabus.messaging.embedded.embedded_kafka import EmbeddedKafka
 from sagabus.messaging.embedded.run_file import Run
 from sagabus.messaging.service.prerequisites import NotReady
@@ -222,9 +229,35 @@ class SecureBroker(KafkaBroker):
         }
 
 
+WRONG_PASSWORD = "Tr0ub4dor-wrong"
+
+
+async def _said_of_a_wrong_password(right: dict[str, Any], caplog: pytest.LogCaptureFixture) -> str:
+    """By every client, at the finest level: errors with their causes, what represents them, and the log."""
+    kafka = Kafka(Settings(**right | {"kafka_password": WRONG_PASSWORD}))
+    options = kafka.connection.aiokafka
+    producer, consumer = AIOKafkaProducer(**options), AIOKafkaConsumer(**options)
+    stream = Subscription(kafka, group="g", topics=["t"], listener=Listener())
+    attempts: list[Callable[[], Awaitable[object]]] = [
+        kafka.wait_until_reachable, kafka.cluster_id, kafka.ping, kafka.producer().start, stream.start, producer.start,
+        consumer.start,
+    ]  # fmt: skip
+    said = [repr(each) for each in (kafka, kafka.connection, kafka.connection.settings, producer, consumer)]
+    with caplog.at_level(logging.DEBUG):
+        for attempt in attempts:
+            try:
+                await attempt()
+            except Exception as error:
+                said += [repr(error), *traceback.format_exception(error)]
+    await producer.stop()
+    await consumer.stop()
+    return "\n".join([*said, caplog.text])
+
+
 async def test_broker_that_demands_tls_and_a_password(
-    kafka_installation: KafkaInstallation, tmp_path: Path, certificate: dict[str, str], namespace: str
-) -> None:
+    kafka_installation: KafkaInstallation, tmp_path: Path, certificate: dict[str, str], namespace: str,
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     broker = SecureBroker(kafka_installation, tmp_path, certificate)
     with broker:
         right: dict[str, Any] = {
@@ -243,8 +276,9 @@ async def test_broker_that_demands_tls_and_a_password(
         listener = Listener()
         async with running(Subscription(cluster, group=namespace, topics=[namespace], listener=listener)):
             await listener.has(1)
-        with pytest.raises(KafkaRefused, match="do not trust each other"):
-            await Kafka(Settings(**right | {"kafka_password": "wrong"})).wait_until_reachable()
+        said = await _said_of_a_wrong_password(right, caplog)
+        assert "do not trust each other" in said
+        assert WRONG_PASSWORD not in said + "".join(capfd.readouterr())
         with pytest.raises(KafkaRefused, match="do not trust each other"):
             await Kafka(Settings(**right | {"kafka_ca_file": ""})).wait_until_reachable()
         with pytest.raises(KafkaUnreachable):
@@ -301,6 +335,30 @@ async def test_a_compacted_topic_is_refused_with_the_cure(kafka: str, namespace:
     check_topics({endless: policies[endless]})
     with pytest.raises(NotReady, match=f"{compacted} is compacted.*--add-config cleanup.policy=delete"):
         check_topics(policies)
+
+
+async def test_a_client_that_failed_is_kept_while_it_still_owes_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answers come in a thread of librdkafka: if that one let go of it last, the process would be aborted."""
+    refused, pending = Future[Any](), Future[Any]()
+    made: list[weakref.ref[Any]] = []
+
+    class FailingClient:
+        def __init__(self, _: Mapping[str, object]) -> None:
+            made.append(weakref.ref(self))
+
+        def describe_topics(self, *_: object, **__: object) -> dict[str, Future[Any]]:
+            return {"a": refused, "b": pending}
+
+    monkeypatch.setattr(topic_admin, "AdminClient", FailingClient)
+    admin = TopicAdmin(KafkaConnection(Settings(), "127.0.0.1:1"))
+    refused.set_exception(KafkaException(KafkaError(KafkaError._TIMED_OUT)))
+    with suppress(KafkaUnreachable):
+        await admin.describe(["a", "b"])
+    gc.collect()
+    assert [client() is not None for client in made] == [True]
+    with suppress(KafkaUnreachable):
+        await admin.describe(["a", "b"])
+    assert len(made) == 2, "the next question goes to another one"
 
 
 async def test_a_ping_says_whether_kafka_answers(kafka: str, bus: Bus) -> None:

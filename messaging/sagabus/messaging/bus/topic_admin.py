@@ -57,12 +57,18 @@ class TopicPolicy:
     kept: float | None
 
 
+RETIRED_SECONDS: Final = 2 * REQUEST_TIMEOUT
+"""No answer to a request comes later."""
+
+
 class TopicAdmin:
     """All methods raise KafkaUnreachable or KafkaRefused. Not for the embedded bus, which knows none of this."""
 
     def __init__(self, connection: KafkaConnection) -> None:
         self._connection = connection
         self._client: AdminClient | None = None
+        self._retired: list[AdminClient] = []
+        """Clients that are asked nothing any more, until nothing that they were asked can be under way."""
 
     async def cluster_id(self) -> str:
         with self._translated() as client:
@@ -128,8 +134,16 @@ class TopicAdmin:
         try:
             yield client
         except KafkaException as error:
-            self._client = None
+            self._retire(client)
             raise _ours(error, self._connection.address) from error
+
+    def _retire(self, client: AdminClient) -> None:
+        """Others may wait for its answers, which come in a thread of librdkafka. If the last reference went in that
+        thread, librdkafka would end itself from within, and abort the process."""
+        if self._client is client:
+            self._client = None
+        self._retired.append(client)
+        asyncio.get_running_loop().call_later(RETIRED_SECONDS, self._retired.remove, client)
 
 
 def _ours(error: KafkaException, address: str) -> KafkaRefused | KafkaUnreachable:

@@ -24,7 +24,11 @@ log = logging.getLogger(__name__)
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 CONNECT_SECONDS: Final = 5.0
-"""For one host. As long as a process may be without its database before it gives its shards to others (S10)."""
+"""For the last host. As long as a process may be without its database before it gives its shards to others (S10)."""
+
+HOST_SECONDS: Final = 1.5
+"""For a host while others have not been tried. One that drops packets would use up the time of the others; one that
+is only slow is tried again after them, with CONNECT_SECONDS."""
 
 STATEMENT_SECONDS: Final = 12.0
 """The largest statement of a turn copies some thousand rows; the server ends one that takes longer."""
@@ -33,9 +37,10 @@ COMMAND_SECONDS: Final = 15.0
 """Until we stop waiting for the answer to a statement. Over STATEMENT_SECONDS: it is for a server that has fallen
 silent, and half of the thirty seconds in which both sides are to go on."""
 
-COMMIT_SECONDS: Final = 5.0
-"""For the answer to a commit. Under STATEMENT_SECONDS: a server that waits for its synchronous standby calls a commit
-done when that time is over, though a failover would lose it. Who hears nothing in time takes it for unknown."""
+COMMIT_SECONDS: Final = 3.0
+"""For the answer to a commit: a busy disk takes one second, and a primary that has lost its place to its standby never
+answers. Under STATEMENT_SECONDS: a server that waits for its synchronous standby calls a commit done when that time is
+over, though a failover would lose it. Who hears nothing in time takes it for unknown."""
 
 END_SECONDS: Final = 5.0
 """For a rollback, and for giving a connection back: it is dropped then, and the server ends the transaction."""
@@ -130,17 +135,27 @@ async def connect(url: str, *, pooled: bool = False, settings: bool = True, **op
         options["server_settings"] = dict(SESSION)
     if "target_session_attrs=" not in url:
         options["target_session_attrs"] = "read-write"
-    hosts = database_url.hosts(url)
-    for number, host in enumerate(hosts, start=1):  # one by one: to asyncpg the timeout is for all of them
+    last_error: Exception | None = None
+    waiting = database_url.hosts(url)
+    slow: list[str] = []
+    while waiting:  # one by one: to asyncpg the timeout is for all of them
+        host = waiting.pop(0)
+        seconds = HOST_SECONDS if waiting else options["timeout"]
         try:
-            connection: Connection = await asyncpg.connect(host, **options)
+            connection: Connection = await asyncpg.connect(host, **{**options, "timeout": seconds})
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InternalClientError) as error:
-            if number == len(hosts) or is_of_pooler(error):
+            if is_of_pooler(error):
                 raise
+            last_error = error
+            if isinstance(error, TimeoutError) and waiting:
+                slow.append(host)
         else:
             _keep_alive(connection)
             return connection
-    raise AssertionError("a URL has a host")
+        if not waiting:
+            waiting, slow = slow, []
+    assert last_error is not None, "a URL has a host"
+    raise last_error
 
 
 def _keep_alive(connection: Connection) -> None:

@@ -310,9 +310,9 @@ async def rolled_back(block: asyncpg.transaction.Transaction) -> bool:
 
 async def _given_back(pool: _Pool, connection: Connection, *, usable: bool) -> None:
     """To its pool, within bounds; dropped if it is of no use."""
-    if not usable:
-        connection.terminate()
     try:
+        if not usable:
+            connection.terminate()
         await pool.release(cast("Any", connection), timeout=END_SECONDS)
     except Exception as error:  # the transaction is over, one way or the other, and the pool makes another connection
         log.debug("a connection was not given back: %s", error)
