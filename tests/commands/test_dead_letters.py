@@ -24,7 +24,7 @@ from sagabus.messaging.bus.topic_admin import TopicSpec
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.postgres.tables import qualified
 from sagabus.messaging.publishing import dead_letter
-from sagabus.messaging.publishing.dead_letter_rows import AS_IT_WAS, LetterBox, Wanted
+from sagabus.messaging.publishing.dead_letter_rows import AS_IT_WAS, DeadLetterRows, Wanted
 from tests.messaging.clusters import read, real_kafka
 from tests.messaging.shards_fixture import Given
 
@@ -46,13 +46,13 @@ class ServiceFixture:
         async def make(database: Database) -> list[int]:
             async with database.transaction() as connection:
                 await dead_letter.append(connection, self.schema, rows)
-            return (await LetterBox(database, self.schema).ids(Wanted()))[-len(rows) :]
+            return (await DeadLetterRows(database, self.schema).ids(Wanted()))[-len(rows) :]
 
         made: list[int] = self.on_database(make)
         return made
 
     def left(self) -> list[int]:
-        left: list[int] = self.on_database(lambda database: LetterBox(database, self.schema).ids(Wanted()))
+        left: list[int] = self.on_database(lambda database: DeadLetterRows(database, self.schema).ids(Wanted()))
         return left
 
     def on_database(self, work: Callable[[Database], Any]) -> Any:
@@ -188,7 +188,7 @@ async def test_what_comes_back_as_a_letter_meanwhile_is_not_replayed_again(datab
     """Else what is misunderstood again would go round for ever."""
     await migrate(database, namespace)
     pool = Database(database)
-    box = LetterBox(pool, namespace)
+    box = DeadLetterRows(pool, namespace)
 
     class Echo:
         async def publish(self, messages: Sequence[Any]) -> None:
@@ -225,7 +225,7 @@ def test_what_another_operator_holds_is_refused(fixture: ServiceFixture, capsys:
     (id,) = fixture.letters(("saga.closed", Given()))
 
     async def both(database: Database) -> int:
-        async with LetterBox(database, fixture.schema).taken([id]):
+        async with DeadLetterRows(database, fixture.schema).taken([id]):
             command = ["dead-letters", "drop", str(id), "--reason", "x"]
             return await asyncio.to_thread(main_in_thread, command)
 

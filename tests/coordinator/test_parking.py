@@ -15,6 +15,7 @@ from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.publishing import outbox
 from sagabus.messaging.publishing.parked_rows import ParkedRows
 from sagabus.messaging.shards.tenure import Tenure
+from sagabus.messaging.shards.turn import LOOK_FOR_RELEASED_SECONDS
 from sagabus.shop.order_processing import order_processing
 from tests.coordinator.shard_fixture import ShardFixture, headers_of, of_shard
 
@@ -79,6 +80,7 @@ class Bench:
         assert await ParkedRows(self.fixture.database, "sagabus").release([saga], reason="the limit is higher") == [
             saga
         ]
+        self.fixture.now += LOOK_FOR_RELEASED_SECONDS
 
     async def attention(self, saga: str) -> str | None:
         attention: str | None = (await self.fixture.saga(saga))["attention"]

@@ -10,7 +10,7 @@ import pytest
 
 from sagabus.contracts.envelope import Headers
 from sagabus.messaging.publishing import dead_letter, outbox
-from sagabus.messaging.publishing.dead_letter_rows import Letter, LetterBox, Repair, Wanted, again
+from sagabus.messaging.publishing.dead_letter_rows import DeadLetterRows, Letter, Repair, Wanted, again
 from sagabus.messaging.publishing.parked_rows import ParkedRows
 from sagabus.messaging.publishing.relay import Parking
 from tests.messaging.shards_fixture import Given, Shards, message, opened
@@ -22,11 +22,11 @@ async def shards(database: str, namespace: str) -> AsyncIterator[Shards]:
         yield shards
 
 
-async def _box(shards: Shards, *records: tuple[str, Given]) -> LetterBox:
+async def _box(shards: Shards, *records: tuple[str, Given]) -> DeadLetterRows:
     rows = [dead_letter.row_of(0, record, reason=reason, message="…") for reason, record in records]
     async with shards.database.transaction() as connection:
         await dead_letter.append(connection, shards.schema, rows)
-    return LetterBox(shards.database, shards.schema)
+    return DeadLetterRows(shards.database, shards.schema)
 
 
 async def test_letters_are_listed_newest_first_and_counted_by_reason(shards: Shards) -> None:

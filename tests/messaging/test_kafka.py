@@ -339,7 +339,10 @@ async def test_a_compacted_topic_is_refused_with_the_cure(kafka: str, namespace:
 
 async def test_a_client_that_failed_is_kept_while_it_still_owes_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its answers come in a thread of librdkafka: if that one let go of it last, the process would be aborted."""
-    refused, pending = Future[Any](), Future[Any]()
+    answers = [{"a": Future[Any](), "b": Future[Any]()} for _ in range(2)]
+    for answer in answers:
+        answer["a"].set_exception(KafkaException(KafkaError(KafkaError._TIMED_OUT)))
+    pending = [answer["b"] for answer in answers]
     made: list[weakref.ref[Any]] = []
 
     class FailingClient:
@@ -347,17 +350,17 @@ async def test_a_client_that_failed_is_kept_while_it_still_owes_answers(monkeypa
             made.append(weakref.ref(self))
 
         def describe_topics(self, *_: object, **__: object) -> dict[str, Future[Any]]:
-            return {"a": refused, "b": pending}
+            return answers.pop()
 
     monkeypatch.setattr(topic_admin, "AdminClient", FailingClient)
     admin = TopicAdmin(KafkaConnection(Settings(), "127.0.0.1:1"))
-    refused.set_exception(KafkaException(KafkaError(KafkaError._TIMED_OUT)))
     with suppress(KafkaUnreachable):
         await admin.describe(["a", "b"])
     gc.collect()
     assert [client() is not None for client in made] == [True]
     with suppress(KafkaUnreachable):
         await admin.describe(["a", "b"])
+    assert not any(answer.done() for answer in pending)
     assert len(made) == 2, "the next question goes to another one"
 
 

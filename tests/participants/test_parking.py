@@ -9,6 +9,7 @@ import pytest
 from sagabus.contracts.envelope import Message
 from sagabus.messaging.bus.publish_errors import PublishRefused, Reason
 from sagabus.messaging.publishing.parked_rows import ParkedRows
+from sagabus.messaging.shards.turn import LOOK_FOR_RELEASED_SECONDS
 from tests.participants.service_fixture import ServiceFixture, batch, opened, takes
 
 
@@ -51,6 +52,7 @@ async def test_s8_a_reply_that_the_broker_refuses_parks_its_saga_until_it_is_rel
     await fixture.turn(tenure)
     assert sorted(kafka.sent) == ["B", "C"]
     await rows.release(["A"], reason="the limit is higher")
+    fixture.now += LOOK_FOR_RELEASED_SECONDS
     await fixture.turn(tenure)
     await tenure.relay.below(1)
     assert sorted(kafka.sent) == ["A", "A", "B", "C"]

@@ -507,7 +507,7 @@ RULES: Final = (
         {
             "sql:shard_row.look": _ANY_GENERATION,
             "sql:shard_row.lock": _ANY_GENERATION,
-            f"{_SHARDS}.tenures:Tenures.take": _never_again,
+            f"{_SHARDS}.tenures:Tenures.acquire_due": _never_again,
         },
         ("rebalance",),
     ),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from sagabus.messaging.settings import Log
+from sagabus.messaging.settings import LogFormat
 
 EXTRA: Final = ("saga_id", "step", "attempt")
 """What loggers of sagas and handlers add to their records."""
@@ -30,11 +30,11 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-def start_logging(style: Log, *, level: int = logging.INFO, file: Path | None = None) -> None:
+def start_logging(style: LogFormat, *, level: int = logging.INFO, file: Path | None = None) -> None:
     """For the whole process, to the error output or to a file. Called once."""
     handler = logging.FileHandler(file, encoding="utf-8") if file else logging.StreamHandler(sys.stderr)
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    handler.setFormatter(JsonLines() if style is Log.JSON else text)
+    handler.setFormatter(JsonLines() if style is LogFormat.JSON else text)
     logging.basicConfig(level=level, handlers=[handler])
     for name in NOISY:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))

@@ -50,7 +50,7 @@ class SettingsError(SagabusError):
         self.faults = tuple(faults)
 
 
-class Log(StrEnum):
+class LogFormat(StrEnum):
     """How log lines look."""
 
     TEXT = "text"
@@ -145,7 +145,7 @@ class Settings(BaseSettings):
     """First part of the coordinator's topics, its schema and its consumer group."""
     http: Annotated[str, AfterValidator(_http)] = "127.0.0.1:8080"
     """Where the coordinator's API listens, or `off`."""
-    log: Log = Log.TEXT
+    log: LogFormat = LogFormat.TEXT
     instance: Annotated[str, AfterValidator(_instance)] = ""
     """Static group membership (KIP-345), another one for each process; empty: dynamic."""
     partitions: Annotated[int, Field(ge=1, le=10_000)] = 12

@@ -15,7 +15,7 @@ from sagabus.contracts import names
 from sagabus.contracts.errors import DeclarationError
 from sagabus.messaging.bus.producer import BatchProducer
 from sagabus.messaging.postgres.database import Database
-from sagabus.messaging.publishing.dead_letter_rows import LetterBox
+from sagabus.messaging.publishing.dead_letter_rows import DeadLetterRows
 from sagabus.messaging.publishing.parked_rows import ParkedRows
 from sagabus.messaging.service.backing import Backing, find_here
 
@@ -27,7 +27,7 @@ PATIENCE: Final = 10.0
 class Place:
     """The tables of one side; Kafka is reached when it is asked for."""
 
-    letters: LetterBox
+    letters: DeadLetterRows
     parked: ParkedRows
     schema: str
     backing: Backing
@@ -52,7 +52,7 @@ async def opened(options: Namespace, *, kafka: bool = False) -> AsyncIterator[Pl
     database = Database(backing.settings.database)
     try:
         await database.wait_until_reachable(patience=PATIENCE)
-        yield Place(LetterBox(database, schema), ParkedRows(database, schema), schema, backing)
+        yield Place(DeadLetterRows(database, schema), ParkedRows(database, schema), schema, backing)
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
         cure = "run `sagabus migrate`, or set SAGABUS_DATABASE to the database that holds it"
         raise Failed(Exit.USAGE, f"the schema {schema} is not in this database, or not up to date: {cure}") from error

@@ -11,7 +11,7 @@ from typing import Final
 
 from sagabus.commands.subcommand import Exit, Failed
 from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused
-from sagabus.messaging.publishing.dead_letter_rows import LetterBox, Repair, again
+from sagabus.messaging.publishing.dead_letter_rows import DeadLetterRows, Repair, again
 from sagabus.messaging.publishing.relay import Publisher
 
 TOGETHER: Final = 100
@@ -21,7 +21,7 @@ TOGETHER: Final = 100
 class Replay:
     """Remembers what became of each letter. Those in none of the lists were not tried."""
 
-    def __init__(self, box: LetterBox, publisher: Publisher, repair: Repair) -> None:
+    def __init__(self, box: DeadLetterRows, publisher: Publisher, repair: Repair) -> None:
         self.replayed: list[int] = []
         self.absent: list[int] = []
         """Not there, or held by somebody else at this moment."""

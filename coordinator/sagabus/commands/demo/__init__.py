@@ -29,7 +29,7 @@ from sagabus.contracts import names
 from sagabus.messaging.bus.topic_admin import TopicSpec
 from sagabus.messaging.service.backing import FOLDER
 from sagabus.messaging.service.participation import Participation
-from sagabus.messaging.settings import OFF, Log
+from sagabus.messaging.settings import OFF, LogFormat
 
 SERVICES: Final = ("sagabus.shop.inventory", "sagabus.shop.payment", "sagabus.shop.shipping")
 
@@ -48,7 +48,7 @@ async def run_demo(options: Namespace) -> Exit:
         say(line)
     with Narrator() as narrator:
         async with hosting(Path(options.folder), fresh=True, http=OFF) as host:
-            start_logging(Log.TEXT, file=host.folder / "host.log")
+            start_logging(LogFormat.TEXT, file=host.folder / "host.log")
             try:
                 async with asyncio.timeout(LONGEST):
                     return await _show(host, narrator)

@@ -64,7 +64,7 @@ TWIN_FIRST_PAUSE_SECONDS: Final = 10.0
 TWIN_LONGEST_PAUSE_SECONDS: Final = 60.0
 """Until it joins once more, doubling; meanwhile the other one works."""
 
-RETAKE_PAUSE_SECONDS: Final = 1.0
+ASK_AGAIN_PAUSE_SECONDS: Final = 1.0
 """Until the listener is asked again for places that exist."""
 
 
@@ -252,7 +252,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
             await backoff.pause()
 
     async def _again(self) -> None:
-        await asyncio.sleep(RETAKE_PAUSE_SECONDS)
+        await asyncio.sleep(ASK_AGAIN_PAUSE_SECONDS)
         with suppress(KafkaUnreachable):  # it is being replaced, and asks anew then
             await self._handover.again(self._reading())
 

@@ -1,7 +1,7 @@
 """Dead letters: a record that cannot be understood, kept as a row and as a record on the dead-letter topic.
 
 Both are written in the transaction that moves past the record, so that none is dropped and none stops a partition. Key,
-value and headers go over byte for byte; what is added is in the headers `x-dlt-*`. `letter_box` reads the rows.
+value and headers go over byte for byte; what is added is in the headers `x-dlt-*`. `dead_letter_rows` reads the rows.
 """
 
 from __future__ import annotations

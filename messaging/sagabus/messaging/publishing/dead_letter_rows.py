@@ -69,7 +69,7 @@ class Repair:
 AS_IT_WAS: Final = Repair()
 
 
-class LetterBox:
+class DeadLetterRows:
     """Of one schema. Every call raises DatabaseUnreachable, and what asyncpg raises where there are no such tables."""
 
     def __init__(self, database: Database, schema: str) -> None:

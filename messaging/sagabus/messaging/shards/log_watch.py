@@ -25,7 +25,7 @@ class LogWatch:
 
     async def strayed(self) -> list[Tenure]:
         """Tenures whose logs are not what they were (S6). Asks Kafka: not to be called under the lock."""
-        before = {shard: (tenure, dict(tenure.offsets)) for shard, tenure in self._tenures.tenures.items()}
+        before = {shard: (tenure, dict(tenure.offsets)) for shard, tenure in self._tenures.held.items()}
         logs = await self._tenures.logs(list(before))
         strayed = [tenure for shard, (tenure, offsets) in before.items() if tenure.strayed(logs[shard], offsets)]
         if strayed:
@@ -35,7 +35,7 @@ class LogWatch:
     async def catch_up(self) -> bool:
         """Whether a tenure has caught up by what was read without a record in it: transaction markers (H4)."""
         found = False
-        for tenure in self._tenures.tenures.values():
+        for tenure in self._tenures.held.values():
             for topic, end in [*tenure.behind.items()]:
                 position = await self._membership.position(TopicPartition(topic, tenure.shard))
                 if position is not None and position >= end:
@@ -46,5 +46,5 @@ class LogWatch:
     async def tell(self) -> None:
         """Commit the offsets to Kafka. Nothing depends on it."""
         await self._membership.commit(
-            {place: at for tenure in self._tenures.tenures.values() for place, at in tenure.places.items()}
+            {place: at for tenure in self._tenures.held.values() for place, at in tenure.places.items()}
         )

@@ -1,7 +1,7 @@
 """Owns the shards that the consumer group gives to this process, and brings records, timers and beats to its side.
 
-One thing at a time: assignments, turns and retakes happen under one lock. Whatever fails ends tenures and is tried
-again from the database; nothing here decides what a record means, and nothing rests on the offsets that Kafka keeps.
+One thing at a time: assignments, turns and acquiring again happen under one lock. Whatever fails ends tenures, and is
+tried again from the database; nothing here decides what a record means, or rests on the offsets that Kafka keeps.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Ownership:
     @property
     def tenures(self) -> Mapping[int, Tenure]:
         """What is held now, by shard."""
-        return self._tenures.tenures
+        return self._tenures.held
 
     @property
     def problem(self) -> str:
@@ -125,7 +125,7 @@ class Ownership:
             await self._producer.start()
             async with self._database.transaction() as connection:
                 await check_partitions(connection, self._schema, await self._partitions(), topic=self._main_topic)
-            self._background.start(self._heartbeat, self._retake, self._watch, self._catch_up, self._ping)
+            self._background.start(self._heartbeat, self._acquire_again, self._watch, self._catch_up, self._ping)
             await self._membership.join()
         except BaseException:
             await self.stop()
@@ -147,12 +147,12 @@ class Ownership:
     # Called by the stream.
 
     async def assigned(self, assignment: Assignment) -> Mapping[TopicPartition, int]:
-        """Take these shards. What cannot be taken now is left out, and opened by a seek once it is taken.
+        """Acquire these shards. What cannot be acquired now is left out, and opened by a seek once it is.
 
         Raises what Kafka raises, and NoSuchTopic; it is to be called again then.
         """
         async with self._lock:
-            return {} if self._stopped else await self._take_on(assignment)
+            return {} if self._stopped else await self._acquire_assigned(assignment)
 
     async def revoked(self) -> None:
         """Let go of all shards, after the turn that is under way."""
@@ -171,12 +171,12 @@ class Ownership:
 
     # Under the lock.
 
-    async def _take_on(self, assignment: Assignment) -> Mapping[TopicPartition, int]:
+    async def _acquire_assigned(self, assignment: Assignment) -> Mapping[TopicPartition, int]:
         await self._tenures.release()
         cluster, partitions = await self._kafka.cluster_id(), await self._partitions()
         claim = Claim(cluster=cluster, generation=assignment.generation, partitions=partitions, topic=self._main_topic)
         self._tenures.want(assignment.shards, assignment.topics, claim)
-        places = await self._tenures.take()
+        places = await self._tenures.acquire_due()
         self._look.set()
         self._wakeups.look()
         return places
@@ -214,12 +214,12 @@ class Ownership:
         async with self._lock:
             await self._turn(dict.fromkeys(self._wakeups.due(self._alive()), ()))
 
-    async def _retake(self) -> None:
+    async def _acquire_again(self) -> None:
         await until_set(self._look, at=self._tenures.next_try())
         async with self._lock:
             self._look.clear()
             await self._tenures.drop([tenure for tenure in self.tenures.values() if tenure.relay.ended])
-            places = await self._tenures.take()
+            places = await self._tenures.acquire_due()
             if not await self._membership.seek(places):
                 await self._tenures.drop([self.tenures[place.partition] for place in places])
             self._wakeups.look()
@@ -277,7 +277,7 @@ class Ownership:
     # Small things.
 
     def _alive(self) -> list[Tenure]:
-        """One that has ended is not turned any more: it would stay due, and be waited for in circles, until retaken."""
+        """One that has ended is not turned any more: it would stay due, and be waited for in circles."""
         return [tenure for tenure in self.tenures.values() if not tenure.ended]
 
     async def _partitions(self) -> int:

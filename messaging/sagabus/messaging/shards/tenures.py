@@ -1,4 +1,4 @@
-"""The shards that this process holds: taking them, turning them, ending them and taking them again.
+"""The shards that this process holds: acquiring, turning, ending and acquiring again.
 
 Not for two callers at once: `Ownership` decides when, and calls under its lock. Whatever goes wrong with a shard ends
 its tenure (S2); the shard stays wanted, and is tried again after a pause.
@@ -85,7 +85,7 @@ class Tenures:
         counters: Counters,
         tokens: Callable[[], UUID] = uuid4,
     ) -> None:
-        self.tenures: dict[int, Tenure] = {}
+        self.held: dict[int, Tenure] = {}
         self.unreachable = ""
         """What the database said when it last did not answer; empty while it does."""
         self.unreachable_since: float | None = None
@@ -112,39 +112,39 @@ class Tenures:
     @property
     def problem(self) -> str:
         """Why shards that are wanted are not held, each reason once."""
-        missing = (wanted for shard, wanted in self._wanted.items() if shard not in self.tenures)
+        missing = (wanted for shard, wanted in self._wanted.items() if shard not in self.held)
         said = dict.fromkeys(wanted.reasons.last for wanted in missing if wanted.reasons.last)
         return "; ".join([*([self.unreachable] if self.unreachable else []), *said])
 
     async def release(self) -> None:
         """Nothing is ours any more."""
         self._wanted = {}
-        await self.drop(list(self.tenures.values()))
+        await self.drop(list(self.held.values()))
 
     def next_try(self) -> float | None:
-        """When `take` has something to do, in monotonic seconds."""
-        tries = (wanted.next_try for shard, wanted in self._wanted.items() if shard not in self.tenures)
+        """When `acquire_due` has something to do, in monotonic seconds."""
+        tries = (wanted.next_try for shard, wanted in self._wanted.items() if shard not in self.held)
         return min(tries, default=None)
 
     def suspect(self, shard: int) -> bool:
         """It has failed lately: its records are to be turned alone, so that it takes no other down with it."""
         return shard in self._wanted and self._wanted[shard].failures > 0
 
-    async def take(self) -> dict[TopicPartition, int]:
-        """Take what is wanted and due. Returns where to read what was taken.
+    async def acquire_due(self) -> dict[TopicPartition, int]:
+        """Take what is wanted and due. Returns where to read what was acquired.
 
-        Raises what Kafka raises; then nothing has been taken.
+        Raises what Kafka raises; then nothing has been acquired.
         """
         now = monotonic()
-        due = [shard for shard, wanted in self._wanted.items() if shard not in self.tenures and wanted.next_try <= now]
-        taken = await self._take_all(due)
+        due = [shard for shard, wanted in self._wanted.items() if shard not in self.held and wanted.next_try <= now]
+        acquired = await self._acquire_all(due)
         try:
-            logs = await self.logs([tenure.shard for tenure in taken])
+            logs = await self.logs([tenure.shard for tenure in acquired])
         except BaseException:
-            for tenure in taken:
+            for tenure in acquired:
                 self._wanted[tenure.shard].failed()
             raise
-        held = [tenure for tenure in taken if await self._begin(tenure, logs[tenure.shard])]
+        held = [tenure for tenure in acquired if await self._start(tenure, logs[tenure.shard])]
         return {place: at for tenure in held for place, at in tenure.places.items()}
 
     async def turn(self, work: Mapping[Tenure, Sequence[Record]]) -> None:
@@ -172,8 +172,8 @@ class Tenures:
     async def drop(self, tenures: Iterable[Tenure]) -> None:
         """End these tenures; their shards stay wanted. Their relays have stopped when this returns (S2)."""
         for tenure in tenures:
-            if self.tenures.get(tenure.shard) is tenure:
-                del self.tenures[tenure.shard]
+            if self.held.get(tenure.shard) is tenure:
+                del self.held[tenure.shard]
                 await self._end(tenure)
 
     async def logs(self, shards: Collection[int]) -> ShardLogs:
@@ -186,11 +186,11 @@ class Tenures:
             logs[shard][name] = Log(topics[name].id, start, end)
         return logs
 
-    async def _take_all(self, due: Sequence[int]) -> list[Tenure]:
-        taken = []
+    async def _acquire_all(self, due: Sequence[int]) -> list[Tenure]:
+        acquired = []
         for number, shard in enumerate(due):
             try:
-                taken.append(await self._take(shard))
+                acquired.append(await self._acquire(shard))
                 self.unreachable_since, self.unreachable = None, ""
             except DatabaseUnreachable as error:  # for the others as well: not asked twelve times
                 self._unreachable(error)
@@ -202,9 +202,9 @@ class Tenures:
                 if self._wanted[shard].reasons.new(error):
                     log.warning("shard %s not acquired: %s", shard, error, exc_info=trace(error))
                 self._wanted[shard].failed()
-        return taken
+        return acquired
 
-    async def _take(self, shard: int) -> Tenure:
+    async def _acquire(self, shard: int) -> Tenure:
         async with self._database.transaction() as connection:
             tenure = await acquire(connection, self._schema, shard, self._claim, token=self._tokens())
             tenure.relay.park(await outbox.parked_sagas(connection, self._schema, shard))
@@ -212,7 +212,7 @@ class Tenures:
         tenure.relay.push(rows)
         return tenure
 
-    async def _begin(self, tenure: Tenure, logs: Mapping[str, Log]) -> bool:
+    async def _start(self, tenure: Tenure, logs: Mapping[str, Log]) -> bool:
         tenure.locate(logs)
         tenure.when_requested = self._turn_requested
         tenure.relay.start(
@@ -230,7 +230,7 @@ class Tenures:
         except BaseException:  # cancelled
             await self._end(tenure)
             raise
-        self.tenures[tenure.shard] = tenure
+        self.held[tenure.shard] = tenure
         self._counters.family(Family.TENURES)["acquired"] += 1
         log.info("shard %s acquired: %r", tenure.shard, tenure)
         return True
