@@ -26,6 +26,7 @@ from sagabus.messaging.bus.kafka import Kafka
 from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
 from sagabus.messaging.bus.shard_consumer import ShardConsumer
 from sagabus.messaging.bus.topic_choice import TopicChoice
+from sagabus.messaging.bus.twins import Twins
 from sagabus.messaging.counters import Counters, Family
 from sagabus.messaging.loop_time import monotonic
 
@@ -50,19 +51,6 @@ COMMIT_TIMEOUT_SECONDS: Final = 2.0
 
 AFTER_ERROR_SECONDS: Final = 0.5
 """Until a batch comes again that the listener did not take."""
-
-TWIN_LOSSES: Final = 3
-TWIN_WINDOW_SECONDS: Final = 30.0
-"""A static member that the group has forgotten so many times in this time has a twin: each of the two, when it joins,
-ends the other's membership. One that was stopped for long is forgotten once."""
-
-TWIN_QUIET_SECONDS: Final = 300.0
-"""After so long without it, the next such loss is a new event, and its pause the first one again. Being assigned is no
-sign: each of the two is, whenever it joins."""
-
-TWIN_FIRST_PAUSE_SECONDS: Final = 10.0
-TWIN_LONGEST_PAUSE_SECONDS: Final = 60.0
-"""Until it joins once more, doubling; meanwhile the other one works."""
 
 ASK_AGAIN_PAUSE_SECONDS: Final = 1.0
 """Until the listener is asked again for places that exist."""
@@ -98,9 +86,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
         self._broker: Any = None
         self._following: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._losses: list[float] = []
-        self._twin_seen = 0.0
-        self._twin_backoff = Backoff(first_seconds=TWIN_FIRST_PAUSE_SECONDS, longest_seconds=TWIN_LONGEST_PAUSE_SECONDS)
+        self._twins = Twins()
         self.problem = ""
         """Why nothing is read now, in words; empty where nothing is known."""
         self._runner: asyncio.Task[Any] | None = None
@@ -184,15 +170,10 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
     def member_lost(self) -> bool:
         if self._closing:
             return False
-        now = monotonic()
-        self._losses = [*(at for at in self._losses if now - at < TWIN_WINDOW_SECONDS), now]
-        if self._instance is None or len(self._losses) < TWIN_LOSSES:
+        pause = None if self._instance is None else self._twins.forgotten(monotonic())
+        if pause is None:
             return True
-        self._closing, self._losses = True, []
-        if now - self._twin_seen > TWIN_QUIET_SECONDS:
-            self._twin_backoff.reset()
-        self._twin_seen = now
-        pause = self._twin_backoff.next()
+        self._closing = True
         self.problem = (
             f"another process is in the group {self._group} as SAGABUS_INSTANCE={self._instance}: give each process an "
             "instance of its own, or none"
