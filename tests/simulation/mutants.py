@@ -564,7 +564,7 @@ OWN: Final = (
     Mutant("a service that was held back stays so", "", {f"{_CORE}.steps:Steps.undo_becomes": _holds_for_ever}),
     Mutant("what is settled stays to be settled", "", {f"{_CORE}.steps:Steps._note": _settled_over_and_over}),
     Mutant("what is undone stays under way", "", {f"{_CORE}.steps:Steps.undo_becomes": _undone_for_ever}),
-    Mutant("a copy of a completion is a contradiction", "", {f"{_CORE}.admission:digest": _always(-1)}, ("copy",)),
+    Mutant("a copy of a completion is a contradiction", "", {f"{_CORE}.admission:is_same": _always(False)}, ("copy",)),
     Mutant("undone in the order of completion", "", {f"{_CORE}.undo:begin": _order_of_calling}),
     Mutant(
         "the outcomes of external handlers are not written",

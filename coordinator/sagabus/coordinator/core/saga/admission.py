@@ -10,7 +10,7 @@ from typing import Final
 
 from sagabus.contracts.names import CommandKind
 from sagabus.coordinator.core.saga import operator
-from sagabus.coordinator.core.saga.bodies import digest
+from sagabus.coordinator.core.saga.bodies import is_same
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.state import SagaState
@@ -105,7 +105,7 @@ def _contradicts(step: Step, input: Input | Row) -> bool:
         return False
     if step.outcome is Outcome.NEVER:
         return True
-    return step.output is not None and step.output != digest(input.payload)
+    return step.output is not None and not is_same(step.output, input.payload)
 
 
 def _to_undo_reply(state: SagaState, step: Step, input: Input | Row) -> str | None:

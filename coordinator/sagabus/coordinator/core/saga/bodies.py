@@ -9,8 +9,21 @@ from pydantic_core import from_json
 _VOID: Final = (b"", b"null", b"{}")
 
 
-def digest(body: bytes | None) -> int:
-    """Equal in this process for bodies that say the same, and small whatever their size. Void has 0."""
+SMALL_BYTES: Final = 64
+"""A body that takes no more memory than a digest of it."""
+
+
+def remembered(body: bytes | None) -> bytes | int:
+    """What is kept of a body, to be told from others by `is_same`: small whatever its size."""
+    return body or b"" if len(body or b"") <= SMALL_BYTES else _digest(body)
+
+
+def is_same(kept: bytes | int, body: bytes | None) -> bool:
+    return kept == body or (_digest(kept) if isinstance(kept, bytes) else kept) == _digest(body)
+
+
+def _digest(body: bytes | None) -> int:
+    """Equal in this process for bodies that say the same. Void has 0."""
     if not body or body in _VOID:
         return 0
     try:
@@ -29,4 +42,4 @@ def _frozen(value: Any) -> Any:
 
 
 def same_body(one: bytes | None, other: bytes | None) -> bool:
-    return one == other or digest(one) == digest(other)
+    return one == other or _digest(one) == _digest(other)

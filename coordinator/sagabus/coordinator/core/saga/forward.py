@@ -23,7 +23,7 @@ from sagabus.contracts.replies import (
     read_failure,
 )
 from sagabus.contracts.words import words_of
-from sagabus.coordinator.core.saga.bodies import digest
+from sagabus.coordinator.core.saga.bodies import remembered
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row, words
@@ -111,7 +111,7 @@ def take_output(state: SagaState, step: Step, row: Row) -> BaseModel | None:
     state.completions.append(step.number)
     _store_undo_input(state, step, output)
     body = row.payload if step.contract.output_model is not None else None
-    step.output = digest(row.payload)
+    step.output = remembered(row.payload)
     state.tell(LifecycleType.STEP_COMPLETED, step=step, output=body)
     return output
 
@@ -178,8 +178,10 @@ def _as_sent(step: Step) -> BaseModel:
 
 
 def _answered(state: SagaState, step: Step) -> None:
-    for kind in (TimerKind.TIMEOUT, TimerKind.RETRY, TimerKind.RESEND):
-        state.clear_timer(kind, step.number)
+    state.clear_timer(TimerKind.RESEND, step.number)
+    state.clear_timer(TimerKind.RETRY, step.number)
+    if step.timeout is not None:
+        state.clear_timer(TimerKind.TIMEOUT, step.number)
     if state.concerns:
         state.clear_concern(concern_of(step))
         state.clear_concern(pause_of(step))

@@ -52,15 +52,17 @@ DECISIONS: Final = frozenset((
 INPUTS: Final = frozenset(Kind) - DECISIONS
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Row:
-    """at: microseconds since 1970, never less than the row before. attempt: of a reply or a retry, else 0.
+    """Never changed. It is not frozen, since making a frozen one takes three times as long and a history has thousands.
+
+    at: microseconds since 1970, never less than the row before. attempt: of a reply or a retry, else 0.
 
     step: the step, the publication's number or the timer's, of a notice the number of its concern; of `blocked` the
     first row that is kept undecided. name: activity, event, timer kind or end, of a notice or a block the kind of its
-    concern. ref: the id of the message that brought an input, of `blocked` the fingerprint of the code that stopped.
-    payload: the bytes as they came, or as they were sent; words. sequence: the saga's last lifecycle event when the row
-    was committed; known once read.
+    concern. ref: the id of the message that brought an input, of `blocked` the fingerprint of the code that stopped, of
+    a notice the number of the row that is left undecided for good, if there is one. payload: the bytes as they came, or
+    as they were sent; words. sequence: the saga's last lifecycle event when the row was committed; known once read.
     """
 
     seq: int

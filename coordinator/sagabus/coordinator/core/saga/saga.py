@@ -90,7 +90,7 @@ class Saga:
         it is and is asked for again, until the answer can be read."""
         state = self.state
         step = state.steps.get(answer.step) if answer.kind in _OUTPUTS else None
-        if step is None or answers_nothing(state, answer) or step.outcome in _SAID:
+        if step is None or step.outcome in _SAID or answers_nothing(state, answer):
             return False
         try:
             forward.read_output(state, step, answer.payload)
@@ -142,7 +142,6 @@ class Saga:
         """Nothing more is decided, and all that was half decided is gone. rows: its history, if it is at hand."""
         self.evict()
         self.state = self.state.as_kept()
-        self.state.spun = stop.kind is ConcernKind.SPUN
         fingerprint = "" if self._code is None else self._code.fingerprint
         self.stopped = StoppedSaga(self.state, stop, rows, fingerprint=fingerprint)
         return self.stopped

@@ -35,7 +35,7 @@ class SagaState:
 
     __slots__ = (
         "_known_timers", "_name", "addresses", "blocked", "cause", "completions", "definition", "effects", "ending",
-        "id", "input_hash", "journal", "kept", "now", "output", "plan", "run", "seen_events", "sequence", "spun",
+        "id", "input_hash", "journal", "kept", "now", "output", "plan", "run", "seen_events", "sequence",
         "staged", "standing", "started_at", "steps", "timers", "trace", "version",
     )  # fmt: skip
 
@@ -53,8 +53,6 @@ class SagaState:
         self.cause = ""
         self.blocked = 0
         """The first row that is kept undecided, while the code cannot go on; 0 otherwise."""
-        self.spun = False
-        """Its code would not come to rest."""
         self.journal = Journal()
         self.sequence = 0
         self.effects = Effects()
@@ -102,7 +100,7 @@ class SagaState:
 
     @property
     def is_closed(self) -> bool:
-        return self.status in CLOSED
+        return self.standing.status in CLOSED
 
     def becomes(self, status: SagaStatus) -> None:
         status = changed(SAGA, self.status, status)
@@ -241,7 +239,7 @@ class SagaState:
         if staged.messages or staged.timers or staged.saga_changed or staged.log:
             effects.merge(staged, known=self._known_timers)
             self.staged = Staged()
-        self.standing.concerns.keep()
+            self.standing.concerns.keep()
         self.kept = Kept(self.standing, self.sequence, journal.seq)
 
     def as_kept(self) -> SagaState:

@@ -58,8 +58,8 @@ class Step:
     """Called, but not sent while an undo is under way at the same service (U4)."""
     outcome: Outcome = Outcome.SENT
     undoing: Undoing = Undoing.NONE
-    output: int | None = None
-    """Its digest (`bodies.digest`): to tell a copy of it from another one."""
+    output: bytes | int | None = None
+    """What is kept of it (`bodies.remembered`): to tell a copy of it from another one."""
     contradicted: bool = False
     """Its participant has said another thing since, and that has been told (P2)."""
     undo_input: bytes | None = None
