@@ -460,6 +460,31 @@ async def test_a_higher_attempt_is_not_held_up_by_a_transaction_of_the_handlers(
     assert (reply.kind, reply.attempt) == (ReplyKind.COMPLETED, 2)
 
 
+async def test_transactions_of_handlers_leave_the_turns_a_connection(fixture: ServiceFixture) -> None:
+    """Twenty handlers that fall silent with a transaction open, on a pool of fifteen connections."""
+    leave = asyncio.Event()
+    inside: list[str] = []
+
+    @fixture.handles(charge, transaction=False)
+    async def handler(command: Take, ctx: ExternalContext[Any]) -> Taken:
+        async with ctx.transaction():
+            inside.append(ctx.saga_id)
+            await leave.wait()
+        return Taken(item=command.item, left=0)
+
+    takes(fixture)
+    tenure = await fixture.take()
+    await fixture.turn(tenure, *(command(f"S{number}") for number in range(20)))
+    await until(lambda: len(inside) == 13, what="all connections that handlers may have are in use")
+    async with asyncio.timeout(10):
+        replies = await fixture.turn(tenure, *batch("B", "C"))
+    assert [reply.kind for reply in replies] == [ReplyKind.COMPLETED] * 2
+    assert len(inside) == 13
+    leave.set()
+    await until(lambda: len(fixture.processor.externals.ended([tenure])) == 20)
+    assert len(await fixture.turn(tenure)) == 20
+
+
 # another deployment
 
 

@@ -176,7 +176,7 @@ async def test_an_output_that_is_too_large_is_a_failure_with_its_size_and_holds_
     ("request_body", "reason"),
     [
         ({"type": "retry", "step": 1, "reason": "x"}, "saga.closed"),
-        ({"type": "skip", "step": 2_000_000, "reason": "x"}, "request.incomplete"),
+        ({"type": "skip", "step": 2_000_000, "reason": "x"}, "payload.invalid"),
         ({"type": "skip", "step": 1}, "request.incomplete"),
         ({"type": "skip", "reason": "x"}, "request.incomplete"),
         ({"type": "pause", "reason": "x"}, "request.unsupported"),

@@ -59,7 +59,8 @@ _COORDINATOR: Final = {
         "reply.purged": "a reply to a saga that ended so long ago that retention has removed it",
         "reply.unreadable": "a reply whose output cannot be read; its saga is on attention, and asks again",
         "reply.type": "a reply with an unknown ce_type",
-        "request.incomplete": "a start without a saga's name, or an event without its own",
+        "request.incomplete": "a start without a saga's name, an event without its own, or an operator's request "
+        "without what its verb needs",
         "request.name": "a name with a NUL, or of more than 300 characters",
         "request.no_saga": "an operator's request for a saga that is not known here",
         "request.no_use": "an operator's request that nothing in the saga waits for",

@@ -3,8 +3,8 @@
     {"type": "start",  "saga": "order_processing", "input": {...}}
     {"type": "event",  "name": "payment.confirmed", "data": {...}, "event_id"?: "..."}
     {"type": "cancel", "reason": "..."}
-    {"type": "acknowledge", "step"?, "reason", "actor", "request_id"?}
-    {"type": "retry" | "skip" | "resume" | "pause" | "terminate", "step"?, "output"?, "reason", "actor", "request_id"}
+    {"type": "acknowledge", "step"?, "reason", "actor"}
+    {"type": "retry" | "skip" | "resume" | "pause" | "terminate", "step"?, "output"?, "reason", "actor"}
 
 All headers are optional. Unknown fields are ignored: that is the rule by which old and new understand each other.
 """
@@ -46,8 +46,8 @@ MAX_NAME: Final = 300
 """Characters of a definition's or an event's name. Ours are shorter; this bounds what strangers send."""
 
 
-HIGHEST_STEP: Final = 2**31 - 1
-"""What PostgreSQL's integer holds."""
+HIGHEST_STEP: Final = 1_000_000
+"""Far beyond what a history holds; a blocked saga keeps requests without looking into them."""
 
 Text = Annotated[str, StringConstraints(max_length=LONGEST, pattern=r"^[^\x00]*$")]
 
@@ -63,7 +63,6 @@ class _Head(BaseModel):
     reason: str = ""
     step: Annotated[int, Field(ge=1, le=HIGHEST_STEP)] | None = None
     actor: Text | None = None
-    request_id: Text | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,10 @@ async def committed(commit: Awaitable[None]) -> None:
         raise CommitUnanswered(f"PostgreSQL has not answered a commit for {COMMIT_SECONDS:g} s") from error
 
 
+_CLOSED: Final = ("connection is closed", "connection was closed", "pool is closed")
+"""What asyncpg says where nothing else tells: of a connection from a pool that was cut while nobody used it, say."""
+
+
 def is_unusable(error: BaseException) -> bool:
     """Whether after this error the connection is of no use, and what the pool has beside it is not to be trusted."""
     if isinstance(error, CommitUnanswered):
@@ -105,12 +109,12 @@ def is_unusable(error: BaseException) -> bool:
     if isinstance(sqlstate, str):
         return sqlstate == READ_ONLY or sqlstate.startswith((_LEAVING, "08"))
     if isinstance(error, asyncpg.InterfaceError):  # among much that is the caller's: a value of the wrong type, say
-        return "closed" in str(error)
+        return any(words in str(error) for words in _CLOSED)
     return isinstance(error, OSError | TimeoutError) and _is_of_driver(error)
 
 
 def _is_of_driver(error: BaseException) -> bool:
-    """A timeout or a broken socket of the caller's own says nothing of the connection."""
+    """Whether asyncpg raised it. A timeout or a broken socket of the caller's own says nothing of the connection."""
     frames = traceback.walk_tb(error.__traceback__)
     return any(str(frame.f_globals.get("__name__")).startswith("asyncpg.") for frame, _ in frames)
 

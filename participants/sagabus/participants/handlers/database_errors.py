@@ -7,7 +7,6 @@ connection, a server that shuts down say nothing about the command.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 from typing import Final
 
@@ -15,18 +14,13 @@ import asyncpg
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sagabus.contracts.errors import SagabusError
+from sagabus.messaging.postgres.connecting import is_unusable
 
 # Classes of SQLSTATE (PostgreSQL documentation, appendix A): connection exception, invalid authorization, no such
 # database, transaction rollback (deadlock, serialization), insufficient resources, object not in prerequisite state
 # (lock not available), operator intervention (shutdown, cancelled statement), system error, configuration file,
 # internal error.
 _WORLD: Final = frozenset({"08", "28", "3D", "40", "53", "55", "57", "58", "F0", "XX"})
-
-_CLOSED: Final = "connection is closed"
-"""What asyncpg says of a connection from a pool that was cut while nobody used it."""
-
-_READ_ONLY: Final = "25006"
-"""A server that has become a standby; the rest of class 25 is what a handler does to its own transaction."""
 
 
 class DatabaseFailed(SagabusError):
@@ -54,17 +48,8 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _of_the_world(error: BaseException) -> bool:
-    if isinstance(error, asyncpg.PostgresError) and isinstance(error.sqlstate, str):
-        sqlstate = error.sqlstate
-        return sqlstate[:2] in _WORLD or sqlstate == _READ_ONLY
-    if isinstance(error, PoolTimeoutError):
+    """The connection is of no use any more, or the error says nothing of what the handler did."""
+    if is_unusable(error) or isinstance(error, PoolTimeoutError):
         return True
-    if isinstance(error, asyncpg.InterfaceError):  # among much that is the handler's: a value of the wrong type, say
-        return _CLOSED in str(error)
-    return isinstance(error, OSError | TimeoutError) and _from_driver(error)
-
-
-def _from_driver(error: BaseException) -> bool:
-    """A timeout or a broken socket of the handler's own calls is the handler's; one of the driver's is not."""
-    frames = traceback.walk_tb(error.__traceback__)
-    return any(str(frame.f_globals.get("__name__")).startswith("asyncpg.") for frame, _ in frames)
+    sqlstate = getattr(error, "sqlstate", None)
+    return isinstance(error, asyncpg.PostgresError) and isinstance(sqlstate, str) and sqlstate[:2] in _WORLD

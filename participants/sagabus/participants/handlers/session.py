@@ -8,11 +8,14 @@ default is: the fence and the inbox rest on it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, cast
 
+from sqlalchemy import QueuePool
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
@@ -28,6 +31,9 @@ from sagabus.messaging.postgres.database import (
 )
 from sagabus.messaging.postgres.engine import care_for, distrust
 from sagabus.participants.handlers.database_errors import causes
+
+CONNECTIONS_OF_TURNS: Final = 2
+"""Connections of a participant's pool that its external handlers leave free, however many have a transaction open."""
 
 
 class SessionMisuse(SagabusError):
@@ -54,6 +60,7 @@ class Sessions:
                 f"database=: this engine uses the driver {engine.dialect.driver!r}; make it with postgresql+asyncpg://…"
             )
         self.engine = engine
+        self._own = _Permits(engine)
         care_for(engine)
         self._maker = maker
         sync_class = maker.kw.get("sync_session_class") or maker.class_.sync_session_class
@@ -112,9 +119,10 @@ class Sessions:
     async def own(self) -> AsyncIterator[AsyncSession]:
         """A session with a transaction of its own, as the participant's author has configured it; committed on leaving.
 
-        A connection that turns out to be of no use is dropped.
+        A connection that turns out to be of no use is dropped. Some of the pool are left to turns: who gets none in
+        the time that the pool gives raises sqlalchemy's TimeoutError, as with the pool itself.
         """
-        async with self._maker() as session:
+        async with self._own.one(), self._maker() as session:
             try:
                 async with session.begin():
                     yield session
@@ -138,6 +146,33 @@ class Sessions:
                 return await _begin(await self.engine.connect())
         except UNREACHABLE as error:
             raise DatabaseUnreachable(f"PostgreSQL is out of reach: {str(error) or type(error).__name__}") from error
+
+
+class _Permits:
+    """How many connections of a pool may be used beside the turns."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._free: asyncio.Semaphore | None = None
+        pool = engine.sync_engine.pool
+        if not isinstance(pool, QueuePool) or pool._max_overflow < 0:
+            return  # without a bound
+        self._seconds = pool.timeout()
+        self._free = asyncio.Semaphore(max(1, pool.size() + pool._max_overflow - CONNECTIONS_OF_TURNS))
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        if self._free is None:
+            yield
+            return
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._free.acquire()
+        except TimeoutError as error:
+            raise PoolTimeoutError(f"other handlers hold all connections, for over {self._seconds:g} s") from error
+        try:
+            yield
+        finally:
+            self._free.release()
 
 
 _Begun = tuple[AsyncConnection, Connection, Any]
