@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 
 from sagabus.client import ClientMisuse, SagaClient
@@ -15,6 +16,7 @@ from sagabus.messaging.bus.topic_admin import TopicSpec
 from sagabus.shop.approval import decided, expense_approval
 from tests.client.test_client import expense
 from tests.messaging.clusters import read, real_kafka
+from tests.support.dev_host import DevHost
 
 MANY = 10_000
 
@@ -93,6 +95,19 @@ async def test_a_client_belongs_to_one_event_loop(shared: SagaClient) -> None:
     with pytest.raises(ClientMisuse, match="another event loop: make one client for each event loop"):
         await asyncio.to_thread(elsewhere)
     await shared.cancel("S", reason="r")
+
+
+async def test_two_hundred_starts_at_once_over_http_are_all_accepted(host: DevHost) -> None:
+    """On the embedded bus and database."""
+    count = 200
+    limits = httpx.Limits(max_connections=count)
+    async with httpx.AsyncClient(base_url=host.url, timeout=60, limits=limits) as http:
+
+        async def start(number: int) -> int:
+            body = {"saga": "expense_approval", "id": f"EXP-H{number}", "input": expense(f"EXP-H{number}").model_dump()}
+            return (await http.post("/api/v1/sagas", json=body)).status_code
+
+        assert await asyncio.gather(*map(start, range(count))) == [202] * count
 
 
 async def published(kafka: str, namespace: str) -> list[str]:

@@ -295,6 +295,9 @@ def _misfits(texts: Mapping[str, str]) -> Iterator[str]:
         yield from _unused(texts, _SASL, "SAGABUS_KAFKA_SECURITY=tls logs in by certificate; use sasl_tls")
     if security == Security.SASL_TLS:
         yield from _sasl(texts)
+    token = texts.get("token", "")
+    if not token.isprintable() or token != token.strip():
+        yield "SAGABUS_TOKEN holds what no HTTP header takes: give printable characters, no line's end"
     yield from _files(texts)
 
 
