@@ -104,7 +104,11 @@ async def test_two_hundred_starts_at_once_over_http_are_all_accepted(host: DevHo
     async with httpx.AsyncClient(base_url=host.url, timeout=60, limits=limits) as http:
 
         async def start(number: int) -> int:
-            body = {"saga": "expense_approval", "id": f"EXP-H{number}", "input": expense(f"EXP-H{number}").model_dump()}
+            body = {
+                "saga": "expense_approval",
+                "id": f"EXP-{90_000 + number}",
+                "input": expense(f"EXP-{90_000 + number}").model_dump(),
+            }
             return (await http.post("/api/v1/sagas", json=body)).status_code
 
         assert await asyncio.gather(*map(start, range(count))) == [202] * count

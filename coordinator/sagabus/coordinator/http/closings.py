@@ -13,12 +13,12 @@ from typing import Final
 
 from sagabus.coordinator.store.rows import SagaRow
 
-FIRST_PAUSE: Final = 0.05
-LONGEST_PAUSE: Final = 0.5
-"""Seconds between two looks at a saga of another process."""
+FIRST_PAUSE_SECONDS: Final = 0.05
+LONGEST_PAUSE_SECONDS: Final = 0.5
+"""Between two looks at a saga of another process."""
 
-OWN_PAUSE: Final = 5.0
-"""Seconds between two looks at a saga of this process. We hear of its end, unless its shard moves away meanwhile."""
+OWN_PAUSE_SECONDS: Final = 5.0
+"""Between two looks at a saga of this process. We hear of its end, unless its shard moves away meanwhile."""
 
 
 class Closings:
@@ -66,7 +66,7 @@ class Closings:
     ) -> SagaRow | None:
         """What `look` gives once the saga has closed, the seconds have passed, or it is `given_up`."""
         loop = asyncio.get_running_loop()
-        end, pause = loop.time() + seconds, FIRST_PAUSE
+        end, pause = loop.time() + seconds, FIRST_PAUSE_SECONDS
         with self.awaited(id) as signal:
             while True:
                 signal.clear()
@@ -74,8 +74,8 @@ class Closings:
                 left = end - loop.time()
                 if left <= 0 or (row is not None and row.is_closed) or await given_up():
                     return row
-                await _set_within(signal, min(left, OWN_PAUSE if owned() else pause))
-                pause = min(LONGEST_PAUSE, pause * 2)
+                await _set_within(signal, min(left, OWN_PAUSE_SECONDS if owned() else pause))
+                pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
 
 
 async def _set_within(signal: asyncio.Event, seconds: float) -> None:

@@ -15,14 +15,12 @@ from sagabus.contracts import names
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.http.refusals import ApiError
 from sagabus.coordinator.store.operators import MAX_PAGE, Filter, Place
+from sagabus.coordinator.store.wire import LATEST
 
 MAX_WAIT: Final = 60.0
 """Seconds of one long poll: under the idle limits of common proxies."""
 
 DEFAULT_LIMIT: Final = 50
-
-LATEST: Final = 253_402_300_799_999_999
-"""Microseconds since 1970, to the end of the year 9999: no saga starts later, and PostgreSQL's times go further."""
 
 _PLACE: Final = TypeAdapter(Place)
 _TRUE, _FALSE = ("true", "1", ""), ("false", "0")
