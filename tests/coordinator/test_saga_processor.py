@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sagabus.coordinator.store.migrations import migrate
+from sagabus.coordinator.store.read import Reads
 from sagabus.messaging.postgres.database import Database
 from sagabus.shop.expense_approval import expense_approval
 from sagabus.shop.order_processing import order_processing
@@ -170,3 +171,29 @@ async def test_u7_a_cancel_after_the_end_is_rejected(fixture: ShardFixture) -> N
     assert types(left) == ["sagabus.step.failed", "sagabus.saga.compensated"]
     left = await fixture.turn(tenure, fixture.request(ORDER, type="cancel", reason="too late"))
     assert types(left) == ["sagabus.cancel.rejected"]
+
+
+async def test_a_copy_of_a_reply_to_a_closed_saga_reads_the_rows_of_its_step_alone(
+    fixture: ShardFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenure = await fixture.take()
+    _, command = await fixture.turn(tenure, start(fixture))
+    refusal = {"code": "inventory.none", "message": "none left"}
+    await fixture.turn(tenure, fixture.reply(command, "refused", refusal))
+    before = await fixture.saga(ORDER)
+    assert before["status"] == "compensated"
+    tenure = await fixture.crash()
+
+    async def histories(*args: Any, **named: Any) -> Any:
+        raise AssertionError("a history is read as a whole")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Reads, "histories", histories)
+        assert await fixture.turn(tenure, fixture.reply(command, "refused", refusal)) == []
+        assert fixture.processor.counts["duplicate"] == 1
+        foreign = fixture.reply(command, "refused", refusal, service="shipping")
+        assert [message.topic for message in await fixture.turn(tenure, foreign)] == ["sagabus.dead-letters"]
+    assert await fixture.saga(ORDER) == before
+    news = fixture.reply(command, "completed", RESERVED)
+    assert await fixture.turn(tenure, fixture.reply(command, "refused", refusal), news) != []
+    assert fixture.processor.counts["duplicate"] == 2

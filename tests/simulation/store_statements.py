@@ -31,6 +31,7 @@ class StoreStatements(Book):
                 "saga.open_ids": self._open_ids(saga),
                 "saga.blocked_ids": self._blocked_ids(saga),
                 "history.load": self._histories(history),
+                "history.steps": self._history_steps(history),
                 "timer.set": self._upsert(timer, list(TIMER)),
                 "timer.clear": self._delete(timer, list(TIMER_KEY)),
                 "history.page": self._history_page(history),
@@ -141,6 +142,17 @@ class StoreStatements(Book):
             return sorted(found, key=lambda row: (row["place"], row["seq"]))
 
         return histories
+
+    def _history_steps(self, table: Table) -> Meaning:
+        async def steps(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            wanted = [*enumerate(zip(*args, strict=True), 1)]
+            found: list[Row] = []
+            for (id, run, _), row in c.tx.scan(table):
+                same = [place for place, one in wanted if one == (id, run, row["step"])]
+                found += [{"place": place, **only(row, HISTORY)} for place in same]
+            return sorted(found, key=lambda row: (row["place"], row["seq"]))
+
+        return steps
 
     def _history_page(self, table: Table) -> Meaning:
         async def page(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:

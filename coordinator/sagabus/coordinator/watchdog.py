@@ -1,10 +1,10 @@
 """Looks on while sagas' code runs: names what does not end, and interrupts what spins in Python (rule L10).
 
-Theory of operation. One thread looks a few times a second at `core.watch`, where the loop says which pump runs. It
+Theory of operation. One thread looks a few times a second at `core.loop.watch`, where the loop says which pump runs. It
 measures the processor time that the pumping thread has spent since it first saw that pump: a process that was stopped
 spends none. Beyond the limit, which is a shorter one for code that has spun before, `PumpInterrupted` is raised in that
 thread, at the very place where it stands, as long as that is in the saga's own code: never half-way through logging or
-an import, which would leave a lock behind. What keeps it inside the pump is told in `core.watch`.
+an import, which would leave a lock behind. What keeps it inside the pump is told in `core.loop.watch`.
 
 A pump that lasts and spends no processor time is blocked in a call of C, which nothing can interrupt: it is named in
 the log and counted. So is one that computes in C; the interrupt meets it when that call returns. As long as such a call
@@ -154,7 +154,7 @@ class Watchdog:
         return LOOK_SECONDS
 
     def _interrupt(self, pump: int, words: str) -> bool:
-        """Unless that pump is over. The order is the protocol of `core.watch`."""
+        """Unless that pump is over. The order is the protocol of `core.loop.watch`."""
         watch = self._watch
         with self._interrupting:
             watch.interrupting = True

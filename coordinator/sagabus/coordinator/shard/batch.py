@@ -14,6 +14,7 @@ from uuid import UUID
 from sagabus.contracts.envelope import Record
 from sagabus.contracts.names import SagaId
 from sagabus.contracts.requests import Request
+from sagabus.coordinator.core.saga.admission import REPLIES
 from sagabus.coordinator.core.saga.concern import ConcernKind
 from sagabus.coordinator.core.saga.effects import Effects
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
@@ -87,10 +88,12 @@ class Batch:
             runs |= self._other_runs()
             if runs:
                 found |= await reads.runs(connection, list(runs))
-            if found:
-                histories = await reads.histories(connection, list(found), most=self.loading.limits.short_history)
             if unknown := ids - present.rows.keys():
                 present.removed = await reads.started_ids(connection, unknown)
+        found = await self._without_copies(found)
+        if found:
+            async with self.database.transaction() as connection:
+                histories = await reads.histories(connection, list(found), most=self.loading.limits.short_history)
         found = self.loading.with_history(found.values(), histories)
         await self._replay({key: row for key, row in found.items() if key not in runs}, histories, wanted)
         for key, memory in runs.items():
@@ -98,6 +101,29 @@ class Batch:
                 memory.know_concerns(found[key])
                 is_read = len(histories[key]) < self.loading.limits.short_history
                 await self._replay_whole(memory, ReplayUnderWay(found[key], histories[key], is_read))
+
+    async def _without_copies(self, found: dict[SagaKey, SagaRow]) -> dict[SagaKey, SagaRow]:
+        """Those that are needed. A late reply to a closed saga replays it only where the rows of its step do not
+        explain it: a copy costs the same however long the history is."""
+        inputs = [input for _, input, _ in self.intake.incoming if isinstance(input, Input)]
+        late: list[tuple[SagaKey, Input]] = []
+        for input in inputs:
+            if input.run is not None and input.kind in REPLIES:
+                row = found.get(SagaKey(input.saga_id, input.run))
+                if row is not None and row.is_closed:
+                    late.append((row.key, input))
+        if not late:
+            return found
+        async with self.database.transaction() as connection:
+            rows = await self.loading.reads.steps(connection, [(key, input.step) for key, input in late])
+        denied = self.present.denied
+        for (key, input), of_step in zip(late, rows, strict=True):
+            reason = self.loading.denial(found[key], of_step, input) if of_step else None
+            if reason is not None:
+                denied[id(input)] = reason
+        needed = {(one.saga_id, one.run or self.present.run(one.saga_id)) for one in inputs if id(one) not in denied}
+        answered = {key for key, _ in late}
+        return {key: row for key, row in found.items() if key not in answered or key in needed}
 
     def _missing(self) -> tuple[dict[SagaId, ShardMemory], set[SagaId]]:
         """(sagas that are to be replayed, ids that are only to be compared: of starts)."""

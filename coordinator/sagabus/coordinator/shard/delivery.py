@@ -40,10 +40,14 @@ class Delivery:
 
     def deliver(self, memory: ShardMemory, input: Input, record: Record | None) -> None:
         """To its saga, or to wherever else it belongs. record: that it came in; a timer or a notice has none."""
-        if self._has_to_wait(memory, input, record):
+        denied = self.present.denied.get(id(input))
+        if denied is None and self._has_to_wait(memory, input, record):
             return
         if isinstance(record, EarlyRequest):
             self.decisions.unkeep(memory, record)
+        if denied is not None and record is not None:
+            self._account(memory.tenure, input, record, denied)
+            return
         saga = self.present.find(input.saga_id, input.run)
         if saga is None:
             if record is not None:  # a timer, or a notice, of a saga that is gone is of no use

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from sagabus.contracts.commands import Addresses
 from sagabus.contracts.envelope import source_of, unpack_headers
 from sagabus.contracts.names import RunId, SagaId
-from sagabus.coordinator.core.saga.concern import read_concerns
-from sagabus.coordinator.core.saga.history import Row
+from sagabus.coordinator.core.saga.concern import ConcernKind, read_concerns
+from sagabus.coordinator.core.saga.history import Input, Row
 from sagabus.coordinator.core.saga.replay import Replay
 from sagabus.coordinator.core.saga.standing import Standing
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import SagaStatus
+from sagabus.coordinator.core.saga.stopped import Stop, StoppedSaga
 from sagabus.coordinator.shard.definitions import Definitions
 from sagabus.coordinator.store.read import Reads
 from sagabus.coordinator.store.rows import SagaKey, SagaRow
@@ -27,7 +28,7 @@ class ReplayLimits:
     """How much is replayed at a time. docs/decisions/0006 says why two kinds."""
 
     short_history: int = 200
-    """Rows. A saga with no more is replayed within the turn that needs it: some ten milliseconds at most."""
+    """Rows. A saga with fewer is replayed within the turn that needs it: some ten milliseconds at most."""
     rows_within_turn: int = 5_000
     """Of all sagas of a turn; about a quarter of a second. Who comes after that is replayed behind turns."""
     seconds_behind_turn: float = 0.05
@@ -67,15 +68,22 @@ class Loading:
     def replay(self, row: SagaRow, history: Sequence[Row], *, now: int) -> Replay:
         """The whole history of this saga, to be gone through in portions. now: microseconds since 1970."""
         code = self.definitions.of(row.definition, row.version)
-        state = self.state(
-            row.id, row.run, row.shard, definition=row.definition, version=code.version if code else row.version,
-            trace=row.trace,
-        )  # fmt: skip
+        state = self._stored(row, version=code.version if code else row.version)
+        return Replay(state, code, history, status=SagaStatus(row.status), now=now)
+
+    def denial(self, row: SagaRow, of_step: Iterable[Row], reply: Input) -> str | None:
+        """Of a reply to a closed saga: None if it is news, else the reason code. of_step: the rows of its step."""
+        state = self._stored(row, version=row.version)
+        return StoppedSaga(state, Stop(ConcernKind.BLOCKED, ""), of_step, fingerprint="").denial(reply)
+
+    def _stored(self, row: SagaRow, *, version: int) -> SagaState:
+        """As it stands, without any step."""
+        state = self.state(row.id, row.run, row.shard, definition=row.definition, version=version, trace=row.trace)
         state.input_hash = row.input_hash
         concerns = read_concerns(row.concerns, attention=row.attention)
         status = SagaStatus(row.status)
         state.standing = Standing(concerns, status, row.closed_at, row.result, row.error, row.fingerprint)
-        return Replay(state, code, history, status=status, now=now)
+        return state
 
     def state(
         self, id: SagaId, run: RunId, shard: int, *, definition: str, version: int, trace: bytes = b""

@@ -20,6 +20,8 @@ class Present:
     """Sagas that were looked for in the store. To a copy of a start the row says enough."""
     removed: dict[SagaId, StartedId] = field(default_factory=dict)
     """Ids whose sagas retention has removed (H2)."""
+    denied: dict[int, str] = field(default_factory=dict)
+    """Replies to closed sagas that the rows of their step explain, by `id(input)`, and the reason of each."""
 
     def know(self, saga: Saga) -> None:
         """As the current run of its id."""

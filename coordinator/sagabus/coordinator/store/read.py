@@ -72,6 +72,14 @@ class Reads:
         found = await connection.fetch(self._sql["history.page"], key.id, key.run, after, most)
         return [history_row(list(values)) for values in found]
 
+    async def steps(self, connection: Connection, wanted: Sequence[tuple[SagaKey, int]]) -> list[list[Row]]:
+        """The rows of these steps of these runs, in order: of each a list, which may be empty."""
+        made: list[list[Row]] = [[] for _ in wanted]
+        keys, numbers = _columns(key for key, _ in wanted), [step for _, step in wanted]
+        for place, *values in await connection.fetch(self._sql["history.steps"], *keys, numbers):
+            made[place - 1].append(history_row(values))
+        return made
+
     async def timers(
         self, connection: Connection, shard: int, *, after: TimerCursor, until: int, most: int
     ) -> list[TimerRow]:
@@ -148,6 +156,10 @@ def _statements(schema: str) -> dict[str, str]:
         "history.load": f"""
             SELECT wanted.place, {read(HISTORY, "row")} FROM {wanted} JOIN {history} AS row ON {same_run}
             WHERE row.seq <= $3 ORDER BY wanted.place, row.seq""",
+        "history.steps": f"""
+            SELECT wanted.place, {read(HISTORY, "row")}
+            FROM unnest($1::text[], $2::text[], $3::int[]) WITH ORDINALITY AS wanted (id, run, step, place)
+            JOIN {history} AS row ON {same_run} AND row.step = wanted.step ORDER BY wanted.place, row.seq""",
         "history.page": f"""
             SELECT {read(HISTORY, "row")} FROM {history} AS row
             WHERE row.id = $1 AND row.run = $2 AND row.seq > $3 ORDER BY row.seq LIMIT $4""",
