@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sagabus.commands.health import STALE, told
+from sagabus.commands.health import STALE_SECONDS, told
 from sagabus.commands.main import main
 from sagabus.commands.subcommand import Exit, Failed
 from tests.support.conditions import until
@@ -54,7 +54,7 @@ def test_a_file_that_is_old_or_gone_is_of_a_service_that_hangs_or_is_gone(
 ) -> None:
     file = tmp_path / "health"
     file.write_text("")
-    old = time.time() - STALE - 5
+    old = time.time() - STALE_SECONDS - 5
     os.utime(file, (old, old))
     assert main(["health", str(file)]) == Exit.UNREACHABLE
     assert "hangs, or was killed" in capsys.readouterr().err

@@ -20,14 +20,14 @@ from sagabus.messaging.background import Supervisor
 from sagabus.messaging.service.backing import own_url
 from sagabus.messaging.settings import load_settings, variable
 
-EVERY: Final = 1.0
-"""Seconds between two writings of the file."""
+WRITING_PAUSE_SECONDS: Final = 1.0
+"""Between two writings of the file."""
 
-STALE: Final = 10.0
-"""Seconds after which a file says nothing any more: a loop may be held up by a large turn, but not for so long."""
+STALE_SECONDS: Final = 10.0
+"""After which a file says nothing any more: a loop may be held up by a large turn, but not for so long."""
 
-PATIENCE: Final = 3.0
-"""Seconds to wait for an answer."""
+ANSWER_SECONDS: Final = 3.0
+"""To wait for an answer."""
 
 
 async def run_health(options: Namespace) -> Exit:
@@ -59,7 +59,7 @@ async def told(file: Path | None, why_not: Callable[[], str]) -> AsyncIterator[N
 
 async def _tell(file: Path, why_not: Callable[[], str]) -> None:
     while True:
-        await asyncio.sleep(EVERY)
+        await asyncio.sleep(WRITING_PAUSE_SECONDS)
         with suppress(OSError):  # a full disk: the file gets old, and that says enough
             _write(file, why_not())
 
@@ -78,7 +78,7 @@ def _of_file(file: Path) -> str:
     except OSError as error:
         sentence = f"{file}: {error.strerror}; the service is gone, or was started without --health-file {file}"
         raise Failed(Exit.UNREACHABLE, sentence) from error
-    if age > STALE:
+    if age > STALE_SECONDS:
         raise Failed(Exit.UNREACHABLE, f"{file} was written {age:.0f} s ago: the service hangs, or was killed")
     return reason
 
@@ -92,7 +92,7 @@ async def _of_coordinator() -> str:
     if url is None:
         raise Failed(Exit.USAGE, f"{variable('http')}=off: name the file of --health-file instead")
     try:
-        async with httpx.AsyncClient(timeout=PATIENCE) as client:
+        async with httpx.AsyncClient(timeout=ANSWER_SECONDS) as client:
             answer = await client.get(f"{url}/readyz")
     except httpx.HTTPError as error:
         sentence = f"the coordinator at {url} is out of reach: {str(error) or type(error).__name__}"

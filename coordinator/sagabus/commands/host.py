@@ -27,8 +27,8 @@ from sagabus.messaging.embedded.run_file import Run, read_run, remove_run, write
 from sagabus.messaging.service.backing import Backing, find_backing, own_url
 from sagabus.messaging.settings import EMBEDDED, Settings, load_settings, variable
 
-DRAIN: Final = 10.0
-"""Seconds that a child has after SIGTERM; then SIGKILL."""
+DRAIN_SECONDS: Final = 10.0
+"""That a child has after SIGTERM; then SIGKILL."""
 
 
 class Child:
@@ -59,7 +59,7 @@ class Child:
         """SIGTERM, and gone when this returns. May be repeated."""
         self._process.terminate()
         try:
-            await asyncio.to_thread(self._process.wait, DRAIN)
+            await asyncio.to_thread(self._process.wait, DRAIN_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
 

@@ -163,7 +163,7 @@ async def _unfinished(api: CoordinatorApi, options: Namespace) -> str:
             f"{options.id} has not begun within {options.timeout:g} s: the start was rejected (then it is among the "
             "dead letters), or no coordinator has taken it yet"
         )
-    attention = f", it waits for a person: {saga['attention']}" if saga["attention"] else ""
+    attention = f", it needs operator action: {saga['attention']}" if saga["attention"] else ""
     return f"{options.id} is {saga['status']} after {options.timeout:g} s{attention}; it goes on"
 
 
@@ -193,7 +193,7 @@ def _start_arguments(place: ArgumentParser) -> None:
 def _list_arguments(place: ArgumentParser) -> None:
     place.add_argument("--status", action="append", choices=STATUSES, help="only these; may be repeated")
     place.add_argument("--saga", metavar="NAME", help="only those of this name")
-    place.add_argument("--attention", action="store_true", help="only those that wait for a person")
+    place.add_argument("--attention", action="store_true", help="only those that need operator action")
     place.add_argument("--limit", type=int, default=50, help="at most so many, the latest first (%(default)s)")
     _json_argument(place)
 
