@@ -17,13 +17,12 @@ GLOSSARY = (ROOT / "docs" / "glossary.md").read_text()
 
 GIVEN_UP: Final = frozenset((
     "beat", "crew", "desk", "disturbed", "holdings", "intake", "ledger", "objection", "objections", "outlet",
-    "page", "prune", "pruning", "pulse", "purge", "purging", "scratch", "side", "sift", "sifted", "taking",
+    "prune", "pruning", "pulse", "purge", "purging", "scratch", "side", "sift", "sifted", "taking",
     "trouble", "unheard",
 ))  # fmt: skip
 """Words that are in no name: not of a file, a class, a function, a parameter, a variable or an attribute."""
 
 ALLOWED: Final = {
-    "coordinator/sagabus": {"page"},  # of a list that is read key by key: pagination
     "coordinator/shard": {"intake"},  # what a turn of the coordinator takes in, records and timers
 }
 """Part of a path to the words that mean something else there, each with its reason."""
