@@ -123,3 +123,21 @@ def test_a_step_whose_call_nobody_awaits_is_told_to_the_log_with_its_line_and_on
     assert restored.drain().log == [], "it was said then"
     restored.evict()
     one.saga.evict()
+
+
+def test_what_a_task_raises_that_nobody_awaits_is_told_to_the_log_once() -> None:
+    async def work() -> None:
+        raise ValueError("nobody hears")
+
+    @saga("saga")
+    async def careless(ctx: SagaContext, order: Order) -> Result:
+        asyncio.create_task(work())  # noqa: RUF006  # the mistake
+        await ctx.call(reserve(order=order.order))
+        return Result(refs=[])
+
+    one = Plain(careless)
+    assert one.logged == ["SagaTask exception was never retrieved: ValueError: nobody hears"]
+    restored = one.restored()
+    assert restored.drain().log == [], "it was said then"
+    restored.evict()
+    one.saga.evict()

@@ -308,8 +308,20 @@ class Program:
             raise Blocked(str(loop.failure))
         if loop.failure is not None:
             raise Blocked(f"the saga's code raised {type(loop.failure).__name__}: {words_of(loop.failure)}")
+        if loop.errors:
+            self._tell_errors()
         intents, self.intents = self.intents, []
         return intents
+
+    def _tell_errors(self) -> None:
+        """What a task or a callback raised and nobody took, as asyncio's own loop does. Steps are in history anyway."""
+        errors, self.loop.errors = self.loop.errors, []
+        for context in errors:
+            if isinstance(context.get("future"), StepFuture):
+                continue
+            error = context.get("exception")
+            raised = "" if error is None else f": {type(error).__name__}: {words_of(error)}"
+            self.said.append(f"{words_of(context.get('message', 'an error'))}{raised}")
 
     def _wind_down(self, since: int) -> None:
         """The main task is done. Tasks that it left behind are cancelled, as asyncio.run does, before the saga ends.
