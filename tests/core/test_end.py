@@ -46,6 +46,15 @@ def test_a_result_of_another_type_than_declared_undoes() -> None:
     }  # fmt: skip
 
 
+def test_an_exception_that_says_nothing_is_told_by_its_name() -> None:
+    @saga("saga")
+    async def mute(ctx: SagaContext, order: Order) -> Result:
+        raise TimeoutError
+
+    drive = Drive(mute).start()
+    assert drive.error == {"code": "sagabus.saga_raised", "message": "TimeoutError", "type": "TimeoutError"}
+
+
 def test_a_result_that_is_too_large_undoes() -> None:
     @saga("saga")
     async def verbose(ctx: SagaContext, order: Order) -> Result:

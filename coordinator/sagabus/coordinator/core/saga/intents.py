@@ -104,5 +104,5 @@ def _error_json(error: BaseException | None) -> bytes:
         )  # fmt: skip
     if isinstance(error, asyncio.CancelledError):
         return reason_json("sagabus.saga_raised", "the saga's code cancelled itself", type="CancelledError")
-    message = "" if error is None else words_of(error)
-    return reason_json("sagabus.saga_raised", message, type=type(error).__name__)
+    kind = type(error).__name__
+    return reason_json("sagabus.saga_raised", words_of(error) or kind, type=kind)  # many, as TimeoutError, say nothing
