@@ -109,7 +109,7 @@ async def test_s8_one_saga_is_parked_and_told_and_no_other(bench: Bench) -> None
     attention = await bench.attention(ORDER)
     assert attention is not None
     assert "too_large: 1 MB is the most" in attention
-    assert attention.endswith(f"`sagabus dead-letters unpark {ORDER}`")
+    assert attention.endswith(f"`sagabus dead-letters unpark {ORDER} --reason …`")
     assert await bench.attention(OTHER) is None
     (command,) = [one for one in left if one.saga_id == OTHER and one.topic == "inventory.commands"]
     await bench.turn(bench.fixture.reply(command, "completed", RESERVED))

@@ -193,7 +193,7 @@ NOTHING: Final[dict[str, tuple[str, Make]]] = {
     "a failure of an older attempt": ("old_attempt", lambda g: g.reply(g.cause, kind="failed")),
     "a refusal of an older attempt": ("old_attempt", lambda g: g.reply(g.cause, kind="refused")),
     "a refusal that came twice": (
-        "late", lambda g: g.fixture.reply(g.done, "refused", {"code": "out_of_stock", "message": "none"}),
+        "duplicate", lambda g: g.fixture.reply(g.done, "refused", {"code": "out_of_stock", "message": "none"}),
     ),
     "a failure after the end": ("late", lambda g: g.fixture.reply(g.done, "failed", {"code": "x"})),
 }  # fmt: skip

@@ -104,13 +104,14 @@ class Batch:
 
     async def _without_copies(self, found: dict[SagaKey, SagaRow]) -> dict[SagaKey, SagaRow]:
         """Those that are needed. A late reply to a closed saga replays it only where the rows of its step do not
-        explain it: a copy costs the same however long the history is."""
+        explain it: a copy costs the same however long the history is. One that keeps inputs undecided is replayed:
+        its code may be back."""
         inputs = [input for _, input, _ in self.intake.incoming if isinstance(input, Input)]
         late: list[tuple[SagaKey, Input]] = []
         for input in inputs:
             if input.run is not None and input.kind in REPLIES:
                 row = found.get(SagaKey(input.saga_id, input.run))
-                if row is not None and row.is_closed:
+                if row is not None and row.is_closed and row.decided is None:
                     late.append((row.key, input))
         if not late:
             return found
