@@ -107,7 +107,7 @@ class Injector:
         self._extra += 1
         processes, guest = self._scene.processes, Post(side, f"guest-{side}-{self._extra}")
         await processes.start(guest)
-        await guest.process.says(" taken: <tenure")
+        await guest.process.says(" acquired: <tenure")
         await processes.end(guest)
         return time.time(), _nothing
 
