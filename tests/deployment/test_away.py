@@ -26,7 +26,7 @@ from tests.system.orders import Fate, Order
 
 SAGA = "sagabus.shop.order_processing"
 SERVICES = tuple(f"sagabus.shop.{name}" for name in ("inventory", "payment", "shipping"))
-WAITED = "it is waited for"
+WAITED = "retrying until it answers"
 
 
 @dataclass
