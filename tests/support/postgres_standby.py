@@ -14,14 +14,15 @@ from tests.support.postgres import PostgresServer
 
 
 class PostgresStandby(PostgresServer):
-    """A copy of a running primary. Once it is started, the primary confirms nothing without it."""
+    """A copy of a running primary. Once it follows, the primary confirms nothing without it."""
 
     def __init__(self, primary: PostgresServer) -> None:
         self._primary = primary
         super().__init__()
 
-    def start(self) -> None:
-        super().start()
+    def follow(self) -> None:
+        """Start, and follow the primary. `start` is for one that was stopped, be it promoted or not."""
+        self.start()
         follows = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
         blocking_until(lambda: self._primary.psql(follows) != "0", what="the standby follows the primary")
         self._primary.psql("ALTER SYSTEM SET synchronous_standby_names = '*'")

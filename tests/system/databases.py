@@ -79,7 +79,7 @@ class Databases:
     def _standby(self) -> PostgresStandby:
         standby = PostgresStandby(self.server)
         self._stack.callback(standby.close)
-        standby.start()
+        standby.follow()
         return standby
 
 
