@@ -137,3 +137,20 @@ async def _become_read_only(fixture: ServiceFixture) -> None:
     async with fixture.sessions.engine.connect() as connection:
         await connection.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
         await connection.commit()
+
+
+async def test_a_stop_does_not_wait_for_each_connection_that_has_fallen_silent(
+    shop_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "END_SECONDS", 0.5)
+    parts = urlsplit(shop_database)
+    async with TcpProxy(parts.port or 0) as proxy:
+        engine = engine_module.make_engine(shop_database.replace(f":{parts.port}", f":{proxy.port}"), connections=3)
+        held = [await engine.connect() for _ in range(3)]
+        for connection in held:
+            await connection.execute(text("SELECT 1"))
+            await connection.close()
+        assert proxy.silence_present() == 3
+        async with asyncio.timeout(HANG_SECONDS):  # each would take COMMAND_SECONDS
+            await engine_module.dispose(engine)
+        assert engine.sync_engine.pool.checkedin() == 0  # type: ignore[attr-defined]  # of a QueuePool

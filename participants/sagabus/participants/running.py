@@ -21,7 +21,7 @@ from sagabus.messaging.bus.subscription import Subscription, SubscriptionListene
 from sagabus.messaging.bus.topic_admin import TopicSpec
 from sagabus.messaging.counters import Counters
 from sagabus.messaging.postgres.database import EngineDatabase
-from sagabus.messaging.postgres.engine import distrust, make_engine
+from sagabus.messaging.postgres.engine import dispose, distrust, make_engine
 from sagabus.messaging.service.backing import Backing, find_backing
 from sagabus.messaging.service.prerequisites import NotReady, check_encoding, participant_topics, with_servers
 from sagabus.messaging.service.window import check_topics, check_window
@@ -84,7 +84,7 @@ def _surroundings(participant: Participant[Any], kafka: str | None, stack: Async
         return find_backing(load_settings(require=("kafka",), kafka=kafka)), sessions
     backing = find_backing(load_settings(kafka=kafka, database=given))
     engine = make_engine(backing.settings.database, connections=CONNECTIONS)
-    stack.push_async_callback(engine.dispose)
+    stack.push_async_callback(dispose, engine)
     return backing, Sessions.of(engine)
 
 

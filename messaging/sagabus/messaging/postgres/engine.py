@@ -6,6 +6,7 @@ there before a failover, or fell silent, are replaced when they are next used. N
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -15,7 +16,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sagabus.messaging.database_url import sqlalchemy_url
-from sagabus.messaging.postgres.connecting import COMMAND_SECONDS, CONNECT_SECONDS, connect
+from sagabus.messaging.postgres.connecting import COMMAND_SECONDS, CONNECT_SECONDS, END_SECONDS, connect
 
 _MADE_AT: Final = "sagabus.made_at"
 """Monotonic seconds, in a connection's record."""
@@ -32,6 +33,16 @@ def make_engine(url: str, *, connections: int) -> AsyncEngine:
         pool_timeout=CONNECT_SECONDS,
         async_creator=lambda: connect(url, settings=False),
     )
+
+
+async def dispose(engine: AsyncEngine) -> None:
+    """Close its connections. One that has fallen silent would take as long as a statement, and the next one again: what
+    is not closed in `END_SECONDS` is left to the server."""
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            await engine.dispose()
+    except TimeoutError:
+        await engine.dispose(close=False)
 
 
 def care_for(engine: AsyncEngine) -> None:
