@@ -63,10 +63,6 @@ class Child:
         except subprocess.TimeoutExpired:
             self.kill()
 
-    def last_words(self) -> str:
-        """The end of what it said."""
-        return self.log.read_text(errors="replace")[-2000:]
-
 
 class Host:
     """Of one folder, while `hosting` runs."""

@@ -168,7 +168,7 @@ class Scheduler(RefusingLoop):
             self._create_task(generator.aclose(), None, None)
 
     def refuse(self, sentence: str) -> NoReturn:
-        """Stop the saga's code for good, for a person to see. Raises LoopRefused."""
+        """Stop the saga's code for good, on attention. Raises LoopRefused."""
         self._refuse(sentence, fails=True)
 
     def _refuse(self, sentence: str, *, fails: bool = False) -> NoReturn:

@@ -161,7 +161,7 @@ def _no_concern(state: SagaState, step: Step) -> None:
 
 
 def not_undone(state: SagaState, step: Step, row: Row) -> None:
-    """Tried again without end; a refusal, or failing again and again, is for a person to see (U6)."""
+    """Retried without end; a refusal, or failing again and again, needs operator action (U6)."""
     failure = forward.failure_of(row)
     undo = step.exchange(CommandKind.UNDO)
     undo.failures += 1
