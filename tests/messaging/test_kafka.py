@@ -23,7 +23,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from sagabus.contracts.envelope import Message
-from sagabus.messaging.bus import topic_admin
+from sagabus.messaging.bus import admin_clients
 from sagabus.messaging.bus.kafka import Bus, Kafka
 from sagabus.messaging.bus.kafka_connection import KafkaConnection, KafkaRefused, KafkaUnreachable
 from sagabus.messaging.bus.subscription import Subscription
@@ -352,7 +352,7 @@ async def test_a_client_that_failed_is_kept_while_it_still_owes_answers(monkeypa
         def describe_topics(self, *_: object, **__: object) -> dict[str, Future[Any]]:
             return answers.pop()
 
-    monkeypatch.setattr(topic_admin, "AdminClient", FailingClient)
+    monkeypatch.setattr(admin_clients, "AdminClient", FailingClient)
     admin = TopicAdmin(KafkaConnection(Settings(), "127.0.0.1:1"))
     with suppress(KafkaUnreachable):
         await admin.describe(["a", "b"])
@@ -362,6 +362,34 @@ async def test_a_client_that_failed_is_kept_while_it_still_owes_answers(monkeypa
         await admin.describe(["a", "b"])
     assert not any(answer.done() for answer in pending)
     assert len(made) == 2, "the next question goes to another one"
+
+
+def test_a_client_never_ends_in_the_thread_that_answers_for_it() -> None:
+    """That aborts the process. Here the thread still holds its answer when everybody else has forgotten the client."""
+    program = (
+        "import asyncio, concurrent.futures, sys, time\n"
+        "from sagabus.messaging.bus import topic_admin\n"
+        "from sagabus.messaging.bus.kafka import Kafka\n"
+        "from sagabus.messaging.bus.kafka_connection import KafkaUnreachable\n"
+        "from sagabus.messaging.settings import load_settings\n"
+        "topic_admin.PING_SECONDS = 0.05\n"
+        "answer = concurrent.futures.Future.set_exception\n"
+        "def slow(self, error):\n"
+        "    answer(self, error)\n"
+        "    time.sleep(0.1)\n"
+        "concurrent.futures.Future.set_exception = slow\n"
+        "async def ping():\n"
+        "    try:\n"
+        "        await Kafka(load_settings(kafka=sys.argv[1], require=())).ping()\n"
+        "    except KafkaUnreachable:\n"
+        "        print('away')\n"
+        "for _ in range(5):\n"
+        "    asyncio.run(ping())\n"
+        "time.sleep(0.3)\n"
+    )
+    command = [sys.executable, "-c", program, f"127.0.0.1:{free_port()}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "away\n" * 5, "")
 
 
 async def test_a_ping_says_whether_kafka_answers(kafka: str, bus: Bus) -> None:

@@ -22,9 +22,10 @@ from aiokafka.errors import AuthenticationFailedError, KafkaError, SaslAuthentic
 from sagabus.messaging.background import uninterrupted
 from sagabus.messaging.backoff import Backoff, until_reachable
 from sagabus.messaging.bus import client_logs
+from sagabus.messaging.bus.admin_clients import REQUEST_TIMEOUT
 from sagabus.messaging.bus.kafka_connection import KafkaConnection, KafkaRefused, KafkaUnreachable
 from sagabus.messaging.bus.producer import BatchProducer
-from sagabus.messaging.bus.topic_admin import REQUEST_TIMEOUT, TopicAdmin, TopicInfo, TopicPolicy, TopicSpec
+from sagabus.messaging.bus.topic_admin import TopicAdmin, TopicInfo, TopicPolicy, TopicSpec
 from sagabus.messaging.embedded.run_file import Run
 from sagabus.messaging.loop_time import monotonic
 from sagabus.messaging.settings import Settings, SettingsError

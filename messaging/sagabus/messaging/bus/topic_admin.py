@@ -6,6 +6,7 @@ A topic that was deleted and made again is another topic under the same name, an
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -15,10 +16,8 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
+from sagabus.messaging.bus.admin_clients import REQUEST_TIMEOUT, AdminClients
 from sagabus.messaging.bus.kafka_connection import KafkaConnection, KafkaRefused, KafkaUnreachable
-
-REQUEST_TIMEOUT: Final = 10.0
-"""Seconds for one question to the cluster."""
 
 PING_SECONDS: Final = 2.5
 """For an answer that says no more than that Kafka is there."""
@@ -57,18 +56,13 @@ class TopicPolicy:
     kept: float | None
 
 
-RETIRED_SECONDS: Final = 2 * REQUEST_TIMEOUT
-"""No answer to a request comes later."""
-
-
 class TopicAdmin:
     """All methods raise KafkaUnreachable or KafkaRefused. Not for the embedded bus, which knows none of this."""
 
     def __init__(self, connection: KafkaConnection) -> None:
         self._connection = connection
-        self._client: AdminClient | None = None
-        self._retired: list[AdminClient] = []
-        """Clients that are asked nothing any more, until nothing that they were asked can be under way."""
+        self._clients = AdminClients(connection.librdkafka)
+        weakref.finalize(self, self._clients.retire).atexit = False
 
     async def cluster_id(self) -> str:
         with self._translated() as client:
@@ -92,7 +86,7 @@ class TopicAdmin:
 
     async def ping(self) -> None:
         """By a client that is kept whatever it says: it connects again by itself."""
-        self._client = client = self._client or AdminClient(self._connection.librdkafka)
+        client = self._clients.current()
         try:
             await asyncio.wrap_future(client.describe_cluster(request_timeout=PING_SECONDS))
         except KafkaException as error:
@@ -130,20 +124,12 @@ class TopicAdmin:
     @contextmanager
     def _translated(self) -> Iterator[AdminClient]:
         """The client is kept, since connecting takes 70 ms; not after an error, when what it knows may be outdated."""
-        client = self._client = self._client or AdminClient(self._connection.librdkafka)
+        client = self._clients.current()
         try:
             yield client
         except KafkaException as error:
-            self._retire(client)
+            self._clients.replace(client)
             raise _ours(error, self._connection.address) from error
-
-    def _retire(self, client: AdminClient) -> None:
-        """Others may wait for its answers, which come in a thread of librdkafka. If the last reference went in that
-        thread, librdkafka would end itself from within, and abort the process."""
-        if self._client is client:
-            self._client = None
-        self._retired.append(client)
-        asyncio.get_running_loop().call_later(RETIRED_SECONDS, self._retired.remove, client)
 
 
 def _ours(error: KafkaException, address: str) -> KafkaRefused | KafkaUnreachable:
