@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given, settings
 from pydantic import (
     AfterValidator,
     AliasChoices,
@@ -36,7 +36,7 @@ from sagabus.contracts.round_trip import check, difference, doubts_of
 from tests.contracts.wire_models import Inner, models
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=400)
 @given(models())
 def test_what_is_read_is_what_was_written_or_the_model_is_refused(made: tuple[type[BaseModel], dict[str, Any]]) -> None:
     """For any model that a declaration takes: a value comes back equal, or is refused when it is written."""

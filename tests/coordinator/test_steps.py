@@ -27,7 +27,7 @@ def told(drive: Drive) -> list[StepProgress]:
 
 @pytest.mark.parametrize("code", shapes.ALL, ids=[body._body.__name__ for body in shapes.ALL])
 @given(data=st.data(), actions=st.integers(0, MOST_ACTIONS))
-@settings(max_examples=EXAMPLES, deadline=None, phases=(Phase.explicit, Phase.generate), database=None)
+@settings(max_examples=EXAMPLES, phases=(Phase.explicit, Phase.generate), database=None)
 def test_b10_the_api_tells_of_each_step_what_the_core_knows(
     code: Definition, data: st.DataObject, actions: int
 ) -> None:

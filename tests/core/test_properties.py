@@ -23,7 +23,7 @@ MOST_ACTIONS = 40
 
 @pytest.mark.parametrize("code", shapes.ALL, ids=[body._body.__name__ for body in shapes.ALL])
 @given(data=st.data(), forgetful=st.booleans(), actions=st.integers(0, MOST_ACTIONS))
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 def test_the_promise(code: Definition, data: st.DataObject, forgetful: bool, actions: int) -> None:
     try:
         world = World.of(code, lambda n: data.draw(st.integers(0, n - 1)), forgetful=forgetful)

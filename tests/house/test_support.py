@@ -44,6 +44,20 @@ async def test_a_child_gets_no_settings_of_the_test_run(run_folder: Path, monkey
     assert child.stdout == "[('SAGABUS_HTTP', 'off')]\n"
 
 
+@pytest.mark.parametrize("workers", ["-n0", "-n1"])
+async def test_a_test_that_hangs_is_named_while_it_does_with_where_it_waits(run_folder: Path, workers: str) -> None:
+    (run_folder / "test_hanging.py").write_text(
+        "import asyncio, pathlib\nasync def test_that_hangs():\n"
+        "    while not pathlib.Path('enough').exists():\n        await asyncio.sleep(0.01)\n"
+    )
+    options = ("-p", "tests.support.reports", "-o", "faulthandler_timeout=0.5", "-o", "asyncio_mode=auto", workers)
+    with Child.python("pytest", *options, "test_hanging.py", folder=run_folder) as child:
+        await child.says("still running after 0.5 s: test_hanging.py::test_that_hangs\n")
+        await child.says('test_hanging.py", line 4, in test_that_hangs')
+        (run_folder / "enough").touch()
+        assert await child.ended() == 0
+
+
 async def test_until_gives_up_with_what_it_saw() -> None:
     with pytest.raises(NotSo, match=r"two is three; last seen: ZeroDivisionError"):
         await until(lambda: 1 / 0, within=0.05, what="two is three")

@@ -210,6 +210,8 @@ PLACES = (
     ("database", "postgresql://h/d?password={}&sslmode=require"),
     ("database", "mysql://u:{}@h/d"),
     ("database", "u:{}@h/d"),
+    ("database", "postgresql://u:{}/d"),
+    ("database", "postgresql://{}"),
     ("kafka", "u:{}@h:9092,x"),
     ("url", "http://u:{}@h:8080"),
     ("http", "{}@:8080"),
@@ -233,6 +235,12 @@ def test_no_error_shows_four_characters_of_a_secret(secret: str, place: tuple[st
     of_ours = form + told(**{field: form.format("\N{SNOWMAN}")}) + told(database="@", kafka="@", url="@", http="@")
     parts = (secret[start : start + 4] for start in range(len(secret) - 3))
     assert [part for part in parts if part in shown and part not in of_ours] == []
+
+
+@pytest.mark.parametrize("field", ["kafka_password", "token"])
+def test_a_secret_of_the_wrong_type_is_not_shown_either(field: str) -> None:
+    (fault,) = faults(**{field: 98_765})
+    assert fault.startswith(f"{variable(field)}=(hidden): ")
 
 
 async def test_both_drivers_take_what_was_normalised(database: str) -> None:

@@ -2,48 +2,42 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from tests.support.kafka_installation import KafkaInstallation
-from tests.system.ordinary.trial import trial
+from tests.system.ordinary.trial import Trial
+
+pytestmark = pytest.mark.ring("faults")
+
+BOTH_KINDS = pytest.mark.parametrize("saga", ["odd", "odd_outside"])
+"""Of handlers: transactional and external."""
 
 HANG_SECONDS = 120.0
 
 
-@pytest.mark.ring("faults")
-@pytest.mark.parametrize("saga", ["odd", "odd_outside"])
+@BOTH_KINDS
 async def test_a_panic_and_a_text_that_is_no_utf8_are_failed_attempts_and_the_shard_goes_on(
-    kafka_installation: KafkaInstallation, database: str, tmp_path: Path, saga: str
+    one_shard: Trial, saga: str
 ) -> None:
-    async with trial(kafka_installation, database, tmp_path, partitions=1) as made:
-        await made.coordinator()
-        made.start_saga("PANIC-1", saga, kind="panic")
-        made.start_saga("ODD-1", saga, kind="surrogate")
-        made.start_saga("ONE-1", "one")
-        await made.ends("ONE-1", within=HANG_SECONDS)
-        await made.ends("ODD-1", within=HANG_SECONDS, status="compensated")
-        await made.ends("PANIC-1", within=HANG_SECONDS, status="compensated")
-        error = (await made.row("ODD-1"))["error"].decode()
-        assert "ValueError" in error
-        assert "bad" in error
-        assert "Panic" in (await made.row("PANIC-1"))["error"].decode()
-        assert "Panic" in made.participant.stderr
-        assert made.lost_turns() == []
-        made.participant.terminate()
-        assert await made.participant.ended() == 0
+    one_shard.start_saga("PANIC-1", saga, kind="panic")
+    one_shard.start_saga("ODD-1", saga, kind="surrogate")
+    one_shard.start_saga("ONE-1", "one")
+    await one_shard.ends("ONE-1", within=HANG_SECONDS)
+    await one_shard.ends("ODD-1", within=HANG_SECONDS, status="compensated")
+    await one_shard.ends("PANIC-1", within=HANG_SECONDS, status="compensated")
+    error = (await one_shard.row("ODD-1"))["error"].decode()
+    assert "ValueError" in error
+    assert "bad" in error
+    assert "Panic" in (await one_shard.row("PANIC-1"))["error"].decode()
+    assert "Panic" in one_shard.participant.stderr
+    assert one_shard.lost_turns() == []
+    one_shard.participant.terminate()
+    assert await one_shard.participant.ended() == 0
 
 
-@pytest.mark.ring("faults")
-@pytest.mark.parametrize("saga", ["odd", "odd_outside"])
-async def test_a_handler_that_raises_system_exit_ends_its_process_aloud(
-    kafka_installation: KafkaInstallation, database: str, tmp_path: Path, saga: str
-) -> None:
-    async with trial(kafka_installation, database, tmp_path, partitions=1) as made:
-        await made.coordinator()
-        made.start_saga("EXIT-1", saga, kind="exit")
-        code = await made.participant.ended(within=HANG_SECONDS)
-        assert code != 0
-        assert "SystemExit" in made.participant.stderr
-        assert "trial.strange" in made.participant.stderr
+@BOTH_KINDS
+async def test_a_handler_that_raises_system_exit_ends_its_process_aloud(one_shard: Trial, saga: str) -> None:
+    one_shard.start_saga("EXIT-1", saga, kind="exit")
+    code = await one_shard.participant.ended(within=HANG_SECONDS)
+    assert code != 0
+    assert "SystemExit" in one_shard.participant.stderr
+    assert "trial.strange" in one_shard.participant.stderr

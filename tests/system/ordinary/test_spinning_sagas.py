@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from pathlib import Path
 
 import pytest
 
 from tests.support.conditions import until
-from tests.support.kafka_installation import KafkaInstallation
-from tests.system.ordinary.trial import Trial, trial
+from tests.support.processes import Child
+from tests.system.ordinary.trial import Trial
 
 SPINNING = 6
 WAIT_SECONDS = 5.0
-"""What all six together may cost the others, after the first restart."""
+"""What all six together may cost the others: 1.5 s for the first, 0.25 s for each of the others, and the time until the
+watchdog looks. Processor time of the coordinator's loop: on a busy machine it is less, since the watchdog also counts
+by the wall, and never more."""
 
 ORDINARY_SECONDS = 2.0
 """What a saga of one step may take when nothing is wrong: the first of a new process too."""
@@ -26,30 +28,26 @@ HANG_SECONDS = 300.0
 
 
 @pytest.mark.ring("faults")
-async def test_six_spinning_sagas_cost_the_others_five_seconds_once(
-    kafka_installation: KafkaInstallation, database: str, tmp_path: Path
-) -> None:
-    async with trial(kafka_installation, database, tmp_path) as made:
-        await made.coordinator()
-        await made.ready()
-        await made.neighbours.start()
-        spun = time.monotonic()
-        for number in range(SPINNING):
-            made.start_saga(f"SPIN-{number}", "spin")
-        await asyncio.gather(*(made.flagged(f"SPIN-{number}", within=200) for number in range(SPINNING)))
+async def test_six_spinning_sagas_cost_the_others_five_seconds_once(made: Trial) -> None:
+    await made.neighbours.start()
+    begun = time.monotonic()
+    for number in range(SPINNING):
+        made.start_saga(f"SPIN-{number}", "spin")
+    await asyncio.gather(*(made.flagged(f"SPIN-{number}", within=200) for number in range(SPINNING)))
+    await settled(made)
+    tell(made, begun)
+    for _ in range(2):
+        await made.kill_and_restart()
+        back = time.monotonic()
         await settled(made)
-        print(f"first: stood still for {made.neighbours.stood_still(spun):.1f} s; {len(made.lost_turns())} lost turns")
-        stood_still = []
-        for _ in range(2):
-            killed = await made.kill_and_restart()
-            back = time.monotonic()
-            await settled(made)
-            stood_still.append(made.neighbours.stood_still(back))
-            print(f"restart: {back - killed:.1f} s; then {stood_still[-1]:.1f} s; {len(made.lost_turns())} lost turns")
-        await made.neighbours.stop()
-        assert stood_still[0] <= WAIT_SECONDS
-        assert stood_still[1] <= ORDINARY_SECONDS
-        assert made.lost_turns() == []
+        tell(made, back)
+    await made.neighbours.stop()
+    first, *later = made.coordinators
+    assert len(spins(first)) == SPINNING
+    assert stood_still(made, first) <= WAIT_SECONDS
+    assert [spins(each) for each in later] == [[], []]
+    assert all(stood_still(made, each) <= ORDINARY_SECONDS for each in later)
+    assert made.lost_turns() == []
 
 
 async def settled(made: Trial) -> None:
@@ -60,3 +58,23 @@ async def settled(made: Trial) -> None:
         return bool(last) and all(one.ended is not None and one.seconds < ORDINARY_SECONDS for one in last)
 
     await until(so, within=HANG_SECONDS, every=0.1, what="neighbours end as they did before")
+
+
+def spins(coordinator: Child) -> list[float]:
+    """Seconds of processor time that each of its sagas took that was interrupted, as its log says."""
+    return [float(found[1]) for found in re.finditer(r"computed for ([\d.]+) s and is interrupted", coordinator.stderr)]
+
+
+def stood_still(made: Trial, coordinator: Child) -> float:
+    """Seconds of processor time in which its loop did nothing else."""
+    return sum(stall.cpu for stall in made.stalls(coordinator))
+
+
+def tell(made: Trial, since: float) -> None:
+    """Figures, for who runs it with -s."""
+    coordinator = made.coordinators[-1]
+    print(
+        f"{coordinator.name}: spins {spins(coordinator)}; its loop stood still for "
+        f"{stood_still(made, coordinator):.2f} s of processor time, the neighbours for "
+        f"{made.neighbours.stood_still(since):.1f} s"
+    )

@@ -27,7 +27,8 @@ from tests.system.ordinary.loop_watch import FOLDER_VARIABLE, Stall, stalls
 from tests.system.ordinary.neighbours import Neighbours
 
 SAGAS = ("tests.system.ordinary.trial_sagas",)
-PARTICIPANTS = ("tests.system.ordinary.trial_service",)
+CROWD = "tests.system.ordinary.crowd_service"
+PARTICIPANTS = ("tests.system.ordinary.trial_service", CROWD)
 INSTANCE = "coordinator-a"
 """Static membership: after a kill its shards are its own again at once."""
 
@@ -42,7 +43,7 @@ LOST_TURN = ("turn failed", "idle-in-transaction", "IdleInTransaction")
 
 @dataclass
 class Trial:
-    """The participant runs; coordinators are started by the test."""
+    """The participant of `trial` runs; that of `crowd`, and coordinators, are started by the test."""
 
     broker: KafkaBroker
     deployment: Deployment
@@ -158,7 +159,7 @@ async def trial(
     with KafkaBroker(installation, folder / "kafka") as broker:
         async with Deployment(
             kafka=broker.address, database=database, folder=folder / "services", sagas=SAGAS,
-            participants=PARTICIPANTS, services=("trial",),
+            participants=PARTICIPANTS, services=("trial", "crowd"),
             settings={
                 "SAGABUS_PARTITIONS": str(partitions), "SAGABUS_HTTP": f"127.0.0.1:{port}",
                 FOLDER_VARIABLE: str(stalls_folder), **(settings or {}),

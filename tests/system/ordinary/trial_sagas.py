@@ -54,6 +54,9 @@ strange = trial.activity("strange", Odd, retry=BRIEF)
 strange_outside = trial.activity("strange_outside", Odd, retry=BRIEF)
 fail = trial.activity("fail", Entry, refusals=("no",))
 
+crowd = Service("crowd")
+join = crowd.activity("join", Entry, Entered)
+
 
 @saga(SagaType("march", Size, Entered))
 async def march(ctx: SagaContext, given: Size) -> Entered:
@@ -66,8 +69,8 @@ async def march(ctx: SagaContext, given: Size) -> Entered:
 
 @saga(SagaType("fan", Size, Entered))
 async def fan(ctx: SagaContext, given: Size) -> Entered:
-    """All steps at once."""
-    done = await asyncio.gather(*(ctx.call(enter(number=number)) for number in range(given.size)))
+    """All steps at once, at a service of their own: nobody else's commands stand behind them."""
+    done = await asyncio.gather(*(ctx.call(join(number=number)) for number in range(given.size)))
     return Entered(number=len(done))
 
 
