@@ -16,6 +16,7 @@ from sqlalchemy.schema import CreateTable
 
 from sagabus.contracts.envelope import Message, Record
 from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.postgres.engine_database import EngineDatabase
 from sagabus.messaging.postgres.tables import messaging_tables, qualified
 from sagabus.messaging.publishing.dead_letter import DeadLetters
 from sagabus.messaging.publishing.outbox import unpublished
@@ -89,7 +90,7 @@ class Recorder:
 async def opened(url: str, schema: str, *, create: bool = True, over_engine: bool = False) -> AsyncIterator[Shards]:
     """The database of one process. The tables are made by the first."""
     engine = create_async_engine(url.replace("://", "+asyncpg://"))
-    database = Database.of_engine(engine) if over_engine else Database(url)
+    database = EngineDatabase(engine) if over_engine else Database(url)
     shards = Shards(database, schema)
     if create:
         await shards.create()

@@ -19,6 +19,7 @@ from sagabus.messaging.postgres import connecting
 from sagabus.messaging.postgres import database as database_module
 from sagabus.messaging.postgres import engine as engine_module
 from sagabus.messaging.postgres.database import Database, DatabaseUnreachable
+from sagabus.messaging.postgres.engine_database import EngineDatabase
 from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer
 from tests.support.tcp_proxy import TcpProxy
@@ -58,7 +59,7 @@ async def test_over_an_engine_the_drivers_statements_are_part_of_the_transaction
     pooled: Database, engine: AsyncEngine
 ) -> None:
     """SQLAlchemy begins with the first statement that it sees; the fence and COPY go past it."""
-    over = Database.of_engine(engine)
+    over = EngineDatabase(engine)
     with suppress(Broken):
         async with over.transaction() as connection:
             assert await connection.fetchval("SHOW transaction_isolation") == "read committed"
@@ -71,7 +72,7 @@ async def test_over_an_engine_the_drivers_statements_are_part_of_the_transaction
 
 
 async def test_a_session_and_the_driver_share_the_transaction(pooled: Database, engine: AsyncEngine) -> None:
-    over = Database.of_engine(engine)
+    over = EngineDatabase(engine)
     with suppress(Broken):
         async with over.session_transaction() as connection:
             driver = await over.driver(connection)
@@ -89,14 +90,14 @@ def test_an_engine_with_another_driver_is_refused() -> None:
             driver = "psycopg"
 
     with pytest.raises(SagabusError, match=r"postgresql\+asyncpg"):
-        Database.of_engine(Psycopg())  # type: ignore[arg-type]
+        EngineDatabase(Psycopg())  # type: ignore[arg-type]
 
 
 async def test_a_database_that_is_away_is_unreachable_and_comes_back() -> None:
     with PostgresServer() as server:
         pooled = Database(server.url())
         engine = create_async_engine(server.url().replace("://", "+asyncpg://"))
-        over = Database.of_engine(engine)
+        over = EngineDatabase(engine)
         for each in (pooled, over):
             async with each.transaction():
                 pass
@@ -145,7 +146,7 @@ async def silent(
     async with TcpProxy(parts.port or 0) as proxy:
         url = database.replace(f":{parts.port}", f":{proxy.port}")
         engine = create_async_engine(url.replace("://", "+asyncpg://"))
-        made = Database(url) if request.param == "pool" else Database.of_engine(engine)
+        made = Database(url) if request.param == "pool" else EngineDatabase(engine)
         yield made, proxy
         await made.stop()
         await engine.dispose()
@@ -199,7 +200,7 @@ async def test_a_transaction_that_falls_silent_is_over(silent: tuple[Database, T
 async def test_sessions_that_have_become_read_only_are_replaced(kind: str, database: str) -> None:
     """As in a failover: the sessions that there are go on, and refuse every write; new ones take them."""
     engine = create_async_engine(database.replace("://", "+asyncpg://"))
-    made = Database(database) if kind == "pool" else Database.of_engine(engine)
+    made = Database(database) if kind == "pool" else EngineDatabase(engine)
     try:
         async with made.transaction() as connection:
             await connection.execute("CREATE TABLE kept (n int)")
@@ -235,7 +236,7 @@ async def test_of_several_hosts_the_one_that_takes_writes_is_used(database: str)
         made = Database(database.replace(f"127.0.0.1:{parts.port}", listed))
         engine = engine_module.make_engine(database.replace(f"127.0.0.1:{parts.port}", listed), connections=2)
         try:
-            for one in (made, Database.of_engine(engine)):
+            for one in (made, EngineDatabase(engine)):
                 async with asyncio.timeout(60), one.transaction() as connection:
                     assert await connection.fetchval("SELECT 1") == 1
         finally:

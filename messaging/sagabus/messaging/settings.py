@@ -7,34 +7,52 @@ the cure. It connects to nothing, and no password is ever part of a message.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Collection, Iterator, Mapping
-from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from sagabus.contracts.errors import ExitCode, SagabusError
-from sagabus.contracts.names import local_name
 from sagabus.messaging import database_url
+from sagabus.messaging.setting_values import (
+    DAY,
+    EMBEDDED,
+    OFF,
+    ApiUrl,
+    DatabaseUrl,
+    HttpAddress,
+    Instance,
+    KafkaServers,
+    Keeps,
+    LogFormat,
+    Namespace,
+    Security,
+)
+
+__all__ = [
+    "EMBEDDED",
+    "OFF",
+    "LogFormat",
+    "Security",
+    "Settings",
+    "SettingsError",
+    "is_loopback",
+    "load_settings",
+    "open_to_others",
+    "unknown_variables",
+    "variable",
+]
 
 PREFIX: Final = "SAGABUS_"
-EMBEDDED: Final = "embedded"
-OFF: Final = "off"
 
 SERVICES: Final = ("kafka", "database")
 """What a coordinator or participant cannot be without."""
 
 MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
-_HOST_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
-_DURATION: Final = re.compile(r"(\d{1,9})\s*([smhd])")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_LONGEST: Final = 36_500 * _SECONDS["d"]
-_INSTANCE: Final = re.compile(r"[A-Za-z0-9._-]{0,200}")
 _SECRET: Final = ("kafka_password", "token")
 _SASL: Final = ("kafka_sasl_mechanism", "kafka_username", "kafka_password")
 _FILES: Final = ("kafka_ca_file", "kafka_cert_file", "kafka_key_file")
@@ -50,103 +68,21 @@ class SettingsError(SagabusError):
         self.faults = tuple(faults)
 
 
-class LogFormat(StrEnum):
-    """How log lines look."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-class Security(StrEnum):
-    """How Kafka is spoken to."""
-
-    PLAINTEXT = "plaintext"
-    TLS = "tls"
-    SASL_TLS = "sasl_tls"
-
-
-def _kafka(text: str) -> str:
-    """Bootstrap servers, each with its port, or `embedded`."""
-    if text in ("", EMBEDDED):
-        return text
-    try:
-        return ",".join(_host_port(server.strip(), default=9092) for server in text.split(","))
-    except ValueError as error:
-        raise ValueError("give host:9092,host:9092 with no protocol before it, or embedded") from error
-
-
-def _database(text: str) -> str:
-    return database_url.normalised(text) if text else text
-
-
-def _namespace(text: str) -> str:
-    if text.startswith("sagabus_") or len(text.encode()) > 63:
-        raise ValueError("give at most 63 characters, not beginning with sagabus_: such schemas are the participants'")
-    try:
-        return local_name(text, "namespace")
-    except SagabusError as error:
-        raise ValueError(str(error)) from error
-
-
-def _http(text: str) -> str:
-    try:
-        return text if text == OFF else _host_port(text)
-    except ValueError as error:
-        raise ValueError("give the address to listen on, 127.0.0.1:8080, or off") from error
-
-
-def _instance(text: str) -> str:
-    if not _INSTANCE.fullmatch(text):
-        raise ValueError("give up to 200 characters of A-Z a-z 0-9 . _ -, unique for each process")
-    return text
-
-
-def _url(text: str) -> str:
-    if text and ("@" in text or not re.match(r"https?://[^/]", text)):
-        raise ValueError("give the coordinator's address, http://host:8080; its secret goes into SAGABUS_TOKEN")
-    return text.rstrip("/")
-
-
-def _host_port(text: str, default: int | None = None) -> str:
-    match = _HOST_PORT.fullmatch(text)
-    port = int(match[2] or default or 0) if match else 0
-    if match is None or not 0 < port < 65536:
-        raise ValueError("give host:port")
-    return f"{match[1]}:{port}"
-
-
-def _retention(given: object) -> object:
-    """`30d`, `12h`, `90m`, `45s` as seconds; `off` as None."""
-    if not isinstance(given, str):
-        return given
-    match = _DURATION.fullmatch(given.strip().lower())
-    seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
-    if given.strip().lower() == OFF:
-        return None
-    if not 0 < seconds <= _LONGEST:
-        raise ValueError("give a time with its unit, 30d, 12h, 90m or 45s, or off to keep everything")
-    return float(seconds)
-
-
-Keeps = Annotated[float | None, BeforeValidator(_retention)]
-"""Seconds; None: for ever. In the environment with a unit, `30d`, or `off`."""
-
-
 class Settings(BaseSettings):
     """Made by `load_settings`, which also looks at what does not fit together."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True)
 
-    kafka: Annotated[str, AfterValidator(_kafka)] = ""
+    kafka: KafkaServers = ""
     """Bootstrap servers `host:port,host:port`, or `embedded`."""
-    database: Annotated[str, AfterValidator(_database), Field(repr=False)] = ""
+    database: Annotated[DatabaseUrl, Field(repr=False)] = ""
     """`postgresql://…` as asyncpg takes it (see `sqlalchemy_url`), or `embedded:DIR`."""
-    namespace: Annotated[str, AfterValidator(_namespace)] = "sagabus"
+    namespace: Namespace = "sagabus"
     """First part of the coordinator's topics, its schema and its consumer group."""
-    http: Annotated[str, AfterValidator(_http)] = "127.0.0.1:8080"
+    http: HttpAddress = "127.0.0.1:8080"
     """Where the coordinator's API listens, or `off`."""
     log: LogFormat = LogFormat.TEXT
-    instance: Annotated[str, AfterValidator(_instance)] = ""
+    instance: Instance = ""
     """Static group membership (KIP-345), another one for each process; empty: dynamic."""
     partitions: Annotated[int, Field(ge=1, le=10_000)] = 12
     """Of each topic that `sagabus topics` makes."""
@@ -159,20 +95,20 @@ class Settings(BaseSettings):
     kafka_sasl_mechanism: str = ""
     kafka_username: str = ""
     kafka_password: SecretStr = SecretStr("")
-    url: Annotated[str, AfterValidator(_url)] = ""
+    url: ApiUrl = ""
     """The coordinator's API, for the commands and the client."""
     token: SecretStr = SecretStr("")
     """Bearer token for that API."""
-    retention_sagas: Keeps = 30.0 * _SECONDS["d"]
+    retention_sagas: Keeps = 30.0 * DAY
     """How long a closed saga stays, with its history; counted from its end. One on attention stays longer."""
-    retention_started_ids: Keeps = 14.0 * _SECONDS["d"]
+    retention_started_ids: Keeps = 14.0 * DAY
     """How long a saga's id and input hash outlive its row (H2). Longer than the requests topic keeps records."""
-    retention_inbox: Keeps = 14.0 * _SECONDS["d"]
+    retention_inbox: Keeps = 14.0 * DAY
     """How long a participant remembers what it has carried out (P5). Longer than its command topic keeps records:
     Kafka's default is 7 days, and up to 7 more until the segment is closed."""
-    retention_dead_letters: Keeps = 30.0 * _SECONDS["d"]
+    retention_dead_letters: Keeps = 30.0 * DAY
     """How long rows of `dead_letter` stay. The topic of dead letters has a retention of its own."""
-    retention_parked: Keeps = 30.0 * _SECONDS["d"]
+    retention_parked: Keeps = 30.0 * DAY
     """How long messages that cannot be published stay in `outbox_parked`; at the coordinator only once the saga has
     ended."""
 

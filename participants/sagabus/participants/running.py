@@ -20,8 +20,8 @@ from sagabus.messaging.bus.kafka import Kafka
 from sagabus.messaging.bus.subscription import Subscription, SubscriptionListener
 from sagabus.messaging.bus.topic_admin import TopicSpec
 from sagabus.messaging.counters import Counters
-from sagabus.messaging.postgres.database import EngineDatabase
 from sagabus.messaging.postgres.engine import dispose, distrust, make_engine
+from sagabus.messaging.postgres.engine_database import EngineDatabase
 from sagabus.messaging.service.backing import Backing, find_backing
 from sagabus.messaging.service.prerequisites import NotReady, check_encoding, participant_topics, with_servers
 from sagabus.messaging.service.window import check_topics, check_window

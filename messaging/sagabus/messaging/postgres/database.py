@@ -1,4 +1,4 @@
-"""Transactions on PostgreSQL, over a pool of our own or over an engine that somebody else owns.
+"""Transactions on PostgreSQL over a pool of our own (`engine_database`: over an engine that somebody else owns).
 
 Hot statements go to the asyncpg driver itself (COPY, unnest). A transaction is always an argument, never hidden state,
 and nothing here retries one: whether a failed commit happened is unknown, and only the tenure's rules know what to do.
@@ -8,34 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias, cast
 
 import asyncpg
 import asyncpg.transaction
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from sagabus.contracts.errors import ExitCode, SagabusError
 from sagabus.messaging.backoff import Backoff, until_reachable
 from sagabus.messaging.database_url import masked
 from sagabus.messaging.postgres.connecting import (
     CONNECT_SECONDS,
     END_SECONDS,
     LOCAL_SESSION,
-    LOCK_TIMEOUT,
     Connection,
     committed,
     connect,
     is_of_pooler,
     is_unusable,
 )
-from sagabus.messaging.postgres.engine import care_for, distrust
+from sagabus.messaging.postgres.reachability import DatabaseUnreachable, out_of_reach
 
-__all__ = ["Connection", "Database", "DatabaseUnreachable", "EngineDatabase"]
+__all__ = ["Connection", "Database", "DatabaseUnreachable"]
 
 log = logging.getLogger(__name__)
 
@@ -45,29 +39,6 @@ CONNECTIONS: Final = 4
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 2.0
 """Between two tries to reach the database, doubling from the first."""
-
-UNREACHABLE: Final = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.InvalidAuthorizationSpecificationError,  # this one and the next: the database may still be being set up
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.InternalClientError,  # of several hosts none takes writes
-    DBAPIError,
-    PoolTimeoutError,
-)
-
-
-class DatabaseUnreachable(SagabusError):
-    """No connection could be had. Nothing was begun."""
-
-    exit_code = ExitCode.UNREACHABLE
 
 
 class Database:
@@ -86,11 +57,6 @@ class Database:
         self._pooled = False
         self._closing: set[asyncio.Task[None]] = set()
 
-    @staticmethod
-    def of_engine(engine: AsyncEngine) -> EngineDatabase:
-        """Transactions over an engine with the asyncpg driver, which stays its owner's."""
-        return EngineDatabase(engine)
-
     @property
     def address(self) -> str:
         """For messages: without the password."""
@@ -98,7 +64,7 @@ class Database:
 
     async def start(self) -> None:
         """Raises DatabaseUnreachable. A second call does nothing."""
-        with _out_of_reach():
+        with out_of_reach():
             await self._started()
 
     async def stop(self) -> None:
@@ -115,7 +81,7 @@ class Database:
 
         Raises DatabaseUnreachable if it could not begin. Any other error, of the commit as well: outcome unknown.
         """
-        with _out_of_reach():
+        with out_of_reach():
             pool, connection, block = await self._begun()
         usable = False
         try:
@@ -215,86 +181,7 @@ class Database:
         )  # fmt: skip
 
 
-class EngineDatabase(Database):
-    """Transactions over somebody else's SQLAlchemy engine, for handlers that write through a session."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        super().__init__("")
-        if engine.dialect.driver != "asyncpg":
-            raise SagabusError(
-                f"this engine uses the driver {engine.dialect.driver!r}: make it with postgresql+asyncpg://…"
-            )
-        self._engine = engine
-        care_for(engine)
-
-    @property
-    def address(self) -> str:
-        return self._engine.url.render_as_string(hide_password=True)
-
-    async def start(self) -> None:
-        """Nothing: the engine connects by itself."""
-
-    async def stop(self) -> None:
-        """Nothing: the engine is its owner's."""
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
-        """As with a pool of our own."""
-        async with self.session_transaction() as connection:
-            yield await self.driver(connection)
-
-    @asynccontextmanager
-    async def session_transaction(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction to which sessions can be bound, READ COMMITTED whatever the engine's default is.
-
-        SQLAlchemy sends BEGIN with the first statement that goes through it, so the first one is ours; without it, what
-        goes to the driver would be committed statement by statement.
-        """
-        with _out_of_reach():
-            connection = await self._begun_session()
-        try:
-            yield connection
-            await committed(connection.commit())
-        except BaseException as error:
-            if self._distrusted(error):
-                await connection.invalidate()
-            raise
-        finally:
-            await _closed_session(connection)
-
-    async def _begun_session(self) -> AsyncConnection:
-        try:
-            return await self._begin_session()
-        except UNREACHABLE as error:  # perhaps only this connection: a pool keeps what the server has closed
-            self._distrusted(error)
-        return await self._begin_session()
-
-    async def _begin_session(self) -> AsyncConnection:
-        connection = await self._engine.connect()
-        try:
-            await connection.execution_options(isolation_level="READ COMMITTED")
-            await connection.execute(_LOCAL, {"lock_timeout": LOCK_TIMEOUT})
-        except BaseException:
-            await connection.invalidate()
-            await _closed_session(connection)
-            raise
-        return connection
-
-    def _distrusted(self, error: BaseException) -> bool:
-        if unusable := is_unusable(getattr(error, "orig", None) or error):
-            distrust(self._engine)
-        return unusable
-
-    @staticmethod
-    async def driver(connection: AsyncConnection) -> Connection:
-        """The asyncpg connection below; what it does is part of the same transaction."""
-        raw: Any = await connection.get_raw_connection()
-        return cast("Connection", raw.driver_connection)
-
-
 _Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
-
-_LOCAL = text("SELECT set_config('lock_timeout', :lock_timeout, true)")
 
 
 async def rolled_back(block: asyncpg.transaction.Transaction) -> bool:
@@ -326,25 +213,5 @@ async def _closed(pool: _Pool) -> None:
         pool.terminate()
 
 
-async def _closed_session(connection: AsyncConnection) -> None:
-    """Rolled back where it is still in a transaction, and given back; within bounds."""
-    try:
-        async with asyncio.timeout(END_SECONDS):
-            await connection.close()
-    except Exception as error:
-        log.debug("a connection was not given back: %s", error)
-
-
 async def _nothing_to_reset(_: object) -> None:
     """asyncpg's own reset is a round trip for each transaction; we change no setting for longer than a transaction."""
-
-
-@contextmanager
-def _out_of_reach() -> Iterator[None]:
-    try:
-        yield
-    except DatabaseUnreachable:
-        raise
-    except UNREACHABLE as error:
-        said = getattr(error, "orig", None) or error  # without what SQLAlchemy puts around it
-        raise DatabaseUnreachable(f"PostgreSQL is out of reach: {str(said) or type(said).__name__}") from error

@@ -21,15 +21,10 @@ from sqlalchemy.orm import Session
 
 from sagabus.contracts.errors import DeclarationError, SagabusError
 from sagabus.messaging.postgres.connecting import committed, is_unusable
-from sagabus.messaging.postgres.database import (
-    UNREACHABLE,
-    Connection,
-    Database,
-    DatabaseUnreachable,
-    EngineDatabase,
-    rolled_back,
-)
+from sagabus.messaging.postgres.database import Connection, DatabaseUnreachable, rolled_back
 from sagabus.messaging.postgres.engine import care_for, distrust
+from sagabus.messaging.postgres.engine_database import EngineDatabase
+from sagabus.messaging.postgres.reachability import UNREACHABLE
 from sagabus.participants.handlers.database_errors import causes
 
 CONNECTIONS_OF_TURNS: Final = 2
@@ -108,7 +103,7 @@ class Sessions:
     @property
     def database(self) -> EngineDatabase:
         """The same database, for what needs no session."""
-        return Database.of_engine(self.engine)
+        return EngineDatabase(self.engine)
 
     def shared(self, connection: AsyncConnection) -> AsyncSession:
         """A session within the transaction of a turn, which it cannot end. `finish` it."""

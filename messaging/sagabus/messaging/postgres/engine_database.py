@@ -1,0 +1,108 @@
+"""Transactions over a SQLAlchemy engine that somebody else owns: a participant's own sessions write in them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sagabus.contracts.errors import SagabusError
+from sagabus.messaging.postgres.connecting import END_SECONDS, LOCK_TIMEOUT, Connection, committed, is_unusable
+from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.postgres.engine import care_for, distrust
+from sagabus.messaging.postgres.reachability import UNREACHABLE, out_of_reach
+
+log = logging.getLogger(__name__)
+
+_LOCAL = text("SELECT set_config('lock_timeout', :lock_timeout, true)")
+
+
+class EngineDatabase(Database):
+    """Transactions over somebody else's SQLAlchemy engine, for handlers that write through a session."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        super().__init__("")
+        if engine.dialect.driver != "asyncpg":
+            raise SagabusError(
+                f"this engine uses the driver {engine.dialect.driver!r}: make it with postgresql+asyncpg://…"
+            )
+        self._engine = engine
+        care_for(engine)
+
+    @property
+    def address(self) -> str:
+        return self._engine.url.render_as_string(hide_password=True)
+
+    async def start(self) -> None:
+        """Nothing: the engine connects by itself."""
+
+    async def stop(self) -> None:
+        """Nothing: the engine is its owner's."""
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """As with a pool of our own."""
+        async with self.session_transaction() as connection:
+            yield await self.driver(connection)
+
+    @asynccontextmanager
+    async def session_transaction(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction to which sessions can be bound, READ COMMITTED whatever the engine's default is.
+
+        SQLAlchemy sends BEGIN with the first statement that goes through it, so the first one is ours; without it, what
+        goes to the driver would be committed statement by statement.
+        """
+        with out_of_reach():
+            connection = await self._begun_session()
+        try:
+            yield connection
+            await committed(connection.commit())
+        except BaseException as error:
+            if self._distrusted(error):
+                await connection.invalidate()
+            raise
+        finally:
+            await _closed_session(connection)
+
+    async def _begun_session(self) -> AsyncConnection:
+        try:
+            return await self._begin_session()
+        except UNREACHABLE as error:  # perhaps only this connection: a pool keeps what the server has closed
+            self._distrusted(error)
+        return await self._begin_session()
+
+    async def _begin_session(self) -> AsyncConnection:
+        connection = await self._engine.connect()
+        try:
+            await connection.execution_options(isolation_level="READ COMMITTED")
+            await connection.execute(_LOCAL, {"lock_timeout": LOCK_TIMEOUT})
+        except BaseException:
+            await connection.invalidate()
+            await _closed_session(connection)
+            raise
+        return connection
+
+    def _distrusted(self, error: BaseException) -> bool:
+        if unusable := is_unusable(getattr(error, "orig", None) or error):
+            distrust(self._engine)
+        return unusable
+
+    @staticmethod
+    async def driver(connection: AsyncConnection) -> Connection:
+        """The asyncpg connection below; what it does is part of the same transaction."""
+        raw: Any = await connection.get_raw_connection()
+        return cast("Connection", raw.driver_connection)
+
+
+async def _closed_session(connection: AsyncConnection) -> None:
+    """Rolled back where it is still in a transaction, and given back; within bounds."""
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            await connection.close()
+    except Exception as error:
+        log.debug("a connection was not given back: %s", error)
