@@ -18,13 +18,12 @@ Indexes beyond the keys are those that a read needs, because each one is paid fo
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    DateTime,
     Index,
     Integer,
     LargeBinary,
@@ -35,10 +34,9 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.types import TypeEngine
 
 from sagabus.coordinator.core.saga.status import CLOSED, SagaStatus
-from sagabus.messaging.postgres.tables import KEPT_STORAGE, QUEUE_STORAGE, messaging_tables
+from sagabus.messaging.postgres.tables import KEPT_STORAGE, QUEUE_STORAGE, TIME, messaging_tables, required
 
 OPEN: Final = tuple(status for status in SagaStatus if status not in CLOSED)
 """In SQL and in the index's predicate alike: PostgreSQL uses the index only for the words that it was made with."""
@@ -46,7 +44,6 @@ OPEN: Final = tuple(status for status in SagaStatus if status not in CLOSED)
 IS_OPEN: Final = f"status IN ({', '.join(repr(status.value) for status in OPEN)})"
 
 _ID: Final = Text(collation="C")
-_TIME: Final = DateTime(timezone=True)
 
 
 def coordinator_tables(schema: str) -> MetaData:
@@ -69,15 +66,15 @@ def _saga(metadata: MetaData) -> None:
         metadata,
         Column("id", _ID, primary_key=True),
         Column("run", _ID, primary_key=True, comment="born with the saga: a reused id never meets old messages"),
-        _must("definition", Text()),
-        _must("version", Integer()),
-        _must("fingerprint", Text(), comment="of the code that ran it last"),
-        _must("status", Text()),
-        _must("shard", Integer(), comment="murmur2(id) mod the partitions at its start"),
-        _must("sequence", Integer(), comment="of its last lifecycle event, as of the last change of this row"),
-        _must("last_now", _TIME),
-        _must("input_hash", LargeBinary()),
-        _must("started_at", _TIME),
+        required("definition", Text()),
+        required("version", Integer()),
+        required("fingerprint", Text(), comment="of the code that ran it last"),
+        required("status", Text()),
+        required("shard", Integer(), comment="murmur2(id) mod the partitions at its start"),
+        required("sequence", Integer(), comment="of its last lifecycle event, as of the last change of this row"),
+        required("last_now", TIME),
+        required("input_hash", LargeBinary()),
+        required("started_at", TIME),
         Column("result", LargeBinary),
         Column("error", LargeBinary),
         Column("attributes", JSONB),
@@ -88,9 +85,9 @@ def _saga(metadata: MetaData) -> None:
         Column("attention", Text, comment="why a person should look"),
         Column("concerns", JSONB, comment="all of why: [{kind, number, words}]"),
         Column("decided", Integer, comment="history rows after this one were taken, but not decided upon"),
-        _must("paused", Boolean()),
-        _must("trace", LargeBinary()),
-        Column("closed_at", _TIME),
+        required("paused", Boolean()),
+        required("trace", LargeBinary()),
+        Column("closed_at", TIME),
         postgresql_with=KEPT_STORAGE,
     )
     Index("saga_open", table.c.id, unique=True, postgresql_where=text(IS_OPEN))
@@ -108,14 +105,14 @@ def _history(metadata: MetaData) -> None:
         Column("id", _ID, primary_key=True),
         Column("run", _ID, primary_key=True),
         Column("seq", Integer, primary_key=True, autoincrement=False),
-        _must("at", _TIME),
-        _must("kind", Text()),
-        _must("step", Integer(), comment="the step, the publication's number or the timer's"),
-        _must("attempt", BigInteger(), comment="as a reply says: anybody's number"),
-        _must("name", Text(), comment="activity, event, kind of timer or of end"),
-        _must("ref", Text(), comment="id of the message that brought an input"),
+        required("at", TIME),
+        required("kind", Text()),
+        required("step", Integer(), comment="the step, the publication's number or the timer's"),
+        required("attempt", BigInteger(), comment="as a reply says: anybody's number"),
+        required("name", Text(), comment="activity, event, kind of timer or of end"),
+        required("ref", Text(), comment="id of the message that brought an input"),
         Column("payload", LargeBinary, comment="the bytes as they came, or as they were sent"),
-        _must("sequence", Integer(), comment="the saga's last lifecycle event when this row was written"),
+        required("sequence", Integer(), comment="the saga's last lifecycle event when this row was written"),
         postgresql_with=KEPT_STORAGE,
     )
 
@@ -125,10 +122,10 @@ def _started_id(metadata: MetaData) -> None:
         "started_id",
         metadata,
         Column("id", _ID, primary_key=True),
-        _must("run", _ID),
-        _must("input_hash", LargeBinary()),
-        _must("until", _TIME),
-        _must("shard", Integer()),
+        required("run", _ID),
+        required("input_hash", LargeBinary()),
+        required("until", TIME),
+        required("shard", Integer()),
         postgresql_with=KEPT_STORAGE,
     )
     Index("started_id_until", table.c.shard, table.c.until)
@@ -143,7 +140,7 @@ def _timer(metadata: MetaData) -> None:
         Column("run", _ID, primary_key=True),
         Column("kind", Text, primary_key=True),
         Column("number", Integer, primary_key=True, autoincrement=False),
-        _must("due", _TIME),
+        required("due", TIME),
         postgresql_with=QUEUE_STORAGE,
     )
     of = table.c
@@ -157,13 +154,13 @@ def _early_request(metadata: MetaData) -> None:
         Column("shard", Integer, primary_key=True, autoincrement=False),
         Column("saga_id", _ID, primary_key=True),
         Column("number", BigInteger, primary_key=True, autoincrement=False),
-        _must("at", _TIME),
-        _must("topic", Text()),
-        _must("partition", Integer()),
-        _must("offset", BigInteger()),
-        _must("timestamp", BigInteger(), comment="of the record, in milliseconds"),
+        required("at", TIME),
+        required("topic", Text()),
+        required("partition", Integer()),
+        required("offset", BigInteger()),
+        required("timestamp", BigInteger(), comment="of the record, in milliseconds"),
         Column("key", LargeBinary),
-        _must("headers", LargeBinary()),
+        required("headers", LargeBinary()),
         Column("value", LargeBinary),
     )
 
@@ -173,14 +170,10 @@ def _shard_owner(metadata: MetaData) -> None:
         "shard_owner",
         metadata,
         Column("shard", Integer, primary_key=True, autoincrement=False),
-        _must("host", Text()),
-        _must("process", Integer()),
-        _must("instance", Text(), comment="SAGABUS_INSTANCE"),
-        _must("definitions", JSONB(), comment="that this process runs: [{name, version}]"),
+        required("host", Text()),
+        required("process", Integer()),
+        required("instance", Text(), comment="SAGABUS_INSTANCE"),
+        required("definitions", JSONB(), comment="that this process runs: [{name, version}]"),
         Column("lost_records", JSONB, comment="topics; not null while a loss is being made good (S6)"),
-        Column("acquired_at", _TIME, nullable=False, server_default=func.clock_timestamp()),
+        Column("acquired_at", TIME, nullable=False, server_default=func.clock_timestamp()),
     )
-
-
-def _must(name: str, type_: TypeEngine[Any], *, comment: str | None = None) -> Column[Any]:
-    return Column(name, type_, nullable=False, comment=comment)

@@ -25,6 +25,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
+TIME: Final = DateTime(timezone=True)
+
+_TOPICS_COMMENT: Final = '{topic: {"id": topic id, "next": offset of the first record not taken in}}'
+
 SHARD_STORAGE: Final = {
     "fillfactor": "10",
     "autovacuum_vacuum_scale_factor": "0",
@@ -69,17 +73,17 @@ def _shard(metadata: MetaData) -> None:
         "shard",
         metadata,
         Column("shard", Integer, primary_key=True, autoincrement=False),
-        _must("token", Uuid()),
-        _must("turn", BigInteger()),
-        _must("cluster", Text(), comment="id of the Kafka cluster that the generation counts in"),
-        _must("generation", BigInteger(), comment="of the consumer group, as of the take"),
+        required("token", Uuid()),
+        required("turn", BigInteger()),
+        required("cluster", Text(), comment="id of the Kafka cluster that the generation counts in"),
+        required("generation", BigInteger(), comment="of the consumer group, as of the take"),
         Column("backend_pid", Integer, comment="of the take; a pool may use another one later"),
-        Column("backend_start", DateTime(timezone=True)),
-        _must("partitions", Integer(), comment="of the topic that numbers the shards, at first use"),
-        _must("topics", JSONB(), comment='{topic: {"id": topic id, "next": offset of the first record not taken in}}'),
-        _must("next_position", BigInteger()),
-        _must("relay_position", BigInteger(), comment="every outbox row up to here has been published"),
-        Column("pruned_before", DateTime(timezone=True), comment="what is older may have been forgotten (P5, H2)"),
+        Column("backend_start", TIME),
+        required("partitions", Integer(), comment="of the topic that numbers the shards, at first use"),
+        required("topics", JSONB(), comment='{topic: {"id": its id, "next": offset of the first record not taken in}}'),
+        required("next_position", BigInteger()),
+        required("relay_position", BigInteger(), comment="every outbox row up to here has been published"),
+        Column("pruned_before", TIME, comment="what is older may have been forgotten (P5, H2)"),
         _at("beat_at"),
         postgresql_with=SHARD_STORAGE,
     )
@@ -90,9 +94,9 @@ def _outbox_parked(metadata: MetaData) -> None:
         "outbox_parked",
         metadata,
         *_message(),
-        _must("reason", Text()),
+        required("reason", Text()),
         _at("parked_at"),
-        Column("released_at", DateTime(timezone=True), comment="when a person asked for it to be sent again"),
+        Column("released_at", TIME, comment="when a person asked for it to be sent again"),
         Column("release_reason", Text, comment="the person's word"),
     )
     Index("outbox_parked_released", table.c.shard, postgresql_where=table.c.released_at.is_not(None))
@@ -103,15 +107,15 @@ def _dead_letter(metadata: MetaData) -> None:
         "dead_letter",
         metadata,
         Column("id", BigInteger, Identity(always=True), primary_key=True),
-        _must("shard", Integer()),
-        _must("reason", Text(), comment="stable code"),
-        _must("message", Text(), comment="for people"),
-        _must("topic", Text()),
-        _must("partition", Integer()),
-        _must("offset", BigInteger()),
-        _must("timestamp", BigInteger(), comment="of the record, in milliseconds"),
+        required("shard", Integer()),
+        required("reason", Text(), comment="stable code"),
+        required("message", Text(), comment="for people"),
+        required("topic", Text()),
+        required("partition", Integer()),
+        required("offset", BigInteger()),
+        required("timestamp", BigInteger(), comment="of the record, in milliseconds"),
         Column("key", LargeBinary),
-        _must("headers", LargeBinary()),
+        required("headers", LargeBinary()),
         Column("value", LargeBinary),
         _at("at"),
     )
@@ -121,18 +125,19 @@ def _message() -> tuple[Column[Any], ...]:
     return (
         Column("shard", Integer, primary_key=True, autoincrement=False),
         Column("position", BigInteger, primary_key=True, autoincrement=False),
-        _must("saga_id", Text()),
-        _must("topic", Text()),
+        required("saga_id", Text()),
+        required("topic", Text()),
         Column("partition", Integer, comment="null: from the key"),
         Column("key", LargeBinary),
-        _must("headers", LargeBinary()),
+        required("headers", LargeBinary()),
         Column("value", LargeBinary),
     )
 
 
-def _must(name: str, type_: TypeEngine[Any], *, comment: str | None = None) -> Column[Any]:
+def required(name: str, type_: TypeEngine[Any], *, comment: str | None = None) -> Column[Any]:
+    """A column that is never null."""
     return Column(name, type_, nullable=False, comment=comment)
 
 
 def _at(name: str) -> Column[Any]:
-    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp())
+    return Column(name, TIME, nullable=False, server_default=func.clock_timestamp())
