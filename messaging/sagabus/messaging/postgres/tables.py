@@ -80,7 +80,7 @@ def _shard(metadata: MetaData) -> None:
         Column("backend_pid", Integer, comment="of the take; a pool may use another one later"),
         Column("backend_start", TIME),
         required("partitions", Integer(), comment="of the topic that numbers the shards, at first use"),
-        required("topics", JSONB(), comment='{topic: {"id": its id, "next": offset of the first record not taken in}}'),
+        required("topics", JSONB(), comment=_TOPICS_COMMENT),
         required("next_position", BigInteger()),
         required("relay_position", BigInteger(), comment="every outbox row up to here has been published"),
         Column("pruned_before", TIME, comment="what is older may have been forgotten (P5, H2)"),
