@@ -266,7 +266,7 @@ def test_what_makes_no_sense_is_usage(fixture: ServiceFixture, words: list[str])
 def test_without_kafka_nothing_is_lost(
     fixture: ServiceFixture, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sagabus.commands.dead_letters.place.PATIENCE", 0.1)
+    monkeypatch.setattr("sagabus.commands.dead_letters.service_tables.WAIT_SECONDS", 0.1)
     (id,) = fixture.letters(("saga.closed", Given()))
     assert main(["dead-letters", "replay", str(id)]) == Exit.UNREACHABLE
     assert fixture.left() == [id]

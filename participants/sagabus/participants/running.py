@@ -35,7 +35,7 @@ from sagabus.participants.inbox.tables import create_tables, missing_tables, par
 if TYPE_CHECKING:
     from sagabus.participants.participant import Participant
 
-DRAIN: Final = 10.0
+DRAIN_SECONDS: Final = 10.0
 """Seconds that a stop waits for external handlers; what has not ended then, the next owner runs again."""
 
 CONNECTIONS: Final = 10
@@ -69,7 +69,7 @@ async def running(participant: Participant[Any], *, kafka: str | None = None) ->
         ownership = await with_servers(bus, database, readiness, begun)
         stack.push_async_callback(ownership.stop)
         readiness.runs(lambda: ownership.tenures, away=lambda: ownership.kafka_away, problem=lambda: ownership.problem)
-        stack.push_async_callback(processor.externals.drain, DRAIN)
+        stack.push_async_callback(processor.externals.drain, DRAIN_SECONDS)
         _tell(participant)
         stack.callback(readiness.drains)  # the first thing that a leaving does
         yield

@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sagabus.commands.dead_letters import sheets
-from sagabus.commands.dead_letters.place import Place, opened
 from sagabus.commands.dead_letters.replay import Replay
+from sagabus.commands.dead_letters.service_tables import ServiceTables, opened
 from sagabus.commands.subcommand import Exit, Failed, complain, say, say_json
 from sagabus.messaging.publishing.dead_letter_rows import Repair, Wanted
 
 
 async def run_list(options: Namespace) -> Exit:
     wanted = _wanted(options)
-    async with opened(options) as place:
-        totals = await place.letters.totals(wanted)
-        letters = await place.letters.newest(wanted, limit=options.limit)
+    async with opened(options) as tables:
+        totals = await tables.letters.totals(wanted)
+        letters = await tables.letters.newest(wanted, limit=options.limit)
     if options.json:
         listed = [sheets.summary(letter) for letter in letters]
         say_json({"letters": listed, "total": sum(totals.values()), "by_reason": totals})
@@ -29,10 +29,10 @@ async def run_list(options: Namespace) -> Exit:
 
 
 async def run_show(options: Namespace) -> Exit:
-    async with opened(options) as place:
-        letter = await place.letters.letter(options.id)
+    async with opened(options) as tables:
+        letter = await tables.letters.letter(options.id)
     if letter is None:
-        raise Failed(Exit.NOT_FOUND, _not_there(place, [options.id]))
+        raise Failed(Exit.NOT_FOUND, _not_there(tables, [options.id]))
     if options.json:
         say_json(sheets.whole(letter))
     else:
@@ -44,46 +44,46 @@ async def run_show(options: Namespace) -> Exit:
 async def run_replay(options: Namespace) -> Exit:
     repair = _repair(options)
     _check_which(options)
-    async with opened(options, kafka=True) as place, place.producer() as producer:
-        replay = Replay(place.letters, producer, repair)
+    async with opened(options, kafka=True) as tables, tables.producer() as producer:
+        replay = Replay(tables.letters, producer, repair)
         try:
             if options.all:
-                await replay.all(await place.letters.ids(_wanted(options)), progress=complain)
+                await replay.all(await tables.letters.ids(_wanted(options)), progress=complain)
             else:
                 await replay.each(options.ids)
         finally:
             _tell_replayed(options, replay)
         for id, words in replay.refused.items():
             complain(f"{id} stays: {words}")
-        await _check_absent(place, [] if options.all else replay.absent)
+        await _check_absent(tables, [] if options.all else replay.absent)
     return Exit.REFUSED if replay.refused else Exit.DONE
 
 
 async def run_drop(options: Namespace) -> Exit:
     _check_which(options)
     absent = []
-    async with opened(options) as place:
-        for id in await place.letters.ids(_wanted(options)) if options.all else options.ids:
-            async with place.letters.taken([id]) as letters:
+    async with opened(options) as tables:
+        for id in await tables.letters.ids(_wanted(options)) if options.all else options.ids:
+            async with tables.letters.taken([id]) as letters:
                 for letter in letters:  # told before it is gone
                     dropped = {**sheets.whole(letter), "dropped_because": options.reason}
                     say_json(dropped) if options.json else say(f"dropped: {sheets.line(letter)}")
             absent += [] if letters else [id]
-        await _check_absent(place, [] if options.all else absent)
+        await _check_absent(tables, [] if options.all else absent)
     return Exit.DONE
 
 
-async def _check_absent(place: Place, ids: Sequence[int]) -> None:
+async def _check_absent(tables: ServiceTables, ids: Sequence[int]) -> None:
     """Raises Failed for letters that could not be had: another operator's matter, or not there at all."""
-    held = [id for id in ids if await place.letters.letter(id) is not None]
+    held = [id for id in ids if await tables.letters.letter(id) is not None]
     if held:
         raise Failed(Exit.REFUSED, f"{_named(held)} is in somebody else's hands at this moment; look again")
     if ids:
-        raise Failed(Exit.NOT_FOUND, _not_there(place, ids))
+        raise Failed(Exit.NOT_FOUND, _not_there(tables, ids))
 
 
-def _not_there(place: Place, ids: Sequence[int]) -> str:
-    which = f"the schema {place.schema} has no dead letter {_named(ids)}"
+def _not_there(tables: ServiceTables, ids: Sequence[int]) -> str:
+    which = f"the schema {tables.schema} has no dead letter {_named(ids)}"
     return f"{which}: it was replayed, dropped or pruned, or it is another service's (--service)"
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from sagabus.commands.dead_letters import sheets
-from sagabus.commands.dead_letters.place import opened
+from sagabus.commands.dead_letters.service_tables import opened
 from sagabus.commands.subcommand import Exit, Failed, complain, say, say_json
 
 
 async def run_parked(options: Namespace) -> Exit:
-    async with opened(options) as place:
-        found = await place.parked.sagas(topic=options.topic, limit=options.limit + 1)
+    async with opened(options) as tables:
+        found = await tables.parked.sagas(topic=options.topic, limit=options.limit + 1)
     shown = found[: options.limit]
     if options.json:
         say_json([sheets.parked_json(one) for one in shown])
@@ -30,8 +30,8 @@ async def run_parked(options: Namespace) -> Exit:
 async def run_unpark(options: Namespace) -> Exit:
     if bool(options.sagas) == options.all:
         raise Failed(Exit.USAGE, "name sagas, or give --all")
-    async with opened(options) as place:
-        released = await place.parked.release(options.sagas or None, topic=options.topic, reason=options.reason)
+    async with opened(options) as tables:
+        released = await tables.parked.release(options.sagas or None, topic=options.topic, reason=options.reason)
     if options.json:
         say_json({"released": released})
     else:

@@ -15,7 +15,7 @@ from sagabus.messaging.publishing.parked_rows import Parked
 SHORT: Final = 60
 """Characters of a key or a topic in a list."""
 
-LONG: Final = 4_000
+VALUE_SHOWN: Final = 4_000
 """Characters of a value that are shown; --json has all of it."""
 
 
@@ -100,8 +100,10 @@ def _readable(value: bytes | None) -> str:
     if value is None:
         return "none"
     text = value.decode(errors="backslashreplace")
-    plain = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text[:LONG])
-    return plain if len(text) <= LONG else f"{plain}… ({len(value)} bytes in all; --json has them)"
+    plain = "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text[:VALUE_SHOWN]
+    )
+    return plain if len(text) <= VALUE_SHOWN else f"{plain}… ({len(value)} bytes in all; --json has them)"
 
 
 def _short(value: bytes | None) -> str:

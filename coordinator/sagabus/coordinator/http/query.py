@@ -14,7 +14,7 @@ from starlette.requests import Request
 from sagabus.contracts import names
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.http.refusals import ApiError
-from sagabus.coordinator.store.operators import MAX_PAGE, Filter, Place
+from sagabus.coordinator.store.operators import MAX_PAGE, Filter, ListCursor
 from sagabus.coordinator.store.wire import LATEST
 
 MAX_WAIT: Final = 60.0
@@ -22,7 +22,7 @@ MAX_WAIT: Final = 60.0
 
 DEFAULT_LIMIT: Final = 50
 
-_PLACE: Final = TypeAdapter(Place)
+_PLACE: Final = TypeAdapter(ListCursor)
 _TRUE, _FALSE = ("true", "1", ""), ("false", "0")
 
 
@@ -30,7 +30,7 @@ _TRUE, _FALSE = ("true", "1", ""), ("false", "0")
 class ListQuery:
     wanted: Filter
     limit: int
-    after: Place | None
+    after: ListCursor | None
 
     @classmethod
     def read(cls, request: Request) -> ListQuery:
@@ -86,12 +86,12 @@ def number(request: Request, name: str, default: int) -> int:
     return int(given)
 
 
-def cursor(place: Place) -> str:
+def cursor(place: ListCursor) -> str:
     """Opaque to callers, and harmless: it says where to go on, not what may be seen."""
     return urlsafe_b64encode(to_json(place)).decode().rstrip("=")
 
 
-def _place(request: Request) -> Place | None:
+def _place(request: Request) -> ListCursor | None:
     given = request.query_params.get("cursor")
     if not given:
         return None

@@ -40,7 +40,7 @@ READERS: Final = 2
 """Reads at a time. The others wait here, and not for the connection that the next turn needs."""
 
 
-class Place(NamedTuple):
+class ListCursor(NamedTuple):
     """Where a list of sagas goes on: after the last one of the page before. started_at in microseconds."""
 
     started_at: int
@@ -59,10 +59,10 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """next: the place to go on from; None at the end."""
+    """next: where to go on; None at the end."""
 
     sagas: list[SagaRow]
-    next: Place | None
+    next: ListCursor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class OperatorReads:
         self._places = asyncio.Semaphore(READERS)
         self._sql = _statements(schema)
 
-    async def page(self, wanted: Filter, *, limit: int = 50, after: Place | None = None) -> Page:
+    async def page(self, wanted: Filter, *, limit: int = 50, after: ListCursor | None = None) -> Page:
         """The newest sagas first, after that place. limit: 1 to MAX_PAGE."""
         limit = max(1, min(limit, MAX_PAGE))
         statuses = [status.value for status in wanted.statuses or SagaStatus]
@@ -95,7 +95,7 @@ class OperatorReads:
             found = await connection.fetch(sql, statuses, wanted.definition, *place, limit + 1)
         sagas = [saga_row(row) for row in found[:limit]]
         last = sagas[-1] if len(found) > limit else None
-        return Page(sagas, None if last is None else Place(last.started_at, last.id, last.run))
+        return Page(sagas, None if last is None else ListCursor(last.started_at, last.id, last.run))
 
     async def saga(self, id: str, run: str | None = None) -> SagaRow | None:
         """The open run of this id, else its newest; or this very run."""

@@ -19,12 +19,12 @@ from sagabus.messaging.publishing.dead_letter_rows import DeadLetterRows
 from sagabus.messaging.publishing.parked_rows import ParkedRows
 from sagabus.messaging.service.backing import Backing, find_here
 
-PATIENCE: Final = 10.0
+WAIT_SECONDS: Final = 10.0
 """Seconds to wait for a server that does not answer."""
 
 
 @dataclass(frozen=True)
-class Place:
+class ServiceTables:
     """The tables of one side; Kafka is reached when it is asked for."""
 
     letters: DeadLetterRows
@@ -35,7 +35,7 @@ class Place:
     @asynccontextmanager
     async def producer(self) -> AsyncIterator[BatchProducer]:
         """Raises KafkaUnreachable."""
-        await self.backing.kafka.wait_until_reachable(patience=PATIENCE)
+        await self.backing.kafka.wait_until_reachable(patience=WAIT_SECONDS)
         producer = self.backing.kafka.producer()
         await producer.start()
         try:
@@ -45,14 +45,14 @@ class Place:
 
 
 @asynccontextmanager
-async def opened(options: Namespace, *, kafka: bool = False) -> AsyncIterator[Place]:
+async def opened(options: Namespace, *, kafka: bool = False) -> AsyncIterator[ServiceTables]:
     """Raises SettingsError, DatabaseUnreachable, and Failed where this database has no such tables."""
     backing = find_here(require=("kafka", "database") if kafka else ("database",))
     schema = _schema(options.service, backing)
     database = Database(backing.settings.database)
     try:
-        await database.wait_until_reachable(patience=PATIENCE)
-        yield Place(DeadLetterRows(database, schema), ParkedRows(database, schema), schema, backing)
+        await database.wait_until_reachable(patience=WAIT_SECONDS)
+        yield ServiceTables(DeadLetterRows(database, schema), ParkedRows(database, schema), schema, backing)
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
         cure = "run `sagabus migrate`, or set SAGABUS_DATABASE to the database that holds it"
         raise Failed(Exit.USAGE, f"the schema {schema} is not in this database, or not up to date: {cure}") from error
