@@ -149,6 +149,26 @@ async def test_a_reply_on_another_services_topic_changes_nothing(fixture: ShardF
     )
 
 
+async def test_p2_a_reply_whose_output_cannot_be_read_is_a_dead_letter_and_its_step_is_asked_for_again(
+    fixture: ShardFixture,
+) -> None:
+    """Over a crash, too: it has left no row in history that a replay could stop at."""
+    tenure = await fixture.take()
+    _, command = await fixture.turn(tenure, start(fixture))
+    left = await fixture.turn(tenure, fixture.reply(command, "completed", {"reservation_id": "RES-1"}))
+    assert sorted(message.topic for message in left) == ["sagabus.dead-letters", "sagabus.events"]
+    (letter,) = await fixture.rows("SELECT reason FROM sagabus.dead_letter")
+    assert letter["reason"] == "reply.unreadable"
+    assert "its output cannot be read" in (await fixture.saga(ORDER))["attention"]
+    tenure = await fixture.crash()
+    fixture.now += 31
+    copies = [copy for _ in range(3) for copy in await fixture.turn(tenure)]  # one turn loads the saga
+    assert [headers_of(copy)["ce_id"] for copy in copies] == [headers_of(command)["ce_id"]]
+    left = await fixture.turn(tenure, fixture.reply(command, "completed", RESERVED))
+    assert types(left)[-1] == "payment.process_payment"
+    assert (await fixture.saga(ORDER))["attention"] is None
+
+
 async def test_u6_without_its_definition_a_saga_waits_visibly_and_goes_on_when_it_is_back(
     fixture: ShardFixture,
 ) -> None:

@@ -210,8 +210,6 @@ PLACES = (
     ("database", "postgresql://h/d?password={}&sslmode=require"),
     ("database", "mysql://u:{}@h/d"),
     ("database", "u:{}@h/d"),
-    ("database", "postgresql://u:{}/d"),
-    ("database", "postgresql://{}"),
     ("kafka", "u:{}@h:9092,x"),
     ("url", "http://u:{}@h:8080"),
     ("http", "{}@:8080"),
@@ -235,6 +233,19 @@ def test_no_error_shows_four_characters_of_a_secret(secret: str, place: tuple[st
     of_ours = form + told(**{field: form.format("\N{SNOWMAN}")}) + told(database="@", kafka="@", url="@", http="@")
     parts = (secret[start : start + 4] for start in range(len(secret) - 3))
     assert [part for part in parts if part in shown and part not in of_ours] == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://u:S3cr/etpass@h/d", "postgresql://u:S3cr?et#pass@h/d", "postgresql://u:S3cr/etpass",
+        "postgresql://u:S3cr-etpass/d", "postgresql://u:S3cr@etpass@h/d", "u:S3cr:etpass",
+    ],
+)  # fmt: skip
+def test_c6_no_error_shows_part_of_a_password_that_was_not_encoded_or_has_no_host_behind_it(address: str) -> None:
+    said = told(database=address)
+    assert "SAGABUS_DATABASE=" in said
+    assert [part for part in ("S3cr", "etpass") if part in said] == []
 
 
 @pytest.mark.parametrize("field", ["kafka_password", "token"])

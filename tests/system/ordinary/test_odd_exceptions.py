@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sagabus.contracts.errors import ExitCode
 from tests.system.ordinary.trial import Trial
 
 pytestmark = pytest.mark.ring("faults")
@@ -38,6 +39,6 @@ async def test_a_panic_and_a_text_that_is_no_utf8_are_failed_attempts_and_the_sh
 async def test_a_handler_that_raises_system_exit_ends_its_process_aloud(one_shard: Trial, saga: str) -> None:
     one_shard.start_saga("EXIT-1", saga, kind="exit")
     code = await one_shard.participant.ended(within=HANG_SECONDS)
-    assert code != 0
+    assert code == ExitCode.OUR_FAULT
     assert "SystemExit" in one_shard.participant.stderr
     assert "trial.strange" in one_shard.participant.stderr
