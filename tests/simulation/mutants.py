@@ -427,6 +427,12 @@ def _no_rows(original: Any) -> Any:
     return none
 
 
+def _never_reopened(original: Any) -> Any:
+    async def reopen(self: Any, tenure: Any) -> None: ...
+
+    return reopen
+
+
 def _one_page_of_timers(original: Any) -> Any:
     return lambda self, now: self.read_to.due == 0
 
@@ -607,6 +613,11 @@ OWN: Final = (
         "H1",
         {f"{_COORDINATOR}.early_requests:EarlyRequests.deliverable": _always([])},
         ("kill",),
+    ),
+    Mutant(
+        "a shard that was held back is never opened again",
+        "S9",
+        {f"{_SHARDS}.ownership:Ownership._reopen": _never_reopened},
     ),
     Mutant(
         "timers that come due during a replay are forgotten",

@@ -14,6 +14,7 @@ from sagabus.contracts.envelope import Message
 from sagabus.contracts.requests import event_message, raw_message, start_message
 from sagabus.coordinator.core.saga.status import CLOSED
 from sagabus.coordinator.shard.loading import ReplayLimits
+from sagabus.messaging.shards import held_back
 from sagabus.messaging.shards.retention import Retention
 from tests.simulation.bus import Bus
 from tests.simulation.engine import FIRST_MOMENT, Deadlock, Engine, Livelock, SimulatedLoop
@@ -40,6 +41,9 @@ LIMITS: Final[Sequence[dict[str, Any]]] = (
     {"rows_within_turn": 10, "portion": 3, "rows_behind_turn": 8},
 )
 """Of replays: sagas of a few rows are to be long ones in most runs."""
+
+UNPUBLISHED: Final = (held_back.UNPUBLISHED_MESSAGES, 6, 3, 2)
+"""Messages that may wait for the bus before a shard takes no more records in (S9): few, so that it comes to that."""
 
 _CLOSED: Final = frozenset(status.value for status in CLOSED)
 _SOURCE: Final = b"/client"
@@ -128,11 +132,13 @@ class World:
 
     def run(self) -> str | None:
         """None, or why it did not come to an end. Garbage is not collected meanwhile: destructors are not to choose."""
-        collecting = gc.isenabled()
+        collecting, unpublished = gc.isenabled(), held_back.UNPUBLISHED_MESSAGES
         gc.disable()
         try:
+            held_back.UNPUBLISHED_MESSAGES = Random(f"unpublished {self.schedule.seed}").choice(UNPUBLISHED)  # type: ignore[misc]
             return self._run()
         finally:
+            held_back.UNPUBLISHED_MESSAGES = unpublished  # type: ignore[misc]
             self._bury()
             if collecting:
                 gc.enable()
