@@ -65,14 +65,15 @@ def test_a_result_that_is_too_large_undoes() -> None:
     assert f"the limit is {MAX_PAYLOAD}" in drive.error["message"]
 
 
-def test_a_result_whose_serializer_fails_undoes() -> None:
+@pytest.mark.parametrize("error", [KeyError(1), SystemExit(3)], ids=["KeyError", "SystemExit"])
+def test_a_result_whose_serializer_fails_undoes(error: BaseException) -> None:
     class Strange(BaseModel):
         value: int
 
         @field_serializer("value")
         def never(self, value: int) -> int:
             if value == 1:
-                raise KeyError(value)
+                raise error
             return value
 
     @saga(SagaType("saga", Order, Strange))

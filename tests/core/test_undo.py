@@ -290,3 +290,21 @@ def test_an_undo_input_that_is_too_large_or_cannot_be_made_waits_for_a_person() 
     assert drive.attention.startswith("step 1: the input of large.undo could not be made: MessageInvalid: ")
     assert drive.last.short == []
     assert drive.status == SagaStatus.COMPENSATING
+
+
+def test_a_system_exit_in_the_making_of_an_undo_input_ends_no_process() -> None:
+    def leaves(job: Job, done: Done) -> Job:
+        raise SystemExit(3)
+
+    service = Service("leaving")
+    undo = service.compensation("undo", Job)
+    do = service.activity("do", Job, Done, compensation=undo, compensate_with=leaves)
+
+    @saga("saga")
+    async def leaving(ctx: SagaContext, order: Order) -> Result:
+        await ctx.call(do(order=order.order))
+        raise ValueError("undo this")
+
+    drive = Drive(leaving).start()
+    drive.completed(1)
+    assert drive.attention == "step 1: the input of leaving.undo could not be made: SystemExit: 3"

@@ -13,7 +13,7 @@ from pydantic import BaseModel, JsonValue
 
 from sagabus.contracts import Service
 from sagabus.contracts.envelope import Message
-from sagabus.contracts.replies import HANDLER_ERROR, HANDLER_PANICKED, ReplyKind
+from sagabus.contracts.replies import HANDLER_ERROR, HANDLER_PANICKED, ReplyKind, read_failure
 from sagabus.messaging.background import PartDied
 from sagabus.participants import Refused, TryAgain
 from tests.participants.service_fixture import BOOK, Effect, Reply, Saga, ServiceFixture, Take, Taken, shop
@@ -213,27 +213,106 @@ async def test_an_output_of_a_subclass_is_read_as_the_declared_model(fixture: Se
     assert completed(buy, Wider(item="a", left=1), ()).body == b'{"item":"a","left":1,"hidden":"h"}'
 
 
-# The end of the process is said aloud.
+# The end of the process is said aloud, and is a failed attempt to whoever meets the command again.
 
 
-@pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt()], ids=["SystemExit", "KeyboardInterrupt"])
-async def test_the_end_of_the_process_is_no_outcome_and_is_logged(
-    fixture: ServiceFixture, error: BaseException, caplog: pytest.LogCaptureFixture
+def poisonous(fixture: ServiceFixture, error: BaseException, *, outside: bool) -> Any:
+    """A handler that ends the process for saga A alone; the activity."""
+    activity = odd_outside if outside else odd
+
+    @fixture.handles(activity, transaction=not outside)
+    async def handler(command: Take, ctx: Any) -> Rate:
+        if not outside:
+            ctx.session.add(Effect(what=ctx.saga_id))
+            await ctx.session.flush()
+        if ctx.saga_id == "A":
+            raise error
+        return Rate(value=1)
+
+    return activity
+
+
+ENDS = pytest.mark.parametrize("error", [SystemExit(7), KeyboardInterrupt()], ids=["SystemExit", "KeyboardInterrupt"])
+
+
+@ENDS
+@pytest.mark.parametrize("together", [True, False], ids=["in a batch", "alone"])
+async def test_p3_a_handler_ends_its_process_once_and_the_others_go_on(
+    fixture: ServiceFixture, error: BaseException, caplog: pytest.LogCaptureFixture, together: bool
 ) -> None:
+    activity, kind = poisonous(fixture, error, outside=False), type(error).__name__
+    sagas = ("B", "A", "C") if together else ("A",)
+    first = await fixture.take()
+    records = fixture.records(first, *(Saga(name).command(activity, BOOK) for name in sagas))
     with caplog.at_level(logging.CRITICAL), pytest.raises(type(error)):
-        await answered(fixture, raising(error), outside=False)
-    assert f"the handler of shop.odd raised {type(error).__name__}: this process ends" in caplog.messages
-    assert (await fixture.inbox(), await fixture.effects()) == ([], [])
+        await fixture.processor.turn({first: records})
+    assert caplog.messages == [
+        f"the handler of shop.odd raised {kind}: this process ends (saga A, command A:r1:1, attempt 1)"
+    ]
+    assert (await fixture.inbox(), await fixture.effects()) == ([("A:r1:1", "failed", 1)], [])
+
+    fixture.processor = fixture.new_side()
+    second = await fixture.take()
+    assert second.places == first.places, "no record counts as taken in"
+    await fixture.left(second)
+    await fixture.processor.turn({second: records})
+    replies = {message.saga_id: message for message in await fixture.left(second)}
+    failed = read_failure(replies.pop("A").value)
+    assert (failed.code, failed.details) == (HANDLER_PANICKED, {"type": kind})
+    assert failed.message.startswith(f"the handler ended its process: {kind}")
+    assert sorted(replies) == sorted({*sagas} - {"A"}) == sorted(await fixture.effects())
+
+    with pytest.raises(type(error)):  # another attempt is another one
+        await fixture.turn(second, Saga("A").command(activity, BOOK, attempt=2))
+    assert ("A:r1:1", "failed", 2) in await fixture.inbox()
 
 
-async def test_the_end_of_the_process_in_a_task_of_its_own_ends_the_service(fixture: ServiceFixture) -> None:
+async def test_p3_a_fenced_process_that_is_ended_by_a_handler_writes_nothing(
+    fixture: ServiceFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    tenure = await fixture.take()
+
+    @fixture.handles(odd)
+    async def handler(command: Take, ctx: Any) -> Rate:
+        tenure.ended = True  # as another process has acquired the shard
+        raise SystemExit(7)
+
+    with caplog.at_level(logging.CRITICAL), pytest.raises(SystemExit):
+        await fixture.turn(tenure, Saga("A").command(odd, BOOK))
+    assert await fixture.inbox() == []
+    assert "command A:r1:1 will end the next process too: its end is not stored" in caplog.messages[-1]
+
+
+@ENDS
+async def test_p3_an_external_handler_ends_its_process_once(fixture: ServiceFixture, error: BaseException) -> None:
+    activity, kind = poisonous(fixture, error, outside=True), type(error).__name__
+    tenure = await fixture.take()
+    await fixture.turn(tenure, Saga("A").command(activity, BOOK))
+    await until(lambda: bool(fixture.processor.externals.ended([tenure])), what="the job has an outcome")
+    assert fixture.supervisor.death is None, "it waits until that is committed"
+    reply = (await fixture.turn(tenure))[0]
+    assert (reply.code, reply.failure.details) == (HANDLER_PANICKED, {"type": kind})
+    assert await fixture.inbox() == [("A:r1:1", "failed", 1)]
+    await until(lambda: fixture.supervisor.death is not None, what="the supervisor has heard")
+    assert isinstance(fixture.supervisor.death, PartDied)
+    assert str(fixture.supervisor.death).startswith(f"the handler of shop.odd_outside has died of {kind}")
+
+
+async def test_an_external_handler_ends_its_process_though_its_shard_is_gone(fixture: ServiceFixture) -> None:
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+
     @fixture.handles(odd_outside, transaction=False)
     async def handler(command: Take, ctx: Any) -> Rate:
-        raise SystemExit(0)
+        begun.set()
+        try:
+            await goes_on.wait()
+        except asyncio.CancelledError:
+            raise SystemExit(7) from None
+        return Rate(value=1)
 
     tenure = await fixture.take()
     await fixture.turn(tenure, Saga("A").command(odd_outside, BOOK))
+    await begun.wait()
+    fixture.processor.lost(tenure)
     await until(lambda: fixture.supervisor.death is not None, what="the supervisor has heard")
-    assert isinstance(fixture.supervisor.death, PartDied)
-    assert str(fixture.supervisor.death).startswith("the handler of shop.odd_outside has died of SystemExit")
     assert await fixture.inbox() == [("A:r1:1", "started", 1)]

@@ -97,7 +97,7 @@ def _read_back(model: BaseModel, data: bytes) -> BaseModel:
 def _check_rules(model: BaseModel, data: bytes) -> None:
     try:
         model.__pydantic_validator__.validate_json(data)
-    except Exception:  # a ValidationError, or whatever a validator of the model's author raises: this has the words
+    except (Exception, SystemExit):  # whatever a validator of the model's author raises: this has the words
         _read_back(model, data)
 
 
@@ -148,7 +148,7 @@ def decode(model: type[M], data: bytes | None, *, what: str) -> M:
         no_json = error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid"
         reason = "payload.not_json" if no_json else "payload.invalid"
         raise MessageInvalid(reason, f"{what}: {first_fault(error)}") from error
-    except Exception as error:  # a validator of the model's author may raise anything
+    except (Exception, SystemExit) as error:  # a validator of the model's author may raise anything
         raise MessageInvalid("payload.invalid", f"{what}: its validator raised {type(error).__name__}") from error
     return made
 

@@ -22,11 +22,11 @@ def plain(text: str, *, most: int = MAX_WORDS) -> str:
 def words_of(said: object, *, most: int = MAX_WORDS) -> str:
     """What an exception, or any other value, says of itself. It may be an author's own, whose `__str__` fails.
 
-    Raises nothing but KeyboardInterrupt and SystemExit.
+    Raises nothing but KeyboardInterrupt.
     """
     try:
         return plain(str(said), most=most)
-    except (KeyboardInterrupt, SystemExit):
+    except KeyboardInterrupt:
         raise
     except BaseException as fault:
         return f"(it does not say: {type(fault).__name__})"

@@ -20,6 +20,7 @@ from typing import Any, Final
 from sagabus.contracts.envelope import Record, moment, source_of
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.names import dead_letters_topic, service_schema
+from sagabus.contracts.words import words_of
 from sagabus.messaging.background import Supervisor
 from sagabus.messaging.counters import Counters, Family
 from sagabus.messaging.publishing.dead_letter import DeadLetters
@@ -34,11 +35,11 @@ from sagabus.participants.handlers.external import Externals
 from sagabus.participants.handlers.jobs import Job
 from sagabus.participants.handlers.outcome import HandlerOutcome
 from sagabus.participants.handlers.session import Sessions, Transaction
-from sagabus.participants.handlers.transactional import Handling, RetryWithSavepoints
+from sagabus.participants.handlers.transactional import ENDS_PROCESS, Handling, RetryWithSavepoints
 from sagabus.participants.inbox.batch import Batch
 from sagabus.participants.inbox.retention import InboxRetention
 from sagabus.participants.inbox.started import StartedRows
-from sagabus.participants.inbox.store import Inbox
+from sagabus.participants.inbox.store import Inbox, InboxRows
 from sagabus.participants.received import Key, Received, ReceivedCommand, received
 
 TOGETHER: Final = 200
@@ -51,6 +52,9 @@ makes all other sessions look up the rest in pg_subtrans."""
 
 SLOW: Final = 10.0
 """Seconds after which a handler that holds the transaction is named in the log."""
+
+END_SECONDS: Final = 10.0
+"""For writing that a handler has ended the process; then it ends without."""
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +126,9 @@ class CommandProcessor:
                 await self._carefully(work, commands)
             else:
                 await self._together(work, commands)
+        except ENDS_PROCESS:
+            await self._end_attempt(commands)
+            raise
         finally:
             watch.cancel()
         if self._schedule is not None:
@@ -170,9 +177,7 @@ class CommandProcessor:
 
     async def _attempt(self, attempt: _Attempt) -> int:
         """Returns how many handlers had to be undone."""
-        turn = Turn(
-            attempt.work, schema=self._schema, dead_letters=self._dead_letters, at=round(self._clock() * 1_000_000)
-        )
+        turn = self._turn(attempt.work)
         jobs = self.externals.ended(attempt.work)
         batch = None
         async with self._sessions.transaction() as transaction:
@@ -194,10 +199,7 @@ class CommandProcessor:
         rows = await self._inbox.claim(driver, _keys(attempt.commands, jobs), at)
         handling = Handling(self._sessions, transaction, resources=self._resources, careful=attempt.careful)
         self._handling = handling
-        batch = Batch(
-            turn, rows, handling, handlers=self._handlers, externals=self.externals,
-            source=self._source,
-        )  # fmt: skip
+        batch = self._batch(turn, rows, handling)
         batch.end(jobs)
         for one in attempt.commands:
             await batch.take_in(one)
@@ -212,6 +214,48 @@ class CommandProcessor:
             for one, outcome in batch.outcomes:
                 self._watcher(one, outcome)
         return batch.undone
+
+    async def _end_attempt(self, commands: Sequence[Received]) -> None:
+        """A handler that ends this process has failed: else its command would end each process that meets it.
+
+        Written alone, with no record taken in: the whole batch comes again to the next owner, and this answers for it.
+        """
+        handling = self._handling
+        if handling is None or handling.ended_by is None:
+            return
+        command, outcome = handling.ended_by
+        tenure = next(
+            one.tenure
+            for one in commands
+            if isinstance(one.command, ReceivedCommand) and one.command.key == command.key
+        )
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                await self._fail(tenure, command, outcome, handling)
+        except Exception as error:  # TimeoutError, and whatever a database says
+            logger.critical(
+                "command %s will end the next process too: its end is not stored: %s", command.head.id, words_of(error)
+            )
+
+    async def _fail(
+        self, tenure: Tenure, command: ReceivedCommand, outcome: HandlerOutcome, handling: Handling
+    ) -> None:
+        turn = self._turn({tenure: ()})
+        async with self._sessions.transaction() as transaction:
+            driver, at = transaction.driver, moment(turn.at)
+            await shard_row.hold(driver, self._schema, [tenure])
+            rows = await self._inbox.claim(driver, {command.key: tenure.shard}, at)
+            self._batch(turn, rows, handling).fail(tenure, command, outcome)
+            await self._inbox.store(driver, rows, at)
+            await turn.write(driver)
+        turn.committed()
+
+    def _turn(self, work: Mapping[Tenure, Sequence[Record]]) -> Turn:
+        at = round(self._clock() * 1_000_000)
+        return Turn(work, schema=self._schema, dead_letters=self._dead_letters, at=at)
+
+    def _batch(self, turn: Turn, rows: InboxRows, handling: Handling) -> Batch:
+        return Batch(turn, rows, handling, handlers=self._handlers, externals=self.externals, source=self._source)
 
     # External handlers.
 

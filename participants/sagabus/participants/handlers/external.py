@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from itertools import chain, islice
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from sagabus.participants.handlers.context import ExternalContext, Guard, NotOur
 from sagabus.participants.handlers.database_errors import DatabaseFailed, is_database_failure
 from sagabus.participants.handlers.jobs import Job, Jobs
 from sagabus.participants.handlers.outcome import HandlerOutcome, completed, failed, failure
-from sagabus.participants.handlers.transactional import ends
+from sagabus.participants.handlers.transactional import ENDS_PROCESS, ends_task, process_ends
 from sagabus.participants.received import Key
 
 AT_ONCE: Final = 100
@@ -35,6 +36,9 @@ ENDED_OF_A_TURN: Final = 200
 FIRST_PAUSE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 30.0
 """Until a handler whom the database failed runs again; the pause doubles."""
+
+WRITTEN_SECONDS: Final = 10.0
+"""A handler that ends the process waits for so long until a turn has written that its attempt has failed."""
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +91,8 @@ class Externals:
         for job in ended:
             if (jobs := self._jobs.get(job.tenure)) is not None:
                 jobs.forget(job)
+            if job.written is not None:
+                job.written.set()
 
     def lost(self, tenure: Tenure) -> None:
         """Cancel its jobs: whoever takes the shard runs them again."""
@@ -110,12 +116,27 @@ class Externals:
         try:
             async with self._slots:
                 outcome = await self._outcome(job)
-            if (jobs := self._jobs.get(job.tenure)) is not None:
-                jobs.end(job, outcome)
-            job.tenure.request_turn()
+            self._end(job, outcome)
+        except ENDS_PROCESS as error:
+            await self._written(job, process_ends(error, job.command.head))
+            raise
         except NotOurs as error:
             logger.warning("%s", error)
             self.forget([job])  # its tenure has ended, or is about to: whoever takes the shard does the rest
+
+    def _end(self, job: Job, outcome: HandlerOutcome) -> None:
+        if (jobs := self._jobs.get(job.tenure)) is not None:
+            jobs.end(job, outcome)
+        job.tenure.request_turn()
+
+    async def _written(self, job: Job, outcome: HandlerOutcome) -> None:
+        """Let this outcome be committed before the process ends: else its command would end the next process too."""
+        if job.tenure not in self._jobs:  # it has been lost: the outcome is not ours to write
+            return
+        job.written = asyncio.Event()
+        self._end(job, outcome)
+        with suppress(TimeoutError, asyncio.CancelledError):
+            await asyncio.wait_for(job.written.wait(), WRITTEN_SECONDS)
 
     async def _outcome(self, job: Job) -> HandlerOutcome:
         pause = FIRST_PAUSE_SECONDS
@@ -139,10 +160,10 @@ class Externals:
         try:
             output = await job.handler.function(value, context)
             return completed(activity, output, scope.end())
-        except NotOurs:
+        except (NotOurs, *ENDS_PROCESS):
             raise
         except BaseException as error:
-            if ends(error, task, of=activity.name):
+            if ends_task(error, task):
                 raise
             if is_database_failure(error):
                 raise DatabaseFailed(f"the database failed a handler: {words_of(error)}") from error

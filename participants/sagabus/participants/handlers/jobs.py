@@ -7,6 +7,7 @@ external handlers that take hours hold back no other command of their shard.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -36,6 +37,8 @@ class Job:
     attempt: int = 0
     """The highest of a command that came while it runs: the outcome counts for this one too (P1)."""
     outcome: HandlerOutcome | None = None
+    written: asyncio.Event | None = None
+    """Set when the outcome is committed, for one that waits for that."""
 
 
 class Position(NamedTuple):

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from sagabus.contracts import codec
+from sagabus.contracts.commands import CommandHead
 from sagabus.contracts.errors import MessageInvalid, SagabusError
-from sagabus.contracts.replies import INPUT_INVALID, ReplyKind
+from sagabus.contracts.replies import HANDLER_PANICKED, INPUT_INVALID, ReplyKind
 from sagabus.contracts.words import words_of
 from sagabus.messaging.postgres.statements import named
 from sagabus.participants.handlers.context import ActivityContext, Scope
 from sagabus.participants.handlers.database_errors import DatabaseFailed, is_database_failure
 from sagabus.participants.handlers.declaration import Handler
-from sagabus.participants.handlers.outcome import HandlerOutcome, completed, failed, failure
+from sagabus.participants.handlers.outcome import LONGEST_MESSAGE, HandlerOutcome, completed, failed, failure
 from sagabus.participants.handlers.session import Sessions, Transaction, abandon, finish
 from sagabus.participants.received import ReceivedCommand
 
@@ -41,6 +43,10 @@ _UNDO: Final = named("handler.undo", "ROLLBACK TO SAVEPOINT sagabus_handler; REL
 _CHECK_CONSTRAINTS: Final = named("handler.check_constraints", "SET CONSTRAINTS ALL IMMEDIATE")
 
 
+ENDS_PROCESS: Final = SystemExit, KeyboardInterrupt
+"""With these a handler ends its process (P3)."""
+
+
 class RetryWithSavepoints(SagabusError):
     """A handler failed in a transaction without savepoints: it is to be rolled back and carried out again with them."""
 
@@ -51,6 +57,8 @@ class Handling:
     def __init__(self, sessions: Sessions, transaction: Transaction, *, resources: Any, careful: bool) -> None:
         self.current: ReceivedCommand | None = None
         """What a handler is at, for whoever wonders why it takes so long."""
+        self.ended_by: tuple[ReceivedCommand, HandlerOutcome] | None = None
+        """The command whose handler ends this process, and what has become of its attempt."""
         self.undone = 0
         """Handlers that were rolled back to their savepoints."""
         self._sessions = sessions
@@ -71,8 +79,11 @@ class Handling:
         task = asyncio.current_task()
         try:
             return await self._run(handler, value, context, scope)
+        except ENDS_PROCESS as error:
+            self.ended_by = command, process_ends(error, command.head)
+            raise
         except BaseException as error:
-            if ends(error, task, of=handler.activity.name):
+            if ends_task(error, task):
                 raise
             return await self._failed(scope, command, error)
         finally:
@@ -123,15 +134,24 @@ class Handling:
         return self._sessions.shared(self._transaction.connection)
 
 
-def ends(error: BaseException, task: asyncio.Task[Any] | None, *, of: str) -> bool:
-    """Whether this is more than a failure of the handler: the end of its task, or of the process, which is said aloud.
+def process_ends(error: BaseException, head: CommandHead) -> HandlerOutcome:
+    """Say aloud whose handler ends this process; what its attempt is then: one that has panicked."""
+    logger.critical(
+        "the handler of %s raised %s: this process ends (saga %s, command %s, attempt %d)", head.activity,
+        type(error).__name__, head.saga_id, head.id, head.attempt, exc_info=error,
+        extra={"saga_id": head.saga_id, "step": head.step, "attempt": head.attempt},
+    )  # fmt: skip
+    kind = type(error).__name__
+    words = f"the handler ended its process: {kind} {words_of(error, most=LONGEST_MESSAGE)}".rstrip()
+    return replace(failure(ReplyKind.FAILED, HANDLER_PANICKED, words, {"type": kind}), error=error)
+
+
+def ends_task(error: BaseException, task: asyncio.Task[Any] | None) -> bool:
+    """Whether this is the end of the handler's task, and not a failure of the handler.
 
     A CancelledError or GeneratorExit of a handler's own making is a failure like any other. task: in which the handler
-    was called. of: the activity.
+    was called.
     """
-    if isinstance(error, SystemExit | KeyboardInterrupt):
-        logger.critical("the handler of %s raised %s: this process ends", of, type(error).__name__, exc_info=error)
-        return True
     if isinstance(error, GeneratorExit):  # a coroutine that is thrown away is closed outside of its task
         return asyncio.current_task() is not task
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

@@ -74,6 +74,10 @@ class Batch:
                 self._end(job, row._replace(attempt=max(row.attempt, job.attempt)), job.outcome)
             self._ended.append(job)
 
+    def fail(self, tenure: Tenure, command: ReceivedCommand, outcome: HandlerOutcome) -> None:
+        """Write this outcome of a handler that ran in a transaction before this one."""
+        self._conclude(tenure, command, outcome, command.head.attempt)
+
     async def take_in(self, received: Received) -> None:
         """Raises RetryWithSavepoints or DatabaseFailed, after either of which the transaction is to be rolled back."""
         command = received.command

@@ -161,7 +161,7 @@ def _store_undo_input(state: SagaState, step: Step, output: BaseModel | None) ->
         return
     try:
         made = codec.checked(codec.encode(fill(_as_sent(step), output)))
-    except Exception as error:  # the author's function: an undo without an input needs an operator
+    except (Exception, SystemExit) as error:  # the author's function: an undo without an input needs an operator
         made, step.undo_fault = b"", f"{type(error).__name__}: {words_of(error)}"
     written = state.decide(Kind.UNDO_INPUT, step=step.number, name=compensation.name, payload=made)
     step.undo_input = written.payload or None

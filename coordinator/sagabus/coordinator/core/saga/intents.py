@@ -82,7 +82,7 @@ def _end(state: SagaState, intent: Ended, code: Code | None) -> None:
             assert code is not None
             payload = codec.checked(code.encode_result(intent.result))
             state.ending = SagaStatus.COMPLETED
-        except Exception as wrong:  # another type than declared, too large, or a serializer of the author's fails
+        except (Exception, SystemExit) as wrong:  # another type, too large, or a serializer of the author's fails
             error = wrong
     if state.ending is None:
         state.ending, payload = SagaStatus.COMPENSATED, _error_json(error)
