@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
+from itertools import count
 
 import pytest
 
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.messaging.postgres.database import Database
-from tests.coordinator.shard_fixture import ShardFixture, of_shard
+from tests.coordinator.shard_fixture import ShardFixture, ids_of_shard, of_shard
 from tests.core.services import Order, Result, charge, paid, reserve
 
 SHARD = 1
@@ -62,3 +64,28 @@ async def test_h7_the_fingerprint_of_the_last_deciding_code_is_stored_and_told(f
     assert "stock.reserve" in {dict(message.headers)["ce_type"].decode() for message in left}
     saga = await fixture.saga(ID)
     assert (saga["attention"], saga["fingerprint"]) == (None, reworded.fingerprint)
+
+
+NUMBERS = count()
+
+
+@saga("saga")
+async def careless(ctx: SagaContext, order: Order) -> Result:
+    await ctx.call(reserve(order=str(next(NUMBERS))))
+    return Result(refs=[])
+
+
+async def test_h7_of_all_sagas_of_a_careless_definition_the_log_names_one(
+    fixture: ShardFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    tenure = await fixture.crash(careless)
+    sagas = ids_of_shard(SHARD, "C-", 3)
+    await fixture.turn(tenure, *(fixture.request(id, type="start", saga="saga", input={"order": "O"}) for id in sagas))
+    tenure = await fixture.crash()
+    with caplog.at_level(logging.WARNING):
+        await fixture.turn(
+            tenure, *(fixture.request(id, type="event", name="payment.confirmed", data={"amount": 1}) for id in sagas)
+        )
+    said = [message for message in caplog.messages if "step 1 (stock.reserve) was sent with another order" in message]
+    assert len(said) == 1
+    assert said[0].startswith(f"saga {sagas[0]}, and perhaps others: definition saga: ")

@@ -13,15 +13,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from sagabus.contracts import Service
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.core.saga import fingerprint as prints
 from sagabus.coordinator.core.saga.admission import STALE
 from sagabus.coordinator.core.saga.effects import TimerKind
-from sagabus.coordinator.core.saga.fingerprint import UNCHANGED, what_changed
+from sagabus.coordinator.core.saga.fingerprint import ANOTHER_ORDER, UNCHANGED, what_changed
 from sagabus.coordinator.core.saga.history import Kind
 from tests.core import restarted
 from tests.core.kit import Definition, Drive
@@ -167,6 +169,97 @@ def test_h7_a_divergence_of_unchanged_code_says_where_else_to_look() -> None:
     drive = Drive(of(reserve, charge)).start()
     drive.reload(of(charge))
     assert drive.attention.endswith(f"; {UNCHANGED}")
+
+
+def by_tag(*tags: str) -> Definition:
+    """A saga that calls in the order in which this process iterates its set."""
+    ordered = list(tags)
+
+    @saga("saga")
+    async def tagged(ctx: SagaContext, order: Order) -> Result:
+        for tag in ordered:
+            await ctx.call({"a": reserve, "b": charge}.get(tag, ship)(order=tag))
+        return Result(refs=[])
+
+    return tagged
+
+
+@pytest.mark.parametrize(("before", "after"), [("ab", "ba"), ("cd", "dc")], ids=["two activities", "one activity"])
+def test_h7_calls_in_another_order_of_unchanged_code_say_that_a_set_may_be_the_cause(before: str, after: str) -> None:
+    drive = Drive(by_tag(*before)).start()
+    drive.completed(1)
+    drive.reload(by_tag(*after))
+    assert drive.attention.endswith(f"; {ANOTHER_ORDER}")
+    drive.reload(by_tag(*before))
+    assert drive.attention == ""
+
+
+def fresh_ids(*ids: str) -> Definition:
+    """A saga whose code makes an id of its own, another one in each process."""
+    numbers = iter(ids)
+
+    @saga("saga")
+    async def careless(ctx: SagaContext, order: Order) -> Result:
+        await ctx.call(reserve(order=next(numbers)))
+        await ctx.call(charge(order=order.order))
+        return Result(refs=[])
+
+    return careless
+
+
+class Careless(Drive):
+    """A saga of which no copy is the same."""
+
+    def _check_restored(self) -> None:
+        pass
+
+
+def logged_once(drive: Drive) -> list[str]:
+    """What a process that loads the saga has to say of its definition."""
+    loaded = drive.restored()
+    said = loaded.drain().log_once
+    loaded.evict()
+    return said
+
+
+def test_h7_an_input_that_each_replay_makes_anew_is_told_and_what_was_sent_counts() -> None:
+    drive = Careless(fresh_ids(*map(str, range(100)))).start()
+    sent = drive.last.commands[0].body
+    assert logged_once(drive) == [
+        "definition saga: step 1 (stock.reserve) was sent with another order than the code makes now. What was sent "
+        "counts; but each restart gives the code another value. Clocks, randomness and ids come from ctx: ctx.now(), "
+        "ctx.random(), ctx.uuid()"
+    ]
+    drive.reload()
+    assert (drive.attention, drive.state.steps[1].body) == ("", sent)
+
+
+def test_h7_an_input_of_other_code_is_no_fault() -> None:
+    drive = Drive(of(reserve)).start()
+
+    @saga("saga")
+    async def other(ctx: SagaContext, order: Order) -> Result:
+        await ctx.call(reserve(order="another"))
+        return Result(refs=[])
+
+    drive.code = other
+    assert logged_once(drive) == []
+
+
+def test_h7_what_a_model_fills_in_by_itself_is_no_fault_of_the_code() -> None:
+    class Hold(BaseModel):
+        order: str
+        token: UUID = Field(default_factory=uuid4)
+
+    hold = Service("held").activity("hold", Hold)
+
+    @saga("saga")
+    async def holding(ctx: SagaContext, order: Order) -> Result:
+        await ctx.call(hold(order=order.order))
+        return Result(refs=[])
+
+    drive = Careless(holding).start()
+    assert logged_once(drive) == []
 
 
 def test_h7_a_saga_that_was_never_decided_upon_has_no_fingerprint() -> None:

@@ -10,6 +10,7 @@ from sagabus.coordinator.core.saga.admission import DUPLICATE, LATE, OLD_ATTEMPT
 from sagabus.coordinator.core.saga.concern import ConcernKind
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
+from sagabus.coordinator.core.saga.stuck import STUCK
 from tests.core import shapes
 from tests.core.kit import Definition
 from tests.core.restored import forget_all
@@ -29,6 +30,7 @@ def test_the_promise(code: Definition, data: st.DataObject, forgetful: bool, act
         world = World.of(code, lambda n: data.draw(st.integers(0, n - 1)), forgetful=forgetful)
         for _ in range(actions):
             world.happen()
+            assert STUCK not in world.drive.state.concerns
         world.settle_down()
         check(world)
     finally:

@@ -110,6 +110,11 @@ class SagaLoop(Scheduler):
         self.timers_changed.clear()
         return changed
 
+    @property
+    def has_timers(self) -> bool:
+        """Whether any is pending."""
+        return bool(self._timers)
+
     def drop_timers(self) -> None:
         """The saga's code is through: what it has left pending never fires."""
         self.timers_changed.update(self._timers)

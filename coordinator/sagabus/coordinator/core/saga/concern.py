@@ -61,6 +61,8 @@ class ConcernKind(StrEnum):
     """The saga's code does something else than its history says."""
     SPUN = "spun"
     """The saga's code did not come to rest."""
+    STUCK = "stuck"
+    """The saga's code waits for what nothing can bring (L13)."""
     FAULT = "fault"
     """sagabus itself failed."""
     MORE = "more"

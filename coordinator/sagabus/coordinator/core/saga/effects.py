@@ -40,6 +40,7 @@ class Staged:
     """Due in microseconds since 1970; None for one that is cleared."""
     saga_changed: bool = False
     log: list[str] = field(default_factory=list)
+    log_once: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -58,11 +59,14 @@ class Effects:
     sequence: int = 0
     log: list[str] = field(default_factory=list)
     """What an author should read in the log, in words; not a concern of the saga."""
+    log_once: list[str] = field(default_factory=list)
+    """What is so of all sagas of one definition: of each, one line is enough."""
 
     def merge(self, staged: Staged, *, known: Container[TimerKey]) -> None:
         """What came of one more input. known: timers that were set in an earlier turn; others were never stored."""
         self.messages += staged.messages
         self.log += staged.log
+        self.log_once += staged.log_once
         self.saga_changed |= staged.saga_changed
         for key, due in staged.timers.items():
             if due is not None:

@@ -18,6 +18,12 @@ UNCHANGED: Final = (
     "randomness and sets of strings in it"
 )
 
+ANOTHER_ORDER: Final = (
+    "neither the saga's own code nor Python has changed, and the code makes this further on in its history: does it "
+    "iterate a set of strings? Each process has another order of them. Write `for tag in sorted(tags)`; this saga goes "
+    "on in a coordinator started with the PYTHONHASHSEED that brings the order of its history (docs/deployment.md)"
+)
+
 
 def fingerprint(name: str, version: int, python: str, sources: Iterable[str]) -> str:
     """python: such as "3.11". sources: of the code that may decide what the saga does, in a settled order."""
@@ -25,12 +31,15 @@ def fingerprint(name: str, version: int, python: str, sources: Iterable[str]) ->
     return f"{name}-v{version}-py{python}-{digest}"
 
 
-def what_changed(old: str, new: str) -> str:
-    """For a person, behind the first difference of a replay. Nothing where nothing is known of the old one."""
+def what_changed(old: str, new: str, *, reordered: bool = False) -> str:
+    """For a person, behind the first difference of a replay. Nothing where nothing is known of the old one.
+
+    reordered: the code does what its history says, in another order.
+    """
     if not old or not new:
         return ""
     if old == new:
-        return UNCHANGED
+        return ANOTHER_ORDER if reordered else UNCHANGED
     before, after = _PARTS.fullmatch(old), _PARTS.fullmatch(new)
     if before is None or after is None:
         return f"its fingerprint has changed ({old} → {new})"

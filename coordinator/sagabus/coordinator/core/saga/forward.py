@@ -62,20 +62,37 @@ def _kept_its_place(state: SagaState, step: Step, written: Row) -> None:
 
     Another order of steps, as another Python brings (H7), shows by nothing else then. Raises Divergence.
     """
-    if _reads_as(step, written.payload):
+    sent = _read_as(step, written.payload)
+    if sent == step.input:  # a set is written in another order in each process
         return
     other = state.journal.ahead(Kind.COMMAND, step.activity, step.body)
-    if other is None:
-        return
-    raise Divergence(f"history has {words(written)}, the code now makes there what history has as {words(other)}")
+    if other is not None:
+        said = f"history has {words(written)}, the code now makes there what history has as {words(other)}"
+        raise Divergence(said, reordered=True)
+    if sent is not None and not state.other_input:
+        state.other_input = _other_fields(step, sent)
 
 
-def _reads_as(step: Step, body: bytes | None) -> bool:
-    """A set is written in another order in each process."""
+def _read_as(step: Step, body: bytes | None) -> BaseModel | None:
+    """None for what an older contract wrote and this one does not read."""
     try:
-        return bool(codec.decode(step.contract.input, body, what=step.activity) == step.input)
+        return cast("BaseModel", codec.decode(step.contract.input, body, what=step.activity))
     except MessageInvalid:
-        return False
+        return None
+
+
+def _other_fields(step: Step, sent: BaseModel) -> str:
+    """Which fields the code has made anew, in words. What a model fills in by itself the code has not made."""
+    made = step.input
+    others = [name for name in type(made).model_fields if name in made.model_fields_set]
+    others = [name for name in others if getattr(made, name) != getattr(sent, name)]
+    if not others:
+        return ""
+    return (
+        f"step {step.number} ({step.activity}) was sent with another {', '.join(others)} than the code makes now. What "
+        "was sent counts; but each restart gives the code another value. Clocks, randomness and ids come from ctx: "
+        "ctx.now(), ctx.random(), ctx.uuid()"
+    )
 
 
 def first_send(state: SagaState, step: Step) -> None:

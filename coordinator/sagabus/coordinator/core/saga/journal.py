@@ -11,7 +11,14 @@ _Said = tuple[Kind, str, bytes | None]
 
 
 class Divergence(Exception):
-    """The saga's code no longer does what its history says. The message names the first difference."""
+    """The saga's code no longer does what its history says. The message names the first difference.
+
+    reordered: what the code makes there stands in its history, further on.
+    """
+
+    def __init__(self, words: str, *, reordered: bool = False) -> None:
+        super().__init__(words)
+        self.reordered = reordered
 
 
 class Journal:
@@ -118,6 +125,10 @@ class Journal:
             raise Divergence(f"history has nothing more, the code now makes {words(made)}")
         written = self._compared_last = self._expected.pop()
         if (written.kind, written.step, written.name) != (made.kind, made.step, made.name):
-            raise Divergence(f"history has {words(written)}, the code now makes {words(made)}")
+            said = f"history has {words(written)}, the code now makes {words(made)}"
+            raise Divergence(said, reordered=self._is_ahead(made))
         self.size += len(written.payload or b"")
         return written
+
+    def _is_ahead(self, made: Row) -> bool:
+        return made.payload is not None and self.ahead(made.kind, made.name, made.payload) is not None

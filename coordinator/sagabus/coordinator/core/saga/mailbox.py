@@ -38,6 +38,11 @@ class Mailbox:
         """The names that somebody waits for, and how many do."""
         return {name: len(waiters) for name, waiters in sorted(self._waiters.items()) if waiters}
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether anybody waits for an event."""
+        return any(self._waiters.values())
+
     def deliver(self, event: Delivery) -> None:
         """By the loop's owner. Whoever waits for it goes on in the next pump."""
         if not self._handed_over(event):

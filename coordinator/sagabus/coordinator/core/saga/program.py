@@ -291,6 +291,11 @@ class Program:
         """How many events nobody has waited for yet, and their bytes."""
         return self.mailbox.count, self.mailbox.bytes
 
+    @property
+    def is_stuck(self) -> bool:
+        """After a pump: it has not ended, and waits for no answer, no event and no timer."""
+        return not (self.ended or self._awaited or self.loop.has_timers or self.mailbox.is_awaited)
+
     def pump(self, now: int) -> list[Intent]:
         """Run the code until it waits; after its end nothing runs. now: microseconds since 1970. Raises Blocked."""
         loop, since = self.loop, now - self.started_at

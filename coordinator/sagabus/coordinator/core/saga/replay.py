@@ -25,6 +25,7 @@ from sagabus.coordinator.core.saga.standing import Kept, Standing
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import CLOSED, SagaStatus
 from sagabus.coordinator.core.saga.stopped import Stop
+from sagabus.coordinator.core.saga.stuck import STUCK
 
 _ALL: Final = 2**31
 """Rows. More than a history has."""
@@ -110,7 +111,7 @@ class Replay:
         except Exception as stop:
             self.fault = why_stopped(stop)
             if isinstance(stop, Divergence) and self._code is not None:
-                changed = what_changed(state.fingerprint, self._code.fingerprint)
+                changed = what_changed(state.fingerprint, self._code.fingerprint, reordered=stop.reordered)
                 self.fault = self.fault._replace(words=f"{stop}; {changed}" if changed else str(stop))
         return self.fault is None
 
@@ -122,6 +123,10 @@ class Replay:
         if self.fault is None and self._again:
             state.standing = state.standing._replace(status=self._stored.status)
             state.rebuilt()
+            if STUCK in state.concerns and STUCK not in self._stored.concerns:  # an older release did not tell
+                state.stands()
+            if state.other_input and self._code is not None and self._code.fingerprint == state.fingerprint:
+                state.staged.log_once.append(f"definition {state.definition}: {state.other_input}")
             self._go_on()
         else:
             self._stop(self.fault or _stored_stop(self._stored.concerns))

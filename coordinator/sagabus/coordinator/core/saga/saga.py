@@ -27,6 +27,7 @@ from sagabus.coordinator.core.saga.program import Blocked, Code, Program, Spun
 from sagabus.coordinator.core.saga.state import SagaState, reason_json
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from sagabus.coordinator.core.saga.stopped import Stop, StoppedSaga
+from sagabus.coordinator.core.saga.stuck import note_stuck
 
 MAX_EVENTS: Final = 1_000
 MAX_EVENT_BYTES: Final = 1024 * 1024
@@ -292,6 +293,7 @@ class Saga:
             self.state.log(said)
         if self.program.loop.timers_changed:
             intents.note_timers(self.state, self.program)
+        note_stuck(self.state, self.program)
 
     def _go_on(self) -> None:
         """After the code has come to rest: give-ups are settled, an end begins or closes the saga."""

@@ -35,7 +35,7 @@ class SagaState:
 
     __slots__ = (
         "_known_timers", "_name", "addresses", "blocked", "cause", "completions", "definition", "effects", "ending",
-        "id", "input_hash", "journal", "kept", "now", "output", "plan", "run", "seen_events", "sequence",
+        "id", "input_hash", "journal", "kept", "now", "other_input", "output", "plan", "run", "seen_events", "sequence",
         "staged", "standing", "started_at", "steps", "timers", "trace", "version",
     )  # fmt: skip
 
@@ -54,6 +54,8 @@ class SagaState:
         self.blocked = 0
         """The first row that is kept undecided, while the code cannot go on; 0 otherwise."""
         self.journal = Journal()
+        self.other_input = ""
+        """Of the first step whose input a replay has made otherwise than it was sent, in words."""
         self.sequence = 0
         self.effects = Effects()
         self.staged = Staged()
@@ -236,7 +238,7 @@ class SagaState:
         effects.rows += journal.new
         journal.new = []
         staged = self.staged
-        if staged.messages or staged.timers or staged.saga_changed or staged.log:
+        if staged.messages or staged.timers or staged.saga_changed or staged.log or staged.log_once:
             effects.merge(staged, known=self._known_timers)
             self.staged = Staged()
             self.standing.concerns.keep()
