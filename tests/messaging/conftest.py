@@ -1,13 +1,16 @@
-"""Fixtures of this house: a `Kafka` over a real broker, over the embedded bus, and over each in turn."""
+"""Fixtures of this house: a `Kafka` over a real broker, over the embedded bus, over each in turn; a bus in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 
 import pytest
 
 from sagabus.messaging.bus.kafka import Kafka
 from tests.messaging.clusters import embedded_kafka, real_kafka
+from tests.messaging.toy_bus import ToyBus
+from tests.messaging.toy_world import World
 from tests.support.kafka_broker import KafkaBroker
 from tests.support.kafka_installation import KafkaInstallation
 
@@ -44,3 +47,16 @@ def own_broker(broker_to_break: KafkaBroker) -> KafkaBroker:
     if not broker_to_break.process.running:
         broker_to_break.start()
     return broker_to_break
+
+
+@pytest.fixture
+async def world(database: str, namespace: str) -> AsyncIterator[World]:
+    async with AsyncExitStack() as stack:
+        world = World(database, namespace, stack)
+        world.bus.make("in")
+        yield world
+
+
+@pytest.fixture
+def bus(world: World) -> ToyBus:
+    return world.bus

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 
 import pytest
@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 
 from sagabus.contracts.envelope import Record
 from sagabus.messaging.bus.publish_errors import PublishFailed
-from sagabus.messaging.shards import held_back, ownership, shard_row, tenures, wakeups
+from sagabus.messaging.shards import ownership, shard_row, tenures, wakeups
 from sagabus.messaging.shards.ownership import NoSuchTopic
 from sagabus.messaging.shards.shard_row import PartitionsChanged
 from sagabus.messaging.shards.tenure import Tenure
@@ -21,19 +21,6 @@ from tests.messaging.toy_bus import ToyBus
 from tests.messaging.toy_world import Process, World
 from tests.support.conditions import until
 from tests.support.postgres import PostgresServer
-
-
-@pytest.fixture
-async def world(database: str, namespace: str) -> AsyncIterator[World]:
-    async with AsyncExitStack() as stack:
-        world = World(database, namespace, stack)
-        world.bus.make("in")
-        yield world
-
-
-@pytest.fixture
-def bus(world: World) -> ToyBus:
-    return world.bus
 
 
 async def test_each_record_is_counted_once_and_what_follows_is_published_in_order(world: World, bus: ToyBus) -> None:
@@ -226,44 +213,6 @@ async def test_an_idle_shard_stores_its_relays_position(world: World, bus: ToyBu
     await process.stream.assign(0)
     await _until_relayed(process, 3)
     assert await process.shards.rows("outbox") == []
-
-
-async def test_s9_a_shard_that_cannot_publish_takes_no_more_in_and_the_others_go_on(
-    world: World, bus: ToyBus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(held_back, "UNPUBLISHED_MESSAGES", 3)
-    process = await world.process()
-    bus.recorder.closed_for = {0}
-    process.stream.most = 3
-    await process.stream.assign(0, 1)
-    bus.put("in", 0, "a", "b", "c")
-    await process.counted(*"abc")
-    bus.put("in", 0, "d", "e")
-    bus.put("in", 1, *range(9))
-    await until(lambda: len(bus.recorder.sent) == 9, what="the other shard goes on")
-    await process.counted(*"abc", *range(9))
-    assert process.held == [0, 1]
-    bus.recorder.open()
-    await process.counted(*"abcde", *range(9))
-    assert [m.value for m in bus.recorder.sent if m.partition == 0] == [b"a", b"b", b"c", b"d", b"e"]
-
-
-async def test_s9_a_shard_that_is_held_back_and_revoked_is_not_reopened(
-    world: World, bus: ToyBus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(held_back, "UNPUBLISHED_MESSAGES", 1)
-    process = await world.process()
-    bus.recorder.closed_for = {0}
-    await process.stream.assign(0, 1)
-    bus.put("in", 0, "a")
-    await process.counted("a")
-    await process.ownership.batch([Given("in", 0, 1, value=b"left out")])
-    await process.stream.assign(1, generation=2)
-    seeks = len(process.stream.seeks)
-    bus.recorder.open()
-    bus.put("in", 1, "b")
-    await process.counted("a", "b")
-    assert process.stream.seeks[seeks:] == []
 
 
 async def test_a_due_timer_gets_a_turn_at_once(world: World, bus: ToyBus) -> None:

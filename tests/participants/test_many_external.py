@@ -18,7 +18,7 @@ from sagabus.participants.handlers import external as external_module
 from sagabus.participants.handlers import jobs as jobs_module
 from sagabus.participants.handlers.declaration import checked
 from sagabus.participants.handlers.external import Externals
-from sagabus.participants.handlers.jobs import JOBS_IN_MEMORY, Job
+from sagabus.participants.handlers.jobs import FRONT, JOBS_IN_MEMORY, Job, Jobs
 from sagabus.participants.handlers.outcome import HandlerOutcome
 from sagabus.participants.received import ReceivedCommand
 from sagabus.participants.received import command as received_command
@@ -125,6 +125,20 @@ async def test_p1_rows_of_an_owner_before_are_found_behind_any_number_of_pages(
     assert in_memory(fixture, tenure) == 20
     await all_replies(fixture, tenure, 60)
     assert sorted(charges.calls) == sagas
+
+
+def test_p1_what_waits_as_a_row_comes_before_what_is_new() -> None:
+    jobs = Jobs()
+    assert not jobs.admits(0), "the inbox has not been looked at"
+    jobs.read(FRONT, all=True)
+    assert (jobs.admits(JOBS_IN_MEMORY - 1), jobs.admits(JOBS_IN_MEMORY)) == (True, False)
+    jobs.left_waiting()
+    jobs.left_waiting()
+    assert not jobs.admits(0)
+    jobs.read(FRONT, all=True)
+    assert not jobs.admits(0), "one was left waiting while they were read"
+    jobs.read(FRONT, all=True)
+    assert jobs.admits(0)
 
 
 @pytest.mark.usefixtures("few")
