@@ -100,6 +100,8 @@ class ShardMemory:
     def tell_concerns(self, saga: Saga) -> None:
         """After a commit: each new one is a line of the log."""
         concerns = saga.state.concerns
+        if not (concerns or self._concerns):
+            return
         key = SagaKey(saga.state.id, saga.state.run)
         told = self._concerns.pop(key, frozenset())
         for concern, words in concerns.items():

@@ -38,9 +38,10 @@ class EarlyRef(NamedTuple):
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class SagaRow:
-    """A saga as it stands. Its input is the payload of the first row of its history.
+    """A saga as it stands. Its input is the payload of the first row of its history. Never changed, and not frozen for
+    the same reason as `history.Row`.
 
     sequence: of its last lifecycle event. last_now: never runs backwards (H3). attributes: a JSON object. decided:
     history rows after this one are inputs that were taken but not decided upon; None where there are none.

@@ -99,7 +99,8 @@ class Relay:
             return
         self._pushed_to = messages[-1][0]
         self._queue += messages
-        if waiting := self._parked.intersection(message.saga_id for _, message in messages):
+        waiting = self._parked and self._parked.intersection(message.saga_id for _, message in messages)
+        if waiting:
             self._take_out(dict.fromkeys(waiting, 0), BEHIND, behind=True)
         self._pushed.set()
 

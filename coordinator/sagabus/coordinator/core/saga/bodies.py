@@ -9,8 +9,8 @@ from pydantic_core import from_json
 _VOID: Final = (b"", b"null", b"{}")
 
 
-SMALL_BYTES: Final = 64
-"""A body that takes no more memory than a digest of it."""
+SMALL_BYTES: Final = 256
+"""A body that takes no more memory than the step that it belongs to: it is kept as it is, which costs nothing."""
 
 
 def remembered(body: bytes | None) -> bytes | int:

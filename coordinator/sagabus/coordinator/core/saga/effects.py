@@ -42,6 +42,17 @@ class Staged:
     log: list[str] = field(default_factory=list)
     log_once: list[str] = field(default_factory=list)
 
+    @property
+    def is_empty(self) -> bool:
+        return not (self.messages or self.timers or self.saga_changed or self.log or self.log_once)
+
+    def clear(self) -> None:
+        self.messages.clear()
+        self.timers.clear()
+        self.saga_changed = False
+        self.log.clear()
+        self.log_once.clear()
+
 
 @dataclass(slots=True)
 class Effects:

@@ -91,11 +91,13 @@ class Saga:
         it is and is asked for again, until the answer can be read."""
         state = self.state
         step = state.steps.get(answer.step) if answer.kind in _OUTPUTS else None
-        if step is None or step.outcome in _SAID or answers_nothing(state, answer):
+        if step is None or step.outcome in _SAID:
             return False
         try:
             forward.read_output(state, step, answer.payload)
         except MessageInvalid as error:
+            if answers_nothing(state, answer):
+                return False  # a person is told that, and nothing more
             aside = str(answer.seq) if isinstance(answer, Row) else ""
             self._note(*forward.unreadable(step, error, settling=answer.kind is Kind.SETTLE_COMPLETED), aside=aside)
             return True

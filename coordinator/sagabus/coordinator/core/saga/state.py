@@ -175,7 +175,7 @@ class SagaState:
         self.sequence += 1
         if self.journal.replaying:
             return
-        body = self._body(step, name, output=output, error=error, result=result)
+        body = self._body(step, name, output, error, result)
         message = lifecycle_message(
             self.addresses,
             type,
@@ -187,12 +187,19 @@ class SagaState:
         )
         self.staged.messages.append(message)
 
-    def _body(self, step: Step | None, name: str, **values: bytes | None) -> bytes:
-        head = b'{"saga":%b,"version":%d,"status":"%b"' % (self._name, self.version, self.status.encode())
+    def _body(
+        self, step: Step | None, name: str, output: bytes | None, error: bytes | None, result: bytes | None
+    ) -> bytes:
+        body = b'{"saga":%b,"version":%d,"status":"%b"' % (self._name, self.version, self.standing.status.encode())
         if step is not None:
-            head += b',"step":%d,"activity":"%b"' % (step.number, (name or step.activity).encode())
-        rest = b"".join(b',"%b":%b' % (key.encode(), value) for key, value in values.items() if value is not None)
-        return head + rest + b"}"
+            body += b',"step":%d,"activity":"%b"' % (step.number, (name or step.activity).encode())
+        if output is not None:
+            body += b',"output":%b' % output
+        if error is not None:
+            body += b',"error":%b' % error
+        if result is not None:
+            body += b',"result":%b' % result
+        return body + b"}"
 
     def raise_concern(self, concern: Concern, words: str) -> None:
         """Put the saga before a person. Told when it is new, or when there is something new to say of it."""
@@ -234,13 +241,12 @@ class SagaState:
 
     def keep(self) -> None:
         """What was staged counts. The decisions upon the next input begin here."""
-        effects, journal = self.effects, self.journal
+        effects, journal, staged = self.effects, self.journal, self.staged
         effects.rows += journal.new
-        journal.new = []
-        staged = self.staged
-        if staged.messages or staged.timers or staged.saga_changed or staged.log or staged.log_once:
+        journal.new.clear()
+        if not staged.is_empty:
             effects.merge(staged, known=self._known_timers)
-            self.staged = Staged()
+            staged.clear()
             self.standing.concerns.keep()
         self.kept = Kept(self.standing, self.sequence, journal.seq)
 

@@ -35,7 +35,7 @@ class Steps(dict[int, Step]):
         """A step that was just called. It is held if an undo is under way at its service."""
         self[step.number] = step
         self.open.add(step.number)
-        if self.holds[step.service]:
+        if self.holds.get(step.service):
             step.held = True
             self.held.setdefault(step.service, {})[step.number] = None
 
@@ -53,7 +53,8 @@ class Steps(dict[int, Step]):
             self._note(step, held)
             return
         step.outcome = changed(OUTCOME, before, outcome)
-        (self.open.add if step.is_open else self.open.discard)(step.number)
+        if not step.is_open:
+            self.open.discard(step.number)
 
     def undo_becomes(self, step: Step, undoing: Undoing) -> None:
         """Raises IllegalChange."""
