@@ -155,6 +155,21 @@ def test_the_depth_is_looked_at_before_parsing(opening: bytes, closing: bytes) -
     codec.decode(Anything, b'{"value":%b}' % nested(MAX_DEPTH - 1), what="it")
 
 
+class Chain(BaseModel):
+    """Nothing of it needs to be read back to know that it survives the wire."""
+
+    following: Chain | None = None
+
+
+def test_what_is_nested_too_deep_for_its_reader_is_not_written() -> None:
+    chain = Chain()
+    for _ in range(MAX_DEPTH - 1):
+        chain = Chain(following=chain)
+    assert codec.encode_as(Chain, chain, what="it").count(b"{") == MAX_DEPTH
+    with pytest.raises(MessageInvalid, match="deeper"):
+        codec.encode_as(Chain, Chain(following=chain), what="it")
+
+
 @pytest.mark.parametrize(
     "text",
     [

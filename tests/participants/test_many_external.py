@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from sagabus.participants.handlers import external as external_module
 from sagabus.participants.handlers import jobs as jobs_module
 from sagabus.participants.handlers.declaration import checked
 from sagabus.participants.handlers.external import Externals
-from sagabus.participants.handlers.jobs import FRONT, JOBS_IN_MEMORY, Job, Jobs
+from sagabus.participants.handlers.jobs import FRONT, JOBS_IN_MEMORY, Job, Jobs, Position
 from sagabus.participants.handlers.outcome import HandlerOutcome
 from sagabus.participants.received import ReceivedCommand
 from sagabus.participants.received import command as received_command
@@ -135,8 +136,11 @@ def test_p1_what_waits_as_a_row_comes_before_what_is_new() -> None:
     jobs.left_waiting()
     jobs.left_waiting()
     assert not jobs.admits(0)
-    jobs.read(FRONT, all=True)
+    jobs.read(page := Position(datetime.now(UTC), "/s", "S1"), all=False)
+    assert jobs.after == page, "what runs for long in front is not read again with each page"
+    jobs.read(jobs.after, all=True)
     assert not jobs.admits(0), "one was left waiting while they were read"
+    assert jobs.after == FRONT, "by another clock it may stand in front of what was read"
     jobs.read(FRONT, all=True)
     assert jobs.admits(0)
 
