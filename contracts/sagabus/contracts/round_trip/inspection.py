@@ -49,12 +49,15 @@ class Doubts:
     """An offset from UTC is written in whole minutes."""
     numbers: bool = False
     """A whole number may be larger than any double."""
+    constants: bool = False
+    """A Decimal that is no number is written as its name, which is not read."""
 
     models: list[type[Any]] = dataclasses.field(default_factory=list)
     """Models in its fields: of an instance of a subclass only their own fields are written."""
 
     def __bool__(self) -> bool:
-        return self.compare or self.read or self.nulls or self.offsets or self.numbers or bool(self.models)
+        some = self.compare or self.read or self.nulls or self.offsets or self.numbers or self.constants
+        return some or bool(self.models)
 
 
 _EXACT: Final = frozenset({"none", "bool", "uuid", "missing-sentinel", "complex", "fraction"})
@@ -153,6 +156,8 @@ class Inspection:
     def _decimal(self, node: Schema, path: str, config: Schema) -> None:
         if node.get("allow_inf_nan", config.get("allow_inf_nan", False)):
             self.doubts.read = True  # a signalling NaN
+        else:
+            self.doubts.constants = True
 
     def _str(self, node: Schema, path: str, config: Schema) -> None:
         if any(config.get(f"str_{rule}") for rule in _CHANGES):
