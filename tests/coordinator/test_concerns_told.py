@@ -64,6 +64,9 @@ async def test_a_concern_is_stored_with_its_kind_and_is_one_line_of_the_log(
 async def test_b15_a_missing_definition_is_named_once_with_the_process_and_what_it_has(
     fixture: ShardFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """And by whoever has the shard now: another process had it before."""
+    fixture.identity = ProcessIdentity(host="host-1", process=11, instance="coordinator-a")
+    await fixture.crash()
     fixture.identity = ProcessIdentity(host="host-7", process=12, instance="coordinator-b")
     tenure = await fixture.crash(expense_approval)
     with caplog.at_level(logging.WARNING):

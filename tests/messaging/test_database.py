@@ -227,6 +227,44 @@ async def test_sessions_that_have_become_read_only_are_replaced(kind: str, datab
         await engine.dispose()
 
 
+@pytest.mark.parametrize("kind", ["pool", "engine"])
+async def test_a_server_that_takes_no_writes_is_not_ours_until_it_does(
+    kind: str, database: str, postgres: PostgresServer
+) -> None:
+    """As a standby, which may stand in front of its primary in the list of hosts."""
+    name = urlsplit(database).path.strip("/")
+    engine = engine_module.make_engine(database, connections=2)
+    made = Database(database) if kind == "pool" else EngineDatabase(engine)
+    postgres.psql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    try:
+        with pytest.raises(DatabaseUnreachable):
+            async with made.transaction():
+                raise AssertionError
+        postgres.psql(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        async with made.transaction() as connection:
+            await connection.execute("CREATE TABLE kept (n int)")
+    finally:
+        await made.stop()
+        await engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("error", "unusable"),
+    [
+        (asyncpg.AdminShutdownError("57P01"), True), (asyncpg.CrashShutdownError("57P02"), True),
+        (asyncpg.CannotConnectNowError("57P03"), True), (asyncpg.ConnectionDoesNotExistError("08003"), True),
+        (asyncpg.ReadOnlySQLTransactionError("25006"), True), (asyncpg.InterfaceError("pool is closed"), True),
+        (asyncpg.QueryCanceledError("57014"), False), (asyncpg.UniqueViolationError("23505"), False),
+        (asyncpg.DeadlockDetectedError("40P01"), False), (asyncpg.InterfaceError("expects 1 argument"), False),
+        (TimeoutError("of the caller's own"), False), (OSError("of the caller's own"), False),
+    ],
+    ids=lambda value: f"{value!r}",
+)  # fmt: skip
+def test_after_which_errors_a_connection_is_of_no_use(error: Exception, unusable: bool) -> None:
+    """A server that shuts down, or is a standby now, says so to one session after the other."""
+    assert connecting.is_unusable(error) is unusable
+
+
 async def test_of_several_hosts_the_one_that_takes_writes_is_used(database: str) -> None:
     """The first is away, the second takes connections and never answers: each has its own time."""
     parts = urlsplit(database)
