@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -155,10 +156,48 @@ def test_an_event_that_the_wait_cannot_read_is_set_aside_and_the_wait_goes_on() 
     drive = Drive(awaiting).start()
     drive.event(paid, {"amount": "much"})
     assert drive.attention.startswith("an event was set aside: event payment.confirmed: data.amount: ")
+    drive.event(paid, {"amount": "more"})
     drive.event(paid, Paid(amount=3))
+    assert drive.attention == "", "the wait has got what it waits for"
     drive.completed(1)
     drive.completed(2)
     assert drive.result == {"refs": ["ref-1", "3", "ref-2"]}
+
+
+def test_h5_an_unreadable_event_is_on_attention_until_each_wait_that_met_one_has_got_another() -> None:
+    strict = event("order.changed", Order)
+
+    @saga("saga")
+    async def both(ctx: SagaContext, order: Order) -> Result:
+        changed, amount = await asyncio.gather(ctx.event(strict), ctx.event(paid))
+        await ctx.event(paid)
+        return Result(refs=[changed.order, str(amount.amount)])
+
+    drive = Drive(both).start()
+    drive.event(strict, {"order": []})
+    drive.event(paid, {"amount": "much"})
+    drive.event(paid, Paid(amount=4))
+    assert drive.attention.startswith("an event was set aside: event payment.confirmed: ")
+    drive.event(strict, {"order": "mine"})
+    assert drive.attention == ""
+    drive.event(paid, Paid(amount=5))
+    assert drive.result == {"refs": ["mine", "4"]}
+
+
+def test_h5_an_unreadable_event_whose_wait_was_given_up_waits_for_an_operator() -> None:
+    @saga("saga")
+    async def impatient(ctx: SagaContext, order: Order) -> Result:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(60):
+                await ctx.event(paid)
+        await ctx.event(paid)
+        return Result(refs=[])
+
+    drive = Drive(impatient).start()
+    drive.event(paid, {"amount": "much"})
+    drive.fire(TimerKind.SLEEP, 1)
+    drive.event(paid, Paid(amount=4))
+    assert drive.attention.startswith("an event was set aside: ")
 
 
 def test_a_waiter_waits_for_a_name_and_each_reads_with_its_own_model() -> None:
@@ -184,6 +223,27 @@ def test_h5_too_many_unconsumed_events_are_attention_and_all_are_kept(monkeypatc
         assert drive.all.told.count("saga.attention") == 1
         drive.completed(1)
         assert drive.result == {"refs": ["0", "1"]}
+        assert drive.attention == "", "nobody will ever take the others"
+        forget_all()
+
+
+def test_h5_when_half_of_the_events_are_taken_nobody_has_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    @saga("saga")
+    async def slow(ctx: SagaContext, order: Order) -> Result:
+        while True:
+            await asyncio.sleep(60)
+            await ctx.event(paid)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sagabus.coordinator.core.saga.saga.MAX_EVENTS", 4)
+        drive = Drive(slow).start()
+        for amount in range(5):
+            drive.event(paid, Paid(amount=amount))
+        for _ in range(3):  # which leaves two
+            assert drive.attention.startswith("more than 4 events")
+            drive.fire_next()
+        assert drive.attention == ""
+        assert drive.last.told == ["saga.attention_cleared"]
         forget_all()
 
 

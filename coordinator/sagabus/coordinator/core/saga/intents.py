@@ -25,6 +25,7 @@ from sagabus.coordinator.core.saga.program import (
     Intent,
     Program,
     Published,
+    Readable,
     ReadEvent,
     Unreadable,
 )
@@ -47,6 +48,8 @@ def carry_out(state: SagaState, intent: Intent, code: Code | None) -> None:
         case Unreadable():
             words = f"an event was set aside: {intent.fault}"
             state.raise_concern(Concern(ConcernKind.EVENT_UNREADABLE), words)
+        case Readable():
+            state.clear_concern(Concern(ConcernKind.EVENT_UNREADABLE))
         case Ended():
             _end(state, intent, code)
         case _:

@@ -106,6 +106,11 @@ class Unreadable:
 
 
 @dataclass(frozen=True, slots=True)
+class Readable:
+    """All waits that have set events aside have got one that they could read."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """Without an error it returned `result`."""
 
@@ -113,7 +118,7 @@ class Ended:
     error: BaseException | None = None
 
 
-Intent = Called | GaveUp | Published | ReadEvent | Unreadable | Ended
+Intent = Called | GaveUp | Published | ReadEvent | Unreadable | Readable | Ended
 
 
 class StepFuture(SagaFuture[Any]):
@@ -144,6 +149,7 @@ class Program:
         "_publications",
         "_random",
         "_read",
+        "_unanswered",
         "ended",
         "id",
         "intents",
@@ -169,6 +175,8 @@ class Program:
         self._publications = 0
         self._read = read
         self._events_read = 0
+        self._unanswered = 0
+        """Waits that have set an event aside, and have got none that they could read."""
         self._awaited: dict[int, StepFuture] = {}
         self.mailbox = Mailbox(self.loop)
         self._random: Random | None = None
@@ -240,6 +248,7 @@ class Program:
     async def event(self, type: EventType[..., Any]) -> Any:
         """The oldest unconsumed match, the first registered waiter first (H5). One that cannot be read is set aside."""
         self.loop.check()
+        set_aside = False
         while True:
             name, body = await self.mailbox.take(type.name)
             self._events_read += 1
@@ -247,7 +256,13 @@ class Program:
                 made, kept = self._read(EVENT, self._events_read, event_body(type), body, f"event {name}")
             except MessageInvalid as error:
                 self.intents.append(Unreadable(name, error.message))
+                self._unanswered += not set_aside
+                set_aside = True
                 continue
+            if set_aside:
+                self._unanswered -= 1
+                if not self._unanswered:
+                    self.intents.append(Readable())
             if kept is not None:
                 self.intents.append(ReadEvent(self._events_read, kept))
             return made.data

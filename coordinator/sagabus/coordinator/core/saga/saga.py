@@ -41,6 +41,7 @@ MAX_ROWS: Final = 20_000
 """Rows of a history. To replay so many takes about half a second, each time that the saga comes into memory."""
 
 
+_EVENTS: Final = Concern(ConcernKind.EVENTS)
 _OUTPUTS: Final = frozenset((Kind.STEP_COMPLETED, Kind.SETTLE_COMPLETED))
 _SAID: Final = frozenset((Outcome.COMPLETED, Outcome.NEVER))
 """Another answer changes neither, and so it need not be read."""
@@ -221,7 +222,7 @@ class Saga:
         count, size = program.unconsumed()
         if count > MAX_EVENTS or size > MAX_EVENT_BYTES:
             words = f"more than {MAX_EVENTS} events, or {MAX_EVENT_BYTES} bytes, came that nobody waits for"
-            self.state.raise_concern(Concern(ConcernKind.EVENTS), words)
+            self.state.raise_concern(_EVENTS, words)
 
     def _stop_code(self, ending: SagaStatus, error: bytes) -> None:
         """CancelledError is thrown once (U7): the end is decided from here on, no timeout of the saga changes it."""
@@ -296,6 +297,13 @@ class Saga:
         if self.program.loop.timers_changed:
             intents.note_timers(self.state, self.program)
         note_stuck(self.state, self.program)
+        if _EVENTS in self.state.concerns:
+            self._note_events_taken(self.program)
+
+    def _note_events_taken(self, program: Program) -> None:
+        count, size = program.unconsumed()
+        if program.ended or (count <= MAX_EVENTS // 2 and size <= MAX_EVENT_BYTES // 2):
+            self.state.clear_concern(_EVENTS)
 
     def _go_on(self) -> None:
         """After the code has come to rest: give-ups are settled, an end begins or closes the saga."""
