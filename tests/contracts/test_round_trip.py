@@ -287,6 +287,23 @@ def test_what_a_subclass_adds_is_not_dropped_in_silence() -> None:
         codec.encode(Buy(lines=[Gift(sku="a", wrapping="red")]))
 
 
+def test_what_a_subclass_adds_is_not_dropped_in_its_place_either() -> None:
+    class Line(BaseModel):
+        sku: str
+
+    class Gift(Line):
+        wrapping: str = "plain"
+        card: str = ""
+
+    class Same(Line):
+        pass
+
+    assert codec.encode_as(Line, Same(sku="a"), what="a line") == b'{"sku":"a"}'
+    lost = "a line is declared as Line, and Gift has more: whoever reads it would not get card, wrapping; give a Line"
+    with pytest.raises(MessageInvalid, match=lost):
+        codec.encode_as(Line, Gift(sku="a"), what="a line")
+
+
 def test_a_rule_of_the_whole_model_is_looked_at_too() -> None:
     class Buy(BaseModel):
         low: int

@@ -7,7 +7,7 @@ import json
 import pytest
 from pydantic import BaseModel, field_serializer
 
-from sagabus.contracts import SagaType
+from sagabus.contracts import ActivityFailed, SagaType
 from sagabus.contracts.envelope import MAX_PAYLOAD, rfc3339
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.core.saga.status import SagaStatus
@@ -15,6 +15,7 @@ from tests.core.kit import Definition, Drive
 from tests.core.services import (
     Order,
     Result,
+    charge,
     check,
     keyless,
     reserve,
@@ -110,12 +111,63 @@ def test_words_that_cannot_be_written_are_written_as_well_as_they_can() -> None:
     assert Drive(raising).start().error["message"] == "(it does not say: OSError)"
 
 
-def test_of_a_group_of_errors_the_first_leaf_speaks() -> None:
+@pytest.mark.parametrize(
+    ("errors", "words"),
+    [
+        ([ValueError("this")], "this"),
+        (
+            [ExceptionGroup("inner", [ValueError("this"), KeyError("that")]), OSError()],
+            "this (and 2 more: KeyError, OSError)",
+        ),
+        ([ValueError("this"), *[KeyError("that")] * 3], "this (and 3 more: 3 × KeyError)"),
+        (
+            [ValueError("this"), KeyError(), OSError(), TypeError(), IndexError(), EOFError(), MemoryError()],
+            "this (and 6 more: KeyError, OSError, TypeError, IndexError, EOFError, …)",
+        ),
+    ],
+    ids=["one", "nested", "alike", "many"],
+)  # fmt: skip
+def test_of_a_group_of_errors_the_first_leaf_speaks_and_names_the_others(errors: list[Exception], words: str) -> None:
     @saga("saga")
     async def grouping(ctx: SagaContext, order: Order) -> Result:
-        raise ExceptionGroup("outer", [ExceptionGroup("inner", [ValueError("this"), KeyError("that")])])
+        raise ExceptionGroup("outer", errors)
 
-    assert Drive(grouping).start().error["message"] == "this"
+    assert (error := Drive(grouping).start().error)["message"] == words
+    assert error["type"] == "ValueError"
+
+
+def test_of_a_group_of_failed_steps_each_is_named() -> None:
+    @saga("saga")
+    async def both(ctx: SagaContext, order: Order) -> Result:
+        failed = []
+        for one in (reserve, charge):
+            try:
+                await ctx.call(one(order=order.order))
+            except ActivityFailed as error:
+                failed.append(error)
+        raise ExceptionGroup("both", failed)
+
+    drive = Drive(both).start()
+    drive.refused(1)
+    drive.refused(2, "no_money")
+    assert (drive.error["code"], drive.error["message"]) == ("no", "no happened (and 1 more: no_money of bank.charge)")
+    assert drive.error["activity"] == "stock.reserve"
+
+
+def test_a_result_of_a_subclass_with_more_fields_undoes() -> None:
+    class Wider(Result):
+        hidden: str = "h"
+
+    @saga("saga")
+    async def wide(ctx: SagaContext, order: Order) -> Result:
+        return Wider(refs=[])
+
+    drive = Drive(wide).start()
+    assert drive.status == SagaStatus.COMPENSATED
+    assert (
+        "the result of saga is declared as Result, and Wider has more: whoever reads it would not get hidden"
+        in (drive.error["message"])
+    )
 
 
 # Domain events.

@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, JsonValue
 
-from sagabus.contracts import Service
 from sagabus.contracts.envelope import Message
 from sagabus.contracts.replies import HANDLER_ERROR, HANDLER_PANICKED, ReplyKind, read_failure
 from sagabus.messaging.background import PartDied
 from sagabus.participants import Refused, TryAgain
-from tests.participants.service_fixture import BOOK, Effect, Reply, Saga, ServiceFixture, Take, Taken, shop
+from tests.participants.service_fixture import BOOK, Effect, Reply, Saga, ServiceFixture, Take, shop
 from tests.support.conditions import until
 
 
@@ -203,14 +202,27 @@ async def test_an_event_that_nobody_could_read_is_a_failed_attempt(fixture: Serv
     assert (reply.code, "RateSet: value" in reply.failure.message) == (HANDLER_ERROR, True)
 
 
-async def test_an_output_of_a_subclass_is_read_as_the_declared_model(fixture: ServiceFixture) -> None:
-    class Wider(Taken):
-        hidden: str = "h"
+class Wider(Rate):
+    hidden: str = "h"
 
-    buy = Service("other").activity("buy", Take, Taken)
-    from sagabus.participants.handlers.outcome import completed
 
-    assert completed(buy, Wider(item="a", left=1), ()).body == b'{"item":"a","left":1,"hidden":"h"}'
+class Named(Rate):
+    def name(self) -> str:
+        return "a subclass without fields of its own"
+
+
+@KINDS
+async def test_an_output_of_a_subclass_with_fields_that_nobody_would_get_is_a_failed_attempt(
+    fixture: ServiceFixture, outside: bool
+) -> None:
+    reply = await answered(fixture, lambda ctx: Wider(value=1), outside=outside)
+    assert (reply.kind, reply.code) == (ReplyKind.FAILED, HANDLER_ERROR)
+    assert "is declared as Rate, and Wider has more: whoever reads it would not get hidden" in reply.failure.message
+
+
+async def test_an_output_of_a_subclass_without_more_fields_is_the_declared_model(fixture: ServiceFixture) -> None:
+    reply = await answered(fixture, lambda ctx: Named(value=1), outside=True)
+    assert (reply.kind, reply.body) == (ReplyKind.COMPLETED, b'{"value":1.0,"more":null}')
 
 
 # The end of the process is said aloud, and is a failed attempt to whoever meets the command again.

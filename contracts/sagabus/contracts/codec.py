@@ -59,10 +59,16 @@ def encode(model: BaseModel) -> bytes:
 
 
 def encode_as(kind: type[BaseModel], model: BaseModel, *, what: str) -> bytes:
-    """The same for whoever reads it as this model: of a subclass all is written, and must be read as its base.
+    """The same for whoever reads it as this model. A subclass of it will do if it has no more fields.
 
     Raises as `encode` does, and MessageInvalid for more, or deeper nested, than we read. what: names the thing.
     """
+    if type(model) is not kind and (lost := type(model).model_fields.keys() - kind.model_fields.keys()):
+        raise MessageInvalid(
+            "payload.invalid",
+            f"{what} is declared as {kind.__name__}, and {type(model).__name__} has more: whoever reads it would not "
+            f"get {', '.join(sorted(lost))}; give a {kind.__name__}, or declare those fields",
+        )
     data = checked(encode(model))
     if type(model) is not kind:
         decode(kind, data, what=what)

@@ -77,7 +77,7 @@ class SagaDefinition(Generic[I, O]):
         if output is None or not isinstance(result, output):
             wanted = "None" if output is None else output.__name__
             raise TypeError(f"saga {self.name} returned {type(result).__name__}, declared is {wanted}")
-        return codec.encode(result)
+        return codec.encode_as(output, result, what=f"the result of {self.name}")
 
     def __repr__(self) -> str:
         return f"<saga {self.name} version {self.version}>"

@@ -6,7 +6,9 @@ The other way round, from inputs to the code, is in `saga`.
 from __future__ import annotations
 
 import asyncio
-from typing import assert_never
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final, assert_never
 
 from sagabus.contracts import codec
 from sagabus.contracts.errors import ActivityFailed
@@ -32,6 +34,9 @@ from sagabus.coordinator.core.saga.program import (
 from sagabus.coordinator.core.saga.reading import EVENT
 from sagabus.coordinator.core.saga.state import SagaState, reason_json
 from sagabus.coordinator.core.saga.status import SagaStatus
+
+MOST_KINDS: Final = 5
+"""Kinds of further errors of a group that are named."""
 
 
 def carry_out(state: SagaState, intent: Intent, code: Code | None) -> None:
@@ -97,15 +102,42 @@ def _end(state: SagaState, intent: Ended, code: Code | None) -> None:
 
 
 def _error_json(error: BaseException | None) -> bytes:
-    """An error of the saga's code as it stands in its row. Of a group the first leaf speaks."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    """An error of the saga's code as it stands in its row. Of a group the first leaf speaks, and names the others."""
+    error, *others = _leaves(error)
+    more = _and_more(others)
     if isinstance(error, ActivityFailed):
         return reason_json(
-            error.code, error.message, type="ActivityFailed", activity=error.activity, step=error.step,
+            error.code, f"{error.message}{more}", type="ActivityFailed", activity=error.activity, step=error.step,
             details=dict(error.details),
         )  # fmt: skip
     if isinstance(error, asyncio.CancelledError):
-        return reason_json("sagabus.saga_raised", "the saga's code cancelled itself", type="CancelledError")
+        return reason_json("sagabus.saga_raised", f"the saga's code cancelled itself{more}", type="CancelledError")
     kind = type(error).__name__
-    return reason_json("sagabus.saga_raised", words_of(error) or kind, type=kind)  # many, as TimeoutError, say nothing
+    said = words_of(error) or kind  # many, as TimeoutError, say nothing
+    return reason_json("sagabus.saga_raised", f"{said}{more}", type=kind)
+
+
+def _leaves(error: BaseException | None) -> list[BaseException | None]:
+    """Of a group all that is in it, in its order; of any other error itself."""
+    leaves: list[BaseException | None] = []
+    waiting = [error]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, BaseExceptionGroup):
+            waiting += reversed(one.exceptions)
+        else:
+            leaves.append(one)
+    return leaves
+
+
+def _and_more(others: Sequence[BaseException | None]) -> str:
+    """How many, and of which types."""
+    if not others:
+        return ""
+    kinds = Counter(
+        f"{error.code} of {error.activity}" if isinstance(error, ActivityFailed) else type(error).__name__
+        for error in others
+    )
+    named = [kind if times == 1 else f"{times} × {kind}" for kind, times in kinds.most_common(MOST_KINDS)]
+    rest = ["…"] if len(kinds) > MOST_KINDS else []
+    return f" (and {len(others)} more: {', '.join([*named, *rest])})"

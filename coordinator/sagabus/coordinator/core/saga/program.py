@@ -240,7 +240,7 @@ class Program:
 
     def publish(self, type: EventType[..., Any], data: BaseModel, key: str | None) -> None:
         self.loop.check()
-        body = codec.checked(codec.encode(data))
+        body = codec.encode_as(type.model, data, what=f"event {type.name}")
         (key or "").encode()  # what cannot be sent is refused where it is made
         self._publications += 1
         self.intents.append(Published(self._publications, type, data, body, key))
