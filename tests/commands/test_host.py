@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
@@ -20,6 +21,7 @@ from sagabus.messaging.service.backing import find_backing
 from sagabus.messaging.settings import load_settings
 from tests.support.conditions import until
 from tests.support.dev_host import DevHost
+from tests.support.folders import data_folder
 from tests.support.processes import Child, clean
 
 HOSTING = """
@@ -137,3 +139,39 @@ def test_dev_ends_in_order_on_a_signal(folder: Path, number: int) -> None:
     assert not alive(server)
     assert "Traceback" not in dev.process.stderr
     assert not (folder / ".sagabus" / "run.json").exists()
+
+
+@pytest.fixture(scope="module")
+def dev() -> Iterator[DevHost]:
+    with data_folder() as folder, DevHost(folder, "sagabus.shop.order_processing", "sagabus.shop.inventory") as host:
+        yield host
+
+
+def beside(dev: DevHost, *arguments: str, **named: str) -> Child:
+    """Another process in its directory. named: settings."""
+    command = [sys.executable, "-m", "sagabus.commands.main", *arguments]
+    return Child(command, folder=dev.folder, name=f"beside-{arguments[0]}", environment=clean(named))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "group"),
+    [
+        (("coordinator", "sagabus.shop.order_processing"), "sagabus"),
+        (("participant", "sagabus.shop.inventory"), "sagabus_inventory"),
+    ],
+    ids=["coordinator", "participant"],
+)
+async def test_a_second_reader_on_its_bus_is_refused_with_words(
+    dev: DevHost, arguments: tuple[str, ...], group: str
+) -> None:
+    """The bus has no groups: two would take the shards from each other, for ever."""
+    second = beside(dev, *arguments, SAGABUS_KAFKA="embedded", SAGABUS_DATABASE="embedded:.sagabus", SAGABUS_HTTP="off")
+    assert await second.ended(within=60) == Exit.REFUSED, second.report()
+    assert f"process {dev.process.pid} reads the group {group} from the embedded bus" in second.stderr
+    assert "need a real Kafka, named by SAGABUS_KAFKA" in second.stderr
+
+
+async def test_dead_letters_are_found_at_the_host_where_the_bus_alone_is_named(dev: DevHost) -> None:
+    child = beside(dev, "dead-letters", "list", SAGABUS_KAFKA="embedded")
+    assert await child.ended(within=60) == 0, child.report()
+    assert child.stdout.split() == ["0", "in", "all"]

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from sagabus.messaging.embedded.run_file import Run, write_run
-from sagabus.messaging.service.backing import find_backing, folder_of, url_of
+from sagabus.messaging.service.backing import find_backing, find_here, folder_of, url_of
 from sagabus.messaging.settings import Settings, SettingsError
 
 URL = "postgresql://postgres@/sagabus?host=/tmp/socket"
@@ -89,3 +89,21 @@ def test_a_host_that_has_ended_is_noticed(tmp_path: Path) -> None:
         process.kill()
         process.wait()
         assert backing.gone
+
+
+@pytest.mark.parametrize("named", [{}, {"KAFKA": "embedded"}, {"DATABASE": "embedded:.sagabus"}])
+def test_what_is_not_named_is_the_hosts_unless_a_server_of_ones_own_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: dict[str, str]
+) -> None:
+    for name, value in named.items():
+        monkeypatch.setenv(f"SAGABUS_{name}", value)
+    if named:
+        with pytest.raises(SettingsError, match="SAGABUS_"):
+            find_here(require=("kafka", "database"))
+    run = host(tmp_path / ".sagabus")
+    found = find_here(require=("kafka", "database"))
+    assert (found.run, found.settings.database, found.kafka.address) == (run, URL, run.kafka)
+    assert found.folder == tmp_path / ".sagabus"
+    monkeypatch.setenv("SAGABUS_KAFKA", "one:9092")
+    monkeypatch.setenv("SAGABUS_DATABASE", REAL)
+    assert find_here(require=()).settings.database == REAL

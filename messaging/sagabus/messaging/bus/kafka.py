@@ -12,7 +12,8 @@ import ssl
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient
@@ -30,6 +31,9 @@ from sagabus.messaging.embedded.run_file import Run
 from sagabus.messaging.loop_time import monotonic
 from sagabus.messaging.settings import Settings, SettingsError
 
+if TYPE_CHECKING:
+    from sagabus.messaging.embedded.sole_reader import SoleReader
+
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS: Final = 0.2
@@ -44,10 +48,11 @@ REFUSALS: Final = (AuthenticationFailedError, SaslAuthenticationFailed, ssl.SSLC
 
 @dataclass(frozen=True, slots=True)
 class Bus:
-    """An embedded bus: where it listens, and which one it is."""
+    """An embedded bus: where it listens, and which one it is. folder: of its host, where that is known."""
 
     address: str
     id: str
+    folder: Path | None = None
 
 
 class Kafka:
@@ -65,13 +70,24 @@ class Kafka:
         self._admin = TopicAdmin(self.connection)
 
     @classmethod
-    def of_run(cls, settings: Settings, run: Run | None) -> Kafka:
-        """For a process that is not the host: `embedded` is the bus of a live run.json. Raises SettingsError."""
-        return cls(settings, bus=Bus(run.kafka, run.bus) if settings.embedded and run else None)
+    def of_run(cls, settings: Settings, run: Run | None, folder: Path | None = None) -> Kafka:
+        """For a process that is not the host: `embedded` is the bus of a live run.json in this folder.
+
+        Raises SettingsError.
+        """
+        return cls(settings, bus=Bus(run.kafka, run.bus, folder) if settings.embedded and run else None)
 
     @property
     def embedded(self) -> bool:
         return self._bus is not None
+
+    def sole_reader(self, group: str) -> SoleReader | None:
+        """What keeps a second reader of this group away from the embedded bus; None where groups do that."""
+        if self._bus is None or self._bus.folder is None:
+            return None
+        from sagabus.messaging.embedded.sole_reader import SoleReader  # fcntl: nothing that every client has
+
+        return SoleReader(self._bus.folder, group)
 
     @property
     def address(self) -> str:

@@ -87,6 +87,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
         self._following: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._twins = Twins()
+        self._sole = kafka.sole_reader(group)
         self.problem = ""
         """Why nothing is read now, in words; empty where nothing is known."""
         self._runner: asyncio.Task[Any] | None = None
@@ -97,8 +98,11 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
     async def start(self) -> None:
         """Join the group. Returns with the first assignment, which the listener may still be taking.
 
-        Raises KafkaUnreachable, or KafkaRefused for a topic that is missing; nothing is left running then.
+        Raises KafkaUnreachable, KafkaRefused for a topic that is missing, AnotherReader on the embedded bus; nothing is
+        left running then.
         """
+        if self._sole is not None:
+            self._sole.take()
         try:
             await self._open()
         except BaseException:
@@ -114,6 +118,8 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
         if self._consumer is not None and leave:
             self._consumer.leave_for_good()
         await self._close()
+        if self._sole is not None:
+            self._sole.give_back()
 
     async def seek(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Read on from here; opens what `assigned` had left out. Raises IllegalStateError for what is not assigned."""

@@ -30,13 +30,15 @@ class Backing:
 
     settings: Settings
     run: Run | None = None
+    folder: Path | None = None
+    """The host's."""
 
     @cached_property
     def kafka(self) -> Kafka:
         # Its clients take half a second to import, and who only asks for an address needs none of them.
         from sagabus.messaging.bus.kafka import Kafka
 
-        return Kafka.of_run(self.settings, self.run)
+        return Kafka.of_run(self.settings, self.run, self.folder)
 
     @property
     def url(self) -> str:
@@ -64,16 +66,21 @@ def find_backing(settings: Settings) -> Backing:
                 "start `sagabus dev`, or name a server of your own"
             ]
         )
-    return Backing(settings.model_copy(update={"database": run.database}) if embedded_database else settings, run)
+    if embedded_database:
+        settings = settings.model_copy(update={"database": run.database})
+    return Backing(settings, run, folder.absolute())
 
 
 def find_here(*, require: Collection[str]) -> Backing:
-    """As the settings say; where they name neither server, as the live host of this directory does. SettingsError."""
+    """As the settings say; what they leave out, where they name no server of one's own, as the live host of this
+    directory does. Raises SettingsError."""
     settings = load_settings(require=())
-    if settings.kafka or settings.database or read_run(folder_of(settings)) is None:
+    own_kafka = settings.kafka and not settings.embedded
+    own_database = settings.database and not settings.database.startswith(database_url.EMBEDDED)
+    if own_kafka or own_database or read_run(folder_of(settings)) is None:
         return find_backing(load_settings(require=require))
-    own = {"database": f"{database_url.EMBEDDED}{folder_of(settings)}", "kafka": EMBEDDED}
-    return find_backing(settings.model_copy(update=own))
+    hosts = {"database": f"{database_url.EMBEDDED}{folder_of(settings)}", "kafka": EMBEDDED}
+    return find_backing(settings.model_copy(update=hosts))
 
 
 def folder_of(settings: Settings) -> Path:
