@@ -26,7 +26,7 @@ from sagabus.messaging.postgres.tables import qualified
 from sagabus.messaging.publishing import dead_letter
 from sagabus.messaging.publishing.dead_letter_rows import AS_IT_WAS, DeadLetterRows, Wanted
 from tests.messaging.clusters import read, real_kafka
-from tests.messaging.shards_fixture import Given
+from tests.messaging.shards_fixture import Given, Recorder
 
 Capture = pytest.CaptureFixture[str]
 
@@ -219,6 +219,24 @@ def test_dropped_letters_are_printed_whole_before_they_are_gone(fixture: Service
 def test_what_is_not_there_is_said(fixture: ServiceFixture, words: list[str], capsys: Capture) -> None:
     assert main(["dead-letters", *words]) == Exit.NOT_FOUND
     assert words[1] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_letter_that_is_not_whole_stays_and_the_place_of_the_whole_is_named(
+    fixture: ServiceFixture, together: bool
+) -> None:
+    ids = fixture.letters(("a", Given(offset=41, value=bytes(2 * 1024 * 1024))), ("a", Given(offset=42)))
+
+    async def replayed(database: Database) -> Replay:
+        replay = Replay(DeadLetterRows(database, fixture.schema), Recorder(), AS_IT_WAS)
+        await (replay.all(ids, progress=lambda _: None) if together else replay.each(ids))
+        return replay
+
+    replay = fixture.on_database(replayed)
+    assert (replay.replayed, list(replay.refused)) == ([ids[1]], [ids[0]])
+    assert "it is not whole" in replay.refused[ids[0]]
+    assert "in, partition 0, offset 41" in replay.refused[ids[0]]
+    assert fixture.left() == [ids[0]]
 
 
 def test_what_another_operator_holds_is_refused(fixture: ServiceFixture, capsys: Capture) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from sagabus.contracts.envelope import Headers
 from sagabus.messaging.publishing import dead_letter, outbox
-from sagabus.messaging.publishing.dead_letter_rows import DeadLetterRows, Letter, Repair, Wanted, again
+from sagabus.messaging.publishing.dead_letter_rows import DeadLetterRows, Letter, NotWhole, Repair, Wanted, again
 from sagabus.messaging.publishing.parked_rows import ParkedRows
 from sagabus.messaging.publishing.relay import Parking
 from tests.messaging.shards_fixture import Given, Shards, message, opened
@@ -100,6 +100,19 @@ def test_a_repaired_record_has_what_was_repaired_and_the_rest_as_it_came() -> No
     assert sent.headers == (("b", b"2"), ("ce_type", b"right"))
     other = again(letter, Repair(key=b"ORD-1"))
     assert (other.key, other.value, other.partition) == (b"ORD-1", b"\x00", None)
+
+
+def test_a_letter_that_is_not_whole_is_sent_again_only_if_what_is_missing_is_given() -> None:
+    letter = _letter((("a", b"1"), ("x-dlt-cut-key", b"x"), ("x-dlt-cut-value", b"x")))
+    wanting = ((Repair(), {"key", "value"}), (Repair(value=b"{}"), {"key"}), (Repair(key=b"A"), {"value"}))
+    for repair, missing in wanting:
+        with pytest.raises(NotWhole, match=r"not whole.* in, partition 3, offset 7.*give --") as caught:
+            again(letter, repair)
+        assert caught.value.parts == missing
+    sent = again(letter, Repair(key=b"ORD-1", value=b"{}"))
+    assert (sent.key, sent.value, sent.headers) == (b"ORD-1", b"{}", (("a", b"1"),))
+    with pytest.raises(NotWhole, match="its headers"):
+        again(_letter((("x-dlt-cut-headers", b"x"),)), Repair(key=b"ORD-1", value=b"{}"))
 
 
 async def test_s8_parked_sagas_are_listed_with_their_first_reason_and_released_by_name_or_topic(shards: Shards) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from sagabus.commands.subcommand import Exit, Failed
 from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused
-from sagabus.messaging.publishing.dead_letter_rows import DeadLetterRows, Repair, again
+from sagabus.messaging.publishing.dead_letter_rows import DeadLetterRows, NotWhole, Repair, again
 from sagabus.messaging.publishing.relay import Publisher
 
 TOGETHER: Final = 100
@@ -26,7 +26,7 @@ class Replay:
         self.absent: list[int] = []
         """Not there, or held by somebody else at this moment."""
         self.refused: dict[int, str] = {}
-        """Kafka will not have them; they stay."""
+        """Kafka will not have them, or the row has not all of them; they stay."""
         self._box = box
         self._publisher = publisher
         self._repair = repair
@@ -36,7 +36,7 @@ class Replay:
         for id in sorted(set(ids)):
             try:
                 await self._batch([id])
-            except PublishRefused as refusal:
+            except (PublishRefused, NotWhole) as refusal:
                 self.refused[id] = str(refusal)
 
     async def all(self, ids: Sequence[int], *, progress: Callable[[str], None]) -> None:
@@ -45,7 +45,7 @@ class Replay:
             batch = ids[start : start + TOGETHER]
             try:
                 await self._batch(batch)
-            except PublishRefused:
+            except (PublishRefused, NotWhole):
                 await self.each(batch)
             progress(f"{len(self.replayed)} of {len(ids)} replayed")
 

@@ -2,6 +2,7 @@
 
 Both are written in the transaction that moves past the record, so that none is dropped and none stops a partition. Key,
 value and headers go over byte for byte; what is added is in the headers `x-dlt-*`. `dead_letter_rows` reads the rows.
+Of a record that is larger than any that Kafka takes by default, the row keeps the beginning (`kept_part`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from sagabus.contracts.envelope import MAX_PAYLOAD, Headers, Message, Record, pack_headers, rfc3339
+from sagabus.contracts.words import plain
 from sagabus.messaging.postgres.database import Connection
+from sagabus.messaging.publishing.kept_part import kept, size_of, too_large
 
 COLUMNS: Final = (
     "shard", "reason", "message", "topic", "partition", "offset", "timestamp", "key", "headers", "value",
@@ -39,7 +42,7 @@ class DeadLetters:
         """
         added = (
             ("reason", reason),
-            ("message", message),
+            ("message", plain(message)),
             ("topic", record.topic),
             ("partition", str(record.partition)),
             ("offset", str(record.offset)),
@@ -49,19 +52,19 @@ class DeadLetters:
         letter: Headers = tuple((f"x-dlt-{name}", value.encode(errors="replace")) for name, value in added)
         nobody = f"dead letter {record.topic}:{record.partition}:{record.offset}"
         last = (*letter, ("x-dlt-at", rfc3339(at)))
-        size = _size(record)
+        size = size_of(record)
         if size <= MAX_PAYLOAD:
             return Message(self.topic, record.key, record.value, (*record.headers, *last), nobody)
-        omitted = ("x-dlt-omitted", f"value and headers, {size} bytes; the row in dead_letter has them".encode())
+        omitted = ("x-dlt-omitted", f"value and headers, {size} bytes; {_where(record)}".encode(errors="replace"))
         key = record.key if record.key and len(record.key) <= LONGEST_KEY else None
         return Message(self.topic, key, None, (*last, omitted), nobody)
 
 
 def row_of(shard: int, record: Record, *, reason: str, message: str) -> Row:
     """The row of a dead letter, headers packed: made before the transaction begins (S4)."""
-    headers = pack_headers(record.headers)
+    key, headers, value = kept(record)
     place = (record.topic, record.partition, record.offset, record.timestamp)
-    return (shard, _storable(reason), _storable(message), *place, record.key, headers, record.value)
+    return (shard, _storable(reason), _storable(plain(message)), *place, key, pack_headers(headers), value)
 
 
 async def append(connection: Connection, schema: str, rows: Sequence[Row]) -> None:
@@ -74,9 +77,11 @@ def text_of(key: bytes) -> str:
     return _storable(key.decode(errors="replace"))
 
 
-def _size(record: Record) -> int:
-    headers = sum(len(name) + len(value or b"") for name, value in record.headers)
-    return len(record.key or b"") + len(record.value or b"") + headers
+def _where(record: Record) -> str:
+    if not too_large(record):
+        return "the row in dead_letter has them"
+    place = f"{record.topic}:{record.partition}:{record.offset}"
+    return f"the row in dead_letter has their beginning, and {place} the whole, as long as Kafka keeps it"
 
 
 def _storable(text: str) -> str:

@@ -7,7 +7,7 @@ it once more when it is replayed again; receivers drop equal `ce_id`s.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,10 +17,12 @@ from typing import Final
 import asyncpg
 
 from sagabus.contracts.envelope import Headers, Message, unpack_headers
+from sagabus.contracts.errors import SagabusError
 from sagabus.messaging.postgres.database import Connection, Database
 from sagabus.messaging.postgres.statements import named_statements
 from sagabus.messaging.postgres.tables import qualified
 from sagabus.messaging.publishing.dead_letter import text_of
+from sagabus.messaging.publishing.kept_part import cut_parts
 from sagabus.messaging.publishing.reroute import FORWARDED
 
 ADDED: Final = "x-dlt-"
@@ -67,6 +69,22 @@ class Repair:
 
 
 AS_IT_WAS: Final = Repair()
+
+
+class NotWhole(SagabusError):
+    """The row has the beginning of a part only, and nothing is given in its place: it cannot be sent again."""
+
+    def __init__(self, letter: Letter, parts: Collection[str]) -> None:
+        self.parts = frozenset(parts)
+        place = f"{letter.topic}, partition {letter.partition}, offset {letter.offset}"
+        listed = ", ".join(sorted(parts))
+        cures = {"value": "--value FILE", "key": "--key TEXT"}
+        repair = " and ".join(cures[part] for part in sorted(parts) if part in cures)
+        cure = f", or give {repair}" if self.parts <= cures.keys() else ""
+        super().__init__(
+            f"it is not whole: the row keeps only the beginning of its {listed}. The record itself is in {place}, as "
+            f"long as Kafka keeps it: copy it from there{cure}"
+        )
 
 
 class DeadLetterRows:
@@ -119,8 +137,11 @@ class DeadLetterRows:
 def again(letter: Letter, repair: Repair = AS_IT_WAS) -> Message:
     """The record as it came, for the topic and partition it came from; of another key, for that key's partition.
 
-    Left off are `x-dlt-*`, and `ce_forwarded`: what was forwarded once may be forwarded again.
+    Left off are `x-dlt-*`, and `ce_forwarded`: what was forwarded once may be forwarded again. Raises NotWhole.
     """
+    given = {part for part, one in (("value", repair.value), ("key", repair.key)) if one is not None}
+    if missing := cut_parts(letter.headers) - given:
+        raise NotWhole(letter, missing)
     set_here = {name for name, _ in repair.headers}
     headers = tuple(
         (name, value)
