@@ -1,4 +1,4 @@
-"""Log lines for machines: one JSON object a line, whatever is logged."""
+"""Log lines: one JSON object a line for machines; for people one line a message, whatever is logged."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ import json
 import logging
 import sys
 
-from sagabus.commands.logs import JsonLines
+from sagabus.commands.logs import JsonLines, TextLines
 
 
-def line(message: str, *arguments: object, error: bool = False, **extra: object) -> dict[str, object]:
+def formatted(formatter: logging.Formatter, message: str, *arguments: object, error: str = "", **extra: object) -> str:
     trace = None
     if error:
         try:
-            raise ZeroDivisionError("oh")
+            raise ZeroDivisionError(error)
         except ZeroDivisionError:
             trace = sys.exc_info()
     logger = logging.getLogger("sagabus.activity.payment.refund")
     record = logger.makeRecord(logger.name, logging.WARNING, __file__, 1, message, arguments, trace, extra=extra)
-    text = JsonLines().format(record)
+    return formatter.format(record)
+
+
+def line(message: str, *arguments: object, error: str = "", **extra: object) -> dict[str, object]:
+    text = formatted(JsonLines(), message, *arguments, error=error, **extra)
     assert "\n" not in text
     made: dict[str, object] = json.loads(text)
     return made
@@ -33,4 +37,26 @@ def test_a_line_says_what_of_which_saga() -> None:
 
 
 def test_an_error_brings_its_trace_within_the_line() -> None:
-    assert "ZeroDivisionError: oh" in str(line("failed", error=True)["trace"])
+    assert "ZeroDivisionError: oh" in str(line("failed", error="oh")["trace"])
+
+
+HOSTILE = "a\x1b[2J\x9b2J\r\n2026-01-01 ERROR sagabus: forged\u202e\x07"
+
+
+def test_a_value_forges_no_line_and_moves_no_cursor() -> None:
+    text = formatted(TextLines(), "rejected: %s", HOSTILE)
+    assert text.isprintable()
+    assert r"rejected: a\x1b[2J\x9b2J\r\n2026-01-01 ERROR sagabus: forged\u202e\x07" in text
+    assert formatted(TextLines(), "für %s", "日本\u3000x\u00a0y").endswith("für 日本\u3000x\u00a0y")
+
+
+def test_a_traceback_keeps_its_lines_and_holds_no_escape_sequence() -> None:
+    first, *lines = formatted(TextLines(), "failed: %s", "x\ny", error=HOSTILE).split("\n")
+    assert first.endswith(r"failed: x\ny")
+    assert lines[0] == "Traceback (most recent call last):"
+    assert all(one.isprintable() for one in lines)
+
+
+def test_a_line_for_machines_holds_no_escape_sequence_and_loses_nothing() -> None:
+    assert formatted(JsonLines(), "rejected: %s", HOSTILE).isprintable()
+    assert line("rejected: %s", HOSTILE)["message"] == f"rejected: {HOSTILE}"

@@ -7,6 +7,7 @@ import getpass
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -17,7 +18,8 @@ from typing import Any
 import pytest
 
 from sagabus.commands.main import main
-from sagabus.commands.subcommand import Exit
+from sagabus.commands.sagas import given
+from sagabus.commands.subcommand import Exit, Failed
 from sagabus.contracts.envelope import Message
 from sagabus.contracts.names import CommandKind, command_id
 from sagabus.messaging.service.backing import find_backing
@@ -180,6 +182,73 @@ def test_without_settings_and_without_a_host_the_cure_is_named(
     assert main(["list"]) == Exit.UNREACHABLE
     assert time.monotonic() - began < 10
     assert "out of reach" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("show",), ("cancel",), ("acknowledge", "--reason", "x")])
+def test_an_empty_id_is_usage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("SAGABUS_URL", f"http://127.0.0.1:{free_port()}")
+    assert main([words[0], "", *words[1:]]) == Exit.USAGE
+    assert "saga id ''" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("id", [".", ".."])
+def test_an_id_that_a_url_loses_is_not_started(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], id: str
+) -> None:
+    monkeypatch.setenv("SAGABUS_URL", f"http://127.0.0.1:{free_port()}")
+    assert main(["start", "order", "--id", id, "--input", "{}"]) == Exit.USAGE
+    assert "a URL loses it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", ["nan", "-1", "-inf", "soon"])
+def test_a_timeout_that_is_no_time_is_usage(capsys: pytest.CaptureFixture[str], seconds: str) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(["cancel", "ORD-1", "--wait", f"--timeout={seconds}"])
+    assert leaving.value.code == Exit.USAGE
+    assert f"--timeout: {'invalid' if seconds == 'soon' else repr(seconds)}" in capsys.readouterr().err
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "order.json").write_text('{"city": "東京"}', encoding="utf-8-sig")
+    assert given(str(tmp_path / "order.json")) == {"city": "東京"}
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO('["é"]'.encode("utf-8-sig"))))
+    assert given("-") == ["é"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+def test_a_file_of_another_encoding_is_told_so(tmp_path: Path, encoding: str) -> None:
+    mark = "" if encoding in ("utf-16", "utf-32") else "\ufeff"
+    file = tmp_path / "order.json"
+    file.write_bytes((mark + '{"city": "東京"}').encode(encoding))
+    with pytest.raises(
+        Failed, match=rf"order.json' is no JSON: it is written in {encoding[:6].upper()}: save it as UTF-8"
+    ):
+        given(str(file))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+@pytest.mark.parametrize("words", [("list",), ("list", "--json")])
+def test_an_output_that_cannot_be_written_is_one_line(host: DevHost, words: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "sagabus.commands.main", *words]
+        process = subprocess.run(
+            command, cwd=host.folder, env=clean({}), stdout=full, stderr=subprocess.PIPE, timeout=60, check=False
+        )
+    said = process.stderr.decode()
+    assert (process.returncode, said) == (
+        Exit.NOT_WRITTEN, "sagabus: the output cannot be written: No space left on device\n"
+    )  # fmt: skip
+
+
+def test_without_an_output_nothing_is_said(host: DevHost) -> None:
+    """As cron and some supervisors start a command: with no standard output at all."""
+    command = f"exec {shlex.quote(sys.executable)} -m sagabus.commands.main list --json >&-"
+    process = subprocess.run(
+        ["sh", "-c", command], cwd=host.folder, env=clean({}), stderr=subprocess.PIPE, timeout=60, check=False
+    )
+    assert (process.returncode, process.stderr) == (Exit.DONE, b"")
 
 
 def test_a_url_leads_to_the_coordinator_from_anywhere(

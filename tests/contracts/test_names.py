@@ -57,6 +57,18 @@ def test_a_saga_id(text: str) -> None:
     assert names.saga_id(text) == text
 
 
+@pytest.mark.parametrize("text", ["...", ".a", "a.", "ORD-1"])
+def test_a_new_saga_may_have_dots_in_its_id(text: str) -> None:
+    assert names.new_saga_id(text) == text
+
+
+@pytest.mark.parametrize("text", [".", "..", ""])
+def test_no_new_saga_has_an_id_that_a_url_loses(text: str) -> None:
+    with pytest.raises(MessageInvalid, match=r"saga id '\.*'") as caught:
+        names.new_saga_id(text)
+    assert caught.value.reason == "saga_id.invalid"
+
+
 @pytest.mark.parametrize("text", ["", "a" * 201, "a b", "a/b", "é", "a\n", "\n", "a\0", "a,b", "٣"])
 def test_what_is_no_saga_id(text: str) -> None:
     with pytest.raises(MessageInvalid, match="give 1 to 200 characters of") as caught:

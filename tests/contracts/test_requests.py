@@ -170,6 +170,16 @@ def test_a_start_comes_back() -> None:
     assert json.loads(request.body) == START
 
 
+@pytest.mark.parametrize("id", [".", ".."])
+def test_a_start_whose_id_a_url_loses_is_refused_and_what_is_asked_of_an_old_one_is_not(id: str) -> None:
+    contract = SagaType("order", Order, Result)
+    with pytest.raises(MessageInvalid, match="a URL loses it"):
+        start_message(contract(order="O"), id=id, **SENDER)
+    assert refused(START, key=id.encode()) == "saga_id.invalid"
+    assert read_request(record({"type": "cancel"}, key=id.encode())).saga_id == id
+    assert reread(event_message(paid(amount=5), saga_id=id, **SENDER)).saga_id == id
+
+
 def test_an_event_comes_back() -> None:
     request = reread(event_message(paid(amount=5), saga_id="ORD-1", **SENDER))
     assert (request.type, request.name, request.dedupe) == ("event", "payment.confirmed", "m-1")

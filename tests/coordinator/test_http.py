@@ -434,6 +434,25 @@ async def test_what_a_page_may_send_unasked_is_refused(api: Api) -> None:
     assert api.published == []
 
 
+NO_HOSTS = [
+    "[", "]", "[::1", "::1", "[localhost]", "[127.0.0.1]", "evil@localhost", "localhost@evil", "localhost\\",
+    "localhost/x", "localhost?", "localhost#", "a localhost", "localhost,evil", "localhost:80:80", "localhost:x",
+    "\u212a", "",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", NO_HOSTS)
+async def test_what_is_no_host_is_refused_as_a_foreign_one(offline: Api, host: str) -> None:
+    answer = await offline.client.get(f"{SAGAS}/ORD-1", headers={b"host": host.encode()})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "host.foreign")
+
+
+@pytest.mark.parametrize("host", ["localhost", "LocalHost:8080", "127.0.0.1:1", "127.1.2.3", "[::1]", "[::1]:8080"])
+async def test_names_of_this_machine_are_hosts(offline: Api, host: str) -> None:
+    answer = await offline.client.get(f"{SAGAS}?limit=no", headers={"host": host})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "query.limit")
+
+
 @pytest.mark.parametrize(
     ("failure", "status", "code"),
     [

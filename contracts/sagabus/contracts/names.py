@@ -49,6 +49,17 @@ def saga_id(text: str) -> SagaId:
     return SagaId(text)
 
 
+def new_saga_id(text: str) -> SagaId:
+    """Of a saga that is to be started. Raises MessageInvalid.
+
+    `.` and `..` are refused: browsers, curl and proxies take them for parts of a path, and leave them out of it. Such a
+    saga could not be shown or cancelled over HTTP.
+    """
+    if text in (".", ".."):
+        raise MessageInvalid("saga_id.invalid", f"saga id {text!r}: a URL loses it; choose another id")
+    return saga_id(text)
+
+
 def service_name(text: str) -> str:
     """Raises DeclarationError for a name that cannot be a topic's first part, and for our own name."""
     if text == OWN_SERVICE:

@@ -93,7 +93,7 @@ def read_request(record: Record) -> Request:
     message_id = headers.text("ce_id") or f"{record.topic}:{record.partition}:{record.offset}"
     return Request(
         type=kind,
-        saga_id=_saga_id(record.key, head.saga_id),
+        saga_id=_saga_id(kind, record.key, head.saga_id),
         message_id=message_id,
         body=body,
         name=_name(kind, head),
@@ -119,7 +119,7 @@ def _own_id(headers: HeaderReader) -> str | None:
     return None if id == headers.text("ce_forwarded") else id
 
 
-def _saga_id(key: bytes | None, in_body: str | None) -> SagaId:
+def _saga_id(kind: RequestType, key: bytes | None, in_body: str | None) -> SagaId:
     try:
         in_key = None if key is None else key.decode()
     except UnicodeDecodeError as error:
@@ -129,7 +129,12 @@ def _saga_id(key: bytes | None, in_body: str | None) -> SagaId:
     found = in_key or in_body
     if not found:
         raise MessageInvalid("saga_id.missing", "no saga id: set the record's key, or saga_id in the body")
-    return names.saga_id(found)
+    return _checked_id(kind, found)
+
+
+def _checked_id(kind: RequestType, text: str) -> SagaId:
+    """One that was started when ids had fewer rules is still sent events, and cancelled."""
+    return names.new_saga_id(text) if kind is RequestType.START else names.saga_id(text)
 
 
 def _name(kind: RequestType, head: _Head) -> str:
@@ -192,7 +197,7 @@ def _message(
     source: bytes,
     time: int,
 ) -> Message:
-    key = names.saga_id(saga_id)
+    key = _checked_id(kind, saga_id)
     value = codec.checked(body)
     try:
         headers = cloud_event(id=message_id, source=source, type=_PREFIX + kind, time=time, subject=key, cause=None)

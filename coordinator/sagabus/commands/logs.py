@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from sagabus.commands.printable import LINES, printable, printable_json
 from sagabus.messaging.settings import LogFormat
 
 EXTRA: Final = ("saga_id", "step", "attempt")
@@ -27,14 +27,26 @@ class JsonLines(logging.Formatter):
         line |= {name: getattr(record, name) for name in EXTRA if hasattr(record, name)}
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return printable_json(line)
+
+
+class TextLines(logging.Formatter):
+    """A message is one line, whatever values are in it: none can forge another one. A traceback keeps its lines."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802    # its name in logging
+        return printable(super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), but=LINES)
 
 
 def start_logging(style: LogFormat, *, level: int = logging.INFO, file: Path | None = None) -> None:
     """For the whole process, to the error output or to a file. Called once."""
     handler = logging.FileHandler(file, encoding="utf-8") if file else logging.StreamHandler(sys.stderr)
-    text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    handler.setFormatter(JsonLines() if style is LogFormat.JSON else text)
+    handler.setFormatter(JsonLines() if style is LogFormat.JSON else TextLines())
     logging.basicConfig(level=level, handlers=[handler])
     for name in NOISY:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))

@@ -20,6 +20,7 @@ from io import TextIOWrapper
 from typing import Final
 
 from sagabus.commands.force import end_by_force
+from sagabus.commands.printable import LINES, printable
 from sagabus.commands.subcommand import Exit, Failed, Subcommand, complain
 from sagabus.contracts.errors import SagabusError
 
@@ -55,7 +56,7 @@ EXAMPLES: Final = {
 
 EXIT_CODES: Final = """exit codes:
   0 done   1 the saga ended otherwise   2 usage or settings   3 out of reach   4 not found   5 refused
-  6 faults were found   124 the wait ran out   130 interrupted"""
+  6 faults were found   74 the output was not written   124 the wait ran out   130 interrupted"""
 
 DRAIN_SECONDS: Final = 25.0
 """From SIGTERM to an end by force. Kubernetes sends its SIGKILL, which explains nothing, after thirty."""
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()  # whoever read our output has left; nothing more can be told
         return Exit.DONE
     except Exception:
-        traceback.print_exc()
+        print(printable(traceback.format_exc(), but=LINES), file=sys.stderr)
         complain("this was not foreseen: please report it with the lines above")
         return Exit.OUR_FAULT
 

@@ -6,17 +6,19 @@ Without settings they find the coordinator of `sagabus dev` in the current direc
 from __future__ import annotations
 
 import asyncio
+import codecs
 import getpass
-import json
 import os
 import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Awaitable, Callable, Mapping
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sagabus.client.coordinator_api import CoordinatorApi, Json, NoSuchSaga
+from sagabus.client.coordinator_api import CoordinatorApi, CoordinatorRefused, CoordinatorUnreachable, Json, NoSuchSaga
 from sagabus.commands import sheets
+from sagabus.commands.printable import printable, printable_json
 from sagabus.commands.subcommand import Exit, Failed, Subcommand, complain, say, say_json
 from sagabus.contracts import codec
 from sagabus.contracts.errors import MessageInvalid
@@ -27,6 +29,12 @@ DEFAULT_WAIT_SECONDS: Final = 60.0
 """That --wait waits, unless told otherwise."""
 
 STATUSES: Final = ("running", "compensating", "completed", "compensated", "cancelled", "terminated", "continued")
+
+_OTHER_ENCODINGS: Final = (
+    ("UTF-32", codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+    ("UTF-16", codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+)
+"""With their byte order marks. That of UTF-32 begins as that of UTF-16 does."""
 
 
 async def run_start(options: Namespace) -> Exit:
@@ -117,19 +125,35 @@ def _user() -> str:
 
 def given(text: str) -> Any:
     """JSON from standard input (`-`), from a file, or as it stands. Raises Failed."""
+    what = f"{text[:60]!r} is no file and no JSON"
     try:
         if text == "-":
-            return codec.decode_value(sys.stdin.buffer.read())
+            what = "what standard input gives is no JSON"
+            return codec.decode_value(_utf8(sys.stdin.buffer.read()))
         if not text.lstrip().startswith(("{", "[", '"')) and Path(text).is_file():
-            return codec.decode_value(Path(text).read_bytes())
+            what = f"the file {text!r} is no JSON"
+            return codec.decode_value(_utf8(Path(text).read_bytes()))
         return codec.decode_value(text.encode())
     except (MessageInvalid, OSError, ValueError) as error:
-        raise Failed(Exit.USAGE, f"{text[:60]!r} is no file and no JSON: {error}") from error
+        raise Failed(Exit.USAGE, f"{what}: {error}") from error
 
 
-def _api() -> CoordinatorApi:
+def _utf8(data: bytes) -> bytes:
+    """Without the byte order mark that some editors write. Raises ValueError for another encoding that has one."""
+    for name, *marks in _OTHER_ENCODINGS:
+        if data.startswith(tuple(marks)):
+            raise ValueError(f"it is written in {name}: save it as UTF-8")
+    return data.removeprefix(codecs.BOM_UTF8)
+
+
+@asynccontextmanager
+async def _api() -> AsyncIterator[CoordinatorApi]:
     settings = load_settings(require=())
-    return CoordinatorApi(url_of(settings), token=settings.token.get_secret_value())
+    try:
+        async with CoordinatorApi(url_of(settings), token=settings.token.get_secret_value()) as api:
+            yield api
+    except (CoordinatorRefused, CoordinatorUnreachable) as error:  # it holds words that came over the network
+        raise Failed(Exit(error.exit_code), printable(str(error))) from error
 
 
 def _tell(options: Namespace, value: Any, sentence: str) -> None:
@@ -148,7 +172,7 @@ async def _wait(api: CoordinatorApi, options: Namespace, input: Any, accepted: M
         complain(await _unfinished(api, options))
         return Exit.WAITED
     if input is not None and saga["input"] != input:
-        complain(f"{options.id} was started before, with another input: {json.dumps(saga['input'])}")
+        complain(f"{options.id} was started before, with another input: {printable_json(saga['input'])}")
         return Exit.REFUSED
     _tell(options, saga, sheets.ended(saga))
     wanted = "completed" if options.subcommand.name == "start" else "cancelled"
@@ -164,7 +188,7 @@ async def _unfinished(api: CoordinatorApi, options: Namespace) -> str:
             "dead letters), or no coordinator has taken it yet"
         )
     attention = f", it needs operator action: {saga['attention']}" if saga["attention"] else ""
-    return f"{options.id} is {saga['status']} after {options.timeout:g} s{attention}; it goes on"
+    return printable(f"{options.id} is {saga['status']} after {options.timeout:g} s{attention}; it goes on")
 
 
 async def _all(read: Callable[..., Awaitable[Json]], saga: Json, what: str) -> list[Json]:
@@ -240,8 +264,16 @@ def _acknowledge_arguments(place: ArgumentParser) -> None:
 def _wait_arguments(place: ArgumentParser) -> None:
     place.add_argument("--wait", action="store_true", help="wait for the saga's end")
     place.add_argument(
-        "--timeout", type=float, default=DEFAULT_WAIT_SECONDS, metavar="SECONDS", help="of --wait (%(default)g)"
+        "--timeout", type=_seconds, default=DEFAULT_WAIT_SECONDS, metavar="SECONDS", help="of --wait (%(default)g)"
     )
+
+
+def _seconds(text: str) -> float:
+    """Not NaN, and not negative; `inf` waits without end."""
+    seconds = float(text)
+    if not seconds >= 0:
+        raise ArgumentTypeError(f"{text!r}: give seconds, 0 or more")
+    return seconds
 
 
 def _json_argument(place: ArgumentParser) -> None:

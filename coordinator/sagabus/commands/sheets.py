@@ -1,10 +1,11 @@
-"""Sagas as text for people. What the API gives goes in, lines come out."""
+"""Sagas as text for people. What the API gives goes in, lines come out; nothing in a value makes a line of its own."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+from sagabus.commands.printable import printable, printable_json
 
 Json = Mapping[str, Any]
 
@@ -16,6 +17,10 @@ def listed(sagas: Sequence[Json]) -> Iterator[str]:
 
 
 def shown(saga: Json) -> Iterator[str]:
+    yield from map(printable, _shown(saga))
+
+
+def _shown(saga: Json) -> Iterator[str]:
     yield f"{saga['id']}: {saga['saga']} version {saga['version']} is {saga['status']}"
     closed = f", closed {moment(saga['closed_at'])}" if saga["closed_at"] else ""
     yield f"  started {moment(saga['started_at'])}{closed}, shard {saga['shard']}, run {saga['run']}"
@@ -50,7 +55,7 @@ def ended(saga: Json) -> str:
         return f"{saga['id']} is completed: {compact(saga['result'])}"
     error = saga["error"]
     words = f"{error.get('code')}: {error.get('message')}" if isinstance(error, dict) else compact(error)
-    return f"{saga['id']} is {saga['status']}: {words}"
+    return printable(f"{saga['id']} is {saga['status']}: {words}")
 
 
 def moment(text: str) -> str:
@@ -59,7 +64,7 @@ def moment(text: str) -> str:
 
 
 def compact(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return printable_json(value)
 
 
 def _step(step: Json) -> tuple[str, ...]:
@@ -78,6 +83,7 @@ def _marks(saga: Json) -> str:
 
 def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Lines of a table; the last column has no width."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from sagabus.commands.printable import LINES, printable, printable_json
 from sagabus.contracts.errors import ExitCode, SagabusError
 
 
@@ -29,6 +30,8 @@ class Exit(IntEnum):
     """A command that looks for faults has found some."""
     OUR_FAULT = 70
     """What nobody foresaw (EX_SOFTWARE of sysexits.h)."""
+    NOT_WRITTEN = 74
+    """The output could not be written: a full disk (EX_IOERR of sysexits.h)."""
     WAITED = 124
     """The wait ran out, as with timeout(1): for a saga, or for a process that was told to end."""
     INTERRUPTED = 130
@@ -56,14 +59,25 @@ class Subcommand:
 
 
 def say(sentence: str) -> None:
-    """A line for people and pipes, at once: somebody may be waiting for it."""
-    print(sentence, flush=True)
+    """One line for people and pipes, at once: somebody may be waiting for it. What is not printable is escaped.
+
+    Raises BrokenPipeError where the reader has left, Failed where nothing can be written.
+    """
+    try:
+        print(printable(sentence), flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        with suppress(OSError):
+            sys.stdout.close()  # else the interpreter would try again at its end, and say so
+        raise Failed(Exit.NOT_WRITTEN, f"the output cannot be written: {error.strerror}") from error
 
 
 def say_json(value: Any) -> None:
     """One JSON value in one line; escaped where the output is not UTF-8."""
-    say(json.dumps(value, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
+    say(printable_json(value, ascii=(getattr(sys.stdout, "encoding", None) or "utf-8").lower() != "utf-8"))
 
 
 def complain(sentence: str) -> None:
-    print(f"sagabus: {sentence}", file=sys.stderr, flush=True)
+    """An error for people. It may have lines of its own; a value in it has passed `printable`."""
+    print(f"sagabus: {printable(sentence, but=LINES)}", file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ import httpx
 from pydantic import JsonValue
 
 from sagabus.contracts.errors import ExitCode, MessageInvalid, SagabusError
-from sagabus.contracts.names import saga_id
+from sagabus.contracts.names import new_saga_id, saga_id
 from sagabus.messaging.settings import SettingsError
 
 Json = dict[str, Any]
@@ -107,7 +107,7 @@ class CoordinatorApi:
 
     async def start(self, saga: str, *, id: str, input: JsonValue) -> Json:
         """Accepted is not started: an input that does not fit is rejected later, as a dead letter."""
-        return await self._ask("POST", "/sagas", body={"saga": saga, "id": saga_id(id), "input": input})
+        return await self._ask("POST", "/sagas", body={"saga": saga, "id": new_saga_id(id), "input": input})
 
     async def event(self, id: str, *, name: str, data: JsonValue, event_id: str | None = None) -> Json:
         """Sent twice with one event_id, it counts once."""
@@ -179,7 +179,7 @@ class CoordinatorApi:
 
 def _path(id: str) -> str:
     """Raises MessageInvalid. The dots of `..` are written as codes: a URL would lose them."""
-    return "/sagas/" + (saga_id(id) if id.strip(".") else "%2E" * len(id))
+    return "/sagas/" + ("%2E" * len(id) if id in (".", "..") else saga_id(id))
 
 
 def _refusal(answer: httpx.Response, url: str) -> Exception:

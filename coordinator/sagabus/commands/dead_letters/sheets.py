@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from sagabus.commands import sheets
 from sagabus.commands.dead_letters.cures import cure_of, meaning_of
+from sagabus.commands.printable import printable
 from sagabus.messaging.publishing.dead_letter_rows import Letter
 from sagabus.messaging.publishing.parked_rows import Parked
 
@@ -100,14 +101,12 @@ def _readable(value: bytes | None) -> str:
     if value is None:
         return "none"
     text = value.decode(errors="backslashreplace")
-    plain = "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text[:VALUE_SHOWN]
-    )
+    plain = printable(text[:VALUE_SHOWN])
     return plain if len(text) <= VALUE_SHOWN else f"{plain}… ({len(value)} bytes in all; --json has them)"
 
 
 def _short(value: bytes | None) -> str:
-    return _readable(None if value is None else value[:SHORT]).replace("\n", " ")
+    return _readable(None if value is None else value[:SHORT])
 
 
 def _moment(at: datetime) -> str:

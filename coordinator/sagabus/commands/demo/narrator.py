@@ -28,7 +28,8 @@ class Narrator(logging.Handler):
         return time.monotonic() - self._began
 
     def heading(self, sentence: str) -> None:
-        say(f"\n{sentence}")
+        say("")
+        say(sentence)
 
     def tell(self, who: str, what: object) -> None:
         say(f"{self.seconds:6.2f} s  {who:<{WIDTH}} {what}")

@@ -59,8 +59,12 @@ def _tell(options: Namespace, report: Report) -> None:
         shown = ", ".join(f"{key} {value}" for key, value in figure.items()) if isinstance(figure, dict) else figure
         say(f"{name}: {shown}")
     for number, one in enumerate(report.findings, start=1):
-        say(f"\n{number}. {one.what} [{one.code}]\n   cure: {one.cure}")
-    say(f"\n{len(report.findings)} found" if report.findings else "all is well")
+        say("")
+        say(f"{number}. {one.what} [{one.code}]")
+        say(f"   cure: {one.cure}")
+    if report.findings:
+        say("")
+    say(f"{len(report.findings)} found" if report.findings else "all is well")
 
 
 def _exit(report: Report) -> Exit:

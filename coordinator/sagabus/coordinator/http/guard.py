@@ -8,9 +8,10 @@ what changes something must be sent as `application/json` (which a page of anoth
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Callable
 from http import HTTPStatus
-from urllib.parse import urlsplit
+from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,7 +19,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sagabus.coordinator.http.refusals import closed, refusal
 from sagabus.messaging.settings import Settings, SettingsError, is_loopback, open_to_others, variable
 
-API = "/api/"
+API: Final = "/api/"
+
+_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\]|([A-Za-z0-9._-]+))(?::[0-9]{0,5})?")
+"""What a Host header may be: an IPv6 address in brackets, or a name or IPv4 address, then a port. No user, no path."""
 
 
 def refuse_open(settings: Settings) -> None:
@@ -60,8 +64,9 @@ class Guard:
 
     @staticmethod
     def _without_token(headers: Headers) -> tuple[HTTPStatus, str, str] | None:
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-        if is_loopback(host):
+        given = headers.get("host", "")
+        host = _HOST.fullmatch(given)
+        if host is not None and is_loopback(host[1] or host[2]):
             return None
         cure = f"set {variable('token')} to serve other names than localhost"
-        return HTTPStatus.FORBIDDEN, "host.foreign", f"the host {host[:100]!r} is not this machine; {cure}"
+        return HTTPStatus.FORBIDDEN, "host.foreign", f"the host {given[:100]!r} is not this machine; {cure}"
