@@ -185,9 +185,13 @@ class Shard:
     """Stands for a tenure: compared by identity, like it."""
 
 
+def _not_run(*_: object) -> Any:
+    pytest.fail("not run")
+
+
 def looks(jobs: int) -> float:
     """Seconds of processor time for 2,000 looks for what has ended, with so many at work and one that has ended."""
-    externals = Externals(resources=None, guard=lambda _: pytest.fail("not run"), supervisor=Supervisor())
+    externals = Externals(resources=None, guard=_not_run, supervisor=Supervisor(), fail=_not_run)
     shard: Any = Shard()
     for number in range(jobs):
         externals.of(shard).add(job(shard, number))

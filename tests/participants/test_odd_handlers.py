@@ -310,6 +310,17 @@ async def test_p3_an_external_handler_ends_its_process_once(fixture: ServiceFixt
     assert str(fixture.supervisor.death).startswith(f"the handler of shop.odd_outside has died of {kind}")
 
 
+async def test_p3_an_external_handler_that_ends_the_loop_has_failed_too(fixture: ServiceFixture) -> None:
+    """Out of a task of the handler's own a SystemExit ends the loop at once, and cancels all turns."""
+    activity = poisonous(fixture, SystemExit(7), outside=True)
+    tenure = await fixture.take()
+    await fixture.turn(tenure, Saga("A").command(activity, BOOK))
+    await until(lambda: bool(fixture.processor.externals.ended([tenure])), what="the job has an outcome")
+    await fixture.processor.externals.stop()  # cancels, as the end of the loop does
+    assert await fixture.inbox() == [("A:r1:1", "failed", 1)]
+    assert fixture.supervisor.death is not None
+
+
 async def test_an_external_handler_ends_its_process_though_its_shard_is_gone(fixture: ServiceFixture) -> None:
     begun, goes_on = asyncio.Event(), asyncio.Event()
 

@@ -91,7 +91,9 @@ class CommandProcessor:
         counters: Counters | None = None,
         supervisor: Supervisor | None = None,
     ) -> None:
-        self.externals = Externals(resources=resources, guard=self._guard, supervisor=supervisor or Supervisor())
+        self.externals = Externals(
+            resources=resources, guard=self._guard, supervisor=supervisor or Supervisor(), fail=self._fail_job
+        )
         self.counts = (counters or Counters()).family(Family.RECORDS)
         self._schema = service_schema(service)
         self._inbox = Inbox(self._schema)
@@ -229,22 +231,28 @@ class CommandProcessor:
             for one in commands
             if isinstance(one.command, ReceivedCommand) and one.command.key == command.key
         )
+        await self._fail(tenure, command, outcome)
+
+    async def _fail_job(self, job: Job, outcome: HandlerOutcome) -> None:
+        await self._fail(job.tenure, job.command, outcome)
+
+    async def _fail(self, tenure: Tenure, command: ReceivedCommand, outcome: HandlerOutcome) -> None:
+        """In a transaction of its own. Raises nothing but a cancellation."""
         try:
             async with asyncio.timeout(END_SECONDS):
-                await self._fail(tenure, command, outcome, handling)
+                await self._write_failure(tenure, command, outcome)
         except Exception as error:  # TimeoutError, and whatever a database says
             logger.critical(
                 "command %s will end the next process too: its end is not stored: %s", command.head.id, words_of(error)
             )
 
-    async def _fail(
-        self, tenure: Tenure, command: ReceivedCommand, outcome: HandlerOutcome, handling: Handling
-    ) -> None:
+    async def _write_failure(self, tenure: Tenure, command: ReceivedCommand, outcome: HandlerOutcome) -> None:
         turn = self._turn({tenure: ()})
         async with self._sessions.transaction() as transaction:
             driver, at = transaction.driver, moment(turn.at)
             await shard_row.hold(driver, self._schema, [tenure])
             rows = await self._inbox.claim(driver, {command.key: tenure.shard}, at)
+            handling = Handling(self._sessions, transaction, resources=self._resources, careful=False)
             self._batch(turn, rows, handling).fail(tenure, command, outcome)
             await self._inbox.store(driver, rows, at)
             await turn.write(driver)

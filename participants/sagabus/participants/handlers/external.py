@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from itertools import chain, islice
 from typing import Any, Final
 
@@ -46,15 +45,18 @@ logger = logging.getLogger(__name__)
 class Externals:
     """The jobs of this process. One that has ended requests a turn of its tenure.
 
-    guard: what ties a job's own transactions to it. supervisor: hears of a job that ends the process.
+    guard: what ties a job's own transactions to it. supervisor: hears of a job that ends the process. fail: writes that
+    such a job has failed where no turn does it any more; raises nothing.
     """
 
     def __init__(
-        self, *, resources: Any, guard: Callable[[Job], Guard], supervisor: Supervisor, at_once: int = AT_ONCE
-    ) -> None:
+        self, *, resources: Any, guard: Callable[[Job], Guard], supervisor: Supervisor,
+        fail: Callable[[Job, HandlerOutcome], Awaitable[None]], at_once: int = AT_ONCE,
+    ) -> None:  # fmt: skip
         self._supervisor = supervisor
         self._resources = resources
         self._guard = guard
+        self._fail = fail
         self._slots = asyncio.Semaphore(at_once)
         self._jobs: dict[Tenure, Jobs] = {}
         self._tasks: dict[Job, asyncio.Task[None]] = {}
@@ -135,8 +137,10 @@ class Externals:
             return
         job.written = asyncio.Event()
         self._end(job, outcome)
-        with suppress(TimeoutError, asyncio.CancelledError):
+        try:
             await asyncio.wait_for(job.written.wait(), WRITTEN_SECONDS)
+        except (TimeoutError, asyncio.CancelledError):  # out of a task of the handler's own it has ended the loop too
+            await self._fail(job, outcome)
 
     async def _outcome(self, job: Job) -> HandlerOutcome:
         pause = FIRST_PAUSE_SECONDS
