@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sagabus.contracts import MessageInvalid, SagaType
 from sagabus.contracts.envelope import MAX_PAYLOAD, Message, source_of
+from sagabus.contracts.headers import CUT_BATCH
 from sagabus.contracts.requests import (
     MAX_NAME,
     RequestType,
@@ -198,3 +199,7 @@ def test_what_cannot_be_a_request_is_not_made() -> None:
         raw_message({"type": "cancel"}, saga_id="a b", **SENDER)
     with pytest.raises(MessageInvalid, match=f"the limit is {MAX_PAYLOAD}"):
         raw_message({"type": "cancel", "reason": "x" * MAX_PAYLOAD}, saga_id="ORD-1", **SENDER)
+
+
+def test_a_record_that_stands_for_a_batch_which_was_not_unpacked_says_so() -> None:
+    assert refused(START, headers={CUT_BATCH: b"the batch of the offsets 2 to 4"}) == "batch.too_large"

@@ -19,6 +19,7 @@ from sagabus.contracts.envelope import Message, unpack_headers
 from sagabus.contracts.reasons import FATES, Fate
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.publishing.kept_part import kept
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.shop.expense_approval import expense_approval
 from sagabus.shop.order_processing import order_processing
@@ -215,8 +216,9 @@ async def test_a_bad_record_changes_nothing_and_stops_nobody(ground: Ground, rea
 
 
 def _letter(reason: str, record: Given) -> tuple[Any, ...]:
-    packed = b"".join(_packed(name, value) for name, value in record.headers)
-    return reason, record.key, record.value, packed, record.topic, record.offset
+    key, headers, value = kept(record)
+    packed = b"".join(_packed(name, value) for name, value in headers)
+    return reason, key, value, packed, record.topic, record.offset
 
 
 def _packed(name: str, value: bytes | None) -> bytes:

@@ -11,6 +11,11 @@ from sagabus.contracts.errors import MessageInvalid
 
 TRACE: Final = ("traceparent", "tracestate")
 
+CUT_BATCH: Final = "x-dlt-cut-batch"
+"""Of a record that stands for a whole batch that was too large to be unpacked. Its value says so in words."""
+
+BATCH_TOO_LARGE: Final = "batch.too_large"
+
 LONGEST: Final = 300
 """Characters of a header that we read. The longest of ours is an id of 240; with its source it is an index entry, of
 which PostgreSQL takes 2,700 bytes, and it goes on in the headers of whatever it leads to."""
@@ -20,12 +25,17 @@ LONGEST_TRACE: Final = 1_024
 
 
 class HeaderReader:
-    """The headers of one record. Of a repeated name the last one counts."""
+    """The headers of one record. Of a repeated name the last one counts.
+
+    Raises MessageInvalid for a record that stands for a batch which was not read.
+    """
 
     __slots__ = ("_values",)
 
     def __init__(self, headers: Iterable[tuple[str, bytes | None]]) -> None:
         self._values = dict(headers)
+        if CUT_BATCH in self._values:
+            raise MessageInvalid(BATCH_TOO_LARGE, (self._values[CUT_BATCH] or b"").decode(errors="replace"))
 
     def raw(self, name: str) -> bytes | None:
         return self._values.get(name)

@@ -96,6 +96,7 @@ _PARTICIPANT: Final = {
 
 _BOTH: Final = {
     Fate.DEAD_LETTER: {
+        "batch.too_large": "a compressed batch that is larger than 32 MiB once unpacked: none of its records was read",
         "headers.invalid": "a header that is no number, time or name, or holds a NUL",
         "headers.missing": "a header that must be there",
         "headers.not_utf8": "a header that is not UTF-8",

@@ -24,6 +24,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError, OffsetOutOfRangeError
 
 from sagabus.messaging.bus.assignor import ShardAssignor
+from sagabus.messaging.bus.bounded_codecs import BatchTooLarge, bounded
 from sagabus.messaging.bus.lenient_fetch import fetch_leniently
 
 log = logging.getLogger(__name__)
@@ -191,10 +192,11 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
 
     async def _fetched(self, max_records: int | None) -> dict[TopicPartition, list[ConsumerRecord]]:
         try:
-            return dict(await super().getmany(timeout_ms=POLL_MS, max_records=max_records))
+            with bounded():
+                return dict(await super().getmany(timeout_ms=POLL_MS, max_records=max_records))
         except ConsumerStoppedError:
             raise
-        except UnicodeDecodeError:
+        except (UnicodeDecodeError, BatchTooLarge):
             return await self._fetched_leniently(max_records)
         except OffsetOutOfRangeError as error:
             self._go_back()
@@ -210,13 +212,13 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
         self._go_back()
         wanted = dict(self._handed_on)
         try:
-            found = await fetch_leniently(self._client, wanted)
+            found = await fetch_leniently(self._client, wanted, most=max_records)
         except KafkaError as error:
             log.warning("reading from Kafka: %s", error)
             await asyncio.sleep(ERROR_PAUSE_SECONDS)
             return {}
         still = {place for place, offset in wanted.items() if self._handed_on.get(place) == offset}
-        fetched = {place: records[:max_records] for place, records in found.items() if place in still}
+        fetched = {place: records for place, records in found.items() if place in still}
         for place, records in fetched.items():
             self.seek(place, records[-1].offset + 1)
         return fetched

@@ -82,8 +82,8 @@ class NotWhole(SagabusError):
         repair = " and ".join(cures[part] for part in sorted(parts) if part in cures)
         cure = f", or give {repair}" if self.parts <= cures.keys() else ""
         super().__init__(
-            f"it is not whole: the row keeps only the beginning of its {listed}. The record itself is in {place}, as "
-            f"long as Kafka keeps it: copy it from there{cure}"
+            f"it is not whole: of its {listed} the row has no more than the beginning. The record itself is in "
+            f"{place}, as long as Kafka keeps it: copy it from there{cure}"
         )
 
 

@@ -13,14 +13,9 @@ from typing import Final
 
 from sagabus.contracts.envelope import Record, pack_headers
 
-KEPT_VALUE: Final = 1024 * 1024
-"""Bytes of a value that are kept. Brokers take 1 MiB a batch by default: whatever came uncompressed is kept whole."""
-
-KEPT_KEY: Final = 64 * 1024
-"""Bytes of a key that are kept."""
-
-KEPT_HEADERS: Final = 256 * 1024
-"""Bytes of all headers, as they are stored, that are kept."""
+KEPT: Final = 1024 * 1024
+"""Bytes of a key, of a value, and of all headers as they are stored, that are kept. Brokers take 1 MiB a batch by
+default: whatever came uncompressed is kept whole."""
 
 BEGINNING: Final = 4 * 1024
 """Bytes that are kept of a part that is larger than that; of headers those that fit whole."""
@@ -52,9 +47,9 @@ def kept(record: Record) -> tuple[bytes | None, Headers, bytes | None]:
 def too_large(record: Record) -> list[str]:
     """Which of key, headers and value are not kept whole."""
     sizes = {
-        "key": len(record.key or b"") > KEPT_KEY,
-        "headers": _bytes_of(record.headers) > KEPT_HEADERS,
-        "value": len(record.value or b"") > KEPT_VALUE,
+        "key": len(record.key or b"") > KEPT,
+        "headers": _bytes_of(record.headers) > KEPT,
+        "value": len(record.value or b"") > KEPT,
     }
     return [part for part, is_too_large in sizes.items() if is_too_large]
 
