@@ -42,8 +42,12 @@ class HeaderReader:
 
     def text(self, name: str) -> str | None:
         value = self._values.get(name)
-        if value is None:
-            return None
+        return self.required(name) if value else None if value is None else ""
+
+    def required(self, name: str) -> str:
+        value = self._values.get(name)
+        if not value:
+            raise MessageInvalid("headers.missing", f"header {name} is missing")
         try:
             text = value.decode()
         except UnicodeDecodeError as error:
@@ -54,17 +58,11 @@ class HeaderReader:
             raise MessageInvalid("headers.invalid", f"header {name} holds a NUL: {value[:40]!r}")
         return text
 
-    def required(self, name: str) -> str:
-        value = self.text(name)
-        if not value:
-            raise MessageInvalid("headers.missing", f"header {name} is missing")
-        return value
-
     def number(self, name: str, *, most: int = 10**18 - 1) -> int:
         text = self.required(name)
-        if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text) <= most):
-            raise MessageInvalid("headers.invalid", f"header {name} is {text[:40]!r}, not a whole number up to {most}")
-        return int(text)
+        if text.isdigit() and text.isascii() and len(text) <= 18 and (number := int(text)) <= most:
+            return number
+        raise MessageInvalid("headers.invalid", f"header {name} is {text[:40]!r}, not a whole number up to {most}")
 
     def time(self, name: str) -> int:
         """RFC 3339, as microseconds since 1970."""
@@ -77,6 +75,8 @@ class HeaderReader:
 
     def trace(self) -> Headers:
         """W3C trace context, handed on as it came; what cannot be one is left out, since every message bears it."""
+        if self._values.keys().isdisjoint(TRACE):
+            return ()
         found = ((name, self._values.get(name)) for name in TRACE)
         return tuple((name, value) for name, value in found if value is not None and _may_be_trace(value))
 

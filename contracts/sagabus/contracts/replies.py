@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, JsonValue
 
 from sagabus.contracts import codec, names
 from sagabus.contracts.commands import CommandHead
-from sagabus.contracts.envelope import Message, Record, cloud_event
+from sagabus.contracts.envelope import Message, Record, common_headers, own_headers
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.headers import HeaderReader
 from sagabus.contracts.names import CommandKey
@@ -90,12 +90,11 @@ def reply_message(
 ) -> Message:
     """Copies what the coordinator needs to find the saga again. attempt: that of the stored outcome."""
     headers = (
-        *cloud_event(
+        *own_headers(
+            common_headers(source, command.saga_id),
             id=names.reply_id(command.id, attempt),
-            source=source,
             type=_PREFIX + kind,
             time=time,
-            subject=command.saga_id,
             cause=command.id,
         ),
         ("ce_attempt", b"%d" % attempt),

@@ -52,7 +52,7 @@ class RetryWithSavepoints(SagabusError):
 
 
 class Handling:
-    """Runs handlers one after the other. careful: with a savepoint around each."""
+    """Runs handlers one after the other, in the task that has made it. careful: with a savepoint around each."""
 
     def __init__(self, sessions: Sessions, transaction: Transaction, *, resources: Any, careful: bool) -> None:
         self.current: ReceivedCommand | None = None
@@ -66,6 +66,7 @@ class Handling:
         self._resources = resources
         self._careful = careful
         self._touched = False
+        self._task = asyncio.current_task()
 
     async def outcome(self, handler: Handler, command: ReceivedCommand) -> HandlerOutcome:
         """Raises RetryWithSavepoints or DatabaseFailed, after either of which the transaction is to be rolled back."""
@@ -76,14 +77,13 @@ class Handling:
         self.current = command
         scope = Scope(self._open)
         context = ActivityContext(command.head, handler.activity, self._resources, scope)
-        task = asyncio.current_task()
         try:
             return await self._run(handler, value, context, scope)
         except ENDS_PROCESS as error:
             self.ended_by = command, process_ends(error, command.head)
             raise
         except BaseException as error:
-            if ends_task(error, task):
+            if ends_task(error, self._task):
                 raise
             return await self._failed(scope, command, error)
         finally:
