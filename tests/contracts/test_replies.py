@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from sagabus.contracts import MessageInvalid, codec
 from sagabus.contracts.commands import read_command
 from sagabus.contracts.envelope import source_of
-from sagabus.contracts.names import CommandKey, CommandKind, RunId, SagaId
-from sagabus.contracts.replies import Failure, ReplyKind, read_failure, read_reply, reply_message
+from sagabus.contracts.names import CommandKind, RunId, SagaId
+from sagabus.contracts.replies import Failure, ReplyKind, read_failure, reply_message
+from sagabus.coordinator.core.saga.history import Input, Kind
+from sagabus.coordinator.shard.reading import read
 from tests.contracts.test_commands import TRACE, command
 from tests.core.wire import Read, as_read
 
@@ -28,16 +30,44 @@ def changed(name: str, value: bytes | None) -> Read:
     return Read("shop.replies.stock", 5, 9, 0, b"k", b"{}", headers + ([] if value is None else [(name, value)]))
 
 
-@pytest.mark.parametrize("kind", list(ReplyKind))
-@pytest.mark.parametrize("to", list(CommandKind))
+DO, UNDO, SETTLE = CommandKind.DO, CommandKind.UNDO, CommandKind.SETTLE
+COMPLETED, REFUSED, FAILED, NEVER = ReplyKind
+
+READ_AS = {
+    (COMPLETED, DO): Kind.STEP_COMPLETED,
+    (REFUSED, DO): Kind.STEP_REFUSED,
+    (FAILED, DO): Kind.STEP_FAILED,
+    (COMPLETED, UNDO): Kind.UNDO_COMPLETED,
+    (REFUSED, UNDO): Kind.UNDO_REFUSED,
+    (FAILED, UNDO): Kind.UNDO_FAILED,
+    (COMPLETED, SETTLE): Kind.SETTLE_COMPLETED,
+    (REFUSED, SETTLE): Kind.SETTLE_FAILED,
+    (FAILED, SETTLE): Kind.SETTLE_FAILED,
+    (NEVER, SETTLE): Kind.SETTLE_NEVER,
+}
+
+
+def as_input(record: Read) -> Input:
+    found = read(record, "shop")
+    assert isinstance(found, Input)
+    return found
+
+
+@pytest.mark.parametrize(("kind", "to"), READ_AS)
 def test_a_reply_comes_back(kind: ReplyKind, to: CommandKind) -> None:
     message = reply(kind, to=to)
     assert (message.topic, message.partition, message.key) == ("shop.replies.stock", 5, b"ORD:1")
-    head = read_reply(as_read(message), "stock")
-    assert head.command == CommandKey(SagaId("ORD:1"), RunId("abc"), 3, to)
-    assert (head.kind, head.attempt, head.service) == (kind, 2, "stock")
-    suffix = "" if to is CommandKind.DO else f":{to}"
-    assert head.message_id == f"ORD:1:abc:3{suffix}:2:reply"
+    id = f"ORD:1:abc:3{'' if to is DO else f':{to}'}:2:reply"
+    assert as_input(as_read(message)) == Input(
+        SagaId("ORD:1"), RunId("abc"), READ_AS[kind, to], 3, 2, "stock", ref=id, payload=b'{"ref":1}', cause=id
+    )
+
+
+@pytest.mark.parametrize("to", [DO, UNDO])
+def test_never_is_an_answer_to_a_settle_alone(to: CommandKind) -> None:
+    with pytest.raises(MessageInvalid, match=f"'never' is no answer to '{to}'") as caught:
+        as_input(as_read(reply(NEVER, to=to)))
+    assert caught.value.reason == "reply.kind"
 
 
 def test_a_reply_bears_what_the_wire_asks_for() -> None:
@@ -52,23 +82,23 @@ def test_a_reply_bears_what_the_wire_asks_for() -> None:
 @pytest.mark.parametrize("value", [None, b"", b"\xff"])
 def test_every_one_of_these_headers_is_needed(name: str, value: bytes | None) -> None:
     with pytest.raises(MessageInvalid, match=name):
-        read_reply(changed(name, value), "stock")
+        as_input(changed(name, value))
 
 
 def test_without_an_id_a_reply_is_known_by_its_place() -> None:
-    assert read_reply(changed("ce_id", None), "stock").message_id == "shop.replies.stock:5:9"
+    assert as_input(changed("ce_id", None)).ref == "shop.replies.stock:5:9"
 
 
 @pytest.mark.parametrize("type", [b"completed", b"sagabus.reply.", b"sagabus.reply.done", b"sagabus.reply.COMPLETED"])
 def test_what_is_no_reply(type: bytes) -> None:
     with pytest.raises(MessageInvalid, match=r"is no reply; replies are sagabus\.reply\.completed, ") as caught:
-        read_reply(changed("ce_type", type), "stock")
+        as_input(changed("ce_type", type))
     assert caught.value.reason == "reply.type"
 
 
 def test_a_reply_to_nothing_of_ours() -> None:
     with pytest.raises(MessageInvalid, match="is not the id of a command of ours"):
-        read_reply(changed("ce_causationid", b"somebody-elses"), "stock")
+        as_input(changed("ce_causationid", b"somebody-elses"))
 
 
 failures = st.builds(

@@ -193,8 +193,8 @@ async def test_p1_a_settle_waits_and_brings_the_output(fixture: ServiceFixture, 
     assert await fixture.turn(tenure, Saga("A").settle(), Saga("A").settle()) == []
     gateway.open.set()
     step, settled = await ended(fixture, tenure)
-    assert (step.head.command.kind, step.kind) == ("do", ReplyKind.COMPLETED)
-    assert (settled.head.command.kind, settled.kind, settled.body) == ("settle", ReplyKind.COMPLETED, step.body)
+    assert (step.answers, step.kind) == ("do", ReplyKind.COMPLETED)
+    assert (settled.answers, settled.kind, settled.body) == ("settle", ReplyKind.COMPLETED, step.body)
 
 
 async def test_p1_a_settle_that_waits_turns_a_failure_into_never(fixture: ServiceFixture, gateway: Gateway) -> None:
@@ -203,7 +203,7 @@ async def test_p1_a_settle_that_waits_turns_a_failure_into_never(fixture: Servic
     assert await fixture.turn(tenure, command(), Saga("A").settle()) == []
     gateway.open.set()
     [settled] = await ended(fixture, tenure)
-    assert (settled.head.command.kind, settled.kind) == ("settle", ReplyKind.NEVER)
+    assert (settled.answers, settled.kind) == ("settle", ReplyKind.NEVER)
     assert await fixture.inbox() == [("A:r1:1", "tombstone", 1)]
     [late] = await fixture.turn(tenure, command(attempt=2))
     assert (late.kind, late.code) == (ReplyKind.REFUSED, "sagabus.settled_as_never")

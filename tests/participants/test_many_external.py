@@ -108,7 +108,7 @@ async def test_p1_a_copy_of_what_waits_as_a_row_begins_nothing(fixture: ServiceF
     assert [(reply.kind, reply.attempt) for reply in of_waiting] == [(ReplyKind.COMPLETED, 3)]
     assert sorted(charges.calls) == sagas
     [settled] = await fixture.turn(tenure, Saga(waiting).settle())
-    assert (settled.head.command.kind, settled.kind) == ("settle", ReplyKind.COMPLETED)
+    assert (settled.answers, settled.kind) == ("settle", ReplyKind.COMPLETED)
 
 
 @pytest.mark.usefixtures("few")

@@ -26,7 +26,7 @@ async def test_p4_a_settle_of_what_never_came_is_a_tombstone(fixture: ServiceFix
     calls = takes(fixture)
     tenure = await fixture.take()
     [reply] = await fixture.turn(tenure, Saga("A").settle())
-    assert (reply.kind, reply.head.command.kind) == (ReplyKind.NEVER, "settle")
+    assert (reply.kind, reply.answers) == (ReplyKind.NEVER, "settle")
     assert await fixture.inbox() == [("A:r1:1", "tombstone", 1)]
     [late] = await fixture.turn(tenure, *batch("A", attempt=5))
     assert (late.kind, late.code, late.attempt) == (ReplyKind.REFUSED, "sagabus.settled_as_never", 5)

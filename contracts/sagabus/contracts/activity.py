@@ -57,17 +57,14 @@ class Activity(Generic[P, I, O]):
         self.name = f"{service.name}.{names.local_name(name, 'activity')}"
         self.input: type[I] = model_type(input, self.name)
         self.output: type[O] = cast("type[O]", output)
+        self.output_model: type[BaseModel] | None = cast("type[BaseModel] | None", output)
+        """The output's model; None for an activity without one."""
         self.refusals = refusals
         self.timeout = None if timeout is None else positive(timeout, self.name, "timeout")
         self.resend_after = service.resend_after if resend_after is None else positive(resend_after, self.name)
         self.retry = retry
         self.compensation: Compensation[..., Any] | None = None
         self.fill: Fill | None = None
-
-    @property
-    def output_model(self) -> type[BaseModel] | None:
-        """The output's model; None for an activity without one."""
-        return cast("type[BaseModel] | None", self.output)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Command[O]:
         """The fields of the input model, as keyword arguments. Raises pydantic.ValidationError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Final, NamedTuple, NewType
+from typing import Final, NewType
 
 from sagabus.contracts.errors import DeclarationError, MessageInvalid
 
@@ -29,15 +29,6 @@ class CommandKind(StrEnum):
     DO = "do"
     UNDO = "undo"
     SETTLE = "settle"
-
-
-class CommandKey(NamedTuple):
-    """The parts of a command's `ce_id`. Opaque to everybody but the coordinator that made it."""
-
-    saga_id: SagaId
-    run: RunId
-    step: int
-    kind: CommandKind
 
 
 def saga_id(text: str) -> SagaId:
@@ -98,8 +89,11 @@ def command_id(saga: str, run: str, step: int, kind: CommandKind = CommandKind.D
     return CommandId(base if kind is CommandKind.DO else f"{base}:{kind.value}")
 
 
-def parse_command_id(text: str) -> CommandKey:
-    """Raises MessageInvalid for an id that no coordinator wrote. A saga id may hold colons, a run id none."""
+def parse_command_id(text: str) -> tuple[SagaId, RunId, int, CommandKind]:
+    """Saga, run, step and kind. An id is opaque to everybody but the coordinator that made it.
+
+    Raises MessageInvalid for one that no coordinator wrote. A saga id may hold colons, a run id none.
+    """
     head, _, tail = text.rpartition(":")
     kind = CommandKind.DO
     if tail in (CommandKind.UNDO, CommandKind.SETTLE):
@@ -108,7 +102,7 @@ def parse_command_id(text: str) -> CommandKey:
     saga, _, run = head.rpartition(":")
     if not saga or not run or not (tail.isascii() and tail.isdigit() and len(tail) <= 9):
         raise MessageInvalid("reply.causation", f"ce_causationid {text[:80]!r} is not the id of a command of ours")
-    return CommandKey(SagaId(saga), RunId(run), int(tail), kind)
+    return SagaId(saga), RunId(run), int(tail), kind
 
 
 def reply_id(command: str, attempt: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -11,10 +10,7 @@ from pydantic import BaseModel, Field, JsonValue
 
 from sagabus.contracts import codec, names
 from sagabus.contracts.commands import CommandHead
-from sagabus.contracts.envelope import Message, Record, common_headers, own_headers
-from sagabus.contracts.errors import MessageInvalid
-from sagabus.contracts.headers import HeaderReader
-from sagabus.contracts.names import CommandKey
+from sagabus.contracts.envelope import Message, common_headers, own_headers
 
 HANDLER_ERROR: Final = "sagabus.handler_error"
 HANDLER_PANICKED: Final = "sagabus.handler_panicked"
@@ -48,41 +44,13 @@ class Failure(BaseModel):
     again_after: float | None = Field(default=None, allow_inf_nan=False)
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyHead:
-    """service: who answers, by the topic on which it came."""
-
-    command: CommandKey
-    message_id: str
-    kind: ReplyKind
-    attempt: int
-    service: str
-
-
-def read_reply(record: Record, service: str) -> ReplyHead:
-    """Raises MessageInvalid."""
-    headers = HeaderReader(record.headers)
-    cause = headers.required("ce_causationid")
-    return ReplyHead(
-        command=names.parse_command_id(cause),
-        message_id=headers.text("ce_id") or f"{record.topic}:{record.partition}:{record.offset}",
-        kind=_kind(headers.required("ce_type")),
-        attempt=headers.number("ce_attempt"),
-        service=service,
-    )
+REPLY_TYPES: Final = {_PREFIX + kind.value: kind for kind in ReplyKind}
+"""By `ce_type`."""
 
 
 def read_failure(body: bytes | None) -> Failure:
     """Raises MessageInvalid."""
     return codec.decode(Failure, body, what="failure")
-
-
-def _kind(type: str) -> ReplyKind:
-    name = type.removeprefix(_PREFIX)
-    if name == type or name not in frozenset(ReplyKind):
-        kinds = ", ".join(_PREFIX + kind for kind in ReplyKind)
-        raise MessageInvalid("reply.type", f"ce_type {type[:60]!r} is no reply; replies are {kinds}")
-    return ReplyKind(name)
 
 
 def reply_message(

@@ -39,6 +39,8 @@ class SagaDefinition(Generic[I, O]):
         self.version = version
         self.timeout = None if timeout is None else positive(timeout, f"saga {contract.name}", "timeout")
         self._body = body
+        self._just_read: tuple[bytes, I] | None = None
+        """What `input_hash` has read last, for the `run` that follows it: an input is validated once."""
         self.request: type[BaseModel] = create_model("StartBody", input=(contract.input, ...))
         """The model of a start request's body, as far as the saga reads it."""
         self.__doc__ = body.__doc__
@@ -65,10 +67,14 @@ class SagaDefinition(Generic[I, O]):
 
     def input_hash(self, request: bytes) -> bytes:
         """To know the input again by `canonical.same_input` (H2). Raises MessageInvalid."""
-        return canonical.digests(request, self.read_input(request))
+        input = self.read_input(request)
+        self._just_read = request, input
+        return canonical.digests(request, input)
 
     def run(self, program: Program, request: bytes) -> Coroutine[Any, Any, O]:
-        return self._body(SagaContext(program), self.read_input(request))
+        read, self._just_read = self._just_read, None  # for one saga alone, which may change it
+        input = read[1] if read is not None and read[0] is request else self.read_input(request)
+        return self._body(SagaContext(program), input)
 
     def encode_result(self, result: BaseModel | None) -> bytes:
         output = self.contract.output_model

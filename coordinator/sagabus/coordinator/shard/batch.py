@@ -74,8 +74,7 @@ class Batch:
     async def load(self) -> None:
         """The sagas of what was taken in are in memory afterwards, or on their way."""
         await self._finish_noticed()
-        wanted, compared = self._missing()
-        runs = self._other_runs()
+        wanted, compared, runs = self._missing()
         if not (wanted or compared or runs):
             return
         found: dict[SagaKey, SagaRow] = {}
@@ -126,21 +125,28 @@ class Batch:
         answered = {key for key, _ in late}
         return {key: row for key, row in found.items() if key not in answered or key in needed}
 
-    def _missing(self) -> tuple[dict[SagaId, ShardMemory], set[SagaId]]:
-        """(sagas that are to be replayed, ids that are only to be compared: of starts)."""
+    def _missing(self) -> tuple[dict[SagaId, ShardMemory], set[SagaId], dict[SagaKey, ShardMemory]]:
+        """(sagas that are to be replayed, ids that are only to be compared: of starts, other runs of sagas that are
+        there). One walk for nearly all turns, in which every saga is in memory, or just begins."""
         wanted: dict[SagaId, ShardMemory] = {}
         compared: set[SagaId] = set()
+        runs: dict[SagaKey, ShardMemory] = {}
         for memory, input, _ in self.intake.incoming:
-            id = input.saga_id
-            if (saga := memory.saga(id)) is not None:
+            saga = memory.saga(input.saga_id)
+            if saga is not None:
                 self.present.know(saga)
-            elif id in self.present.by_id or memory.replays.of(id) is not None:
+            else:
+                saga = self.present.by_id.get(input.saga_id)
+            if saga is not None:
+                if isinstance(input, Input) and input.run is not None and input.run != saga.state.run:
+                    runs[SagaKey(input.saga_id, input.run)] = memory
+            elif memory.replays.of(input.saga_id) is not None:
                 continue
             elif isinstance(input, Request):
-                compared.add(id)
+                compared.add(input.saga_id)
             else:
-                wanted[id] = memory
-        return wanted, compared - wanted.keys()
+                wanted[input.saga_id] = memory
+        return wanted, compared - wanted.keys(), runs
 
     def _other_runs(self) -> dict[SagaKey, ShardMemory]:
         """Inputs for another run than the current one of their id."""

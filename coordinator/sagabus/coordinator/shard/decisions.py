@@ -114,12 +114,13 @@ class Decisions:
 
 def saga_row(saga: Saga) -> SagaRow:
     """The saga's row as of now."""
-    state = saga.state
+    state, standing = saga.state, saga.state.standing
     return SagaRow(
-        id=state.id, run=state.run, definition=state.definition, version=state.version, fingerprint=saga.fingerprint,
-        status=state.status, shard=state.addresses.shard, sequence=state.sequence, last_now=state.now,
-        input_hash=state.input_hash, started_at=state.started_at, result=state.result, error=state.error,
-        attention=state.attention, concerns=concerns_json(state.concerns) if state.concerns else None,
+        id=state.id, run=state.run, definition=state.definition, version=state.version,
+        fingerprint=standing.fingerprint, status=standing.status, shard=state.addresses.shard,
+        sequence=state.sequence, last_now=state.now, input_hash=state.input_hash, started_at=state.started_at,
+        result=standing.result, error=standing.error, attention=state.attention,
+        concerns=concerns_json(standing.concerns) if standing.concerns else None,
         decided=state.blocked - 1 if state.blocked else None, trace=pack_headers(state.trace),
-        closed_at=state.closed_at,
+        closed_at=standing.closed_at,
     )  # fmt: skip

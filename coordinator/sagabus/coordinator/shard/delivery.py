@@ -41,7 +41,7 @@ class Delivery:
     def deliver(self, memory: ShardMemory, input: Input, record: Record | None) -> None:
         """To its saga, or to wherever else it belongs. record: that it came in; a timer or a notice has none."""
         denied = self.present.denied.get(id(input))
-        if denied is None and self._has_to_wait(memory, input, record):
+        if denied is None and memory.lets_wait and self._has_to_wait(memory, input, record):
             return
         if isinstance(record, EarlyRequest):
             self.decisions.unkeep(memory, record)

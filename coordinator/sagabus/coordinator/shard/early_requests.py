@@ -45,7 +45,8 @@ class EarlyRequests:
     """Of one tenure: how many are kept, by saga id."""
 
     def __init__(self) -> None:
-        self._kept: dict[SagaId, _Kept] = {}
+        self.kept: dict[SagaId, _Kept] = {}
+        """How many, by saga id; without those of which none is left."""
         self._started: OrderedDict[SagaId, None] = OrderedDict()
         self._waiting: list[tuple[int, SagaId]] = []
         """A heap of ids that nobody has started, by the time of their first request. Some have been since."""
@@ -54,7 +55,7 @@ class EarlyRequests:
     def know(self, found: EarlyCount) -> None:
         """As it is stored."""
         self._last_number = max(self._last_number, found.last_number)
-        self._kept[found.saga_id] = _Kept(found.kept, found.first_at, found.started)
+        self.kept[found.saga_id] = _Kept(found.kept, found.first_at, found.started)
         if found.started:
             self._started[found.saga_id] = None
         else:
@@ -63,9 +64,9 @@ class EarlyRequests:
     def add(self, id: SagaId, *, at: int, started: bool = False) -> int:
         """One more; its number."""
         self._last_number += 1
-        kept = self._kept.get(id)
+        kept = self.kept.get(id)
         if kept is None:
-            kept = self._kept[id] = _Kept(0, at, started)
+            kept = self.kept[id] = _Kept(0, at, started)
             if not started:
                 self.wait(id, at)
         kept.count += 1
@@ -75,20 +76,20 @@ class EarlyRequests:
 
     def start(self, id: SagaId) -> None:
         """Its saga is there now."""
-        if id in self._kept:
-            self._kept[id].started = True
+        if id in self.kept:
+            self.kept[id].started = True
             self._started[id] = None
 
     def remove(self, id: SagaId) -> None:
         """One of them has been taken in, or is a dead letter."""
-        kept = self._kept[id]
+        kept = self.kept[id]
         kept.count -= 1
         if not kept.count:
-            del self._kept[id]
+            del self.kept[id]
             self._started.pop(id, None)
 
     def count(self, id: SagaId) -> int:
-        kept = self._kept.get(id)
+        kept = self.kept.get(id)
         return 0 if kept is None else kept.count
 
     def are_full(self, id: SagaId) -> bool:
@@ -98,15 +99,15 @@ class EarlyRequests:
         """Its saga is not there after all: what is kept for it waits for a start."""
         if id in self._started:
             del self._started[id]
-            self._kept[id].started = False
-            self.wait(id, self._kept[id].first_at)
+            self.kept[id].started = False
+            self.wait(id, self.kept[id].first_at)
 
     def wait(self, id: SagaId, since: int) -> None:
         """For a start: since then nobody has started it."""
-        self._kept[id].first_at = since
+        self.kept[id].first_at = since
         heapq.heappush(self._waiting, (since, id))
-        if len(self._waiting) > 2 * len(self._kept) + HEAP_SLACK:
-            self._waiting = [(kept.first_at, id) for id, kept in self._kept.items() if not kept.started]
+        if len(self._waiting) > 2 * len(self.kept) + HEAP_SLACK:
+            self._waiting = [(kept.first_at, id) for id, kept in self.kept.items() if not kept.started]
             heapq.heapify(self._waiting)
 
     @property
@@ -128,7 +129,7 @@ class EarlyRequests:
                 if len(passed) == LOOKED_AT_OF_A_TURN:
                     break
                 continue
-            room -= self._kept[id].count
+            room -= self.kept[id].count
             if chosen and room < 0:
                 break
             chosen.append(id)
@@ -144,7 +145,7 @@ class EarlyRequests:
         old: list[SagaId] = []
         while self._waiting and self._waiting[0][0] < now - EARLY_MICROSECONDS and len(old) < EXPIRED_IDS_OF_A_TURN:
             since, id = heapq.heappop(self._waiting)
-            kept = self._kept.get(id)
+            kept = self.kept.get(id)
             if kept is not None and not kept.started and kept.first_at == since and id not in old:
                 old.append(id)
         return old

@@ -69,6 +69,11 @@ class ShardMemory:
         at_rest = self.unloaded.is_done and not self.replays.is_busy and not self.replays.has_ready
         return self.lost_records is not None and at_rest
 
+    @property
+    def lets_wait(self) -> bool:
+        """Whether some saga is on its way back, or has records that are kept. Nothing has to wait otherwise."""
+        return bool(self.replays.under_way or self.early.kept)
+
     def saga(self, saga_id: SagaId) -> Saga | None:
         return self._sagas.get(saga_id)
 

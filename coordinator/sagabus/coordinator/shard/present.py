@@ -15,7 +15,8 @@ class Present:
     """Of one turn. Of an id it is the current run, which is open, or was last."""
 
     by_id: dict[SagaId, Saga] = field(default_factory=dict)
-    by_key: dict[SagaKey, Saga] = field(default_factory=dict)
+    other_runs: dict[SagaKey, Saga] = field(default_factory=dict)
+    """Sagas that are not the current run of their id."""
     rows: dict[SagaId, SagaRow] = field(default_factory=dict)
     """Sagas that were looked for in the store. To a copy of a start the row says enough."""
     removed: dict[SagaId, StartedId] = field(default_factory=dict)
@@ -25,11 +26,14 @@ class Present:
 
     def know(self, saga: Saga) -> None:
         """As the current run of its id."""
-        state = saga.state
-        self.by_id[state.id] = self.by_key[SagaKey(state.id, state.run)] = saga
+        id = saga.state.id
+        before = self.by_id.get(id)
+        if before is not None and before is not saga:
+            self.know_run(before)
+        self.by_id[id] = saga
 
     def know_run(self, saga: Saga) -> None:
-        self.by_key[SagaKey(saga.state.id, saga.state.run)] = saga
+        self.other_runs[SagaKey(saga.state.id, saga.state.run)] = saga
 
     def run(self, id: SagaId) -> RunId | None:
         """The current one of this id; None where no saga of it is known."""
@@ -40,7 +44,10 @@ class Present:
 
     def find(self, id: SagaId, run: RunId | None) -> Saga | None:
         """run: None means the current one."""
-        return self.by_id.get(id) if run is None else self.by_key.get(SagaKey(id, run))
+        saga = self.by_id.get(id)
+        if run is None or (saga is not None and saga.state.run == run):
+            return saga
+        return self.other_runs.get(SagaKey(id, run))
 
     def input_hash(self, memory: ShardMemory, id: SagaId) -> bytes | None:
         """Of what the saga of this id was started with; None where there is no such saga."""

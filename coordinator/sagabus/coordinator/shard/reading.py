@@ -9,8 +9,9 @@ from typing import Final
 
 from sagabus.contracts.envelope import Record
 from sagabus.contracts.errors import MessageInvalid
-from sagabus.contracts.names import CommandKind, replying_service
-from sagabus.contracts.replies import ReplyKind, read_reply
+from sagabus.contracts.headers import HeaderReader
+from sagabus.contracts.names import CommandKind, parse_command_id, replying_service
+from sagabus.contracts.replies import REPLY_TYPES, ReplyKind
 from sagabus.contracts.requests import Request, RequestType, read_request
 from sagabus.coordinator.core.saga.history import Input, Kind
 from sagabus.coordinator.shard.timers import TimerPlace
@@ -66,13 +67,21 @@ def _step(request: Request) -> int:
 
 
 def _reply(record: Record, service: str) -> Input:
-    reply = read_reply(record, service)
-    key = reply.command
-    kind = _ANSWERS.get((key.kind, reply.kind))
+    headers = HeaderReader(record.headers)
+    saga_id, run, step, command = parse_command_id(headers.required("ce_causationid"))
+    id = headers.text("ce_id") or f"{record.topic}:{record.partition}:{record.offset}"
+    kind = _answer(command, headers.required("ce_type"))
+    return Input(saga_id, run, kind, step, headers.number("ce_attempt"), service, id, record.value, id)
+
+
+def _answer(command: CommandKind, type: str) -> Kind:
+    said = REPLY_TYPES.get(type)
+    if said is None:
+        raise MessageInvalid("reply.type", f"ce_type {type[:60]!r} is no reply; replies are {', '.join(REPLY_TYPES)}")
+    kind = _ANSWERS.get((command, said))
     if kind is None:
-        raise MessageInvalid("reply.kind", f"{reply.kind.value!r} is no answer to {key.kind.value!r}")
-    id = reply.message_id
-    return Input(key.saga_id, key.run, kind, key.step, reply.attempt, service, id, record.value, id)
+        raise MessageInvalid("reply.kind", f"{said.value!r} is no answer to {command.value!r}")
+    return kind
 
 
 def timer_input(place: TimerPlace) -> Input:

@@ -54,17 +54,17 @@ class Replays:
         self.portions = 0
         """Pieces of work done for this tenure. Who has had the fewest comes next."""
         self._wanted: OrderedDict[SagaId, None] = OrderedDict()  # both are emptied from the front
-        self._under_way: OrderedDict[SagaId, ReplayUnderWay] = OrderedDict()
+        self.under_way: OrderedDict[SagaId, ReplayUnderWay] = OrderedDict()
         self._ready: list[tuple[Saga, ReplayUnderWay]] = []
 
     @property
     def is_busy(self) -> bool:
-        return bool(self._wanted or self._under_way)
+        return bool(self._wanted or self.under_way)
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is under way, though some may be wanted."""
-        return not self._under_way
+        return not self.under_way
 
     @property
     def has_ready(self) -> bool:
@@ -80,38 +80,38 @@ class Replays:
         It may find none in one call where many are: see `WANTED_OF_A_PIECE`.
         """
         chosen: list[SagaId] = []
-        room = REPLAYS_AT_A_TIME - len(self._under_way)
+        room = REPLAYS_AT_A_TIME - len(self.under_way)
         for _ in range(min(len(self._wanted), WANTED_OF_A_PIECE)):
             if len(chosen) >= room:
                 break
             id, _nothing = self._wanted.popitem(last=False)
-            if id not in loaded and id not in self._under_way:
+            if id not in loaded and id not in self.under_way:
                 chosen.append(id)
         return chosen
 
     def begin(self, row: SagaRow, rows: Sequence[Row], *, is_read: bool) -> None:
         """rows: the first ones of its history. is_read: there are no more."""
         self._wanted.pop(row.id, None)
-        self._under_way[row.id] = ReplayUnderWay(row, [*rows], is_read)
+        self.under_way[row.id] = ReplayUnderWay(row, [*rows], is_read)
 
     def of(self, id: SagaId) -> ReplayUnderWay | None:
         """What is under way for this saga: it takes in nothing now."""
-        return self._under_way.get(id)
+        return self.under_way.get(id)
 
     def finish_now(self, id: SagaId) -> ReplayUnderWay | None:
         """It is another one's to finish."""
-        return self._under_way.pop(id, None)
+        return self.under_way.pop(id, None)
 
     def next_piece(self) -> ReplayUnderWay:
         """One after the other. There must be one."""
-        id = next(iter(self._under_way))
-        self._under_way.move_to_end(id)
-        return self._under_way[id]
+        id = next(iter(self.under_way))
+        self.under_way.move_to_end(id)
+        return self.under_way[id]
 
     def done(self, one: ReplayUnderWay) -> None:
         """The next turn takes it."""
         assert one.replay is not None
-        del self._under_way[one.row.id]
+        del self.under_way[one.row.id]
         self._ready.append((one.replay.saga, one))
 
     def take_ready(self) -> list[tuple[Saga, ReplayUnderWay]]:
@@ -122,9 +122,9 @@ class Replays:
         """No saga's code runs on the way out (L4)."""
         for saga, _ in self._ready:
             saga.evict()
-        for one in self._under_way.values():
+        for one in self.under_way.values():
             if one.replay is not None:
                 one.replay.saga.evict()
         self._wanted.clear()
-        self._under_way.clear()
+        self.under_way.clear()
         self._ready.clear()

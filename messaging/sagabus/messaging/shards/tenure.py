@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import TypedDict
 from uuid import UUID
 
@@ -36,7 +37,12 @@ class Place(TypedDict):
 
 def _row_text(topic: str, log_id: str, offset: int) -> str:
     """One topic's part of the row's JSON object."""
-    return f"{json.dumps(topic)}: {json.dumps(Place(id=log_id, next=offset))}"
+    return f"{_head(topic, log_id)}{offset}}}"
+
+
+@lru_cache(maxsize=1_024)
+def _head(topic: str, log_id: str) -> str:
+    return f'{json.dumps(topic)}: {{"id": {json.dumps(log_id)}, "next": '
 
 
 class Tenure:
