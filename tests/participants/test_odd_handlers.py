@@ -292,7 +292,7 @@ async def test_p3_a_fenced_process_that_is_ended_by_a_handler_writes_nothing(
     with caplog.at_level(logging.CRITICAL), pytest.raises(SystemExit):
         await fixture.turn(tenure, Saga("A").command(odd, BOOK))
     assert await fixture.inbox() == []
-    assert "command A:r1:1 will end the next process too: its end is not stored" in caplog.messages[-1]
+    assert "command A:r1:1 will do so again: that it failed is not stored" in caplog.messages[-1]
 
 
 @ENDS

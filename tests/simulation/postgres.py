@@ -234,6 +234,9 @@ class SimulatedConnection:
     def is_closed(self) -> bool:
         return self.tx.ended
 
+    def is_in_transaction(self) -> bool:
+        return not self.tx.ended
+
     def savepoint(self) -> None:
         self._savepoints.append(self.tx.mark())
 

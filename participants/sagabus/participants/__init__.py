@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sagabus.contracts.errors import DeclarationError, MessageInvalid, SagabusError
 from sagabus.participants.handlers.context import ActivityContext, ExternalContext, HandlerEnded, NotOurs
 from sagabus.participants.handlers.refusal import Refused, TryAgain
-from sagabus.participants.handlers.session import SessionMisuse
+from sagabus.participants.handlers.session_guard import SessionMisuse
 from sagabus.participants.participant import Participant
 
 if TYPE_CHECKING:

@@ -20,7 +20,6 @@ from typing import Any, Final
 from sagabus.contracts.envelope import Record, moment, source_of
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.names import dead_letters_topic, service_schema
-from sagabus.contracts.words import words_of
 from sagabus.messaging.background import Supervisor
 from sagabus.messaging.counters import Counters, Family
 from sagabus.messaging.publishing.dead_letter import DeadLetters
@@ -33,9 +32,9 @@ from sagabus.participants.handlers.database_errors import DatabaseFailed
 from sagabus.participants.handlers.declaration import Handler
 from sagabus.participants.handlers.external import Externals
 from sagabus.participants.handlers.jobs import Job
-from sagabus.participants.handlers.outcome import HandlerOutcome
+from sagabus.participants.handlers.outcome import HandlerOutcome, told
 from sagabus.participants.handlers.session import Sessions, Transaction
-from sagabus.participants.handlers.transactional import ENDS_PROCESS, Handling, RetryWithSavepoints
+from sagabus.participants.handlers.transactional import ENDS_PROCESS, Handling, RetryWithSavepoints, TransactionEnded
 from sagabus.participants.inbox.batch import Batch
 from sagabus.participants.inbox.retention import InboxRetention
 from sagabus.participants.inbox.started import StartedRows
@@ -128,7 +127,7 @@ class CommandProcessor:
                 await self._carefully(work, commands)
             else:
                 await self._together(work, commands)
-        except ENDS_PROCESS:
+        except (*ENDS_PROCESS, TransactionEnded):
             await self._end_attempt(commands)
             raise
         finally:
@@ -218,7 +217,7 @@ class CommandProcessor:
         return batch.undone
 
     async def _end_attempt(self, commands: Sequence[Received]) -> None:
-        """A handler that ends this process has failed: else its command would end each process that meets it.
+        """A handler that ends this process, or the transaction, has failed: else its command would do so each time.
 
         Written alone, with no record taken in: the whole batch comes again to the next owner, and this answers for it.
         """
@@ -243,7 +242,7 @@ class CommandProcessor:
                 await self._write_failure(tenure, command, outcome)
         except Exception as error:  # TimeoutError, and whatever a database says
             logger.critical(
-                "command %s will end the next process too: its end is not stored: %s", command.head.id, words_of(error)
+                "command %s will do so again: that it failed is not stored: %s", command.head.id, told(error)
             )
 
     async def _write_failure(self, tenure: Tenure, command: ReceivedCommand, outcome: HandlerOutcome) -> None:

@@ -21,6 +21,9 @@ from sagabus.messaging.postgres.connecting import COMMAND_SECONDS, CONNECT_SECON
 _MADE_AT: Final = "sagabus.made_at"
 """Monotonic seconds, in a connection's record."""
 
+_SPOILT: Final = "sagabus.spoilt"
+"""In a connection's record, while it is to be replaced."""
+
 _distrusted: WeakKeyDictionary[Pool, float] = WeakKeyDictionary()
 """Pool to the moment (monotonic seconds) from before which its connections are not to be used."""
 
@@ -60,6 +63,11 @@ def distrust(engine: AsyncEngine) -> None:
     _distrusted[engine.sync_engine.pool] = time.monotonic()
 
 
+def replace_when_next_used(info: dict[Any, Any]) -> None:
+    """info: of the connection (`Connection.info`). Something was done to its session that nobody else must meet."""
+    info[_SPOILT] = True
+
+
 def _limit(dialect: Any, record: Any, args: Any, options: dict[str, Any]) -> None:
     options.setdefault("timeout", CONNECT_SECONDS)
     options.setdefault("command_timeout", COMMAND_SECONDS)
@@ -70,6 +78,8 @@ def _made(connection: Any, record: Any) -> None:
 
 
 def _replace(connection: Any, record: Any, proxy: Any) -> None:
+    if record.info.get(_SPOILT):
+        raise DisconnectionError("its session was changed by whoever had it last")
     pool = getattr(proxy, "_pool", None)
     since = None if pool is None else _distrusted.get(pool)
     if since is not None and record.info.get(_MADE_AT, 0.0) <= since:

@@ -16,13 +16,12 @@ from typing import Any, Final
 from sagabus.contracts import codec
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.replies import INPUT_INVALID, ReplyKind
-from sagabus.contracts.words import words_of
 from sagabus.messaging.background import Supervisor, cancelled
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.participants.handlers.context import ExternalContext, Guard, NotOurs, Scope
 from sagabus.participants.handlers.database_errors import DatabaseFailed, is_database_failure
 from sagabus.participants.handlers.jobs import Job, Jobs
-from sagabus.participants.handlers.outcome import HandlerOutcome, completed, failed, failure
+from sagabus.participants.handlers.outcome import HandlerOutcome, completed, failed, failure, told
 from sagabus.participants.handlers.transactional import ENDS_PROCESS, ends_task, process_ends
 from sagabus.participants.received import Key
 
@@ -170,7 +169,7 @@ class Externals:
             if ends_task(error, task):
                 raise
             if is_database_failure(error):
-                raise DatabaseFailed(f"the database failed a handler: {words_of(error)}") from error
+                raise DatabaseFailed(f"the database failed a handler: {told(error)}") from error
             return failed(error)
         finally:
             scope.end()

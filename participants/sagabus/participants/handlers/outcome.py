@@ -90,7 +90,7 @@ def failed(error: BaseException) -> HandlerOutcome:
             return _meant(error)
     code = _code(error)
     return HandlerOutcome(
-        ReplyKind.FAILED, _failure(code, _text(error), {"type": type(error).__name__}, None), error=error
+        ReplyKind.FAILED, _failure(code, told(error), {"type": type(error).__name__}, None), error=error
     )
 
 
@@ -156,11 +156,13 @@ def _readable(failure: Mapping[str, object]) -> bytes | None:
     return body
 
 
-def _text(error: BaseException) -> str:
-    """Without the statement and its parameters, which SQLAlchemy adds: they may hold what is nobody's business."""
+def told(error: BaseException) -> str:
+    """What it says, or what it is where it says nothing (TimeoutError).
+
+    Without the statement and its parameters, which SQLAlchemy adds: they may hold what is nobody's business.
+    """
     if isinstance(error, BaseExceptionGroup):
-        parts = [f"{type(part).__name__}: {words_of(part)}" for part in error.exceptions[:PARTS_TOLD]]
+        parts = [f"{type(part).__name__}: {told(part)}" for part in error.exceptions[:PARTS_TOLD]]
         return plain("; ".join([words_of(error), *parts]), most=LONGEST_MESSAGE)
-    return words_of(
-        error.orig if isinstance(error, DBAPIError) and error.orig is not None else error, most=LONGEST_MESSAGE
-    )
+    said = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return words_of(said, most=LONGEST_MESSAGE) or type(said).__name__

@@ -12,27 +12,24 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, cast
 
 from sqlalchemy import QueuePool
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
-from sagabus.contracts.errors import DeclarationError, SagabusError
+from sagabus.contracts.errors import DeclarationError
 from sagabus.messaging.postgres.connecting import committed, is_unusable
 from sagabus.messaging.postgres.database import Connection, DatabaseUnreachable, rolled_back
 from sagabus.messaging.postgres.engine import care_for, distrust
 from sagabus.messaging.postgres.engine_database import EngineDatabase
 from sagabus.messaging.postgres.reachability import UNREACHABLE
 from sagabus.participants.handlers.database_errors import causes
+from sagabus.participants.handlers.session_guard import OWN, SHARED, close_for_good, guarded_class, watch
 
 CONNECTIONS_OF_TURNS: Final = 2
 """Connections of a participant's pool that its external handlers leave free, however many have a transaction open."""
-
-
-class SessionMisuse(SagabusError):
-    """A handler tried to end the transaction that it shares with its inbox row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +54,13 @@ class Sessions:
         self.engine = engine
         self._own = _Permits(engine)
         care_for(engine)
+        watch(engine)
         self._maker = maker
         sync_class = maker.kw.get("sync_session_class") or maker.class_.sync_session_class
-        self._class = _guarded_class(maker.class_)
+        self._class = guarded_class(maker.class_)
         self._options = {
             **maker.kw,
-            "sync_session_class": _guarded_class(sync_class),
+            "sync_session_class": guarded_class(sync_class),
             "join_transaction_mode": "rollback_only",
             "autobegin": True,
             "close_resets_only": False,  # kept by somebody beyond its handler, it says so instead of writing elsewhere
@@ -120,6 +118,7 @@ class Sessions:
         async with self._own.one(), self._maker() as session:
             try:
                 async with session.begin():
+                    await session.connection(execution_options=OWN)
                     yield session
             except BaseException as error:
                 if self._lost(error):
@@ -180,7 +179,7 @@ _LIMITS: Final = "SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_s
 
 async def _begin(connection: AsyncConnection) -> _Begun:
     try:
-        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await connection.execution_options(isolation_level="AUTOCOMMIT", **SHARED)
         raw: Any = await connection.get_raw_connection()
         driver = cast("Connection", raw.driver_connection)
         block = driver.transaction(isolation="read_committed")
@@ -201,46 +200,9 @@ async def finish(session: AsyncSession) -> None:
 async def abandon(session: AsyncSession) -> None:
     """Close it after a failure, without a flush."""
     with suppress(Exception):  # whatever it says, the transaction is rolled back to before this session
-        await session.run_sync(_close)
+        await session.run_sync(close_for_good)
 
 
 def _flush_and_close(session: Session) -> None:
     session.flush()
-    _close(session)
-
-
-def _close(session: Session) -> None:
-    """Past the guard."""
-    super(_Guard, cast("_Guard", session)).close()  # type: ignore[misc]
-
-
-class _Guard:
-    """Before an AsyncSession or a Session in the bases of a handler's session."""
-
-    def commit(self) -> NoReturn:
-        raise SessionMisuse(f"commit(): {_SHARED}")
-
-    def rollback(self) -> NoReturn:
-        raise SessionMisuse(f"rollback(): {_SHARED}")
-
-    def close(self) -> NoReturn:
-        raise SessionMisuse(f"close(): {_SHARED}")
-
-    def reset(self) -> NoReturn:
-        raise SessionMisuse(f"reset(): {_SHARED}")
-
-    def invalidate(self) -> NoReturn:
-        raise SessionMisuse(f"invalidate(): {_SHARED}")
-
-    def begin(self) -> NoReturn:
-        raise SessionMisuse(f"begin(): {_SHARED}")
-
-
-_SHARED: Final = (
-    "ctx.session shares the transaction of the inbox row, the reply and the events, which commits after the handler "
-    "has returned. To undo a part of your own, use `async with ctx.session.begin_nested()`; to undo all, raise"
-)
-
-
-def _guarded_class(base: type[Any]) -> type[Any]:
-    return type(f"Handler{base.__name__}", (_Guard, base), {})
+    close_for_good(session)

@@ -13,6 +13,7 @@ import logging
 from dataclasses import replace
 from typing import Any, Final
 
+import asyncpg
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from sagabus.contracts import codec
@@ -24,8 +25,9 @@ from sagabus.messaging.postgres.statements import named
 from sagabus.participants.handlers.context import ActivityContext, Scope
 from sagabus.participants.handlers.database_errors import DatabaseFailed, is_database_failure
 from sagabus.participants.handlers.declaration import Handler
-from sagabus.participants.handlers.outcome import LONGEST_MESSAGE, HandlerOutcome, completed, failed, failure
+from sagabus.participants.handlers.outcome import LONGEST_MESSAGE, HandlerOutcome, completed, failed, failure, told
 from sagabus.participants.handlers.session import Sessions, Transaction, abandon, finish
+from sagabus.participants.handlers.session_guard import SessionMisuse
 from sagabus.participants.received import ReceivedCommand
 
 logger = logging.getLogger(__name__)
@@ -51,6 +53,10 @@ class RetryWithSavepoints(SagabusError):
     """A handler failed in a transaction without savepoints: it is to be rolled back and carried out again with them."""
 
 
+class TransactionEnded(SagabusError):
+    """A handler has ended the transaction of its batch, past its session. What was done before may be committed."""
+
+
 class Handling:
     """Runs handlers one after the other, in the task that has made it. careful: with a savepoint around each."""
 
@@ -58,7 +64,7 @@ class Handling:
         self.current: ReceivedCommand | None = None
         """What a handler is at, for whoever wonders why it takes so long."""
         self.ended_by: tuple[ReceivedCommand, HandlerOutcome] | None = None
-        """The command whose handler ends this process, and what has become of its attempt."""
+        """The command whose handler ends this process or the transaction, and what has become of its attempt."""
         self.undone = 0
         """Handlers that were rolled back to their savepoints."""
         self._sessions = sessions
@@ -69,7 +75,7 @@ class Handling:
         self._task = asyncio.current_task()
 
     async def outcome(self, handler: Handler, command: ReceivedCommand) -> HandlerOutcome:
-        """Raises RetryWithSavepoints or DatabaseFailed, after either of which the transaction is to be rolled back."""
+        """Raises RetryWithSavepoints, DatabaseFailed or TransactionEnded: the transaction is to be rolled back then."""
         try:
             value = codec.decode(handler.activity.input, command.body, what=handler.activity.name)
         except MessageInvalid as fault:
@@ -106,6 +112,8 @@ class Handling:
         output = await handler.function(value, context)
         if self._transaction.driver.is_closed():
             raise DatabaseFailed("the connection was lost under a handler that did not mind")
+        if not self._transaction.driver.is_in_transaction():
+            raise SessionMisuse("the handler has ended its transaction")
         outcome = completed(handler.activity, output, scope.end())
         if scope.session is not None:
             await finish(scope.session)
@@ -118,16 +126,30 @@ class Handling:
         touched = scope.session is not None
         if scope.session is not None:
             await abandon(scope.session)
+        if not self._transaction.driver.is_in_transaction():
+            raise self._ended(command) from error
         if self._careful:
-            await self._transaction.driver.execute(_UNDO)
+            try:
+                await self._transaction.driver.execute(_UNDO)
+            except asyncpg.InvalidSavepointSpecificationError:
+                raise self._ended(command) from error
             self.undone += touched
         elif touched:
             raise RetryWithSavepoints(f"the handler of {command.head.activity} failed") from error
         return failed(error)
 
+    def _ended(self, command: ReceivedCommand) -> TransactionEnded:
+        """Whoever carries the batch out again would end its transaction again: this attempt has failed."""
+        name = command.head.activity
+        words = (
+            f"the handler of {name} ended the transaction of its batch, on a connection that it took from its session"
+        )
+        self.ended_by = command, failed(SessionMisuse(f"{words}. Leave COMMIT and ROLLBACK to the kit"))
+        return TransactionEnded(f"{words} (saga {command.head.saga_id}, command {command.head.id})")
+
     def _raise_database_failure(self, error: BaseException) -> None:
         if self._transaction.driver.is_closed() or is_database_failure(error):
-            raise DatabaseFailed(f"the database failed a handler: {words_of(error)}") from error
+            raise DatabaseFailed(f"the database failed a handler: {told(error)}") from error
 
     def _open(self) -> AsyncSession:
         self._touched = True
