@@ -52,3 +52,28 @@ def test_it_is_ended_and_says_where_it_stood(kind: str, place: str) -> None:
 def test_one_that_ends_in_time_never_notices() -> None:
     process = ended("prompt", 3600)
     assert (process.returncode, process.stderr) == (0, "")
+
+
+LAST = """
+import asyncio, time
+from sagabus.commands import force
+
+async def main():
+    force.LAST_SECONDS = 2
+    lamp, oven = (lambda: print("out", flush=True)), (lambda: time.sleep(60))
+    with force.done_last("the lamp", lamp), force.done_last("the oven", oven):
+        force.end_by_force(asyncio.get_running_loop(), after=0, exit=124)
+        while True:
+            pass
+
+with force.done_last("the door", lambda: print("shut")):
+    pass
+asyncio.run(main())
+"""
+
+
+def test_what_would_outlive_it_is_ended_before_it_and_named_where_it_does_not_end() -> None:
+    process = subprocess.run([sys.executable, "-c", LAST], capture_output=True, text=True, timeout=60, check=False)
+    assert (process.returncode, process.stdout) == (124, "out\n")
+    assert "the oven is not ended yet, and may go on without us" in process.stderr
+    assert "the lamp" not in process.stderr

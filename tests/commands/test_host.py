@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,6 +128,42 @@ async def test_a_killed_host_takes_its_children_with_it_and_its_database_is_adop
         finally:
             EmbeddedPostgres(folder).stop()
     assert not alive(server)
+
+
+STUBBORN = """
+import asyncio, sys
+from pathlib import Path
+from sagabus.commands.force import end_by_force
+from sagabus.commands.host import hosting
+async def main():
+    async with hosting(Path(sys.argv[1]), http="off") as host:
+        child = host.start_child("coordinator", "sagabus.shop.order_processing", name="coordinator")
+        print("child", child.pid, flush=True)
+        sys.stdin.readline()
+        end_by_force(asyncio.get_running_loop(), after=0, exit=124)
+        while True:
+            pass
+asyncio.run(main())
+"""
+
+
+def test_an_end_by_force_leaves_nothing_running(folder: Path) -> None:
+    """A turn that hangs takes no cancellation: what the host has started would go on without it."""
+    command = [sys.executable, "-c", STUBBORN, str(folder)]
+    with subprocess.Popen(
+        command, env=clean({}), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as host:
+        assert host.stdout is not None
+        child, server = int(host.stdout.readline().split()[1]), EmbeddedPostgres(folder).pid
+        assert server is not None
+        try:
+            _, said = host.communicate("end\n", timeout=60)
+            assert host.returncode == Exit.WAITED
+            assert "ended by force" in said
+            assert [alive(child), alive(server)] == [False, False]
+            assert not (folder / "run.json").exists()
+        finally:
+            EmbeddedPostgres(folder).stop()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.ring("deployment"))])

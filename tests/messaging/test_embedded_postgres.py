@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -115,6 +116,51 @@ async def test_a_long_path_works(folder: Path) -> None:
         assert await _fetch(server.start(), "SELECT 1") == 1
     finally:
         server.stop()
+
+
+ODD = ["My Projects", "d$(touch${IFS}pwned)`touch pwned`\\n", "a\"b it's 日本 a,b x%20y:1@z #?&= $HOME"]
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_a_folder_may_have_any_name_and_no_shell_reads_it(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    server = EmbeddedPostgres(folder / "odd" / name)
+    try:
+        assert await _fetch(server.start(), "SELECT 1") == 1
+        engine = create_async_engine(server.url().replace("postgresql://", "postgresql+asyncpg://"))
+        async with engine.connect() as connection:
+            assert await connection.scalar(text("SELECT 1")) == 1
+        await engine.dispose()
+        pid = server.pid
+        assert pid is not None
+    finally:
+        server.stop()
+    assert not _alive(pid)
+    assert not list(folder.rglob("pwned"))
+    assert sorted(path.name for path in (folder / "odd" / name).iterdir()) == ["postgres", "postgres.lock"]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1bb", "a\udcffb"])
+def test_a_folder_whose_name_is_no_text_is_refused_before_anything_is_made(tmp_path: Path, name: str) -> None:
+    with pytest.raises(EmbeddedPostgresFailed, match=r"choose another folder$"):
+        EmbeddedPostgres(tmp_path / name).start()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_for_the_socket_that_belongs_to_somebody_else_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who makes it first would otherwise be taken for the database."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    data = folder / "odd" / "My Projects" / "postgres"
+    (tmp_path / "elsewhere").mkdir()
+    name = hashlib.sha256(os.fsencode(data)).hexdigest()[:16]
+    (tmp_path / f"sagabus-{os.geteuid()}-{name}").symlink_to(tmp_path / "elsewhere")
+    server = EmbeddedPostgres(data.parent)
+    with pytest.raises(EmbeddedPostgresFailed, match="belongs to somebody else"):
+        server.start()
 
 
 def test_data_that_cannot_be_used_is_an_error_in_words(tmp_path: Path) -> None:

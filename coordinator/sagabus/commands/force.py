@@ -13,15 +13,34 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final
 
 from sagabus.commands.subcommand import complain
 
+LAST_SECONDS: Final = 4.0
+"""For what is done last, before the process is gone. Kubernetes sends its SIGKILL five seconds after us."""
+
 DEEP: Final = 100
 """Coroutines that wait for one another, the outermost first."""
+
+_last: Final[dict[str, Callable[[], None]]] = {}
+
+
+@contextmanager
+def done_last(what: str, action: Callable[[], None]) -> Iterator[None]:
+    """While inside, an end by force does this before it is one: what else would outlive the process.
+
+    what: said where it takes too long. The action runs in a thread of its own, whatever the loop is doing.
+    """
+    _last[what] = action
+    try:
+        yield
+    finally:
+        del _last[what]
 
 
 def end_by_force(loop: asyncio.AbstractEventLoop, *, after: float, exit: int) -> None:
@@ -43,7 +62,18 @@ def _end(loop: asyncio.AbstractEventLoop, after: float, exit: int) -> None:
         complain(f"  {task.get_name()}: {' > '.join(_places(task)) or 'nowhere'}")
     faulthandler.dump_traceback(sys.stderr)
     sys.stderr.flush()
+    _do_last()
     os._exit(exit)
+
+
+def _do_last() -> None:
+    end = time.monotonic() + LAST_SECONDS
+    for what, action in [*_last.items()]:
+        thread = threading.Thread(target=action, daemon=True)
+        thread.start()
+        thread.join(max(0.0, end - time.monotonic()))
+        if thread.is_alive():
+            complain(f"{what} is not ended yet, and may go on without us")
 
 
 def _places(task: asyncio.Task[Any]) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """The host: owns an embedded bus and an embedded database, and the child processes that use them.
 
-There is one host to a folder. On its way out, be it by an error or a signal, it ends its children by their process ids,
-stops the database and takes its run.json back. A host that was killed leaves its database running: the next one in the
-same folder adopts it. Its children see for themselves that their host is gone (`Backing.gone`).
+There is one host to a folder. On its way out, be it by an error, a signal or by force, it ends its children by their
+process ids, stops the database and takes its run.json back. A host that was killed leaves its database running: the
+next one in the same folder adopts it. Its children see for themselves that their host is gone (`Backing.gone`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
+from sagabus.commands.force import done_last
 from sagabus.commands.subcommand import Exit, Failed
 from sagabus.messaging import database_url
 from sagabus.messaging.background import uninterrupted
@@ -67,10 +68,10 @@ class Child:
 class Host:
     """Of one folder, while `hosting` runs."""
 
-    def __init__(self, folder: Path, backing: Backing) -> None:
+    def __init__(self, folder: Path, backing: Backing, children: list[Child]) -> None:
         self.folder = folder
         self.backing = backing
-        self._children: list[Child] = []
+        self._children = children
 
     def start_child(self, *arguments: str, name: str) -> Child:
         """`sagabus ARGUMENTS…` on the bus and the database of this host."""
@@ -92,8 +93,9 @@ async def hosting(folder: Path, *, fresh: bool = False, http: str | None = None)
     """
     folder = _absolute(folder)
     settings = load_settings(kafka=EMBEDDED, database=f"{database_url.EMBEDDED}{folder}", http=http, serves=True)
-    with _alone(folder):
-        postgres = EmbeddedPostgres(folder)
+    postgres, children = EmbeddedPostgres(folder), list[Child]()
+    what = f"the PostgreSQL in {folder}"
+    with _alone(folder), done_last(what, lambda: _end_at_once(folder, postgres, children)):
         try:
             if fresh:
                 await uninterrupted(asyncio.to_thread(_forget, postgres, folder))
@@ -101,7 +103,7 @@ async def hosting(folder: Path, *, fresh: bool = False, http: str | None = None)
             with EmbeddedKafka() as bus, _told_to_all(settings):
                 run = Run.of_this_process(kafka=bus.address, bus=bus.id, database=database, http=own_url(settings))
                 write_run(folder, run)
-                host = Host(folder, find_backing(settings))
+                host = Host(folder, find_backing(settings), children)
                 try:
                     yield host
                 finally:
@@ -145,6 +147,14 @@ def _alone(folder: Path) -> Iterator[None]:
             sentence = f"another host{who} runs in {folder}: stop it first, or name another folder"
             raise Failed(Exit.REFUSED, sentence) from None
         yield
+
+
+def _end_at_once(folder: Path, postgres: EmbeddedPostgres, children: Sequence[Child]) -> None:
+    """Of an end by force, in a thread: the loop may hang."""
+    remove_run(folder)
+    for child in children:
+        child.kill()
+    postgres.stop()
 
 
 def _forget(postgres: EmbeddedPostgres, folder: Path) -> None:

@@ -9,13 +9,21 @@ As root, PostgreSQL refuses to run: the wheel then makes a user `pgserver` and l
 the data folder and of the wheel. Keep data out of home folders there.
 
 It listens on a Unix socket only, never on the network. It must never be taken for a database of production.
+
+The wheel makes the data; the server is started here. `pg_ctl`, which the wheel would use, hands paths to a shell, and a
+folder may have any name.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import os
+import pwd
+import re
 import signal
 import subprocess
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -43,6 +51,12 @@ START_SECONDS: Final = 60.0
 ANSWER: Final = 5.0
 """Seconds for one answer of a server that says it is ready; then it hangs."""
 
+_LAUNCH: Final = 'exec "$@" </dev/null >>"$0" 2>&1 & echo $!'
+"""For sh: the server outlives us and is nobody's child. Paths are parameters, which the shell does not read."""
+
+_SOCKET_FOLDER: Final = re.compile(r"[A-Za-z0-9/._-]{1,85}")
+"""That a socket can be in: its path has at most 103 bytes, and clients read a comma as several hosts."""
+
 
 class EmbeddedPostgresFailed(SagabusError):
     """The server did not start. The message ends with the last lines of its log."""
@@ -63,6 +77,10 @@ class EmbeddedPostgres:
 
         Raises EmbeddedPostgresFailed.
         """
+        if not str(self._folder).isprintable():
+            raise EmbeddedPostgresFailed(
+                f"the folder {str(self._folder)!r} has no printable name: choose another folder"
+            )
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._alone():
             if not self._run():
@@ -77,7 +95,11 @@ class EmbeddedPostgres:
         if not self._data.exists():
             return
         with self._alone():
+            sockets = self._pid_lines()[4:5]
             self._end()
+            if sockets and Path(sockets[0]) != self._data:
+                with suppress(OSError):
+                    Path(sockets[0]).rmdir()
         self._server = None
 
     def url(self, database: str = DATABASE) -> str:
@@ -112,8 +134,8 @@ class EmbeddedPostgres:
 
     def _run(self) -> bool:
         """Adopt or start, and ask it something."""
-        self._forget_stale()
-        self._ensure_running()
+        runs = self._forget_stale()
+        self._ensure_running(runs)
         return self._answers()
 
     def _process(self) -> psutil.Process | None:
@@ -137,8 +159,8 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresFailed(f"no PostgreSQL runs on {self._data}: call start() first")
         return lines[4]
 
-    def _forget_stale(self) -> None:
-        """Take away what the wheel would be misled by; a server that never gets ready is ended.
+    def _forget_stale(self) -> bool:
+        """Take away what the wheel would be misled by; a server that never gets ready is ended. True if one runs.
 
         The wheel believes a postmaster.pid whose process exists, whatever that is by now, and fails on half a file.
         PostgreSQL in turn believes a socket's lock file whose process is dead and waits to be reaped. From these files
@@ -152,6 +174,8 @@ class EmbeddedPostgres:
             if len(lines) >= 5:
                 Path(lines[4], f".s.PGSQL.{lines[3]}.lock").unlink(missing_ok=True)
             self._pid_file.unlink(missing_ok=True)
+            return False
+        return True
 
     def _end_orphans(self) -> None:
         """Backends leave by themselves when their server is gone; one that hangs does not."""
@@ -171,17 +195,47 @@ class EmbeddedPostgres:
             time.sleep(0.02)
         return False
 
-    def _ensure_running(self) -> None:
-        """initdb where there is no data yet, then the server unless it runs."""
+    def _ensure_running(self, runs: bool) -> None:
+        """initdb where there is no data yet, then the server unless it runs. One that ends just now does not answer."""
         try:
             self._server = get_server(self._data, cleanup_mode=None, start=False)
             self._server.ensure_pgdata_inited()
-            self._server.ensure_postgres_running()
-        except subprocess.TimeoutExpired:
-            if not self._ready(within=START_SECONDS):  # the wheel gives up after 10 s; recovery may take longer
-                raise self._failure("the embedded PostgreSQL does not get ready") from None
+            if not runs:
+                self._launch(self._server)
         except (subprocess.SubprocessError, RuntimeError, OSError, AssertionError) as error:
             raise self._failure(f"the embedded PostgreSQL did not start: {error}") from error
+
+    def _launch(self, wheel: PostgresServer) -> None:
+        """Start the server and wait until it is ready. Raises EmbeddedPostgresFailed when it ends or takes too long."""
+        sockets = str(self._socket_home(wheel))
+        server = [self._program("postgres"), "-D", str(self._data), "-h", "", "-k", sockets]
+        launched = subprocess.run(
+            ["/bin/sh", "-c", _LAUNCH, str(self._data / "log"), *server],
+            check=True, stdout=subprocess.PIPE, text=True, user=wheel.system_user, start_new_session=True,
+        )  # fmt: skip
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(int(launched.stdout))
+            end = time.monotonic() + START_SECONDS
+            while not _gone(process, within=0):
+                if self._ready(within=max(0.0, end - time.monotonic())):
+                    return
+                if time.monotonic() > end:
+                    raise self._failure("the embedded PostgreSQL does not get ready")
+                time.sleep(0.01)
+        raise self._failure("the embedded PostgreSQL did not start")
+
+    def _socket_home(self, wheel: PostgresServer) -> Path:
+        """The folder of the socket: the data's own, or one in the temporary folder that is named after it."""
+        if _SOCKET_FOLDER.fullmatch(str(self._data)):
+            return self._data
+        name = hashlib.sha256(os.fsencode(self._data)).hexdigest()[:16]
+        home = Path(tempfile.gettempdir(), f"sagabus-{os.geteuid()}-{name}")
+        owner = os.geteuid() if wheel.system_user is None else pwd.getpwnam(wheel.system_user).pw_uid
+        home.mkdir(mode=0o700, exist_ok=True)
+        if home.is_symlink() or home.stat().st_uid not in (os.geteuid(), owner):
+            raise EmbeddedPostgresFailed(f"{home} belongs to somebody else: remove it, or name another TMPDIR")
+        os.chown(home, owner, -1)
+        return home
 
     def _answers(self) -> bool:
         with suppress(subprocess.SubprocessError):
