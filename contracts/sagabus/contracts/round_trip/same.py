@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from datetime import datetime, time
 from decimal import Decimal
 from math import isnan
@@ -27,6 +27,11 @@ def difference(written: Any, read: Any, path: str = "") -> str | None:
         if {(type(key), key) for key in written} != {(type(key), key) for key in read}:
             return path or "value"
         return _first(((str(key), (written[key], read[key])) for key in written), path)
+    if isinstance(written, Set) and isinstance(read, Set):
+        same_ones = {each: each for each in read}
+        return _first(((str(each), (each, same_ones.get(each, _ABSENT))) for each in written), path) or (
+            None if len(written) == len(read) else path or "value"
+        )
     return None if _equal(written, read) else path or "value"
 
 
@@ -68,7 +73,7 @@ def _equal(written: Any, read: Any) -> bool:
 
 
 def _narrower(written: Any, read: Any) -> bool:
-    """A `str` of an own kind in a field of `str`, say, or 5 in one of `float`. True is no 1."""
+    """A `str` of an own kind in a field of `str`, say, or 5 in one of `float` or `Decimal`. True is no 1."""
     if isinstance(written, bool):
         return False
-    return isinstance(written, type(read)) or (isinstance(written, int) and isinstance(read, float))
+    return isinstance(written, type(read)) or (isinstance(written, int) and isinstance(read, float | Decimal))
