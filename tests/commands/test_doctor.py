@@ -7,10 +7,12 @@ import json
 import os
 import re
 import secrets
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import asyncpg
@@ -126,6 +128,7 @@ def ill(
     patient.set("KAFKA", kafka_broker.address)
     patient.set("DATABASE", database)
     patient.set("NAMESPACE", namespace)
+    patient.set("HTTP", "off")
     return patient
 
 
@@ -147,6 +150,34 @@ def test_where_all_is_well_it_says_so(well: Patient) -> None:
     told = well.capsys.readouterr().out
     assert "all is well" in told
     assert "postgresql://postgres:…@" in told
+
+
+class NotReady(BaseHTTPRequestHandler):
+    """Answers as a coordinator does that takes nothing in."""
+
+    body = b'{"status":"not ready","reason":"shard 1 takes no records in"}'
+
+    def do_GET(self) -> None:  # its name in http.server
+        self.send_response(503)
+        self.send_header("content-length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        pass
+
+
+def test_a_coordinator_that_is_not_ready_is_told_of_with_its_reason(well: Patient) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), NotReady) as server:
+        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        serving.start()
+        well.set("URL", f"http://127.0.0.1:{server.server_address[1]}")
+        found = well.finds("coordinator.not_ready")
+        server.shutdown()
+        serving.join()
+    assert found["what"].endswith("is not ready: shard 1 takes no records in")
+    well.set("URL", f"http://127.0.0.1:{free_port()}")
+    assert well.examined()[:2] == (Exit.DONE, {})
 
 
 def test_kafka_away(well: Patient) -> None:

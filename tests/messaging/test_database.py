@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from urllib.parse import urlsplit
@@ -368,3 +370,26 @@ async def test_what_broke_a_transaction_is_told_though_its_pool_is_gone(pooled: 
 
     with pytest.raises(Broken):
         await breaks()
+
+
+async def test_an_answer_to_a_commit_is_heard_by_a_loop_that_stood_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a turn of one shard that takes seconds to compute fails all others that wait for their commits."""
+    monkeypatch.setattr(connecting, "COMMIT_SECONDS", 0.05)
+    loop = asyncio.get_running_loop()
+    ours, servers = socket.socketpair()
+    ours.setblocking(False)
+    heard = []
+
+    def stand_still() -> None:
+        servers.send(b"COMMIT")
+        time.sleep(0.1)
+
+    async def commit() -> None:
+        loop.call_soon(stand_still)
+        heard.append(await loop.sock_recv(ours, 100))
+
+    with ours, servers:
+        await connecting.committed(commit())
+        assert heard == [b"COMMIT"]
+        with pytest.raises(connecting.CommitUnanswered):
+            await connecting.committed(loop.create_future())

@@ -182,6 +182,48 @@ async def test_a_poisoned_shard_takes_no_other_with_it(world: World, bus: ToyBus
     assert sum(tenure.shard == 1 for tenure in process.processor.lost_) == 1  # once, with the first turn
 
 
+async def test_s2_a_poisoned_shard_is_known_when_the_group_gives_it_anew(world: World, bus: ToyBus) -> None:
+    """A turn that lets the process stand still costs its place in the group, which then gives all shards anew."""
+    process = await world.process()
+    _raising(process, times=10**6, shard=0)
+    for shard in (0, 1):
+        bus.put("in", shard, f"{shard}a")
+    await process.stream.assign(0, 1)
+    await process.counted("1a")
+    for number in range(3):
+        lost = len(process.processor.lost_) + 3  # both with the assignment, then 0 again
+        bus.put("in", 1, f"1{number}")
+        await process.stream.assign(0, 1)
+        await _until_lost(process, lost)
+    assert [turn for turn in process.processor.turns if turn.get(0) and 1 in turn] == [{0: 1, 1: 1}], "the first only"
+
+
+async def test_a_shard_that_takes_nothing_in_is_told_of_until_it_does(
+    world: World, bus: ToyBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tenures, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(tenures, "LONGEST_PAUSE_SECONDS", 0.01)
+    process = await world.process()
+    _raising(process, times=15, shard=0)
+    seen: list[str] = []
+    before = process.processor.before
+
+    def watched(work: Mapping[Tenure, Sequence[Record]]) -> None:
+        seen.append(process.ownership.failing)
+        before(work)
+
+    process.processor.before = watched
+    bus.put("in", 0, "a")
+    await process.stream.assign(0, 1)
+    await process.counted("a")
+    await until(lambda: process.ownership.failing == "")
+    told = list(dict.fromkeys(filter(None, seen)))
+    assert told == [
+        f"shard 0 takes no records in: {count} turns in a row have failed, the last of RuntimeError: poison"
+        for count in range(10, 16)
+    ]
+
+
 async def test_s2_a_relay_that_fails_ends_the_tenure_and_the_rows_are_published_from_the_outbox(
     world: World, bus: ToyBus
 ) -> None:
@@ -421,6 +463,10 @@ async def test_a_revoked_shard_is_lost_and_another_ones_records_are_dropped(worl
     await process.counted("a")
     assert [tenure.shard for tenure in process.processor.lost_] == [0, 1]
     assert [tenure.shard for tenure in process.processor.taken_] == [0, 1, 1]
+
+
+async def _until_lost(process: Process, tenures: int) -> None:
+    await until(lambda: len(process.processor.lost_) >= tenures)
 
 
 def _raising(process: Process, *, times: int, shard: int) -> list[int]:

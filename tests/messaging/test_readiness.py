@@ -69,6 +69,15 @@ async def test_the_answer_says_why() -> None:
     assert readiness.why_not == "the consumer has died"
 
 
+async def test_a_shard_that_is_held_and_takes_nothing_in_is_no_ready_one() -> None:
+    readiness, failing = Readiness(), "shard 1 takes no records in"
+    readiness.runs(lambda: {1}, failing=lambda: failing)
+    await readiness.watching(Listener()).assigned(given(1))
+    assert readiness.why_not == failing
+    failing = ""
+    assert readiness.why_not == ""
+
+
 async def test_a_spare_is_ready_and_known_to_be_one() -> None:
     readiness = Readiness()
     readiness.runs(lambda: ())

@@ -13,12 +13,15 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sagabus.commands.subcommand import Exit, Failed, Subcommand, say, say_json
 from sagabus.messaging.background import Supervisor
 from sagabus.messaging.service.backing import own_url
 from sagabus.messaging.settings import load_settings, variable
+
+if TYPE_CHECKING:
+    from httpx import Response
 
 WRITING_PAUSE_SECONDS: Final = 1.0
 """Between two writings of the file."""
@@ -85,6 +88,14 @@ def _of_file(file: Path) -> str:
 
 async def _of_coordinator() -> str:
     """Raises Failed where nobody answers."""
+    answer = await asked_coordinator()
+    if answer.is_success:
+        return ""
+    return reason_in(answer.text) or f"HTTP {answer.status_code}, not from a coordinator"
+
+
+async def asked_coordinator() -> Response:
+    """Its answer to GET /readyz. Raises Failed where nobody answers, or there is no address to ask at."""
     import httpx  # a tenth of a second, which a look at a file need not wait for
 
     settings = load_settings(require=())
@@ -93,18 +104,18 @@ async def _of_coordinator() -> str:
         raise Failed(Exit.USAGE, f"{variable('http')}=off: name the file of --health-file instead")
     try:
         async with httpx.AsyncClient(timeout=ANSWER_SECONDS) as client:
-            answer = await client.get(f"{url}/readyz")
+            return await client.get(f"{url}/readyz")
     except httpx.HTTPError as error:
         sentence = f"the coordinator at {url} is out of reach: {str(error) or type(error).__name__}"
         raise Failed(Exit.UNREACHABLE, sentence) from error
-    return "" if answer.is_success else _reason(answer.text, answer.status_code)
 
 
-def _reason(text: str, status: int) -> str:
+def reason_in(text: str) -> str:
+    """Why a coordinator is not ready, by the body of its answer; empty for a body that is no coordinator's."""
     try:
         return str(json.loads(text)["reason"])
     except (ValueError, KeyError, TypeError):
-        return f"HTTP {status}, not from a coordinator"
+        return ""
 
 
 def _arguments(place: ArgumentParser) -> None:

@@ -95,7 +95,10 @@ class Coordinator:
             stack.push_async_callback(ownership.stop)
             self._open = True
             self.readiness.runs(
-                lambda: ownership.tenures, away=lambda: ownership.kafka_away, problem=lambda: ownership.problem
+                lambda: ownership.tenures,
+                away=lambda: ownership.kafka_away,
+                problem=lambda: ownership.problem,
+                failing=lambda: ownership.failing,
             )
             _collect_rarely()
             logger.info("the coordinator of %s runs %s", namespace, ", ".join(map(repr, self._definitions)))

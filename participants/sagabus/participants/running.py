@@ -68,7 +68,12 @@ async def running(participant: Participant[Any], *, kafka: str | None = None) ->
 
         ownership = await with_servers(bus, database, readiness, begun)
         stack.push_async_callback(ownership.stop)
-        readiness.runs(lambda: ownership.tenures, away=lambda: ownership.kafka_away, problem=lambda: ownership.problem)
+        readiness.runs(
+            lambda: ownership.tenures,
+            away=lambda: ownership.kafka_away,
+            problem=lambda: ownership.problem,
+            failing=lambda: ownership.failing,
+        )
         stack.push_async_callback(processor.externals.drain, DRAIN_SECONDS)
         _tell(participant)
         stack.callback(readiness.drains)  # the first thing that a leaving does

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Final
 
 from sagabus.commands import modules
-from sagabus.commands.doctor import bus
+from sagabus.commands.doctor import bus, processes
 from sagabus.commands.doctor.finding import Report
 from sagabus.commands.doctor.tables import Tables
 from sagabus.commands.subcommand import Exit, Failed, Subcommand, say, say_json
@@ -37,6 +37,8 @@ async def run_doctor(options: Namespace) -> Exit:
         )
     finally:
         await database.stop()
+    if not options.services_only:
+        await processes.look(report)
     _tell(options, report)
     return _exit(report)
 

@@ -1,12 +1,15 @@
-"""What the doctor says of the coordinators of one namespace: each should run the sagas that the others run (B15)."""
+"""What the doctor says of coordinators: is the one that it can ask ready, and does each run the same sagas (B15)?"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
+from sagabus.commands import health
 from sagabus.commands.doctor.finding import Report
+from sagabus.commands.subcommand import Failed
 from sagabus.coordinator.store.rows import ShardOwner
 
 Sagas = frozenset[tuple[str, int]]
@@ -16,6 +19,16 @@ CURE: Final = (
     "start every coordinator of a namespace with the same modules: a saga's shard may be any process's. While a new "
     "version is rolled out this passes by itself"
 )
+
+
+async def look(report: Report) -> None:
+    """Whether the coordinator at SAGABUS_URL, else SAGABUS_HTTP, is ready. Where nobody answers, nothing is found."""
+    with suppress(Failed):
+        answer = await health.asked_coordinator()
+        if not answer.is_success and (reason := health.reason_in(answer.text)):
+            what = f"the coordinator at {answer.url.copy_with(path='/')} is not ready: {reason}"
+            cure = "it tries again by itself; if this stays, look at its log for what the reason names"
+            report.found("coordinator.not_ready", what, cure)
 
 
 def compare(owners: Iterable[ShardOwner], report: Report) -> None:

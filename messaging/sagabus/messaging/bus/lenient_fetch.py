@@ -167,6 +167,8 @@ class _OldBatch(_LegacyRecordBatchPy):  # type: ignore[misc]    # aiokafka has n
 
 def _stand_in(first: int | None, last: int, timestamp: int, packed: int) -> Any:
     """For all records of a batch, at the last one's offset: reading goes on behind it."""
-    offsets = f"up to offset {last}" if first is None else f"of the offsets {first} to {last}"
+    offsets = f"of the offsets {first} to {last}"
+    if first in (None, last):
+        offsets = f"{'up to' if first is None else 'at'} offset {last}"
     words = f"the batch {offsets} was not unpacked: {packed} bytes become more than {MOST_UNPACKED}"
     return _DefaultRecordPy(last, timestamp, 0, None, None, [(CUT_BATCH, words.encode())])

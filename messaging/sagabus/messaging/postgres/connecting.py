@@ -42,6 +42,9 @@ COMMIT_SECONDS: Final = 3.0
 answers. Under STATEMENT_SECONDS: a server that waits for its synchronous standby calls a commit done when that time is
 over, though a failover would lose it. Who hears nothing in time takes it for unknown."""
 
+AFTER_STANDSTILL_SECONDS: Final = 0.1
+"""Then more: a loop that stood still for those three seconds has yet to read an answer that is there."""
+
 END_SECONDS: Final = 5.0
 """For a rollback, and for giving a connection back: it is dropped then, and the server ends the transaction."""
 
@@ -91,8 +94,13 @@ class CommitUnanswered(SagabusError):
 async def committed(commit: Awaitable[None]) -> None:
     """Raises CommitUnanswered, or what the commit raises: its outcome is unknown either way."""
     try:
-        async with asyncio.timeout(COMMIT_SECONDS):
-            await commit
+        async with asyncio.timeout(None) as limit:
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(COMMIT_SECONDS, lambda: limit.reschedule(loop.time() + AFTER_STANDSTILL_SECONDS))
+            try:
+                await commit
+            finally:
+                timer.cancel()
     except TimeoutError as error:
         raise CommitUnanswered(f"PostgreSQL has not answered a commit for {COMMIT_SECONDS:g} s") from error
 

@@ -28,6 +28,7 @@ class Readiness:
         self._held: Callable[[], Collection[int]] | None = None
         self._away: Callable[[], str] = str
         self._problem: Callable[[], str] = str
+        self._failing: Callable[[], str] = str
 
     @property
     def why_not(self) -> str:
@@ -43,7 +44,7 @@ class Readiness:
         missing = sorted(self._given.difference(self._held()))
         listed = ", ".join(map(str, missing))
         if not missing:
-            return ""
+            return self._failing()
         return _with(f"shards that the group gave to it are not acquired: {listed}", self._problem())
 
     @property
@@ -61,10 +62,11 @@ class Readiness:
         *,
         away: Callable[[], str] = str,
         problem: Callable[[], str] = str,
+        failing: Callable[[], str] = str,
     ) -> None:
-        """held: the shards that it holds now. away: why Kafka does not answer, trouble: why shards are not held; both
-        empty where nothing is known."""
-        self._held, self._away, self._problem = held, away, problem
+        """held: the shards that it holds now. away: why Kafka does not answer, problem: why shards are not held,
+        failing: which shards take nothing in; all of them empty where nothing is known."""
+        self._held, self._away, self._problem, self._failing = held, away, problem, failing
 
     def dies(self, reason: str) -> None:
         """A part of it has died, of which it does not recover: nothing makes it ready again."""

@@ -115,6 +115,11 @@ class Ownership:
         """Why shards that it should have are not held, in words; empty where nothing is known."""
         return self._membership.problem or self._tenures.problem
 
+    @property
+    def failing(self) -> str:
+        """Which shards take no records in although they are held every now and then, and why; empty where all do."""
+        return self._tenures.failing
+
     async def start(self) -> None:
         """Join the group; shards come when it gives them out.
 

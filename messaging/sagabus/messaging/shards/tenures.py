@@ -23,6 +23,7 @@ from sagabus.messaging.loop_time import monotonic
 from sagabus.messaging.postgres.database import Database, DatabaseUnreachable
 from sagabus.messaging.publishing import outbox
 from sagabus.messaging.publishing.relay import Publisher
+from sagabus.messaging.shards.failed_turns import FailedTurns
 from sagabus.messaging.shards.ports import Cluster, Processor
 from sagabus.messaging.shards.shard_row import Claim, acquire
 from sagabus.messaging.shards.tenure import Log, Tenure
@@ -103,6 +104,7 @@ class Tenures:
         self._claim = Claim(cluster="", generation=0, partitions=0)
         self._topics: Collection[str] = ()
         self._wanted: dict[int, _Wanted] = {}
+        self._failed_turns = FailedTurns()
 
     def want(self, shards: Iterable[int], topics: Collection[str], claim: Claim) -> None:
         """From here on these shards are ours, with these topics, by this claim."""
@@ -114,7 +116,12 @@ class Tenures:
         """Why shards that are wanted are not held, each reason once."""
         missing = (wanted for shard, wanted in self._wanted.items() if shard not in self.held)
         said = dict.fromkeys(wanted.reasons.last for wanted in missing if wanted.reasons.last)
-        return "; ".join([*([self.unreachable] if self.unreachable else []), *said])
+        return "; ".join(filter(None, [self.unreachable, *said, self.failing]))
+
+    @property
+    def failing(self) -> str:
+        """Which of the shards that are wanted take no records in, since their turns fail, and why."""
+        return self._failed_turns.words(self._wanted)
 
     async def release(self) -> None:
         """Nothing is ours any more."""
@@ -128,7 +135,8 @@ class Tenures:
 
     def suspect(self, shard: int) -> bool:
         """It has failed lately: its records are to be turned alone, so that it takes no other down with it."""
-        return shard in self._wanted and self._wanted[shard].failures > 0
+        wanted = self._wanted.get(shard)
+        return (wanted is not None and wanted.failures > 0) or shard in self._failed_turns
 
     async def acquire_due(self) -> dict[TopicPartition, int]:
         """Take what is wanted and due. Returns where to read what was acquired.
@@ -160,6 +168,7 @@ class Tenures:
             shards = ", ".join(str(tenure.shard) for tenure in work)
             self._counters.family(Family.TURNS)["failed"] += 1
             log.error("turn failed, acquiring again the shards %s: %s", shards, error, exc_info=trace(error))
+            self._failed_turns.add((tenure.shard for tenure, records in work.items() if records), error)
             await self.drop(work)
         except BaseException:  # cancelled: whether it is committed is unknown
             for tenure in work:
@@ -249,6 +258,8 @@ class Tenures:
             tenure.turned_at = now
             if records and tenure.shard in self._wanted:
                 self._wanted[tenure.shard].succeeded()
+            if records or tenure.caught_up:  # one that is behind may only have put off what fails
+                self._failed_turns.over(tenure.shard)
 
     def _unreachable(self, error: DatabaseUnreachable) -> None:
         if self.unreachable_since is None:
