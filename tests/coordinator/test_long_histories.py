@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import thread_time
 from typing import Any
 
 import pytest
@@ -17,7 +18,6 @@ from sagabus.coordinator.shard.loading import ReplayLimits
 from sagabus.coordinator.shard.pace import BREATH_SECONDS
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.coordinator.store.write import Writes
-from sagabus.messaging.loop_time import monotonic
 from sagabus.messaging.postgres.database import Connection, Database
 from tests.coordinator.long_sagas import LIMITS, collects, event, lengthen, single_turn, started
 from tests.coordinator.shard_fixture import ShardFixture, of_shard, types
@@ -176,25 +176,23 @@ async def test_a_saga_whose_history_was_deleted_stops_no_other(
 
 
 async def test_a_long_replay_lets_the_loop_go_on(database: str) -> None:
-    """Whatever else is ready runs between any two portions."""
+    """Whatever else is ready runs between any two portions. In processor time: a busy machine does not change it."""
     await migrate(database, "sagabus")
     pool = Database(database)
     fixture = ShardFixture(pool, (collects,), SHARD, limits=ReplayLimits(short_history=100_000))
     tenure = await fixture.take()
     await lengthen(fixture, tenure, LONG, range(1, 4_000))
     tenure = await fixture.crash()
-    rounds = 0
+    gaps = [0.0]
 
     async def others() -> None:
-        nonlocal rounds
         while True:
-            rounds += 1
+            last = thread_time()
             await asyncio.sleep(0)
+            gaps.append(thread_time() - last)
 
     other = asyncio.create_task(others())
-    begun = monotonic()
     assert types(await fixture.turn(tenure, event(fixture, LONG, 0))) == ENDED
-    took = monotonic() - begun
     other.cancel()
-    assert rounds > took / BREATH_SECONDS / 5
+    assert max(gaps) < 3 * BREATH_SECONDS
     await pool.stop()
