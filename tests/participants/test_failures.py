@@ -12,9 +12,11 @@ import pytest
 from sqlalchemy import text, update
 
 from sagabus.contracts.replies import ReplyKind
+from sagabus.messaging.postgres import engine as engine_module
 from sagabus.messaging.postgres.database import DatabaseUnreachable
-from sagabus.participants import ActivityContext, Refused, TryAgain
+from sagabus.participants import ActivityContext, ExternalContext, Refused, TryAgain
 from sagabus.participants.handlers.database_errors import DatabaseFailed
+from sagabus.participants.handlers.transactional import TransactionEnded
 from tests.participants.service_fixture import (
     BOOK,
     WAITING,
@@ -25,12 +27,14 @@ from tests.participants.service_fixture import (
     Take,
     Taken,
     batch,
+    charge,
     header,
     note,
     opened,
     take_item,
     takes,
 )
+from tests.participants.test_external import ended
 from tests.support.conditions import until
 
 
@@ -282,6 +286,100 @@ async def test_p3_trouble_that_stays_fails_the_turn_and_says_nothing(fixture: Se
     assert [header(message, "ce_causationid") for message in await fixture.left(tenure)] == ["A:r1:1"]
     assert (await fixture.effects(), await fixture.inbox()) == (["A"], [("A:r1:1", "completed", 1)])
     assert tenure.offsets == {"shop.commands": 1}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO pg_stat_activity (pid) VALUES (1)",  # 55000: a view that takes no rows
+        "SELECT 1 FROM stock WHERE item = 'book' FOR UPDATE NOWAIT",  # 55P03: another session has the row
+        "SELECT set_config('statement_timeout', '50', true), pg_sleep(0)",  # of the next statement: 57014
+        "DO $$ BEGIN RAISE EXCEPTION 'mine' USING ERRCODE = 'XX000'; END $$",
+        "DO $$ BEGIN RAISE EXCEPTION 'mine' USING ERRCODE = '58P01'; END $$",
+    ],
+    ids=["55000", "55P03", "57014", "XX000", "58P01"],
+)
+async def test_p3_what_a_statement_alone_meets_on_a_connection_that_goes_on_is_its_handlers(
+    fixture: ServiceFixture, statement: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rival = await asyncpg.connect(fixture.url)
+    await rival.execute("BEGIN; UPDATE stock SET \"left\" = 2 WHERE item = 'book'")
+
+    @fixture.handles(take_item)
+    async def handler(command: Take, ctx: ActivityContext) -> Taken:
+        ctx.session.add(Effect(what=ctx.saga_id))
+        if ctx.saga_id == "A":
+            await ctx.session.execute(text(statement))
+            await ctx.session.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": 20.0})
+        return Taken(item=command.item, left=0)
+
+    tenure = await fixture.take()
+    replies = await fixture.turn(tenure, *batch("A", "B"))
+    await rival.close()
+    assert [reply.kind for reply in replies] == [ReplyKind.FAILED, ReplyKind.COMPLETED]
+    assert replies[0].failure.details == {"type": replies[0].failure.details["type"]}
+    assert (replies[0].code, await fixture.effects()) == ("sagabus.handler_error", ["B"])
+    [told] = [message for message in caplog.messages if "carried out again" in message]
+    assert "SELECT" not in told.upper().replace("PG_STAT", "")
+
+
+async def test_p3_a_statement_without_an_answer_is_its_handlers_the_second_time(
+    fixture: ServiceFixture, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(engine_module, "COMMAND_SECONDS", 0.5)
+    await fixture.engine.dispose()
+
+    @fixture.handles(take_item)
+    async def handler(command: Take, ctx: ActivityContext) -> Taken:
+        ctx.session.add(Effect(what=ctx.saga_id))
+        if ctx.saga_id == "A":
+            await ctx.session.execute(text("SELECT pg_sleep(20)"))
+        return Taken(item=command.item, left=0)
+
+    tenure = await fixture.take()
+    records = fixture.records(tenure, *batch("A", "B"))
+    with pytest.raises(DatabaseFailed, match="the database failed a handler: TimeoutError"):
+        await fixture.processor.turn({tenure: records})
+    assert any(message.endswith(": the database failed a handler: TimeoutError") for message in caplog.messages)
+    tenure = await fixture.take()
+    with pytest.raises(TransactionEnded, match=r"got no answer \(saga A, command A:r1:1\)"):
+        await fixture.processor.turn({tenure: records})
+    assert await fixture.inbox() == [("A:r1:1", "failed", 1)]
+    tenure = await fixture.take()
+    await fixture.processor.turn({tenure: records})
+    assert await fixture.inbox() == [("A:r1:1", "failed", 1), ("B:r1:1", "completed", 1)]
+    assert await fixture.effects() == ["B"]
+
+
+async def test_p3_a_server_that_lacks_resources_is_to_blame_three_times(fixture: ServiceFixture) -> None:
+    @fixture.handles(take_item)
+    async def handler(command: Take, ctx: ActivityContext) -> Taken:
+        await ctx.session.execute(text("DO $$ BEGIN RAISE EXCEPTION 'full' USING ERRCODE = '53400'; END $$"))
+        raise AssertionError
+
+    tenure = await fixture.take()
+    for attempt in (1, 2):
+        records = fixture.records(tenure, *batch("A", attempt=attempt))
+        for _ in range(3):
+            with pytest.raises(DatabaseFailed):
+                await fixture.processor.turn({tenure: records})
+            assert await fixture.inbox() == ([] if attempt == 1 else [("A:r1:1", "failed", 1)])
+            tenure = await fixture.take()
+        await fixture.processor.turn({tenure: records})
+        assert await fixture.inbox() == [("A:r1:1", "failed", attempt)]
+
+
+async def test_p3_what_an_external_handlers_statement_meets_each_time_is_its_own(fixture: ServiceFixture) -> None:
+    @fixture.handles(charge, transaction=False)
+    async def handler(command: Take, ctx: ExternalContext[Any]) -> Taken:
+        async with ctx.transaction() as session:
+            await session.execute(text("INSERT INTO pg_stat_activity (pid) VALUES (1)"))
+        raise AssertionError
+
+    tenure = await fixture.take()
+    await fixture.turn(tenure, Saga("A").command(charge, BOOK))
+    [reply] = await ended(fixture, tenure)
+    assert (reply.kind, reply.code) == (ReplyKind.FAILED, "sagabus.handler_error")
 
 
 async def test_p3_trouble_wrapped_in_another_exception_is_no_reply_either(fixture: ServiceFixture) -> None:

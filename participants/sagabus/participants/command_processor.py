@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sagabus.contracts.envelope import Record, moment, source_of
@@ -55,6 +55,9 @@ SLOW: Final = 10.0
 END_SECONDS: Final = 10.0
 """For writing that a handler has ended the process; then it ends without."""
 
+FAILED_ALONE: Final = 1_000
+"""Commands of which a process remembers that the database failed them."""
+
 logger = logging.getLogger(__name__)
 
 Watcher = Callable[[ReceivedCommand, HandlerOutcome], None]
@@ -68,6 +71,8 @@ class _Attempt:
     work: Mapping[Tenure, Sequence[Record]]
     commands: Sequence[Received]
     careful: bool
+    alone: int = 0
+    """Which run this is of a command without others, after the database has failed its handler; 0: it is none."""
 
 
 class CommandProcessor:
@@ -105,6 +110,8 @@ class CommandProcessor:
         self._watcher = watcher
         self._started = StartedRows(self._inbox, handlers, self.externals)
         self._failing = False
+        self._failed_alone: dict[tuple[Key, int], int] = {}
+        """Command and attempt to how often the database has failed it while it ran alone."""
         self._handling: Handling | None = None
         self._schedule: RetentionSchedule | None = None
         if retention is not None:
@@ -172,7 +179,23 @@ class CommandProcessor:
             raise error
         logger.warning("%d commands are carried out again, one by one: %s", len(commands), error)
         for attempt in _portions(work, commands, 1, careful=True):
+            await self._once_alone(attempt)
+
+    async def _once_alone(self, attempt: _Attempt) -> None:
+        """Counts how often the database fails this attempt of a command: in the end it is the handler's fault."""
+        command = attempt.commands[0].command
+        if isinstance(command, MessageInvalid):
             await self._attempt(attempt)
+            return
+        which = command.key, command.head.attempt
+        run = self._failed_alone.pop(which, 0) + 1
+        try:
+            await self._attempt(replace(attempt, alone=run))
+        except DatabaseFailed:
+            self._failed_alone[which] = run
+            if len(self._failed_alone) > FAILED_ALONE:  # of shards that others have meanwhile
+                del self._failed_alone[next(iter(self._failed_alone))]
+            raise
 
     # One transaction.
 
@@ -198,7 +221,9 @@ class CommandProcessor:
         driver, at = transaction.driver, moment(turn.at)
         await shard_row.hold(driver, self._schema, attempt.work.keys())
         rows = await self._inbox.claim(driver, _keys(attempt.commands, jobs), at)
-        handling = Handling(self._sessions, transaction, resources=self._resources, careful=attempt.careful)
+        handling = Handling(
+            self._sessions, transaction, resources=self._resources, careful=attempt.careful, alone=attempt.alone
+        )
         self._handling = handling
         batch = self._batch(turn, rows, handling)
         batch.end(jobs)

@@ -2,12 +2,14 @@
 
 A statement that breaks a constraint, cannot compute its values or does not parse fails each time it is run: that is the
 handler's, and counts as an attempt; taken for the world's, it would stop all sagas of the shard. A deadlock, a lost
-connection, a server that shuts down say nothing about the command.
+connection, a server that shuts down say nothing about the command. Of others the code alone does not tell: they are the
+world's until the command has met them alone, on a connection that goes on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 from typing import Final
 
 import asyncpg
@@ -16,20 +18,37 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sagabus.contracts.errors import SagabusError
 from sagabus.messaging.postgres.connecting import is_unusable
 
-# Classes of SQLSTATE (PostgreSQL documentation, appendix A): connection exception, invalid authorization, no such
-# database, transaction rollback (deadlock, serialization), insufficient resources, object not in prerequisite state
-# (lock not available), operator intervention (shutdown, cancelled statement), system error, configuration file,
-# internal error.
-_WORLD: Final = frozenset({"08", "28", "3D", "40", "53", "55", "57", "58", "F0", "XX"})
+# Classes of SQLSTATE (PostgreSQL documentation, appendix A), and the number of a command's run alone from which on they
+# are its handler's: connection exception, invalid authorization, no such database, transaction rollback (deadlock,
+# serialization); insufficient resources; object not in prerequisite state (a lock that is not to be had, a view that
+# takes no rows), operator intervention (a statement that was cancelled), system error (a file that is not there),
+# configuration file, internal error (corrupt data, whatever a function raises). A class that is not here: at once.
+_FROM_RUN: Final = {
+    **dict.fromkeys(("08", "28", "3D", "40"), inf),
+    "53": 4,
+    **dict.fromkeys(("55", "57", "58", "F0", "XX"), 1),
+}
+
+_TIMEOUT_FROM_RUN: Final = 2
+"""A statement without an answer in time: the network's fault once, and the statement's if the next connection is no
+better while it answers otherwise."""
 
 
 class DatabaseFailed(SagabusError):
     """The database failed a handler. Nothing of it may be told to anybody: the command is to be carried out again."""
 
 
-def is_database_failure(error: BaseException) -> bool:
-    """Whether the database is to blame for this exception of a handler, itself or by what it was raised from."""
-    return any(_of_the_world(cause) for cause in causes(error))
+def is_database_failure(error: BaseException, *, alone: int = 0) -> bool:
+    """Whether the database is to blame for this exception of a handler, itself or by what it was raised from.
+
+    alone: which run of the command without others in its transaction this is; 0 if there are others.
+    """
+    return any(alone < _from_run(cause) for cause in causes(error))
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Whether a statement got no answer in time."""
+    return any(isinstance(cause, TimeoutError) and is_unusable(cause) for cause in causes(error))
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -47,9 +66,13 @@ def causes(error: BaseException) -> Iterator[BaseException]:
             waiting += one.exceptions
 
 
-def _of_the_world(error: BaseException) -> bool:
-    """The connection is of no use any more, or the error says nothing of what the handler did."""
+def _from_run(error: BaseException) -> float:
+    """The run alone from which on this is the handler's fault; 0: always, infinity: never."""
+    if isinstance(error, TimeoutError) and is_unusable(error):
+        return _TIMEOUT_FROM_RUN
     if is_unusable(error) or isinstance(error, PoolTimeoutError):
-        return True
+        return inf
     sqlstate = getattr(error, "sqlstate", None)
-    return isinstance(error, asyncpg.PostgresError) and isinstance(sqlstate, str) and sqlstate[:2] in _WORLD
+    if not isinstance(error, asyncpg.PostgresError) or not isinstance(sqlstate, str):
+        return 0
+    return _FROM_RUN.get(sqlstate[:2], 0)

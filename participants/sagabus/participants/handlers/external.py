@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import Any, Final
 
 from sagabus.contracts import codec
@@ -143,15 +143,16 @@ class Externals:
 
     async def _outcome(self, job: Job) -> HandlerOutcome:
         pause = FIRST_PAUSE_SECONDS
-        while True:
+        for run in count(1):
             try:
-                return await self._once(job)
+                return await self._once(job, run)
             except DatabaseFailed as error:
                 logger.warning("%s runs again in %g s: %s", job.command.head.id, pause, error, exc_info=error)
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
+        raise AssertionError("count() has no end")
 
-    async def _once(self, job: Job) -> HandlerOutcome:
+    async def _once(self, job: Job, run: int) -> HandlerOutcome:
         activity, head = job.handler.activity, job.command.head
         try:
             value = codec.decode(activity.input, job.command.body, what=activity.name)
@@ -168,7 +169,7 @@ class Externals:
         except BaseException as error:
             if ends_task(error, task):
                 raise
-            if is_database_failure(error):
+            if is_database_failure(error, alone=run):
                 raise DatabaseFailed(f"the database failed a handler: {told(error)}") from error
             return failed(error)
         finally:

@@ -23,7 +23,7 @@ from sagabus.contracts.replies import HANDLER_PANICKED, INPUT_INVALID, ReplyKind
 from sagabus.contracts.words import words_of
 from sagabus.messaging.postgres.statements import named
 from sagabus.participants.handlers.context import ActivityContext, Scope
-from sagabus.participants.handlers.database_errors import DatabaseFailed, is_database_failure
+from sagabus.participants.handlers.database_errors import DatabaseFailed, is_database_failure, is_timeout
 from sagabus.participants.handlers.declaration import Handler
 from sagabus.participants.handlers.outcome import LONGEST_MESSAGE, HandlerOutcome, completed, failed, failure, told
 from sagabus.participants.handlers.session import Sessions, Transaction, abandon, finish
@@ -54,13 +54,16 @@ class RetryWithSavepoints(SagabusError):
 
 
 class TransactionEnded(SagabusError):
-    """A handler has ended the transaction of its batch, past its session. What was done before may be committed."""
+    """A handler has ended the transaction of its batch: past its session, where what was done before may be committed,
+    or by a statement without an answer."""
 
 
 class Handling:
     """Runs handlers one after the other, in the task that has made it. careful: with a savepoint around each."""
 
-    def __init__(self, sessions: Sessions, transaction: Transaction, *, resources: Any, careful: bool) -> None:
+    def __init__(
+        self, sessions: Sessions, transaction: Transaction, *, resources: Any, careful: bool, alone: int = 0
+    ) -> None:
         self.current: ReceivedCommand | None = None
         """What a handler is at, for whoever wonders why it takes so long."""
         self.ended_by: tuple[ReceivedCommand, HandlerOutcome] | None = None
@@ -71,6 +74,7 @@ class Handling:
         self._transaction = transaction
         self._resources = resources
         self._careful = careful
+        self._alone = alone
         self._touched = False
         self._task = asyncio.current_task()
 
@@ -122,6 +126,12 @@ class Handling:
         return outcome
 
     async def _failed(self, scope: Scope, command: ReceivedCommand, error: BaseException) -> HandlerOutcome:
+        if is_timeout(error) and not is_database_failure(
+            error, alone=self._alone
+        ):  # the driver has closed its connection
+            raise self._ends(
+                command, error, f"a statement of the handler of {command.head.activity} got no answer"
+            ) from error
         self._raise_database_failure(error)
         touched = scope.session is not None
         if scope.session is not None:
@@ -144,11 +154,15 @@ class Handling:
         words = (
             f"the handler of {name} ended the transaction of its batch, on a connection that it took from its session"
         )
-        self.ended_by = command, failed(SessionMisuse(f"{words}. Leave COMMIT and ROLLBACK to the kit"))
+        return self._ends(command, SessionMisuse(f"{words}. Leave COMMIT and ROLLBACK to the kit"), words)
+
+    def _ends(self, command: ReceivedCommand, error: BaseException, words: str) -> TransactionEnded:
+        """This attempt has failed, and is written as failed in another transaction."""
+        self.ended_by = command, failed(error)
         return TransactionEnded(f"{words} (saga {command.head.saga_id}, command {command.head.id})")
 
     def _raise_database_failure(self, error: BaseException) -> None:
-        if self._transaction.driver.is_closed() or is_database_failure(error):
+        if self._transaction.driver.is_closed() or is_database_failure(error, alone=self._alone):
             raise DatabaseFailed(f"the database failed a handler: {told(error)}") from error
 
     def _open(self) -> AsyncSession:
