@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from sagabus.commands import modules
+from sagabus.commands.descriptors import raise_descriptor_limit
 from sagabus.commands.host import hosting
 from sagabus.commands.logs import start_logging
 from sagabus.commands.setup import make_tables
@@ -21,6 +22,7 @@ SHOP: Final = " ".join(f"sagabus.shop.{name}" for name in ("order_processing", "
 
 
 async def run_dev(options: Namespace) -> Exit:
+    raise_descriptor_limit()
     start_logging(load_settings(require=(), serves=True).log)
     definitions, participants = modules.definitions(options.modules), modules.find(options.modules).participants
     async with hosting(Path(options.folder), fresh=options.fresh) as host, AsyncExitStack() as stack:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from sagabus.commands import modules
+from sagabus.commands.descriptors import raise_descriptor_limit
 from sagabus.commands.health import told
 from sagabus.commands.logs import start_logging
 from sagabus.commands.subcommand import Exit, Failed, Subcommand
@@ -23,6 +24,7 @@ HOST_WATCH: Final = 1.0
 
 
 async def run_coordinator(options: Namespace) -> Exit:
+    raise_descriptor_limit()
     settings = load_settings(serves=True)
     start_logging(settings.log)
     definitions = modules.definitions(options.modules)
@@ -33,6 +35,7 @@ async def run_coordinator(options: Namespace) -> Exit:
 
 
 async def run_participant(options: Namespace) -> Exit:
+    raise_descriptor_limit()
     settings = load_settings()
     start_logging(settings.log)
     participants = modules.participants(options.modules)

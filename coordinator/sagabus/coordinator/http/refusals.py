@@ -42,6 +42,12 @@ def closed() -> Response:
     return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "coordinator.closed", message, _SOON)
 
 
+def full() -> Response:
+    """Of a connection, before any request."""
+    message = "this coordinator answers as many callers as it can at once; ask again, or ask another one"
+    return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "coordinator.full", message, _SOON)
+
+
 async def _api(_: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     return refusal(error.status, error.code, error.message)

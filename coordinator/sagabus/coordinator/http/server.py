@@ -6,15 +6,17 @@ An address that cannot be had is an error of ours, raised before anything is ser
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from typing import Final, cast
 
 import uvicorn
 from starlette.applications import Starlette
 
 from sagabus.contracts.errors import ExitCode, SagabusError
+from sagabus.coordinator.http.connections import BACKLOG, Connections, RunOut, most_connections
 from sagabus.messaging.background import Supervisor
 from sagabus.messaging.settings import variable
 
@@ -30,23 +32,28 @@ class CannotListen(SagabusError):
 
 @asynccontextmanager
 async def serving(
-    app: Starlette, address: tuple[str, int], *, supervisor: Supervisor | None = None
+    app: Starlette, address: tuple[str, int], *, supervisor: Supervisor | None = None, most: int | None = None
 ) -> AsyncIterator[str]:
     """Serve while inside; gives the address that is listened on, `host:port`, for port 0 the one that was found.
 
-    Raises CannotListen. On leaving, who waits in a long poll is answered at once.
+    most: connections at once; left out, as many as the process can bear. Raises CannotListen. On leaving, who waits in
+    a long poll is answered at once.
     """
-    listening = _listen(address)
+    listening, quiet = _listen(address), RunOut()
+    connections = Connections(most_connections() if most is None else most)
     server = _Server(
         uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", ws="none", proxy_headers=False,
-            server_header=False, timeout_graceful_shutdown=GRACE,
+            server_header=False, timeout_graceful_shutdown=GRACE, backlog=BACKLOG,
+            http=cast("type[asyncio.Protocol]", connections.protocol),
         )
     )  # fmt: skip
     task = (supervisor or Supervisor()).spawn(server.serve(sockets=[listening]), name="the HTTP server")
+    logging.getLogger("asyncio").addFilter(quiet)
     try:
         yield _name(listening)
     finally:
+        logging.getLogger("asyncio").removeFilter(quiet)
         app.state.drain()
         server.should_exit = True
         await asyncio.wait([task], timeout=GRACE * 3)
@@ -71,7 +78,7 @@ def _listen(address: tuple[str, int]) -> socket.socket:
     host, port = address
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=1024)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         cure = f"choose another address with {variable('http')}"
         raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror or error}; {cure}") from error
