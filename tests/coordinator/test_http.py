@@ -208,6 +208,32 @@ async def test_steps_are_shown_page_by_page(api: Api) -> None:
     assert (first["next"], rest["next"]) == (500, None)
 
 
+async def test_the_next_page_of_steps_reads_no_history_again_and_says_what_is_new(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each page is told from the whole history: for a long saga that would cost the square of its length."""
+    read = 0
+
+    def counted(values: Any) -> Row:
+        nonlocal read
+        read += 1
+        return history_row(values)
+
+    await _write_long_saga(api, steps=700)
+    monkeypatch.setattr(operators, "history_row", counted)
+    after, numbers = 0, list[int]()
+    while after is not None:
+        page = await api.get(f"{SAGAS}/ORD-1/steps", limit=100, after=after)
+        numbers += [step["number"] for step in page["steps"]]
+        after = page["next"]
+    assert numbers == list(range(1, 701))
+    assert read == 1 + 700 + 700
+    called = Row(1_402, AT, Kind.COMMAND, 701, 0, "a.step_701", "ref", b"{}")
+    await api.write(Writes(history=[(saga().key, [called], 1)]))
+    page = await api.get(f"{SAGAS}/ORD-1/steps", after=699)
+    assert [(step["number"], step["status"]) for step in page["steps"]] == [(700, "completed"), (701, "sent")]
+
+
 async def test_a_look_at_a_saga_reads_one_row_of_its_history(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long it is, and however many timers it has: who waits for it looks again and again."""
     read = 0

@@ -5,18 +5,17 @@ What is asked again and again, a saga that somebody waits for, costs the same ho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from http import HTTPStatus
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.http import query
 from sagabus.coordinator.http.answers import answer
 from sagabus.coordinator.http.closings import Closings
 from sagabus.coordinator.http.refusals import ApiError
-from sagabus.coordinator.http.steps import StepProgress, StepsTold
+from sagabus.coordinator.http.step_pages import StepPages
 from sagabus.coordinator.http.views import (
     HistoryRowView,
     HistoryView,
@@ -26,7 +25,7 @@ from sagabus.coordinator.http.views import (
     StepsView,
     StepView,
 )
-from sagabus.coordinator.store.operators import MAX_PAGE, OperatorReads
+from sagabus.coordinator.store.operators import OperatorReads
 from sagabus.coordinator.store.rows import SagaRow
 
 
@@ -35,6 +34,7 @@ class SagaViews:
 
     def __init__(self, reads: OperatorReads, closings: Closings, owns: Callable[[str], bool]) -> None:
         self._reads = reads
+        self._pages = StepPages(reads)
         self._closings = closings
         self._owns = owns
         self._draining = False
@@ -81,21 +81,10 @@ class SagaViews:
         id, run = query.saga_id(request), query.run(request)
         after, limit = query.number(request, "after", 0), query.limit(request)
         saga = _found(await self._reads.saga(id, run), id, run)
-        steps = [step for step in await self._steps(saga) if step.number > after]
+        steps = [step for step in await self._pages.steps(saga) if step.number > after]
         next = steps[limit - 1].number if len(steps) > limit else None
         shown = [StepView.of(step) for step in steps[:limit]]
         return answer(StepsView(id=saga.id, run=saga.run, steps=shown, next=next))
-
-    async def _steps(self, saga: SagaRow) -> Sequence[StepProgress]:
-        """All of them. The history is read page by page: other work has its turn, and other readers, between two."""
-        told, after, more = StepsTold(), 0, True
-        while more:
-            rows = await self._reads.history(saga.key, after=after)
-            for row in rows:
-                told.take(row)
-            more, after = len(rows) == MAX_PAGE, rows[-1].seq if rows else after
-        retries = frozenset(await self._reads.retries(saga))
-        return told.steps_now(retries, saga.status is SagaStatus.COMPENSATING)
 
     async def history(self, request: Request) -> Response:
         id, run = query.saga_id(request), query.run(request)
