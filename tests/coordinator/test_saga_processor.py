@@ -127,6 +127,18 @@ async def test_s7_what_is_sent_stands_in_the_outbox_in_the_order_of_deciding(fix
     ]
 
 
+async def test_s12_a_misplaced_request_with_headers_that_no_broker_takes_again_parks_nothing(
+    fixture: ShardFixture,
+) -> None:
+    """Megabytes of headers may have come compressed. Sent on, they would park what the saga of that id sends (S8)."""
+    tenure = await fixture.take()
+    record = fixture.record("sagabus.requests", ELSEWHERE, {"type": "cancel"}, padding="x" * 2_000_000)
+    (sent,) = await fixture.turn(tenure, record)
+    assert (sent.topic, sent.saga_id) == ("sagabus.dead-letters", "dead letter sagabus.requests:1:0")
+    (letter,) = await fixture.rows("SELECT reason FROM sagabus.dead_letter")
+    assert letter["reason"] == "headers.too_long"
+
+
 async def test_s12_a_misplaced_request_is_forwarded_once(fixture: ShardFixture) -> None:
     tenure = await fixture.take()
     lost = fixture.request(ELSEWHERE, type="cancel", reason="no")

@@ -100,7 +100,7 @@ _BOTH: Final = {
         "headers.invalid": "a header that is no number, time or name, or holds a NUL",
         "headers.missing": "a header that must be there",
         "headers.not_utf8": "a header that is not UTF-8",
-        "headers.too_long": "a header of more than 300 characters",
+        "headers.too_long": "a header of more than 300 characters; or 64 KiB of headers in the wrong partition",
         "payload.invalid": "a value that its model does not read",
         "payload.not_json": "a value that is not JSON, or holds NaN, an infinity or a number that no double holds",
         "payload.too_deep": "nested deeper than 100 levels",

@@ -29,7 +29,7 @@ from sagabus.coordinator.store.read import Reads
 from sagabus.coordinator.store.rows import EarlyRequest, TimerRow
 from sagabus.messaging.bus.partition import partition_of
 from sagabus.messaging.postgres.database import Database
-from sagabus.messaging.publishing.reroute import forwarded
+from sagabus.messaging.publishing.reroute import MOST_HEADERS, fits, forwarded
 from sagabus.messaging.shards.tenure import Tenure
 
 TIMERS_OF_A_TURN: Final = 2_000
@@ -136,6 +136,10 @@ class Intake:
         home = partition_of(id.encode(), self.partitions)
         if home == tenure.shard:
             return True
+        if not fits(record):
+            sentence = f"it is to be forwarded to partition {home}, and has more than {MOST_HEADERS} bytes of headers"
+            self.decisions.dead_letter(tenure, record, "headers.too_long", sentence)
+            return False
         message = forwarded(record, home, saga_id=id)
         if message is not None:
             self.decisions.count(record, "forwarded")

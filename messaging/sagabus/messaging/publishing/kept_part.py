@@ -48,7 +48,7 @@ def too_large(record: Record) -> list[str]:
     """Which of key, headers and value are not kept whole."""
     sizes = {
         "key": len(record.key or b"") > KEPT,
-        "headers": _bytes_of(record.headers) > KEPT,
+        "headers": bytes_of(record.headers) > KEPT,
         "value": len(record.value or b"") > KEPT,
     }
     return [part for part, is_too_large in sizes.items() if is_too_large]
@@ -61,7 +61,7 @@ def cut_parts(headers: Headers) -> set[str]:
 
 def size_of(record: Record) -> int:
     """Bytes, as they are stored."""
-    return len(record.key or b"") + len(record.value or b"") + _bytes_of(record.headers)
+    return len(record.key or b"") + len(record.value or b"") + bytes_of(record.headers)
 
 
 def _cut(part: str, data: bytes) -> tuple[str, bytes]:
@@ -69,14 +69,15 @@ def _cut(part: str, data: bytes) -> tuple[str, bytes]:
     return (f"{CUT}{part}", words.encode())
 
 
-def _bytes_of(headers: Iterable[tuple[str, bytes | None]]) -> int:
+def bytes_of(headers: Iterable[tuple[str, bytes | None]]) -> int:
+    """As they are stored."""
     return sum(len(name) + len(value or b"") + FRAMING for name, value in headers)
 
 
 def _first(headers: Headers) -> Iterable[tuple[str, bytes]]:
     room = BEGINNING
     for header in headers:
-        room -= _bytes_of([header])
+        room -= bytes_of([header])
         if room < 0:
             return
         yield header

@@ -10,8 +10,18 @@ from typing import Final
 
 from sagabus.contracts.envelope import Message, Record
 from sagabus.messaging.publishing.dead_letter import text_of
+from sagabus.messaging.publishing.kept_part import bytes_of
 
 FORWARDED: Final = "ce_forwarded"
+
+MOST_HEADERS: Final = 64 * 1024
+"""Bytes of all headers of a record that is forwarded. With the largest value it still fits into 1 MiB, which is what
+brokers take: one that came compressed may have megabytes, and would park what its saga sends (S8)."""
+
+
+def fits(record: Record) -> bool:
+    """Whether its headers leave it small enough to be sent once more."""
+    return bytes_of(record.headers) <= MOST_HEADERS
 
 
 def forwarded(record: Record, to_partition: int, *, saga_id: str | None = None) -> Message | None:
