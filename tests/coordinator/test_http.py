@@ -19,7 +19,7 @@ from sagabus.contracts.headers import HeaderReader
 from sagabus.contracts.names import RunId, SagaId
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.status import SagaStatus
-from sagabus.coordinator.http import CannotListen, Closings, application, serve, serving
+from sagabus.coordinator.http import CannotListen, Closings, application, saga_requests, serve, serving
 from sagabus.coordinator.http import query as http_query
 from sagabus.coordinator.store import SagaRow, Store, TimerRef, Writes, operators
 from sagabus.coordinator.store.migrations import migrate
@@ -446,6 +446,20 @@ async def test_no_more_is_read_of_a_body_than_the_bound(offline: Api) -> None:
     answer = await offline.client.post(SAGAS, content=endless(), headers={"content-type": "application/json"})
     assert answer.status_code == 413
     assert given < 2 * MAX_PAYLOAD
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for_without_end(
+    offline: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would hold a connection, of which there are so many and no more."""
+    monkeypatch.setattr(saga_requests, "BODY_SECONDS", 0.05)
+
+    async def halting() -> AsyncIterator[bytes]:
+        yield b'{"saga": '
+        await asyncio.Event().wait()
+
+    answer = await offline.client.post(SAGAS, content=halting(), headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (408, "body.late")
 
 
 async def test_what_a_page_may_send_unasked_is_refused(api: Api) -> None:

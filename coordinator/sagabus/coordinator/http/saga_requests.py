@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import BaseModel, JsonValue, StringConstraints
 from pydantic_core import to_json
@@ -22,6 +23,9 @@ from sagabus.coordinator.http import query
 from sagabus.coordinator.http.answers import JSON, answer
 from sagabus.coordinator.http.refusals import ApiError
 from sagabus.coordinator.http.views import Accepted
+
+BODY_SECONDS: Final = 10.0
+"""Until the whole body of a request must be there: the largest one needs 90 kB a second."""
 
 
 class StartBody(BaseModel):
@@ -136,9 +140,18 @@ async def _body(request: Request) -> bytes:
     """The body, if it is JSON and within bounds: never more than the bounds is read."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
         raise ApiError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "body.not_json", f"send the body with `content-type: {JSON}`")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return codec.checked(await _within_bounds(request))
+    except TimeoutError as error:
+        message = f"the body is not there after {BODY_SECONDS:g} s; send it at once"
+        raise ApiError(HTTPStatus.REQUEST_TIMEOUT, "body.late", message) from error
+
+
+async def _within_bounds(request: Request) -> bytes:
     data = bytearray()
     async for chunk in request.stream():
         data += chunk
         if len(data) > MAX_PAYLOAD:
             raise MessageInvalid("payload.too_large", f"more than {MAX_PAYLOAD} bytes; store it, and send where it is")
-    return codec.checked(bytes(data))
+    return bytes(data)
