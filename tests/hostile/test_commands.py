@@ -69,6 +69,7 @@ BROKEN: Final[dict[str, tuple[str, Message]]] = {
     )},
     "a null header": ("headers.missing", command(ce_run=None)),
     "an empty header": ("headers.missing", command(ce_id=b"")),
+    "what stands for a batch": ("batch.too_large", command(**{"x-dlt-cut-batch": b"2 to 4"})),
     "a header that is not UTF-8": ("headers.not_utf8", command(ce_type=b"\xff\xfe")),
     "a header with a NUL": ("headers.invalid", command(ce_id=b"a\0b")),
     "an id of 301 characters": ("headers.too_long", command(ce_id=b"x" * 301)),

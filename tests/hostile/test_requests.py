@@ -129,6 +129,7 @@ NOTHING: Final[dict[str, tuple[str, Make]]] = {
     "a header with a NUL": ("headers.invalid", lambda g: g.given(NEW, start(NEW), ("ce_id", b"a\0b"))),
     "an id of 301 characters": ("headers.too_long", lambda g: g.given(NEW, start(NEW), ("ce_id", b"x" * 301))),
     "an id of a megabyte": ("headers.too_long", lambda g: g.given(NEW, start(NEW), ("ce_id", b"x" * 1_000_000))),
+    "what stands for a batch": ("batch.too_large", lambda g: g.given(None, None, ("x-dlt-cut-batch", b"2 to 4"))),
     "an empty value": ("payload.invalid", lambda g: g.given(NEW, b"")),
     "a null value": ("payload.invalid", lambda g: g.given(NEW, None)),
     "not JSON": ("payload.not_json", lambda g: g.given(NEW, b"\x00\x01 order please")),
