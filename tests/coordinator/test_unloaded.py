@@ -8,6 +8,7 @@ import pytest
 
 from sagabus.contracts.names import SagaId
 from sagabus.coordinator.shard.unloaded import (
+    IDS_READ,
     UNLOADED_PAGE,
     UNLOADED_PAUSE_MICROSECONDS,
     UNLOADED_STEP_MICROSECONDS,
@@ -58,16 +59,28 @@ async def test_who_gets_no_answer_for_an_hour_is_shown_in_its_row(fixture: Shard
     assert row["attention"].startswith("step 1 (inventory.reserve_inventory): no answer for 60 min")
 
 
+def ids(first: int, last: int) -> list[SagaId]:
+    return [SagaId(f"ORD-{number:04}") for number in range(first, last)]
+
+
 def test_the_walk_goes_page_by_page_to_its_end() -> None:
     unloaded = UnloadedSagas(acquired=0)
     assert not unloaded.is_due(UNLOADED_PAUSE_MICROSECONDS - 1)
     now = UNLOADED_PAUSE_MICROSECONDS
     assert unloaded.is_due(now)
-    unloaded.named([SagaId(f"ORD-{number:04}") for number in range(UNLOADED_PAGE)], now)
+    assert unloaded.named(ids(0, IDS_READ), now, loaded=()) == ids(0, UNLOADED_PAGE)
     assert (unloaded.after, unloaded.is_done) == (f"ORD-{UNLOADED_PAGE - 1:04}", False)
     assert not unloaded.is_due(now)
     assert unloaded.is_due(now + UNLOADED_STEP_MICROSECONDS)
-    unloaded.named([], now)
+    assert unloaded.named(ids(60, 61), now, loaded=()) == ids(60, 61)
+    assert unloaded.is_done
+
+
+def test_sagas_that_have_begun_since_cost_the_walk_one_look_for_a_thousand() -> None:
+    unloaded = UnloadedSagas(acquired=0)
+    assert unloaded.named(ids(0, IDS_READ), 1, loaded=ids(0, IDS_READ - 1)) == ids(IDS_READ - 1, IDS_READ)
+    assert (unloaded.after, unloaded.is_done) == (ids(IDS_READ - 1, IDS_READ)[0], False)
+    assert unloaded.named(ids(0, IDS_READ - 1), 1, loaded=ids(0, IDS_READ)) == []
     assert unloaded.is_done
 
 
@@ -75,5 +88,5 @@ def test_s6_after_a_loss_of_the_bus_the_walk_makes_no_pauses() -> None:
     unloaded = UnloadedSagas(acquired=0)
     unloaded.hurry()
     assert unloaded.is_due(1)
-    unloaded.named([SagaId("ORD-1")] * UNLOADED_PAGE, 1)
+    unloaded.named(ids(0, UNLOADED_PAGE), 1, loaded=())
     assert unloaded.is_due(1)

@@ -11,7 +11,7 @@ from sagabus.coordinator.shard.loading import Loading
 from sagabus.coordinator.shard.memory import ShardMemory
 from sagabus.coordinator.shard.pace import Pace
 from sagabus.coordinator.shard.replays import ReplayUnderWay
-from sagabus.coordinator.shard.unloaded import UNLOADED_PAGE
+from sagabus.coordinator.shard.unloaded import IDS_READ
 from sagabus.messaging.loop_time import monotonic
 from sagabus.messaging.postgres.database import Database
 
@@ -43,11 +43,10 @@ class Replaying:
         if unloaded.is_done or memory.replays.is_busy or not unloaded.is_due(now):
             return
         async with self._database.transaction() as connection:
-            page = await self._loading.reads.open_ids(
-                connection, memory.tenure.shard, after=unloaded.after, most=UNLOADED_PAGE
+            ids = await self._loading.reads.open_ids(
+                connection, memory.tenure.shard, after=unloaded.after, most=IDS_READ
             )
-        unloaded.named(page, now)
-        memory.replays.want(page)
+        memory.replays.want(unloaded.named(ids, now, loaded=memory.loaded))
 
     async def _piece(self, memory: ShardMemory, pace: Pace, now: int) -> int:
         """Begin some, or read a page of one, or replay some rows of one. Returns the rows that it has cost."""

@@ -7,7 +7,8 @@ once when the bus has lost what was sent (S6).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from itertools import islice
 from typing import Final
 
 from sagabus.contracts.names import SagaId
@@ -17,6 +18,9 @@ UNLOADED_PAUSE_MICROSECONDS: Final = 10_000_000
 
 UNLOADED_PAGE: Final = 50
 """Sagas loaded at a time."""
+
+IDS_READ: Final = 1_000
+"""Ids read at a time. Most may be of sagas that have begun since the acquisition, which cost no more than a look."""
 
 UNLOADED_STEP_MICROSECONDS: Final = 200_000
 """Between two pages, where nothing is urgent: what has to be done for sagas that are heard of comes first."""
@@ -44,8 +48,11 @@ class UnloadedSagas:
         """When the next page is to be read, in microseconds since 1970."""
         return 0 if self._hurry else self._next
 
-    def named(self, page: Sequence[SagaId], now: int) -> None:
-        """These were the next. A page that is not full is the last."""
+    def named(self, ids: Sequence[SagaId], now: int, *, loaded: Container[SagaId]) -> list[SagaId]:
+        """These `IDS_READ` were the next, fewer at the end. Gives those that are to be loaded now, a page at most."""
         self._next = now + UNLOADED_STEP_MICROSECONDS
-        self.is_done = len(page) < UNLOADED_PAGE
-        self.after = page[-1] if page else self.after
+        page = [*islice((id for id in ids if id not in loaded), UNLOADED_PAGE)]
+        is_full = len(page) == UNLOADED_PAGE
+        self.is_done = not is_full and len(ids) < IDS_READ
+        self.after = page[-1] if is_full else ids[-1] if ids else self.after
+        return page
