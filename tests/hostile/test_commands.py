@@ -84,6 +84,10 @@ BROKEN: Final[dict[str, tuple[str, Message]]] = {
     "a partition beyond 32 bits": ("headers.invalid", command(ce_replypartition=b"2147483648")),
     "a reply to no topic": ("headers.invalid", command(ce_replyto=b"no topic")),
     "a reply to the folder above": ("headers.invalid", command(ce_replyto=b"..")),
+    **{f"a reply to {topic}": ("command.reply_topic", command(ce_replyto=topic.encode())) for topic in (
+        "shop.commands", "payment.commands", "__consumer_offsets", "sagabus.replies.payment", ".replies.shop",
+        "replies.shop", "sagabus.replies.shop.commands",
+    )},
     "a saga id of 201 characters": ("saga_id.invalid", command(ce_subject=b"x" * 201)),
     "a saga id with a slash": ("saga_id.invalid", command(ce_subject=b"a/b")),
     "a settle of nothing": ("headers.missing", command(ce_type=b"sagabus.settle")),

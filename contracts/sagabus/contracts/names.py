@@ -128,6 +128,12 @@ def replying_service(namespace: str, topic: str) -> str | None:
     return topic[len(prefix) :] if topic.startswith(prefix) else None
 
 
+def answers_for(service: str, topic: str) -> bool:
+    """Whether this is the topic on which the service answers, of whatever namespace."""
+    suffix = f".replies.{service}"
+    return topic.endswith(suffix) and len(topic) > len(suffix)
+
+
 def events_topic(namespace: str) -> str:
     return f"{namespace}.events"
 

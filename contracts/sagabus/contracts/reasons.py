@@ -92,6 +92,9 @@ _PARTICIPANT: Final = {
         "inbox_expired": "older than what the inbox remembers (P5); answered as failed",
         "no_handler": "nobody here handles it; answered as failed",
     },
+    Fate.DEAD_LETTER: {
+        "command.reply_topic": "a command that is to be answered elsewhere than on a topic for this service's replies",
+    },
 }
 
 _BOTH: Final = {

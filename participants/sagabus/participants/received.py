@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
 
+from sagabus.contracts import names
 from sagabus.contracts.commands import CommandHead, read_command
 from sagabus.contracts.envelope import Headers, Record
 from sagabus.contracts.errors import MessageInvalid
@@ -47,9 +48,21 @@ class KeptRecord:
 
 def received(tenure: Tenure, record: Record) -> Received:
     try:
-        return Received(tenure, record, command(record))
+        given = command(record)
+        _check_reply_topic(given.head, record.topic)
+        return Received(tenure, record, given)
     except MessageInvalid as fault:
         return Received(tenure, record, fault)
+
+
+def _check_reply_topic(head: CommandHead, topic: str) -> None:
+    """Whoever may write commands must not have us write to any topic at all. Raises MessageInvalid."""
+    service = topic.removesuffix(".commands")
+    if not names.answers_for(service, head.reply_topic):
+        raise MessageInvalid(
+            "command.reply_topic",
+            f"ce_replyto is {head.reply_topic!r}: {service} answers on <namespace>.replies.{service} alone",
+        )
 
 
 def command(record: Record) -> ReceivedCommand:

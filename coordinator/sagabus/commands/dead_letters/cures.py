@@ -14,6 +14,7 @@ MEND: Final = "mend the participant, and drop it: its command is sent again by i
 
 CURES: Final = {
     "batch.too_large": "find out who sent it, and have its records sent in smaller batches; then drop it",
+    "command.reply_topic": "find out who writes to that topic, and take that right away; then drop it",
     "early.expired": "start the saga, then replay it; or drop it",
     "early.too_many": "start the saga, then replay it",
     "forwarded.twice": "see that coordinators and topics all have the same number of partitions; then replay it",
