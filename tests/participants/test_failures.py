@@ -16,12 +16,14 @@ from sagabus.contracts.replies import ReplyKind
 from sagabus.messaging.postgres import engine as engine_module
 from sagabus.messaging.postgres.database import DatabaseUnreachable
 from sagabus.participants import ActivityContext, ExternalContext, Refused, TryAgain
+from sagabus.participants.handlers import transactional
 from sagabus.participants.handlers.database_errors import DatabaseFailed
 from sagabus.participants.handlers.transactional import TransactionEnded
 from tests.participants.service_fixture import (
     BOOK,
     WAITING,
     Effect,
+    Reply,
     Saga,
     ServiceFixture,
     Stock,
@@ -355,6 +357,36 @@ async def test_p3_a_statement_without_an_answer_is_its_handlers_the_second_time(
     await fixture.processor.turn({tenure: records})
     assert await fixture.inbox() == [("A:r1:1", "failed", 1), ("B:r1:1", "completed", 1)]
     assert await fixture.effects() == ["B"]
+
+
+async def test_p3_a_handler_around_which_three_turns_fail_has_failed(
+    fixture: ServiceFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where it blocks the loop: another process takes the shard meanwhile, and ends this one's session."""
+    monkeypatch.setattr(transactional, "HELD_SECONDS", 0.0)
+    calls: list[str] = []
+
+    @fixture.handles(take_item)
+    async def handler(command: Take, ctx: ActivityContext) -> Taken:
+        calls.append(ctx.saga_id)
+        if ctx.saga_id == "A":
+            pid = await ctx.session.scalar(text("SELECT pg_backend_pid()"))
+            await fixture.rows("SELECT pg_terminate_backend($1)", pid)
+        return Taken(item=command.item, left=0)
+
+    tenure = await fixture.take()
+    records = fixture.records(tenure, *batch("A"))
+    for _ in range(3):
+        with pytest.raises(Exception, match=r"closed|terminating|failed"):
+            await fixture.processor.turn({tenure: records})
+        tenure = await fixture.take()
+    before = len(calls)
+    await fixture.processor.turn({tenure: records})
+    [reply] = [Reply(message) for message in await fixture.left(tenure)]
+    assert (reply.code, len(calls)) == ("sagabus.handler_error", before)
+    assert "blocks the event loop" in reply.failure.message
+    with pytest.raises(Exception, match=r"closed|terminating|failed"):  # another attempt is another one
+        await fixture.turn(tenure, *batch("A", attempt=2))
 
 
 async def test_p3_a_server_that_lacks_resources_is_to_blame_three_times(fixture: ServiceFixture) -> None:

@@ -34,7 +34,13 @@ from sagabus.participants.handlers.external import Externals
 from sagabus.participants.handlers.jobs import Job
 from sagabus.participants.handlers.outcome import HandlerOutcome, told
 from sagabus.participants.handlers.session import Sessions, Transaction
-from sagabus.participants.handlers.transactional import ENDS_PROCESS, Handling, RetryWithSavepoints, TransactionEnded
+from sagabus.participants.handlers.transactional import (
+    ENDS_PROCESS,
+    Attempt,
+    Handling,
+    RetryWithSavepoints,
+    TransactionEnded,
+)
 from sagabus.participants.inbox.batch import Batch
 from sagabus.participants.inbox.retention import InboxRetention
 from sagabus.participants.inbox.started import StartedRows
@@ -110,7 +116,9 @@ class CommandProcessor:
         self._watcher = watcher
         self._started = StartedRows(self._inbox, handlers, self.externals)
         self._failing = False
-        self._failed_alone: dict[tuple[Key, int], int] = {}
+        self._held: dict[Attempt, int] = {}
+        """To how many turns have failed around it while its handler took HELD_SECONDS."""
+        self._failed_alone: dict[Attempt, int] = {}
         """Command and attempt to how often the database has failed it while it ran alone."""
         self._handling: Handling | None = None
         self._schedule: RetentionSchedule | None = None
@@ -128,6 +136,7 @@ class CommandProcessor:
 
     async def turn(self, work: Mapping[Tenure, Sequence[Record]]) -> None:
         commands = [received(tenure, record) for tenure, records in work.items() for record in records]
+        self._handling = None
         watch = asyncio.get_running_loop().call_later(SLOW, self._slow, time.monotonic())
         try:
             if commands and (self._failing or len(commands) == 1):
@@ -136,6 +145,9 @@ class CommandProcessor:
                 await self._together(work, commands)
         except (*ENDS_PROCESS, TransactionEnded):
             await self._end_attempt(commands)
+            raise
+        except BaseException:
+            self._failed_around()
             raise
         finally:
             watch.cancel()
@@ -150,6 +162,13 @@ class CommandProcessor:
     def next_due(self) -> float | None:
         """Nothing here goes by a clock; a handler that has ended asks for a turn itself."""
         return None
+
+    def _failed_around(self) -> None:
+        """The turn has failed: count which handlers have taken so long that they may be why."""
+        for attempt in () if self._handling is None else self._handling.held:
+            self._held[attempt] = self._held.pop(attempt, 0) + 1
+            if len(self._held) > FAILED_ALONE:
+                del self._held[next(iter(self._held))]
 
     # How a batch is divided into transactions.
 
@@ -222,7 +241,12 @@ class CommandProcessor:
         await shard_row.hold(driver, self._schema, attempt.work.keys())
         rows = await self._inbox.claim(driver, _keys(attempt.commands, jobs), at)
         handling = Handling(
-            self._sessions, transaction, resources=self._resources, careful=attempt.careful, alone=attempt.alone
+            self._sessions,
+            transaction,
+            resources=self._resources,
+            careful=attempt.careful,
+            alone=attempt.alone,
+            held=self._held,
         )
         self._handling = handling
         batch = self._batch(turn, rows, handling)

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Final
 
 import asyncpg
@@ -19,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sagabus.contracts import codec
 from sagabus.contracts.commands import CommandHead
 from sagabus.contracts.errors import MessageInvalid, SagabusError
-from sagabus.contracts.replies import HANDLER_PANICKED, INPUT_INVALID, ReplyKind
+from sagabus.contracts.replies import HANDLER_ERROR, HANDLER_PANICKED, INPUT_INVALID, ReplyKind
 from sagabus.contracts.words import words_of
 from sagabus.messaging.postgres.statements import named
 from sagabus.participants.handlers.context import ActivityContext, Scope
@@ -28,7 +31,7 @@ from sagabus.participants.handlers.declaration import Handler
 from sagabus.participants.handlers.outcome import LONGEST_MESSAGE, HandlerOutcome, completed, failed, failure, told
 from sagabus.participants.handlers.session import Sessions, Transaction, abandon, finish
 from sagabus.participants.handlers.session_guard import SessionMisuse
-from sagabus.participants.received import ReceivedCommand
+from sagabus.participants.received import Key, ReceivedCommand
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +48,26 @@ _UNDO: Final = named("handler.undo", "ROLLBACK TO SAVEPOINT sagabus_handler; REL
 _CHECK_CONSTRAINTS: Final = named("handler.check_constraints", "SET CONSTRAINTS ALL IMMEDIATE")
 
 
+_HELD_UP: Final = (
+    "three turns have failed around this handler, which takes over 6 s: it blocks the event loop, or holds the "
+    "transaction for too long. Hand calls that block to a thread (`await asyncio.to_thread(…)`); a handler that waits "
+    "for others wants transaction=False"
+)
+
+
 ENDS_PROCESS: Final = SystemExit, KeyboardInterrupt
 """With these a handler ends its process (P3)."""
+
+
+HELD_SECONDS: Final = 6.0
+"""A handler that blocks the loop for so long lets its process miss its heartbeats: its shard goes to another process,
+which ends its session."""
+
+MOST_HELD: Final = 3
+"""Turns that fail around a handler that takes HELD_SECONDS; then it is the handler."""
+
+Attempt = tuple[Key, int]
+"""A command, and which attempt of it."""
 
 
 class RetryWithSavepoints(SagabusError):
@@ -62,12 +83,21 @@ class Handling:
     """Runs handlers one after the other, in the task that has made it. careful: with a savepoint around each."""
 
     def __init__(
-        self, sessions: Sessions, transaction: Transaction, *, resources: Any, careful: bool, alone: int = 0
+        self,
+        sessions: Sessions,
+        transaction: Transaction,
+        *,
+        resources: Any,
+        careful: bool,
+        alone: int = 0,
+        held: Mapping[Attempt, int] = MappingProxyType({}),
     ) -> None:
         self.current: ReceivedCommand | None = None
         """What a handler is at, for whoever wonders why it takes so long."""
         self.ended_by: tuple[ReceivedCommand, HandlerOutcome] | None = None
         """The command whose handler ends this process or the transaction, and what has become of its attempt."""
+        self.held: list[Attempt] = []
+        """Attempts that took HELD_SECONDS or longer."""
         self.undone = 0
         """Handlers that were rolled back to their savepoints."""
         self._sessions = sessions
@@ -75,6 +105,7 @@ class Handling:
         self._resources = resources
         self._careful = careful
         self._alone = alone
+        self._failed_around = held
         self._touched = False
         self._task = asyncio.current_task()
 
@@ -84,7 +115,10 @@ class Handling:
             value = codec.decode(handler.activity.input, command.body, what=handler.activity.name)
         except MessageInvalid as fault:
             return failure(ReplyKind.REFUSED, INPUT_INVALID, fault.message)
-        self.current = command
+        attempt = command.key, command.head.attempt
+        if self._failed_around.get(attempt, 0) >= MOST_HELD:
+            return failure(ReplyKind.FAILED, HANDLER_ERROR, _HELD_UP, {"type": "TimeoutError"})
+        self.current, since = command, time.monotonic()
         scope = Scope(self._open)
         context = ActivityContext(command.head, handler.activity, self._resources, scope)
         try:
@@ -99,6 +133,8 @@ class Handling:
         finally:
             scope.end()
             self.current = None
+            if time.monotonic() - since >= HELD_SECONDS:
+                self.held.append(attempt)
 
     async def check_deferred(self) -> None:
         """After the last handler: find what would fail at the commit. Raises RetryWithSavepoints or DatabaseFailed."""
