@@ -81,9 +81,14 @@ def _says_all(raw: bytes | None, kept: bytes) -> bool:
 def writes(value: BaseModel, data: bytes) -> bool:
     """Whether these bytes are what the value writes now. Cheap, and False where it cannot be written any more."""
     try:
-        return value.__pydantic_serializer__.to_json(value, by_alias=True, round_trip=True, warnings=False) == data
+        return _written(value) == data
     except ValueError:
         return False
+
+
+def _written(value: BaseModel) -> bytes:
+    """As `codec.encode` writes it, which also looks whether it can be read: this one has been read."""
+    return value.__pydantic_serializer__.to_json(value, by_alias=True, round_trip=True, warnings=False)
 
 
 def digests(request: bytes, input: BaseModel | None) -> bytes:
@@ -107,7 +112,7 @@ def _parts(digests: bytes) -> set[bytes]:
 def _canonical(value: BaseModel) -> bytes:
     """Equal for equal values in every process, though sets are walked in another order in each."""
     if not _has_sets(type(value)):
-        return codec.encode(value)
+        return _written(value)
     return _json(_sorted(value.model_dump(by_alias=True, round_trip=True)))
 
 
