@@ -50,12 +50,12 @@ async def test_a_test_that_hangs_is_named_while_it_does_with_where_it_waits(run_
         "import asyncio, pathlib\nasync def test_that_hangs():\n"
         "    while not pathlib.Path('enough').exists():\n        await asyncio.sleep(0.01)\n"
     )
-    options = ("-p", "tests.support.reports", "-o", "faulthandler_timeout=0.5", "-o", "asyncio_mode=auto", workers)
+    options = ("-p", "tests.support.reports", "-o", "long_test_seconds=0.5", "-o", "asyncio_mode=auto", workers)
     with Child.python("pytest", *options, "test_hanging.py", folder=run_folder) as child:
         await child.says("still running after 0.5 s: test_hanging.py::test_that_hangs\n")
         await child.says('test_hanging.py", line 4, in test_that_hangs')
         (run_folder / "enough").touch()
-        assert await child.ended() == 0
+        assert await child.ended() == 0, child.report()
 
 
 async def test_until_gives_up_with_what_it_saw() -> None:

@@ -6,6 +6,7 @@ A lone surrogate in a test's log or output does not end the run: pytest-xdist co
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import sys
 import threading
@@ -15,11 +16,16 @@ from typing import Any, Final
 
 import pytest
 
-LONG: Final = "faulthandler_timeout"
-"""The option that says after how many seconds a test is named. At the same moment pytest tells what its threads do."""
+LONG: Final = "long_test_seconds"
+"""The option that says after how many seconds a test is named. Not pytest's `faulthandler_timeout`: that one walks the
+frames of all threads while they run, and once in a while ends the process by it."""
 
 _STDERR: Final = pytest.StashKey[int]()
 """The process's own, whatever a test's is captured by."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini(LONG, "seconds after which a running test is named, and where it waits; 0: never", default="0")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -45,6 +51,7 @@ def named_if_long(test: str, *, seconds: float, to: int) -> Iterator[None]:
             print(f"\nstill running after {seconds:g} s: {test}", file=out, flush=True)
             for task in _tasks():
                 task.print_stack(file=out)
+            faulthandler.dump_traceback(file=out)
 
     timer = threading.Timer(seconds, tell)
     timer.daemon = True

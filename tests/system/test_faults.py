@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,6 @@ RATE, MOST_OPEN = 14, 120
 async def test_no_fault_loses_doubles_reorders_or_stops_a_saga(
     kafka_installation: KafkaInstallation, tmp_path: Path
 ) -> None:
-    faulthandler.cancel_dump_traceback_later()  # it takes longer than that, and every wait in it has its own end
     faults = schedule(SEED, ONE_OF_EACH)
     async with environment(
         kafka_installation, tmp_path, seed=SEED, rate=RATE, most_open=MOST_OPEN, coordinators=2
