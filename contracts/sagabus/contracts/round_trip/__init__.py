@@ -11,7 +11,7 @@ is found when it is written (`codec.encode`).
 """
 
 from sagabus.contracts.round_trip.check import check, doubts_of
-from sagabus.contracts.round_trip.inspection import Doubts
+from sagabus.contracts.round_trip.findings import Doubts
 from sagabus.contracts.round_trip.rules import rules_of
 from sagabus.contracts.round_trip.same import difference
 

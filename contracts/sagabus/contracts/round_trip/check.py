@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from sagabus.contracts.errors import DeclarationError
-from sagabus.contracts.round_trip.inspection import Doubts, Inspection, Unfaithful
+from sagabus.contracts.round_trip.findings import Doubts, Unfaithful
+from sagabus.contracts.round_trip.inspection import Inspection
 from sagabus.contracts.round_trip.samples import try_all
 
 

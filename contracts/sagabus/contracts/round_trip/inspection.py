@@ -6,59 +6,12 @@ leaves the strongest doubt: then each value is read back when it is written.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
-Schema = Mapping[str, Any]
-
-
-class Unfaithful(Exception):
-    """A model that cannot read what it writes: where, why, and what to write instead."""
-
-    def __init__(self, path: str, reason: str, cure: str) -> None:
-        super().__init__(path, reason, cure)
-        self.path = path
-        self.reason = reason
-        self.cure = cure
-
-
-class Place(NamedTuple):
-    """A field of a model within the one that is inspected, or a whole model. config: of that model."""
-
-    path: str
-    schema: Schema
-    config: Schema
-    model: type[Any]
-    field: str = ""
-    """Its name; empty for the whole model."""
-
-
-@dataclass(slots=True)
-class Doubts:
-    """What may be lost though the schema does not say so; `codec.encode` looks at the bytes for each."""
-
-    compare: bool = False
-    """Any value: it is read back and compared."""
-    read: bool = False
-    """A rule that an assignment or `model_construct` passes by: it is read back."""
-    nulls: bool = False
-    """A float that is not finite is written as null."""
-    offsets: bool = False
-    """An offset from UTC is written in whole minutes."""
-    numbers: bool = False
-    """A whole number may be larger than any double."""
-    constants: bool = False
-    """A Decimal that is no number is written as its name, which is not read."""
-
-    models: list[type[Any]] = dataclasses.field(default_factory=list)
-    """Models in its fields: of an instance of a subclass only their own fields are written."""
-
-    def __bool__(self) -> bool:
-        some = self.compare or self.read or self.nulls or self.offsets or self.numbers or self.constants
-        return some or bool(self.models)
-
+from sagabus.contracts.round_trip.findings import Doubts, Schema, Spot, Unfaithful
+from sagabus.contracts.round_trip.keys import check_keys
+from sagabus.contracts.round_trip.shapes import are_apart
 
 _EXACT: Final = frozenset({"none", "bool", "uuid", "missing-sentinel", "complex", "fraction"})
 
@@ -84,7 +37,7 @@ class Inspection:
     def __init__(self, schema: Schema) -> None:
         self.doubts = Doubts()
         self.definitions: dict[str, Schema] = {}
-        self.places: list[Place] = []
+        self.places: list[Spot] = []
         """The fields and models of which samples are to be tried, the innermost first."""
         self._tried = False
         self._model_of_fields: type[Any] | None = None
@@ -219,14 +172,14 @@ class Inspection:
 
     def _union(self, node: Schema, path: str, config: Schema) -> None:
         choices = [choice[0] if isinstance(choice, tuple) else choice for choice in node["choices"]]
-        if node.get("mode", "smart") != "smart" or not _apart(map(self._shape, choices)):
+        if node.get("mode", "smart") != "smart" or not are_apart(choices, self.definitions):
             self._unsure()
         for choice in choices:
             self._walk(choice, path, config)
 
     def _tagged(self, node: Schema, path: str, config: Schema) -> None:
         choices = list(node["choices"].values())
-        if not isinstance(node["discriminator"], str) and not _apart(map(self._shape, choices)):
+        if not isinstance(node["discriminator"], str) and not are_apart(choices, self.definitions):
             self._unsure()
         for choice in choices:
             self._walk(choice, path, config)
@@ -287,13 +240,13 @@ class Inspection:
             self._unsure()
         self._walk(node["schema"], path, config)
         if self._tried:
-            self.places.append(Place(path, node, config, node["cls"]))
+            self.places.append(Spot(path, node, config, node["cls"]))
         self._tried, self._model_of_fields = outside
 
     def _fields(self, node: Schema, path: str, config: Schema) -> None:
         if node.get("extra_behavior", config.get("extra_fields_behavior")) == "allow":
             self._unsure()
-        _check_keys(node["fields"], path, config)
+        check_keys(node["fields"], path, config)
         for name, field in node["fields"].items():
             self._field(name, field, f"{path}.{name}", config)
 
@@ -306,13 +259,13 @@ class Inspection:
             self._unsure()
         self._walk(field["schema"], path, config)
         if self._tried and model is not None:
-            self.places.append(Place(path, field, config, model, name))
+            self.places.append(Spot(path, field, config, model, name))
         self._tried |= outside
 
     def _arguments(self, node: Schema, path: str, config: Schema) -> None:
         """Of a dataclass."""
         fields = {field["name"]: field for field in node["fields"]}
-        _check_keys(fields, path, config)
+        check_keys(fields, path, config)
         for name, field in fields.items():
             self._field(name, field, f"{path}.{name}", config)
 
@@ -327,20 +280,6 @@ class Inspection:
         model, self._model_of_fields = self._model_of_fields, None
         self._fields(node, path, node.get("config", config))
         self._model_of_fields = model
-
-    def _shape(self, node: Schema) -> frozenset[str]:
-        """The forms in JSON that a value of this node may have."""
-        kind = node["type"]
-        if kind in ("default", "nullable"):
-            inner = self._shape(node["schema"])
-            return inner | {"null"} if kind == "nullable" else inner
-        if "serialization" in node:
-            return _ANYTHING
-        if kind == "definition-ref":
-            kind = self.definitions.get(node["schema_ref"], {}).get("type", "")
-        if node.get("root_model"):
-            return self._shape(node["schema"])
-        return _SHAPES.get(kind, _ANYTHING)
 
 
 def _bounded(node: Schema, *rules: str) -> bool:
@@ -371,57 +310,6 @@ def _better(written: str, read: str) -> str:
 
 _MAY_CONVERT: Final = ("function-before", "function-wrap")
 """Functions that may make an instance from JSON before the check of its class."""
-
-_ANYTHING: Final = frozenset({"null", "bool", "int", "float", "str", "array", "object"})
-_SHAPES: Final = {
-    **{kind: frozenset({"str"}) for kind in ("str", "bytes", "uuid", "date", "time", "datetime", "decimal")},
-    **{kind: frozenset({"array"}) for kind in ("list", "tuple", "set", "frozenset", "deque")},
-    **{kind: frozenset({"object"}) for kind in ("dict", "model", "typed-dict", "dataclass")},
-    "none": frozenset({"null"}), "bool": frozenset({"bool"}), "int": frozenset({"int"}), "float": frozenset({"float"}),
-}  # fmt: skip
-
-
-def _apart(shapes: Iterable[frozenset[str]]) -> bool:
-    """Whether no two choices share a form: then the form says whose value it is."""
-    met: set[str] = set()
-    for shape in shapes:
-        if met & shape:
-            return False
-        met |= shape
-    return True
-
-
-def _check_keys(fields: Mapping[str, Schema], path: str, config: Schema) -> None:
-    """Each field is read from the key under which it is written, and from no other's."""
-    by_alias, by_name = config.get("validate_by_alias", True), config.get("validate_by_name", False)
-    by_name = by_name or config.get("populate_by_name", False)
-    written = {name: field.get("serialization_alias") or name for name, field in fields.items()}
-    taken: dict[str, str] = {}
-    for name, key in written.items():
-        if key in taken:
-            raise Unfaithful(
-                f"{path}.{name}", f"{taken[key]} is written as {key!r} too", "give each an alias of its own"
-            )
-        taken[key] = name
-    for name, field in fields.items():
-        keys = _read_keys(name, field, by_alias=by_alias, by_name=by_name)
-        first = next((key for key in keys if key in taken), None)
-        if first != written[name]:
-            raise Unfaithful(
-                f"{path}.{name}",
-                f"it is written as {written[name]!r} and read from {', '.join(map(repr, keys)) or 'a path'}",
-                "give it one alias= for both, or say ConfigDict(validate_by_name=True)",
-            )
-
-
-def _read_keys(name: str, field: Schema, *, by_alias: bool, by_name: bool) -> list[str]:
-    alias = field.get("validation_alias")
-    if alias is None:
-        return [name]
-    paths = [[alias]] if isinstance(alias, str) else [alias] if isinstance(alias[0], str) else alias
-    keys = [path[0] for path in paths if len(path) == 1] if by_alias else []
-    return [*keys, name] if by_name else keys
-
 
 Handler = Callable[[Inspection, Schema, str, Schema], None]
 

@@ -17,7 +17,8 @@ from uuid import UUID
 
 from pydantic_core import SchemaSerializer, SchemaValidator, ValidationError
 
-from sagabus.contracts.round_trip.inspection import Inspection, Place, Schema, Unfaithful
+from sagabus.contracts.round_trip.findings import Schema, Spot, Unfaithful
+from sagabus.contracts.round_trip.inspection import Inspection
 from sagabus.contracts.round_trip.same import difference
 
 MOST: Final = 40
@@ -55,7 +56,7 @@ def try_all(inspection: Inspection) -> None:
         _try(place, samples)
 
 
-def _try(place: Place, samples: _Samples) -> None:
+def _try(place: Spot, samples: _Samples) -> None:
     alone = _Alone(place, samples)
     schema = place.schema["schema"] if place.field else place.schema
     for sample in islice(samples.of(schema), MOST):
@@ -83,7 +84,7 @@ def _holding(field: str, value: Any) -> _Stranger:
 class _Alone:
     """A field as if its model had no other, or a whole model."""
 
-    def __init__(self, place: Place, samples: _Samples) -> None:
+    def __init__(self, place: Spot, samples: _Samples) -> None:
         self._place = place
         schema: Any = place.schema
         if place.field:  # within a model, since a serializer of an author is given one
