@@ -10,25 +10,20 @@ import codecs
 import getpass
 import os
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from sagabus.client.coordinator_api import CoordinatorApi, CoordinatorRefused, CoordinatorUnreachable, Json, NoSuchSaga
-from sagabus.commands import sheets
+from sagabus.commands import saga_arguments, sheets
 from sagabus.commands.printable import printable, printable_json
 from sagabus.commands.subcommand import Exit, Failed, Subcommand, complain, say, say_json
 from sagabus.contracts import codec
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.messaging.service.backing import url_of
 from sagabus.messaging.settings import load_settings
-
-DEFAULT_WAIT_SECONDS: Final = 60.0
-"""That --wait waits, unless told otherwise."""
-
-STATUSES: Final = ("running", "compensating", "completed", "compensated", "cancelled", "terminated", "continued")
 
 _OTHER_ENCODINGS: Final = (
     ("UTF-32", codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
@@ -202,84 +197,6 @@ async def _all(read: Callable[..., Awaitable[Json]], saga: Json, what: str) -> l
     return found
 
 
-def _start_arguments(place: ArgumentParser) -> None:
-    place.add_argument("saga", metavar="NAME", help="the saga's name")
-    place.add_argument(
-        "--id", required=True, help="of the new saga; asked again with an equal input, it is the same saga"
-    )
-    place.add_argument(
-        "--input", required=True, metavar="FILE|-|JSON", help="its input: a file, standard input, or JSON"
-    )
-    _wait_arguments(place)
-    _json_argument(place)
-
-
-def _list_arguments(place: ArgumentParser) -> None:
-    place.add_argument("--status", action="append", choices=STATUSES, help="only these; may be repeated")
-    place.add_argument("--saga", metavar="NAME", help="only those of this name")
-    place.add_argument("--attention", action="store_true", help="only those that need operator action")
-    place.add_argument("--limit", type=int, default=50, help="at most so many, the latest first (%(default)s)")
-    _json_argument(place)
-
-
-def _show_arguments(place: ArgumentParser) -> None:
-    place.add_argument("id", metavar="ID")
-    place.add_argument("--history", action="store_true", help="with every row of its history")
-    _json_argument(place)
-
-
-def _event_arguments(place: ArgumentParser) -> None:
-    place.add_argument("id", metavar="ID")
-    place.add_argument("name", metavar="NAME", help="the event's whole name, service first")
-    place.add_argument(
-        "--data", default="null", metavar="FILE|-|JSON", help="a file, standard input, or JSON (%(default)s)"
-    )
-    place.add_argument("--event-id", metavar="TEXT", help="sent twice with the same one, the event counts once")
-    _json_argument(place)
-
-
-def _cancel_arguments(place: ArgumentParser) -> None:
-    place.add_argument("id", metavar="ID")
-    place.add_argument("--reason", default="cancelled on request", help="goes into its history (%(default)s)")
-    _wait_arguments(place)
-    _json_argument(place)
-
-
-def _verb_arguments(place: ArgumentParser) -> None:
-    place.add_argument("id", metavar="ID")
-    place.add_argument("--step", type=int, required=True, metavar="NUMBER", help="as `sagabus show` numbers them")
-    place.add_argument("--reason", required=True, metavar="TEXT", help="goes into the saga's history")
-    place.add_argument("--actor", metavar="NAME", help="who asks, for the history (you)")
-    _json_argument(place)
-
-
-def _acknowledge_arguments(place: ArgumentParser) -> None:
-    place.add_argument("id", metavar="ID")
-    place.add_argument("--step", type=int, metavar="NUMBER", help="only what is about this step (all)")
-    place.add_argument("--reason", required=True, metavar="TEXT", help="goes into the saga's history")
-    place.add_argument("--actor", metavar="NAME", help="who has seen it, for the history (you)")
-    _json_argument(place)
-
-
-def _wait_arguments(place: ArgumentParser) -> None:
-    place.add_argument("--wait", action="store_true", help="wait for the saga's end")
-    place.add_argument(
-        "--timeout", type=_seconds, default=DEFAULT_WAIT_SECONDS, metavar="SECONDS", help="of --wait (%(default)g)"
-    )
-
-
-def _seconds(text: str) -> float:
-    """Not NaN, and not negative; `inf` waits without end."""
-    seconds = float(text)
-    if not seconds >= 0:
-        raise ArgumentTypeError(f"{text!r}: give seconds, 0 or more")
-    return seconds
-
-
-def _json_argument(place: ArgumentParser) -> None:
-    place.add_argument("--json", action="store_true", help="one JSON value instead of text")
-
-
 SUBCOMMANDS: Final = (
     Subcommand(
         name="start",
@@ -290,7 +207,7 @@ SUBCOMMANDS: Final = (
             """sagabus start expense_approval --id EXP-1 --input '{"expense_id": "EXP-1", "approver": "ann", """
             """"manager": "max"}'""": "from the command line",
         },
-        arguments=_start_arguments,
+        arguments=saga_arguments.start_arguments,
         run=run_start,
     ),
     Subcommand(
@@ -300,7 +217,7 @@ SUBCOMMANDS: Final = (
             "sagabus list": "the latest 50",
             "sagabus list --status compensating --attention --json": "those that are stuck in their undo, as JSON",
         },
-        arguments=_list_arguments,
+        arguments=saga_arguments.list_arguments,
         run=run_list,
     ),
     Subcommand(
@@ -310,7 +227,7 @@ SUBCOMMANDS: Final = (
             "sagabus show ORD-1": "how far it is",
             "sagabus show ORD-1 --history": "with all that has happened to it",
         },
-        arguments=_show_arguments,
+        arguments=saga_arguments.show_arguments,
         run=run_show,
     ),
     Subcommand(
@@ -319,14 +236,14 @@ SUBCOMMANDS: Final = (
         examples={
             """sagabus event EXP-1 approvals.decided --data '{"approved": true, "by": "ann"}'""": "a decision",
         },
-        arguments=_event_arguments,
+        arguments=saga_arguments.event_arguments,
         run=run_event,
     ),
     Subcommand(
         name="cancel",
         about="Asks for the undo of all that a saga has done. One that ends first is not cancelled; --wait tells.",
         examples={"sagabus cancel ORD-1 --reason 'the customer called' --wait": "and wait until all is undone"},
-        arguments=_cancel_arguments,
+        arguments=saga_arguments.cancel_arguments,
         run=run_cancel,
     ),
     Subcommand(
@@ -336,7 +253,7 @@ SUBCOMMANDS: Final = (
             "cannot answer."
         ),
         examples={"sagabus retry ORD-1 --step 2 --reason 'the bank is back'": "instead of waiting for its pause"},
-        arguments=_verb_arguments,
+        arguments=saga_arguments.verb_arguments,
         run=run_verb,
     ),
     Subcommand(
@@ -349,7 +266,7 @@ SUBCOMMANDS: Final = (
         examples={
             "sagabus skip ORD-1 --step 2 --reason 'refunded by hand, see case 17'": "an undo that cannot succeed"
         },
-        arguments=_verb_arguments,
+        arguments=saga_arguments.verb_arguments,
         run=run_verb,
     ),
     Subcommand(
@@ -362,7 +279,7 @@ SUBCOMMANDS: Final = (
             "sagabus acknowledge ORD-1 --reason 'refunded by hand, see case 17'": "all that it is flagged for",
             "sagabus acknowledge ORD-1 --step 2 --reason 'known, see case 18'": "what is about step 2",
         },
-        arguments=_acknowledge_arguments,
+        arguments=saga_arguments.acknowledge_arguments,
         run=run_acknowledge,
     ),
 )

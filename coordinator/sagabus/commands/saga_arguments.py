@@ -1,0 +1,89 @@
+"""What stands on the command line after `start`, `list`, `show`, `event`, `cancel` and the verbs."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError
+from typing import Final
+
+DEFAULT_WAIT_SECONDS: Final = 60.0
+"""That --wait waits, unless told otherwise."""
+
+STATUSES: Final = ("running", "compensating", "completed", "compensated", "cancelled", "terminated", "continued")
+
+
+def start_arguments(place: ArgumentParser) -> None:
+    place.add_argument("saga", metavar="NAME", help="the saga's name")
+    place.add_argument(
+        "--id", required=True, help="of the new saga; asked again with an equal input, it is the same saga"
+    )
+    place.add_argument(
+        "--input", required=True, metavar="FILE|-|JSON", help="its input: a file, standard input, or JSON"
+    )
+    wait_arguments(place)
+    json_argument(place)
+
+
+def list_arguments(place: ArgumentParser) -> None:
+    place.add_argument("--status", action="append", choices=STATUSES, help="only these; may be repeated")
+    place.add_argument("--saga", metavar="NAME", help="only those of this name")
+    place.add_argument("--attention", action="store_true", help="only those that need operator action")
+    place.add_argument("--limit", type=int, default=50, help="at most so many, the latest first (%(default)s)")
+    json_argument(place)
+
+
+def show_arguments(place: ArgumentParser) -> None:
+    place.add_argument("id", metavar="ID")
+    place.add_argument("--history", action="store_true", help="with every row of its history")
+    json_argument(place)
+
+
+def event_arguments(place: ArgumentParser) -> None:
+    place.add_argument("id", metavar="ID")
+    place.add_argument("name", metavar="NAME", help="the event's whole name, service first")
+    place.add_argument(
+        "--data", default="null", metavar="FILE|-|JSON", help="a file, standard input, or JSON (%(default)s)"
+    )
+    place.add_argument("--event-id", metavar="TEXT", help="sent twice with the same one, the event counts once")
+    json_argument(place)
+
+
+def cancel_arguments(place: ArgumentParser) -> None:
+    place.add_argument("id", metavar="ID")
+    place.add_argument("--reason", default="cancelled on request", help="goes into its history (%(default)s)")
+    wait_arguments(place)
+    json_argument(place)
+
+
+def verb_arguments(place: ArgumentParser) -> None:
+    place.add_argument("id", metavar="ID")
+    place.add_argument("--step", type=int, required=True, metavar="NUMBER", help="as `sagabus show` numbers them")
+    place.add_argument("--reason", required=True, metavar="TEXT", help="goes into the saga's history")
+    place.add_argument("--actor", metavar="NAME", help="who asks, for the history (you)")
+    json_argument(place)
+
+
+def acknowledge_arguments(place: ArgumentParser) -> None:
+    place.add_argument("id", metavar="ID")
+    place.add_argument("--step", type=int, metavar="NUMBER", help="only what is about this step (all)")
+    place.add_argument("--reason", required=True, metavar="TEXT", help="goes into the saga's history")
+    place.add_argument("--actor", metavar="NAME", help="who has seen it, for the history (you)")
+    json_argument(place)
+
+
+def wait_arguments(place: ArgumentParser) -> None:
+    place.add_argument("--wait", action="store_true", help="wait for the saga's end")
+    place.add_argument(
+        "--timeout", type=_seconds, default=DEFAULT_WAIT_SECONDS, metavar="SECONDS", help="of --wait (%(default)g)"
+    )
+
+
+def _seconds(text: str) -> float:
+    """Not NaN, and not negative; `inf` waits without end."""
+    seconds = float(text)
+    if not seconds >= 0:
+        raise ArgumentTypeError(f"{text!r}: give seconds, 0 or more")
+    return seconds
+
+
+def json_argument(place: ArgumentParser) -> None:
+    place.add_argument("--json", action="store_true", help="one JSON value instead of text")
