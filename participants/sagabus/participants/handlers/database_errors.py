@@ -18,14 +18,16 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sagabus.contracts.errors import SagabusError
 from sagabus.messaging.postgres.connecting import is_unusable
 
-# Classes of SQLSTATE (PostgreSQL documentation, appendix A), and the number of a command's run alone from which on they
+# Classes and codes of SQLSTATE (PostgreSQL documentation, appendix A), and the number of a run alone from which on they
 # are its handler's: connection exception, invalid authorization, no such database, transaction rollback (deadlock,
-# serialization); insufficient resources; object not in prerequisite state (a lock that is not to be had, a view that
-# takes no rows), operator intervention (a statement that was cancelled), system error (a file that is not there),
-# configuration file, internal error (corrupt data, whatever a function raises). A class that is not here: at once.
+# serialization); insufficient resources; object not in prerequisite state (a view that takes no rows), operator
+# intervention, system error (a file that is not there), configuration file, internal error (corrupt data, whatever a
+# function raises). A class that is not here: at once. Two codes of these classes are those of a statement that has
+# waited: for a lock, or for its time to run out. The turn fails at once, the first times: what it waits for may be in
+# the hands of a process that stands still, whose shards nobody gets before this turn is over.
 _FROM_RUN: Final = {
     **dict.fromkeys(("08", "28", "3D", "40"), inf),
-    "53": 4,
+    **dict.fromkeys(("53", "55P03", "57014"), 4),
     **dict.fromkeys(("55", "57", "58", "F0", "XX"), 1),
 }
 
@@ -75,4 +77,4 @@ def _from_run(error: BaseException) -> float:
     sqlstate = getattr(error, "sqlstate", None)
     if not isinstance(error, asyncpg.PostgresError) or not isinstance(sqlstate, str):
         return 0
-    return _FROM_RUN.get(sqlstate[:2], 0)
+    return _FROM_RUN.get(sqlstate, _FROM_RUN.get(sqlstate[:2], 0))
