@@ -6,8 +6,10 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -135,6 +137,17 @@ async def test_s4_a_process_stopped_within_copy_does_not_keep_the_shard(ours: Sh
     await theirs.write({new: []})
     await _gone(stopped)
     assert await ours.rows("dead_letter") == []
+
+
+async def test_s4_a_process_stopped_while_it_acquires_does_not_keep_the_shard(ours: Shards, theirs: Shards) -> None:
+    await ours.take()
+    with suppress(asyncpg.PostgresError, asyncpg.InterfaceError):
+        async with ours.database.transaction() as connection:
+            old = await shard_row.acquire(connection, ours.schema, 0, FIRST, token=uuid4())
+            new = await theirs.take(0, claim=replace(FIRST, generation=2))
+    await theirs.write({new: []})
+    with pytest.raises(Fenced):
+        await ours.write({old: []})
 
 
 async def test_s4_who_has_no_right_to_the_shard_ends_nobody(ours: Shards, theirs: Shards) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -168,9 +169,21 @@ async def _locked(connection: Connection, sql: dict[str, str], shard: int, claim
 
 
 async def _lock(connection: Connection, sql: dict[str, str], shard: int) -> asyncpg.Record:
-    async with connection.transaction():  # a savepoint: the transaction outlives the timeout
-        await connection.execute(_LOCK_TIMEOUT)
-        return await _row(connection, sql["shard_row.lock"], shard)
+    """Waits in a savepoint, which the transaction outlives if the lock is not to be had, and locks without it.
+
+    A row that was locked in a savepoint bears its transaction id; changed after it, a third one, made of both ids:
+    `pg_locks` has neither. If this session stood still then, nobody could find it to end it (S4).
+    """
+    with suppress(_Unlocked):
+        async with connection.transaction():
+            await connection.execute(_LOCK_TIMEOUT)
+            await _row(connection, sql["shard_row.lock"], shard)
+            raise _Unlocked
+    return await _row(connection, sql["shard_row.lock"], shard)
+
+
+class _Unlocked(Exception):
+    """Gives up a savepoint, and the lock with it."""
 
 
 async def _row(connection: Connection, statement: str, shard: int) -> asyncpg.Record:
