@@ -75,8 +75,8 @@ class SagaProcessor:
         self._retention = retention
         self._memories: dict[Tenure, ShardMemory] = {}
         self._turned = 0
-        self._said: set[str] = set()
-        """Words for the log of which one line is enough: one for each definition that has such a fault."""
+        self._warned: set[str] = set()
+        """Definitions of which the log has its one line (`Effects.log_once`)."""
         self.counts = counters.family(Family.RECORDS)
         self.kept_counts = counters.family(Family.KEPT_REQUESTS)
 
@@ -169,8 +169,8 @@ class SagaProcessor:
             for words in effects.log:
                 logger.warning("saga %s: %s", saga.state.id, words)
             for words in effects.log_once:
-                if words not in self._said:
-                    self._said.add(words)
+                if saga.state.definition not in self._warned:
+                    self._warned.add(saga.state.definition)
                     logger.warning("saga %s, and perhaps others: %s", saga.state.id, words)
             memory.keep(saga)
         self._closed(saga.state.id for saga, _, _ in gathered if saga.state.is_closed)
