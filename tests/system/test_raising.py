@@ -27,6 +27,8 @@ from tests.participants.service_fixture import Effect, ServiceFixture, Take, Tak
 SHARD = 1
 FIRST, SECOND = of_shard(SHARD, "ORD-"), of_shard(SHARD, "ORD-2")
 REPLIES = "sagabus.replies.shop"
+TIMERS_BETWEEN_UNDOS = 12
+"""An undo is tried again within 300 s, and the shard has something to do once in 60 s besides."""
 trouble_type = SagaType("trouble", Take, Taken)
 
 
@@ -136,7 +138,7 @@ async def test_u6_an_undo_that_always_raises_is_tried_on_until_a_person_skips_it
     await pair.pass_time()
     for _ in itertools.repeat(None, 2):
         calls = pair.calls[FIRST, "shop.give_back"]
-        await pair.pass_time(times=5)
+        await pair.pass_time(times=TIMERS_BETWEEN_UNDOS)
         stuck = await pair.saga(FIRST)
         assert stuck["status"] == "compensating"
         assert "undo of step 1 (shop.give_back): sagabus.handler_error" in stuck["attention"]
