@@ -22,6 +22,7 @@ from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.http import CannotListen, Closings, application, saga_requests, serve, serving
 from sagabus.coordinator.http import query as http_query
 from sagabus.coordinator.store import SagaRow, Store, TimerRef, Writes, operators
+from sagabus.coordinator.store.copy_format import NewHistory
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.coordinator.store.read import history_row
 from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
@@ -129,7 +130,7 @@ async def test_an_open_saga_is_shown(api: Api) -> None:
     row = saga(attention="look", attributes=b'{"city": "Bern"}', **parent)
     rows = history((Kind.STARTED, 0, 0, "order_processing", REQUEST), (Kind.COMMAND, 1, 0, "inventory.reserve", b"{}"))
     timer = TimerRef(3, row.id, row.run, "timeout", 1)
-    await api.write(Writes(new_sagas=[row], history=[(row.key, rows, 1)], timers={timer: AT + 60_000_000}))
+    await api.write(Writes(new_sagas=[row], history=NewHistory((row.key, rows, 1)), timers={timer: AT + 60_000_000}))
     assert await api.get(f"{SAGAS}/ORD-1") == {
         "id": "ORD-1", "run": "r1", "saga": "order_processing", "version": 1, "status": "running",
         "attention": "look", "concerns": [{"kind": "other", "step": None, "words": "look"}],
@@ -181,7 +182,9 @@ async def test_steps_are_told_from_history(api: Api) -> None:
     row = saga()
     await api.write(
         Writes(
-            new_sagas=[row], history=[(row.key, rows, 1)], timers={TimerRef(3, row.id, row.run, "retry", 3): AT + 10}
+            new_sagas=[row],
+            history=NewHistory((row.key, rows, 1)),
+            timers={TimerRef(3, row.id, row.run, "retry", 3): AT + 10},
         )
     )
     steps = {step["number"]: step for step in (await api.get(f"{SAGAS}/ORD-1/steps"))["steps"]}
@@ -229,7 +232,7 @@ async def test_the_next_page_of_steps_reads_no_history_again_and_says_what_is_ne
     assert numbers == list(range(1, 701))
     assert read == 1 + 700 + 700
     called = Row(1_402, AT, Kind.COMMAND, 701, 0, "a.step_701", "ref", b"{}")
-    await api.write(Writes(history=[(saga().key, [called], 1)]))
+    await api.write(Writes(history=NewHistory((saga().key, [called], 1))))
     page = await api.get(f"{SAGAS}/ORD-1/steps", after=699)
     assert [(step["number"], step["status"]) for step in page["steps"]] == [(700, "completed"), (701, "sent")]
 
@@ -261,7 +264,7 @@ async def _write_long_saga(api: Api, *, steps: int) -> None:
         *((Kind.COMMAND, number, 0, f"a.step_{number}", b"{}") for number in numbers),
         *((Kind.STEP_COMPLETED, number, 1, "a", b"{}") for number in numbers),
     )
-    await api.write(Writes(new_sagas=[saga()], history=[(saga().key, rows, 1)]))
+    await api.write(Writes(new_sagas=[saga()], history=NewHistory((saga().key, rows, 1))))
 
 
 async def test_history_is_shown_page_by_page_whatever_it_holds(api: Api) -> None:
@@ -271,7 +274,7 @@ async def test_history_is_shown_page_by_page_whatever_it_holds(api: Api) -> None
         (Kind.CANCEL, 0, 0, "", b"changed my mind"),
         (Kind.TIMER, 0, 0, "saga", None),
     )
-    await api.write(Writes(new_sagas=[saga()], history=[(saga().key, rows, 1)]))
+    await api.write(Writes(new_sagas=[saga()], history=NewHistory((saga().key, rows, 1))))
     first = await api.get(f"{SAGAS}/ORD-1/history", limit=3)
     rest = await api.get(f"{SAGAS}/ORD-1/history", limit=3, after=first["next"])
     assert [row["seq"] for row in first["rows"] + rest["rows"]] == [1, 2, 3, 4]

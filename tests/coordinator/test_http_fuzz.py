@@ -18,6 +18,7 @@ from sagabus.contracts.envelope import Headers, Message, Record
 from sagabus.contracts.requests import read_request
 from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.store import Writes
+from sagabus.coordinator.store.copy_format import NewHistory
 from tests.coordinator.test_http import REQUEST, SAGAS, Api, api, history, saga
 from tests.messaging.shards_fixture import Given
 
@@ -54,7 +55,7 @@ GOOD: Final = {
 async def filled(api: Api) -> Api:
     row = saga()
     rows = history((Kind.STARTED, 0, 0, "order_processing", REQUEST), (Kind.COMMAND, 1, 0, "inventory.reserve", b"{}"))
-    await api.write(Writes(new_sagas=[row], history=[(row.key, rows, 1)]))
+    await api.write(Writes(new_sagas=[row], history=NewHistory((row.key, rows, 1))))
     return api
 
 

@@ -235,7 +235,7 @@ async def test_s1_who_has_lost_the_shard_removes_nothing(fixture: ShardFixture) 
     await fixture.crash()
     fixture.now += 31 * DAY
     with pytest.raises(Fenced):
-        await schedule.after({old: ()})
+        await schedule.after([old])
     assert await count(fixture, "saga") == 1
 
 

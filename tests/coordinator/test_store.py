@@ -31,6 +31,7 @@ from sagabus.coordinator.store import (
     Writes,
 )
 from sagabus.coordinator.store import columns as store_columns
+from sagabus.coordinator.store.copy_format import NewHistory
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.coordinator.store.operators import Filter, OperatorReads
 from sagabus.coordinator.store.rows import TimerCursor
@@ -143,8 +144,8 @@ ROWS = [
 
 async def test_history_comes_back_in_order_each_saga_its_own(parts: Parts) -> None:
     one, two, none = (SagaKey(SagaId(id), RunId("r")) for id in ("one", "two", "none"))
-    await parts.write(Writes(history=[(one, ROWS[:2], 2), (two, ROWS[:1], 1)]))
-    await parts.write(Writes(history=[(one, ROWS[2:], 5)]))
+    await parts.write(Writes(history=NewHistory((one, ROWS[:2], 2), (two, ROWS[:1], 1))))
+    await parts.write(Writes(history=NewHistory((one, ROWS[2:], 5))))
     found = await parts.reads.histories(parts.connection, [two, one, none], most=9)
     assert found == {
         one: [replace(row, sequence=2) for row in ROWS[:2]] + [replace(row, sequence=5) for row in ROWS[2:]],
@@ -154,7 +155,9 @@ async def test_history_comes_back_in_order_each_saga_its_own(parts: Parts) -> No
 
 
 async def test_people_read_times_as_times(parts: Parts) -> None:
-    await parts.write(Writes(history=[(SagaKey(SagaId("one"), RunId("r")), ROWS[:1], 1)], new_sagas=[saga("one")]))
+    await parts.write(
+        Writes(history=NewHistory((SagaKey(SagaId("one"), RunId("r")), ROWS[:1], 1)), new_sagas=[saga("one")])
+    )
     await parts.connection.execute("SET timezone = 'UTC'")
     sql = "SELECT at::text, started_at::text FROM sagabus.history JOIN sagabus.saga USING (id)"
     assert tuple(await parts.connection.fetchrow(sql) or ()) == ("2026-09-21 14:13:20.123457+00",) * 2
@@ -169,7 +172,7 @@ async def test_times_are_exact_to_the_microsecond(parts: Parts) -> None:
 
 async def test_a_row_written_twice_is_refused(parts: Parts) -> None:
     """Two turns that both believe to own a saga cannot both append."""
-    writes = Writes(history=[(SagaKey(SagaId("one"), RunId("r")), ROWS[:1], 1)])
+    writes = Writes(history=NewHistory((SagaKey(SagaId("one"), RunId("r")), ROWS[:1], 1)))
     await parts.write(writes)
     with pytest.raises(asyncpg.UniqueViolationError):
         await parts.write(writes)
@@ -182,7 +185,7 @@ async def test_what_postgres_cannot_store_stops_nobody(parts: Parts) -> None:
     await parts.write(
         Writes(
             new_sagas=[saga("one", definition=hostile, attention=hostile, attributes=b'{"a": "\\u0000"}')],
-            history=[(SagaKey(SagaId("one"), RunId("r1")), [row], 1)],
+            history=NewHistory((SagaKey(SagaId("one"), RunId("r1")), [row], 1)),
             timers={TimerRef(1, SagaId("one"), RunId("r1"), "sleep", 1): 10**30},
         )
     )
@@ -206,7 +209,7 @@ async def test_s12_a_saga_that_is_there_already_is_not_made_again(parts: Parts) 
     await parts.write(Writes(new_sagas=[saga("one")]))
     for again in (saga("one", shard=9), saga("one", "r2")):
         with pytest.raises(SagaExists) as caught:
-            await parts.write(Writes(new_sagas=[saga("two"), again], history=[(again.key, ROWS[:1], 1)]))
+            await parts.write(Writes(new_sagas=[saga("two"), again], history=NewHistory((again.key, ROWS[:1], 1))))
         assert caught.value.keys == (again.key,)
     assert set(await parts.reads.sagas(parts.connection, [SagaId("one"), SagaId("two")])) == {"one"}
     assert await parts.saga("one") == saga("one")
@@ -282,7 +285,7 @@ def _early(id: str, number: int, *, at: int) -> EarlyRequest:
 async def test_a_saga_has_its_history_in_pages(parts: Parts) -> None:
     key = saga("one").key
     rows = [Row(number, AT, Kind.EVENT, name="e", ref=str(number)) for number in range(1, 6)]
-    await parts.write(Writes(new_sagas=[saga("one")], history=[(key, rows, 1)]))
+    await parts.write(Writes(new_sagas=[saga("one")], history=NewHistory((key, rows, 1))))
     first = (await parts.reads.histories(parts.connection, [key], most=2))[key]
     rest = await parts.reads.history_page(parts.connection, key, after=2, most=9)
     assert [row.seq for row in first] == [1, 2]
@@ -351,10 +354,10 @@ async def test_nothing_to_write_is_no_statement(parts: Parts) -> None:
 
 async def test_s4_all_is_computed_before_the_transaction_begins(parts: Parts) -> None:
     """What is encoded no longer follows its source."""
-    writes = Writes(new_sagas=[saga("one")], history=[(saga("one").key, ROWS[:1], 1)])
+    writes = Writes(new_sagas=[saga("one")], history=NewHistory((saga("one").key, ROWS[:1], 1)))
     encoded = writes.encoded()
     writes.new_sagas.clear()
-    writes.history.clear()
+    writes.history.add(saga("one").key, ROWS[:1], 2)
     async with parts.connection.transaction():
         await parts.store.write(parts.connection, encoded)
     assert await parts.saga("one") == saga("one")
@@ -387,7 +390,7 @@ async def test_a_saga_is_shown_with_history_and_timers(parts: Parts) -> None:
     one = saga("one")
     timer = TimerRef(one.shard, one.id, one.run, "sleep", 1)
     other = TimerRef(one.shard, SagaId("other"), one.run, "sleep", 1)
-    await parts.write(Writes(new_sagas=[one], history=[(one.key, ROWS, 1)], timers={timer: AT, other: AT}))
+    await parts.write(Writes(new_sagas=[one], history=NewHistory((one.key, ROWS, 1)), timers={timer: AT, other: AT}))
     assert await parts.operators.saga("one") == one
     details = await parts.operators.details(one)
     assert (details.first, details.timers) == (replace(ROWS[0], sequence=1), [TimerRow(*timer, AT)])

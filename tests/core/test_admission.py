@@ -26,6 +26,7 @@ from sagabus.coordinator.core.saga.admission import (
 from sagabus.coordinator.core.saga.concern import ConcernKind, Concerns
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
+from sagabus.coordinator.core.saga.journal import Journal
 from sagabus.coordinator.core.saga.standing import Standing
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import CLOSED as CLOSED_STATUSES
@@ -238,7 +239,8 @@ def replies(drive: Drive) -> Iterator[Input]:
 
 
 def rows_of(*arrivals: Input) -> list[Row]:
-    return [arrival.row(number, at=0) for number, arrival in enumerate(arrivals, 1)]
+    journal = Journal()
+    return [journal.taken(arrival, 0) for arrival in arrivals]
 
 
 EVENT, VERB = an_input(Kind.EVENT, name="paid", ref="e1"), an_input(Kind.OPERATOR, name="retry", ref="v1")

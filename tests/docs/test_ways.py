@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tests.house.test_way_of_a_reply import MODULES
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "ways.md").read_text()
 
@@ -40,6 +42,16 @@ def test_all_files_of_the_page_exist() -> None:
     files = named(PAGE.split("## ", 1)[1])
     assert len(files) > 50
     assert [path for path in files if not (ROOT / path).exists()] == []
+
+
+def test_the_way_of_a_reply_is_the_one_that_a_reply_takes() -> None:
+    steps = re.findall(
+        r"^\d\. .*(?:\n   .*)*", section("A reply, from the topic to the row and out again"), re.MULTILINE
+    )
+    listed = [path.partition("/sagabus/")[2] for path in named("\n".join(steps))]
+    on_the_way = [f"{module.replace('.', '/')}.py" for module in MODULES]
+    assert [path for path in listed if path in on_the_way] == on_the_way
+    assert set(listed) - set(on_the_way) == {"coordinator/core/saga/undo.py"}  # instead of forward.py
 
 
 def test_the_files_of_a_new_verb_are_those_that_know_the_verbs_of_today() -> None:

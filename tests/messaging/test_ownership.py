@@ -87,6 +87,17 @@ async def test_s1_an_idle_tenure_notices_that_it_is_lost(world: World) -> None:
     await until(lambda: zombie.held == [], within=5, what="the zombie has noticed")
 
 
+async def test_what_the_group_has_given_is_known_whether_it_is_held_or_not(world: World) -> None:
+    """Readiness compares the two."""
+    process, other = await world.process(), await world.process()
+    assert process.ownership.given is None, "it is in no group yet"
+    await other.stream.assign(1, generation=2)
+    await process.stream.assign(0, 1, generation=1)
+    assert [process.ownership.given, process.held] == [{0, 1}, [0]]
+    await process.stream.revoke()
+    assert [process.ownership.given, process.held] == [None, []]
+
+
 async def test_s3_a_live_member_that_was_fenced_takes_again(world: World, bus: ToyBus) -> None:
     """One that is still a member, and in the later generation, is the rightful owner whoever took last."""
     process = await world.process()
@@ -170,13 +181,19 @@ async def test_a_turn_that_returns_without_a_commit_has_failed(world: World, bus
     await process.counted("a")
 
 
-async def test_a_poisoned_shard_takes_no_other_with_it(world: World, bus: ToyBus) -> None:
+async def _poisoned(world: World) -> Process:
+    """It has the shards 0 and 1 with a record each. Every turn over 0 fails; the record of 1 is counted."""
     process = await world.process()
     _raising(process, times=10**6, shard=0)
     for shard in (0, 1):
-        bus.put("in", shard, f"{shard}a")
+        world.bus.put("in", shard, f"{shard}a")
     await process.stream.assign(0, 1)
     await process.counted("1a")
+    return process
+
+
+async def test_a_poisoned_shard_takes_no_other_with_it(world: World, bus: ToyBus) -> None:
+    process = await _poisoned(world)
     bus.put("in", 1, "1b", "1c")
     await process.counted("1a", "1b", "1c")
     assert sum(tenure.shard == 1 for tenure in process.processor.lost_) == 1  # once, with the first turn
@@ -184,12 +201,7 @@ async def test_a_poisoned_shard_takes_no_other_with_it(world: World, bus: ToyBus
 
 async def test_s2_a_poisoned_shard_is_known_when_the_group_gives_it_anew(world: World, bus: ToyBus) -> None:
     """A turn that lets the process stand still costs its place in the group, which then gives all shards anew."""
-    process = await world.process()
-    _raising(process, times=10**6, shard=0)
-    for shard in (0, 1):
-        bus.put("in", shard, f"{shard}a")
-    await process.stream.assign(0, 1)
-    await process.counted("1a")
+    process = await _poisoned(world)
     for number in range(3):
         lost = len(process.processor.lost_) + 3  # both with the assignment, then 0 again
         bus.put("in", 1, f"1{number}")

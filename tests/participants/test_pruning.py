@@ -180,7 +180,7 @@ async def test_p8_who_has_lost_the_shard_forgets_nothing(keeping: ServiceFixture
     schedule = first._schedule
     assert schedule is not None
     with pytest.raises(Fenced):
-        await schedule.after({old: ()})
+        await schedule.after([old])
     assert len(await fixture.inbox()) == 1
     assert (await stored(fixture), new.pruned_before) == (None, None)
 
@@ -195,7 +195,7 @@ async def test_s2_a_relay_that_has_failed_ends_its_own_tenure_and_no_other(keepi
     failed.ended = True
     schedule = fixture.processor._schedule
     assert schedule is not None
-    await schedule.after({failed: (), other: ()})
+    await schedule.after([failed, other])
     assert await _rows(fixture) == {0: 1}
 
 

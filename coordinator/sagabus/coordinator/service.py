@@ -98,12 +98,7 @@ class Coordinator:
             ownership, processor = await with_servers(self._kafka, self._database, self.readiness, self._begun)
             stack.push_async_callback(ownership.stop)
             self._open = True
-            self.readiness.runs(
-                lambda: ownership.tenures,
-                away=lambda: ownership.kafka_away,
-                problem=lambda: ownership.problem,
-                failing=lambda: ownership.failing,
-            )
+            self.readiness.runs(ownership)
             _collect_rarely()
             logger.info("the coordinator of %s runs %s", namespace, ", ".join(map(repr, self._definitions)))
             stack.callback(self._drain)  # before all else that leaving does
@@ -152,7 +147,7 @@ class Coordinator:
             self._kafka,
             group=namespace,
             pattern=names.coordinator_pattern(namespace),
-            listener=self.readiness.watching(listener),
+            listener=listener,
             instance=self._settings.instance or None,
             supervisor=self._supervisor,
             counters=self.counters,

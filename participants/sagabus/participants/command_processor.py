@@ -152,7 +152,7 @@ class CommandProcessor:
         finally:
             watch.cancel()
         if self._schedule is not None:
-            await self._schedule.after(work)
+            await self._schedule.after(work.keys())
 
     def lost(self, tenure: Tenure) -> None:
         if self._schedule is not None:

@@ -68,12 +68,7 @@ async def running(participant: Participant[Any], *, kafka: str | None = None) ->
 
         ownership = await with_servers(bus, database, readiness, begun)
         stack.push_async_callback(ownership.stop)
-        readiness.runs(
-            lambda: ownership.tenures,
-            away=lambda: ownership.kafka_away,
-            problem=lambda: ownership.problem,
-            failing=lambda: ownership.failing,
-        )
+        readiness.runs(ownership)
         stack.push_async_callback(processor.externals.drain, DRAIN_SECONDS)
         _tell(participant)
         stack.callback(readiness.drains)  # the first thing that a leaving does
@@ -132,9 +127,8 @@ def _ownership(
     group, instance = service_schema(service.name), backing.settings.instance or None
 
     def subscribe(*, listener: SubscriptionListener) -> Subscription:
-        watched = participant.readiness.watching(listener)
         return Subscription(
-            backing.kafka, group=group, topics=[commands], listener=watched, instance=instance, supervisor=supervisor,
+            backing.kafka, group=group, topics=[commands], listener=listener, instance=instance, supervisor=supervisor,
             counters=counters,
         )  # fmt: skip
 

@@ -93,7 +93,7 @@ class Decisions:
             effects = saga.drain()
             key = SagaKey(saga.state.id, saga.state.run)
             if effects.rows:
-                self.writes.history.append((key, effects.rows, effects.sequence))
+                self.writes.history.add(key, effects.rows, effects.sequence)
             for message in effects.messages:
                 self.turn.send(memory.tenure, message)
             self._gather_timers(key, memory.tenure.shard, effects)

@@ -156,7 +156,7 @@ class SagaProcessor:
         self._turned = now
         await self._replaying.go_on([*memories.values()], now=now)
         if self._retention is not None:
-            await self._retention.schedule.after(work)
+            await self._retention.schedule.after(work.keys())
 
     def _remember(self, decisions: Decisions, gathered: Gathered) -> None:
         """It is committed."""

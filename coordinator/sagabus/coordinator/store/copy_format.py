@@ -21,7 +21,7 @@ HISTORY_COLUMNS: Final = ("id", "run", "seq", "at", "kind", "step", "attempt", "
 """id and run first: they are the same for all rows of a saga, and encoded once. sequence last, for the same reason."""
 
 NewRows = tuple[SagaKey, Sequence[Row], int]
-"""(whose rows, in order, the saga's last lifecycle event)."""
+"""See `NewHistory.add`."""
 
 _EPOCH_2000: Final = 946_684_800_000_000
 _HEADER: Final = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
@@ -36,16 +36,29 @@ _STEP_ATTEMPT_NAME: Final = struct.Struct(">iiiqi")
 _KINDS: Final = {kind: kind.value.encode() for kind in Kind}
 
 
-def history(groups: Iterable[NewRows]) -> memoryview:
-    """For `copy_to_table(source=…, format="binary")`. A view, because bytes would be taken for the name of a file."""
-    parts = [_HEADER]
-    for key, rows, sequence in groups:
+class NewHistory:
+    """The new rows of any number of sagas. A row is bytes as soon as it is added, and goes no further as a row."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, *groups: NewRows) -> None:
+        self._parts: list[bytes] = []
+        for key, rows, sequence in groups:
+            self.add(key, rows, sequence)
+
+    def add(self, key: SagaKey, rows: Iterable[Row], sequence: int) -> None:
+        """sequence: the saga's last lifecycle event."""
         head = _COUNT + _text(key.id) + _text(key.run)
         tail = _INTEGER.pack(4, sequence)
         for row in rows:
-            parts += _row(head, row, tail)
-    parts.append(_TRAILER)
-    return memoryview(b"".join(parts))
+            self._parts += _row(head, row, tail)
+
+    def encoded(self) -> memoryview | None:
+        """For `copy_to_table(source=…, format="binary")`. A view, because bytes would be taken for the name of a file.
+
+        None if there is nothing to write.
+        """
+        return memoryview(b"".join((_HEADER, *self._parts, _TRAILER))) if self._parts else None
 
 
 def _row(head: bytes, row: Row, tail: bytes) -> tuple[bytes, ...]:

@@ -12,9 +12,8 @@ from operator import attrgetter
 from typing import Any
 
 from sagabus.contracts.errors import SagabusError
-from sagabus.coordinator.store import copy_format
 from sagabus.coordinator.store.columns import CHANGED, EARLY, EARLY_KEY, SAGA, STARTED, TIMER, TIMER_KEY
-from sagabus.coordinator.store.copy_format import HISTORY_COLUMNS, NewRows
+from sagabus.coordinator.store.copy_format import HISTORY_COLUMNS, NewHistory
 from sagabus.coordinator.store.rows import EarlyRef, EarlyRequest, SagaKey, SagaRow, StartedId, TimerRef
 from sagabus.coordinator.store.wire import LATEST, Arguments, Columns, arguments, assigned, quoted, unnest, written
 from sagabus.messaging.postgres.database import Connection
@@ -38,14 +37,13 @@ class SagaMissing(SagabusError):
 class Writes:
     """What a turn of any number of shards has decided. Of two rows for the same saga the later one counts.
 
-    history: (whose, its new rows, its last lifecycle event). timers: due in microseconds since 1970, None for one that
-    is to go. changed_sagas: all columns but those in `FIXED`. A saga made in this turn stands in new_sagas alone. An
-    early request may be both added and removed; its number must not be given again in the same turn. ended_losses:
-    shards whose open sagas have all been gone through after a loss of the bus (S6); here, since it has to stand behind
-    the fence (S1).
+    timers: due in microseconds since 1970, None for one that is to go. changed_sagas: all columns but those in `FIXED`.
+    A saga made in this turn stands in new_sagas alone. An early request may be both added and removed; its number must
+    not be given again in the same turn. ended_losses: shards whose open sagas have all been gone through after a loss
+    of the bus (S6); here, since it has to stand behind the fence (S1).
     """
 
-    history: list[NewRows] = field(default_factory=list)
+    history: NewHistory = field(default_factory=NewHistory)
     new_sagas: list[SagaRow] = field(default_factory=list)
     changed_sagas: list[SagaRow] = field(default_factory=list)
     timers: dict[TimerRef, int | None] = field(default_factory=dict)
@@ -60,7 +58,7 @@ class Writes:
         return Encoded(
             changed=_columns(CHANGED, map(_changed, _latest(self.changed_sagas))),
             created=_columns(SAGA, map(_created, _latest(self.new_sagas))),
-            history=copy_format.history(self.history) if self.history else None,
+            history=self.history.encoded(),
             timers_set=_columns(TIMER, [(*ref, min(due, LATEST)) for ref, due in timers if due is not None]),
             timers_cleared=_columns(TIMER_KEY, [ref for ref, due in timers if due is None]),
             early_added=_columns(EARLY, map(_early, self.early_added)),

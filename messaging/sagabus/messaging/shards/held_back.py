@@ -7,12 +7,11 @@ waited has been acknowledged.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from aiokafka import TopicPartition
 
-from sagabus.contracts.envelope import Record
 from sagabus.messaging.background import Supervisor, cancelled
 from sagabus.messaging.shards.membership import Membership
 from sagabus.messaging.shards.tenure import Tenure
@@ -36,13 +35,14 @@ class HeldBack:
         self._supervisor = supervisor
         self._waiting: dict[Tenure, asyncio.Task[None]] = {}
 
-    async def without(self, records: Sequence[Record], tenures: Mapping[int, Tenure]) -> Sequence[Record]:
-        """The records of shards that take some in. The others are closed first."""
+    async def others(self, tenures: Mapping[int, Tenure]) -> Mapping[int, Tenure]:
+        """Those that take records in. The shards that are to be held back from here on are closed first."""
         for tenure in tenures.values():
             if tenure.relay.depth >= UNPUBLISHED_MESSAGES and tenure not in self._waiting and not tenure.ended:
                 await self._close(tenure)
-        shards = {tenure.shard for tenure in self._waiting if tenures.get(tenure.shard) is tenure}
-        return [record for record in records if record.partition not in shards] if shards else records
+        if not self._waiting:
+            return tenures
+        return {shard: tenure for shard, tenure in tenures.items() if tenure not in self._waiting}
 
     async def stop(self) -> None:
         """Reopen nothing any more."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 from uuid import UUID, uuid4
@@ -101,6 +101,8 @@ class Ownership:
         self._lock = asyncio.Lock()
         self._look = asyncio.Event()
         self._stopped = False
+        self.given: Collection[int] | None = None
+        """The shards that the group has given to this process, held or not; None while it is in no group."""
         self.kafka_away = ""
         """Why Kafka does not answer now, in words; empty while it does."""
         self._background = Background(supervisor)
@@ -156,11 +158,13 @@ class Ownership:
 
         Raises what Kafka raises, and NoSuchTopic; it is to be called again then.
         """
+        self.given = assignment.shards
         async with self._lock:
             return {} if self._stopped else await self._acquire_assigned(assignment)
 
     async def revoked(self) -> None:
         """Let go of all shards, after the turn that is under way."""
+        self.given = None
         async with self._lock:
             await self._tenures.release()
 
@@ -169,8 +173,7 @@ class Ownership:
         async with self._lock:
             if self._stopped:
                 return
-            taken_in = await self._held_back.without(records, self.tenures)
-            new = self._new_records.split(taken_in, self.tenures)
+            new = self._new_records.split(records, await self._held_back.others(self.tenures))
             await self._turn(new.work)
             await self._membership.seek(new.seek)
 

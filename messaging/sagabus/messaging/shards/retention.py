@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -110,7 +110,7 @@ class RetentionSchedule:
         """It has ended."""
         self._next.pop(tenure, None)
 
-    async def after(self, work: Mapping[Tenure, Collection[object]]) -> None:
+    async def after(self, tenures: Iterable[Tenure]) -> None:
         """Steps for those of these tenures that are due, in turns, as far as there is time for them.
 
         Only those that have caught up: what waited in the topics while nobody was here is taken in first, and is not
@@ -119,7 +119,7 @@ class RetentionSchedule:
         begun = self._clock()
         if 0 < self._rest_until - begun < 60:  # later than that: somebody has set the clock
             return
-        due = [tenure for tenure in work if tenure.caught_up and self._is_due(tenure, begun)]
+        due = [tenure for tenure in tenures if tenure.caught_up and self._is_due(tenure, begun)]
         queue = deque(sorted(due, key=lambda one: self._next.get(one, 0.0)))
         end = begun + min(LONGEST_STEPS_SECONDS, max(0.0, begun - self._ended) / REST_FACTOR)
         for _ in range(MOST_STEPS):

@@ -102,10 +102,6 @@ class Input(NamedTuple):
     cause: str = ""
     """The id of the message that brought it. What the saga sends because of it names it (`ce_causationid`)."""
 
-    def row(self, seq: int, at: int) -> Row:
-        """Its place in history. at: microseconds since 1970."""
-        return Row(seq, at, self.kind, self.step, self.attempt, self.name, self.ref, self.payload)
-
 
 def words(row: Row) -> str:
     """A row as people may read it."""

@@ -102,7 +102,9 @@ class Journal:
         return same[-1] if same else None
 
     def taken(self, input: Input, at: int) -> Row:
-        return self._new(input.row(self.seq + 1, at))
+        """The input has its place in history. at: microseconds since 1970."""
+        kind, step, attempt = input.kind, input.step, input.attempt
+        return self._new(Row(self.seq + 1, at, kind, step, attempt, input.name, input.ref, input.payload))
 
     def noted(self, kind: Kind, *, at: int, step: int = 0, name: str = "", ref: str = "", payload: bytes = b"") -> Row:
         """An input of the saga's own making: that it stops, or goes on, or that nobody answers it."""
