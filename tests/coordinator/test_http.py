@@ -215,22 +215,15 @@ async def test_the_next_page_of_steps_reads_no_history_again_and_says_what_is_ne
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each page is told from the whole history: for a long saga that would cost the square of its length."""
-    read = 0
-
-    def counted(values: Any) -> Row:
-        nonlocal read
-        read += 1
-        return history_row(values)
-
     await _write_long_saga(api, steps=700)
-    monkeypatch.setattr(operators, "history_row", counted)
+    read = _rows_read(monkeypatch)
     after, numbers = 0, list[int]()
     while after is not None:
         page = await api.get(f"{SAGAS}/ORD-1/steps", limit=100, after=after)
         numbers += [step["number"] for step in page["steps"]]
         after = page["next"]
     assert numbers == list(range(1, 701))
-    assert read == 1 + 700 + 700
+    assert len(read) == 1 + 700 + 700
     called = Row(1_402, AT, Kind.COMMAND, 701, 0, "a.step_701", "ref", b"{}")
     await api.write(Writes(history=NewHistory((saga().key, [called], 1))))
     page = await api.get(f"{SAGAS}/ORD-1/steps", after=699)
@@ -239,22 +232,27 @@ async def test_the_next_page_of_steps_reads_no_history_again_and_says_what_is_ne
 
 async def test_a_look_at_a_saga_reads_one_row_of_its_history(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long it is, and however many timers it has: who waits for it looks again and again."""
-    read = 0
-
-    def counted(values: Any) -> Row:
-        nonlocal read
-        read += 1
-        return history_row(values)
-
     await _write_long_saga(api, steps=700)
     timers: dict[TimerRef, int | None] = {
         TimerRef(3, SagaId("ORD-1"), RunId("r1"), "timeout", number): AT + number for number in range(1, 701)
     }
     await api.write(Writes(timers=timers))
-    monkeypatch.setattr(operators, "history_row", counted)
+    read = _rows_read(monkeypatch)
     shown = await api.get(f"{SAGAS}/ORD-1", wait=0.2)
     assert (shown["input"], len(shown["timers"])) == ({"order_id": "ORD-1"}, operators.MAX_TIMERS_SHOWN)
-    assert read == 1
+    assert len(read) == 1
+
+
+def _rows_read(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
+    """The rows of history that are read from here on."""
+    read: list[Row] = []
+
+    def noted(values: Any) -> Row:
+        read.append(history_row(values))
+        return read[-1]
+
+    monkeypatch.setattr(operators, "history_row", noted)
+    return read
 
 
 async def _write_long_saga(api: Api, *, steps: int) -> None:

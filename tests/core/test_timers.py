@@ -225,15 +225,16 @@ def test_the_sagas_own_timeout_is_over_when_its_code_is() -> None:
     assert drive.error["code"] == "no"
 
 
-def test_the_sagas_own_timeout_does_not_overtake_a_cancel() -> None:
-    @saga("saga", timeout=60)
-    async def bounded(ctx: SagaContext, order: Order) -> Result:
-        try:
-            await ctx.call(reserve(order=order.order))
-        finally:
-            await ctx.call(check(order=order.order))
-        return Result(refs=[])
+@saga("saga", timeout=60)
+async def bounded(ctx: SagaContext, order: Order) -> Result:
+    try:
+        await ctx.call(reserve(order=order.order))
+    finally:
+        await ctx.call(check(order=order.order))
+    return Result(refs=[])
 
+
+def test_the_sagas_own_timeout_does_not_overtake_a_cancel() -> None:
     drive = Drive(bounded).start()
     drive.cancel()
     assert drive.fire(TimerKind.SAGA) == STALE
@@ -243,14 +244,6 @@ def test_the_sagas_own_timeout_does_not_overtake_a_cancel() -> None:
 
 
 def test_a_cancel_does_not_overtake_the_sagas_own_timeout() -> None:
-    @saga("saga", timeout=60)
-    async def bounded(ctx: SagaContext, order: Order) -> Result:
-        try:
-            await ctx.call(reserve(order=order.order))
-        finally:
-            await ctx.call(check(order=order.order))
-        return Result(refs=[])
-
     drive = Drive(bounded).start()
     drive.fire(TimerKind.SAGA)
     assert drive.cancel() == "cancel.rejected"

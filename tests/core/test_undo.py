@@ -7,7 +7,7 @@ import json
 
 from pydantic import BaseModel
 
-from sagabus.contracts import Service
+from sagabus.contracts import Activity, Service
 from sagabus.contracts.envelope import MAX_PAYLOAD
 from sagabus.contracts.names import CommandKind
 from sagabus.coordinator import SagaContext, saga
@@ -268,6 +268,19 @@ def test_a_step_void_of_output_is_undone_from_its_input() -> None:
     assert json.loads(drive.last.commands[0].body) == {"order": "B-7"}
 
 
+def _completed_and_failed(do: Activity[..., Job, Done]) -> Drive:
+    """A saga of this one step, which has completed; then its code has raised."""
+
+    @saga("saga")
+    async def failing(ctx: SagaContext, order: Order) -> Result:
+        await ctx.call(do(order=order.order))
+        raise ValueError("undo this")
+
+    drive = Drive(failing).start()
+    drive.completed(1)
+    return drive
+
+
 def test_an_undo_input_that_is_too_large_or_cannot_be_made_waits_for_a_person() -> None:
     class Large(BaseModel):
         order: str
@@ -280,13 +293,7 @@ def test_an_undo_input_that_is_too_large_or_cannot_be_made_waits_for_a_person() 
         compensate_with=lambda job, done: Large(order=job.order, ref=done.ref * MAX_PAYLOAD),
     )  # fmt: skip
 
-    @saga("saga")
-    async def growing(ctx: SagaContext, order: Order) -> Result:
-        await ctx.call(do(order=order.order))
-        raise ValueError("undo this")
-
-    drive = Drive(growing).start()
-    drive.completed(1)
+    drive = _completed_and_failed(do)
     assert drive.attention.startswith("step 1: the input of large.undo could not be made: MessageInvalid: ")
     assert drive.last.short == []
     assert drive.status == SagaStatus.COMPENSATING
@@ -300,11 +307,5 @@ def test_a_system_exit_in_the_making_of_an_undo_input_ends_no_process() -> None:
     undo = service.compensation("undo", Job)
     do = service.activity("do", Job, Done, compensation=undo, compensate_with=leaves)
 
-    @saga("saga")
-    async def leaving(ctx: SagaContext, order: Order) -> Result:
-        await ctx.call(do(order=order.order))
-        raise ValueError("undo this")
-
-    drive = Drive(leaving).start()
-    drive.completed(1)
+    drive = _completed_and_failed(do)
     assert drive.attention == "step 1: the input of leaving.undo could not be made: SystemExit: 3"

@@ -409,7 +409,8 @@ async def test_p3_a_constraint_violation_is_an_answer(fixture: ServiceFixture) -
     assert (reply.code, reply.failure.details) == ("sagabus.handler_error", {"type": "IntegrityError"})
 
 
-async def test_a_settle_is_not_held_up_by_a_transaction_of_the_handlers(fixture: ServiceFixture) -> None:
+def _stays_in_its_transaction(fixture: ServiceFixture) -> tuple[asyncio.Event, asyncio.Event]:
+    """A handler of `charge`: the first event says that its transaction has begun, the second lets it end."""
     inside, leave = asyncio.Event(), asyncio.Event()
 
     @fixture.handles(charge, transaction=False)
@@ -419,6 +420,11 @@ async def test_a_settle_is_not_held_up_by_a_transaction_of_the_handlers(fixture:
             await leave.wait()
         return Taken(item=command.item, left=0)
 
+    return inside, leave
+
+
+async def test_a_settle_is_not_held_up_by_a_transaction_of_the_handlers(fixture: ServiceFixture) -> None:
+    inside, leave = _stays_in_its_transaction(fixture)
     tenure = await fixture.take()
     await fixture.turn(tenure, command())
     await inside.wait()
@@ -439,15 +445,7 @@ async def test_its_context_is_over_when_it_has_returned(fixture: ServiceFixture,
 
 async def test_a_higher_attempt_is_not_held_up_by_a_transaction_of_the_handlers(fixture: ServiceFixture) -> None:
     """Its transaction holds the inbox row: what waited for it would wait with all commands of the shard."""
-    inside, leave = asyncio.Event(), asyncio.Event()
-
-    @fixture.handles(charge, transaction=False)
-    async def handler(command: Take, ctx: ExternalContext[Any]) -> Taken:
-        async with ctx.transaction():
-            inside.set()
-            await leave.wait()
-        return Taken(item=command.item, left=0)
-
+    inside, leave = _stays_in_its_transaction(fixture)
     calls = takes(fixture)
     tenure = await fixture.take()
     await fixture.turn(tenure, command())

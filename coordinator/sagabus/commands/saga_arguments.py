@@ -57,16 +57,18 @@ def cancel_arguments(place: ArgumentParser) -> None:
 def verb_arguments(place: ArgumentParser) -> None:
     place.add_argument("id", metavar="ID")
     place.add_argument("--step", type=int, required=True, metavar="NUMBER", help="as `sagabus show` numbers them")
-    place.add_argument("--reason", required=True, metavar="TEXT", help="goes into the saga's history")
-    place.add_argument("--actor", metavar="NAME", help="who asks, for the history (you)")
-    json_argument(place)
+    _why_and_who(place, who="who asks")
 
 
 def acknowledge_arguments(place: ArgumentParser) -> None:
     place.add_argument("id", metavar="ID")
     place.add_argument("--step", type=int, metavar="NUMBER", help="only what is about this step (all)")
+    _why_and_who(place, who="who has seen it")
+
+
+def _why_and_who(place: ArgumentParser, *, who: str) -> None:
     place.add_argument("--reason", required=True, metavar="TEXT", help="goes into the saga's history")
-    place.add_argument("--actor", metavar="NAME", help="who has seen it, for the history (you)")
+    place.add_argument("--actor", metavar="NAME", help=f"{who}, for the history (you)")
     json_argument(place)
 
 

@@ -78,22 +78,24 @@ class SagaViews:
         return await self._closings.wait(id, look, seconds=seconds, owned=lambda: self._owns(id), given_up=given_up)
 
     async def steps(self, request: Request) -> Response:
-        id, run = query.saga_id(request), query.run(request)
-        after, limit = query.number(request, "after", 0), query.limit(request)
-        saga = _found(await self._reads.saga(id, run), id, run)
+        saga, after, limit = await self._page_of(request)
         steps = [step for step in await self._pages.steps(saga) if step.number > after]
         next = steps[limit - 1].number if len(steps) > limit else None
         shown = [StepView.of(step) for step in steps[:limit]]
         return answer(StepsView(id=saga.id, run=saga.run, steps=shown, next=next))
 
     async def history(self, request: Request) -> Response:
-        id, run = query.saga_id(request), query.run(request)
-        after, limit = query.number(request, "after", 0), query.limit(request)
-        saga = _found(await self._reads.saga(id, run), id, run)
+        saga, after, limit = await self._page_of(request)
         rows = await self._reads.history(saga.key, after=after, limit=limit)
         next = rows[-1].seq if len(rows) == limit else None
         shown = [HistoryRowView.of(row) for row in rows]
         return answer(HistoryView(id=saga.id, run=saga.run, rows=shown, next=next))
+
+    async def _page_of(self, request: Request) -> tuple[SagaRow, int, int]:
+        """(whose list is asked for, the number after which it begins, how many at most)"""
+        id, run = query.saga_id(request), query.run(request)
+        after, limit = query.number(request, "after", 0), query.limit(request)
+        return _found(await self._reads.saga(id, run), id, run), after, limit
 
 
 def _found(saga: SagaRow | None, id: str, run: str | None) -> SagaRow:

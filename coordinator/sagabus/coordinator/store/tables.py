@@ -36,7 +36,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from sagabus.coordinator.core.saga.status import CLOSED, SagaStatus
-from sagabus.messaging.postgres.tables import KEPT_STORAGE, QUEUE_STORAGE, TIME, messaging_tables, required
+from sagabus.messaging.postgres.tables import (
+    KEPT_STORAGE,
+    QUEUE_STORAGE,
+    TIME,
+    messaging_tables,
+    record_columns,
+    required,
+)
 
 OPEN: Final = tuple(status for status in SagaStatus if status not in CLOSED)
 """In SQL and in the index's predicate alike: PostgreSQL uses the index only for the words that it was made with."""
@@ -155,13 +162,7 @@ def _early_request(metadata: MetaData) -> None:
         Column("saga_id", _ID, primary_key=True),
         Column("number", BigInteger, primary_key=True, autoincrement=False),
         required("at", TIME),
-        required("topic", Text()),
-        required("partition", Integer()),
-        required("offset", BigInteger()),
-        required("timestamp", BigInteger(), comment="of the record, in milliseconds"),
-        Column("key", LargeBinary),
-        required("headers", LargeBinary()),
-        Column("value", LargeBinary),
+        *record_columns(),
     )
 
 

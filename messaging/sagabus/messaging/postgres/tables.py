@@ -110,13 +110,7 @@ def _dead_letter(metadata: MetaData) -> None:
         required("shard", Integer()),
         required("reason", Text(), comment="stable code"),
         required("message", Text(), comment="for people"),
-        required("topic", Text()),
-        required("partition", Integer()),
-        required("offset", BigInteger()),
-        required("timestamp", BigInteger(), comment="of the record, in milliseconds"),
-        Column("key", LargeBinary),
-        required("headers", LargeBinary()),
-        Column("value", LargeBinary),
+        *record_columns(),
         _at("at"),
     )
 
@@ -128,6 +122,19 @@ def _message() -> tuple[Column[Any], ...]:
         required("saga_id", Text()),
         required("topic", Text()),
         Column("partition", Integer, comment="null: from the key"),
+        Column("key", LargeBinary),
+        required("headers", LargeBinary()),
+        Column("value", LargeBinary),
+    )
+
+
+def record_columns() -> tuple[Column[Any], ...]:
+    """Of a table that keeps records as they were read."""
+    return (
+        required("topic", Text()),
+        required("partition", Integer()),
+        required("offset", BigInteger()),
+        required("timestamp", BigInteger(), comment="of the record, in milliseconds"),
         Column("key", LargeBinary),
         required("headers", LargeBinary()),
         Column("value", LargeBinary),
