@@ -13,6 +13,7 @@ from sagabus.coordinator.store.migrations import migrate
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.postgres.statements import name_of
 from sagabus.messaging.shards.shard_row import Fenced
+from sagabus.messaging.shards.tenure import Tenure
 from sagabus.shop.expense_approval import expense_approval
 from sagabus.shop.order_processing import order_processing
 from tests.coordinator.long_sagas import single_turn
@@ -108,12 +109,18 @@ async def test_early_requests_are_found_again_page_by_page(
     assert sorted(row["id"] for row in cancelled) == sorted(ids)
 
 
-async def test_s6_after_a_loss_of_the_bus_all_is_sent_again_a_portion_behind_each_turn(fixture: ShardFixture) -> None:
+async def _started(fixture: ShardFixture) -> tuple[Sequence[str], Tenure]:
+    """The ids of 120 sagas that wait for the answer of their first step."""
     ids = ids_of_shard(SHARD, "ORD-", 120)
     tenure = await fixture.take()
     await fixture.turn(tenure, *(
         fixture.request(id, type="start", saga="order_processing", input={**INPUT, "order_id": id}) for id in ids
     ))  # fmt: skip
+    return ids, tenure
+
+
+async def test_s6_after_a_loss_of_the_bus_all_is_sent_again_a_portion_behind_each_turn(fixture: ShardFixture) -> None:
+    ids, tenure = await _started(fixture)
     fixture.ends.clear()
     tenure = await fixture.crash(ids="another log")
     first = await single_turn(fixture, tenure)
@@ -125,11 +132,7 @@ async def test_s6_after_a_loss_of_the_bus_all_is_sent_again_a_portion_behind_eac
 
 
 async def test_s6_what_is_left_to_be_done_after_a_loss_outlives_a_crash(fixture: ShardFixture) -> None:
-    ids = ids_of_shard(SHARD, "ORD-", 120)
-    tenure = await fixture.take()
-    await fixture.turn(tenure, *(
-        fixture.request(id, type="start", saga="order_processing", input={**INPUT, "order_id": id}) for id in ids
-    ))  # fmt: skip
+    ids, tenure = await _started(fixture)
     fixture.processor = fixture.new_side()
     fixture.starts_at = 1_000  # retention was faster than the shard
     tenure = await fixture.take()

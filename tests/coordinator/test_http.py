@@ -7,7 +7,7 @@ import json
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -29,9 +29,9 @@ from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
 from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused, Reason
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.settings import Settings, SettingsError
+from tests.coordinator.saga_rows import AT, saga
 from tests.support.conditions import until
 
-AT = 1_790_000_000_123_457
 SAGAS = "/api/v1/sagas"
 BASE = "http://127.0.0.1:8080"
 
@@ -96,14 +96,6 @@ async def _api(database: Database, **settings: Any) -> AsyncIterator[Api]:
     async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
         made = Api(app, client, database, closings)
         yield made
-
-
-def saga(id: str = "ORD-1", run: str = "r1", **changes: Any) -> SagaRow:
-    row = SagaRow(
-        id=SagaId(id), run=RunId(run), definition="order_processing", version=1, fingerprint="3.11:abc",
-        status=SagaStatus.RUNNING, shard=3, sequence=1, last_now=AT, input_hash=b"\0hash", started_at=AT,
-    )  # fmt: skip
-    return replace(row, **changes)
 
 
 CLOSED: dict[str, Any] = {

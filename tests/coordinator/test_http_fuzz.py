@@ -19,7 +19,8 @@ from sagabus.contracts.requests import read_request
 from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.store import Writes
 from sagabus.coordinator.store.copy_format import NewHistory
-from tests.coordinator.test_http import REQUEST, SAGAS, Api, api, history, saga
+from tests.coordinator.saga_rows import saga
+from tests.coordinator.test_http import REQUEST, SAGAS, Api, api, history
 from tests.messaging.shards_fixture import Given
 
 __all__ = ["api"]

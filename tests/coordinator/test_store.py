@@ -35,13 +35,12 @@ from sagabus.coordinator.store.copy_format import NewHistory
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.coordinator.store.operators import Filter, OperatorReads
 from sagabus.coordinator.store.rows import TimerCursor
-from sagabus.coordinator.store.wire import LATEST, storable
+from sagabus.coordinator.store.wire import LATEST
 from sagabus.messaging.postgres.connecting import SESSION
 from sagabus.messaging.postgres.database import Connection, Database
+from sagabus.messaging.postgres.text import storable
+from tests.coordinator.saga_rows import AT, saga
 from tests.support.conditions import until
-
-AT = 1_790_000_000_123_457
-"""Microseconds since 1970, some day in 2026."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +83,6 @@ async def parts(database: str) -> AsyncIterator[Parts]:
     yield Parts(connection, Store("sagabus"), Reads("sagabus"), OperatorReads(pool, "sagabus"))
     await connection.close()
     await pool.stop()
-
-
-def saga(id: str = "ORD-1", run: str = "r1", **changes: Any) -> SagaRow:
-    row = SagaRow(
-        id=SagaId(id), run=RunId(run), definition="order_processing", version=1, fingerprint="3.11:abc",
-        status=SagaStatus.RUNNING, shard=3, sequence=1, last_now=AT, input_hash=b"\0hash", started_at=AT,
-    )  # fmt: skip
-    return replace(row, **changes)
 
 
 FULL: dict[str, Any] = {

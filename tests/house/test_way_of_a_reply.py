@@ -8,6 +8,7 @@ has these very bytes in one of its fields is a form of the reply.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -150,6 +151,16 @@ def embedded() -> Iterator[Kafka]:
         yield kafka
 
 
+@pytest.fixture
+def _collector() -> Iterator[None]:
+    """A coordinator sets the garbage collector of its process; this one goes on to other tests."""
+    thresholds = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+
+
+@pytest.mark.usefixtures("_collector")
 async def test_a_reply_crosses_few_files_in_three_forms(embedded: Kafka, database: str) -> None:
     settings = load_settings(kafka=EMBEDDED, database=database, http=OFF, partitions=1)
     commands, replies = names.commands_topic(SHOP.name), names.replies_topic(settings.namespace, SHOP.name)

@@ -173,6 +173,14 @@ async def test_p3_what_a_statement_does_wrong_each_time_is_an_answer(fixture: Se
     assert await fixture.effects() == ["B"]
 
 
+async def _b_alone_fails(fixture: ServiceFixture) -> None:
+    """In one batch with A and C."""
+    tenure = await fixture.take()
+    replies = await fixture.turn(tenure, *batch("A", "B", "C"))
+    assert [reply.kind for reply in replies] == [ReplyKind.COMPLETED, ReplyKind.FAILED, ReplyKind.COMPLETED]
+    assert await fixture.effects() == ["A", "C"]
+
+
 async def test_p3_a_failing_flush_undoes_its_own_handler_only(fixture: ServiceFixture) -> None:
     @fixture.handles(take_item)
     async def handler(command: Take, ctx: ActivityContext) -> Taken:
@@ -181,10 +189,7 @@ async def test_p3_a_failing_flush_undoes_its_own_handler_only(fixture: ServiceFi
             ctx.session.add(Stock(item="book", left=1))  # there already; found out at the flush after the handler
         return Taken(item=command.item, left=0)
 
-    tenure = await fixture.take()
-    replies = await fixture.turn(tenure, *batch("A", "B", "C"))
-    assert [reply.kind for reply in replies] == [ReplyKind.COMPLETED, ReplyKind.FAILED, ReplyKind.COMPLETED]
-    assert await fixture.effects() == ["A", "C"]
+    await _b_alone_fails(fixture)
 
 
 @pytest.mark.parametrize("sagas", ["ABC", "ACB"])
@@ -213,10 +218,7 @@ async def test_p3_a_deferred_constraint_fails_who_broke_it(fixture: ServiceFixtu
             await ctx.session.execute(text("INSERT INTO stock VALUES (:item, 1)"), {"item": f"new-{ctx.saga_id}"})
         return Taken(item=command.item, left=0)
 
-    tenure = await fixture.take()
-    replies = await fixture.turn(tenure, *batch("A", "B", "C"))
-    assert [reply.kind for reply in replies] == [ReplyKind.COMPLETED, ReplyKind.FAILED, ReplyKind.COMPLETED]
-    assert await fixture.effects() == ["A", "C"]
+    await _b_alone_fails(fixture)
 
 
 @pytest.mark.parametrize("sagas", ["ABC", "B"])

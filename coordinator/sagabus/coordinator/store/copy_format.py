@@ -15,7 +15,7 @@ from typing import Final
 
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.store.rows import SagaKey
-from sagabus.coordinator.store.wire import storable
+from sagabus.messaging.postgres.text import storable
 
 HISTORY_COLUMNS: Final = ("id", "run", "seq", "at", "kind", "step", "attempt", "name", "ref", "payload", "sequence")
 """id and run first: they are the same for all rows of a saga, and encoded once. sequence last, for the same reason."""

@@ -14,10 +14,11 @@ from uuid import UUID
 from sagabus.contracts import codec
 from sagabus.coordinator.store.columns import OWNER
 from sagabus.coordinator.store.rows import ShardOwner
-from sagabus.coordinator.store.wire import read, storable
+from sagabus.coordinator.store.wire import read
 from sagabus.messaging.postgres.database import Connection
 from sagabus.messaging.postgres.statements import named_statements
 from sagabus.messaging.postgres.tables import qualified
+from sagabus.messaging.postgres.text import storable
 
 
 async def keep_owner(

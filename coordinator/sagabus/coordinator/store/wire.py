@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from sagabus.messaging.postgres.text import storable
+
 LATEST: Final = 253_402_300_799_999_999
 """Microseconds: the end of the year 9999. A timer that is due later is due then; PostgreSQL would refuse it."""
 
@@ -24,13 +26,6 @@ class Wire(NamedTuple):
     write: str = "{}"
     read: str = "{}"
     safe: Callable[[Any], Any] | None = None
-
-
-def storable(text: str) -> str:
-    """Text that PostgreSQL takes: NUL and lone surrogates become U+FFFD and `?`. Refused, they would stop the shard."""
-    if text.isascii() and "\0" not in text:
-        return text
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
 def _storable_or_none(text: str | None) -> str | None:

@@ -14,6 +14,7 @@ from typing import Final
 from sagabus.contracts.envelope import MAX_PAYLOAD, Headers, Message, Record, pack_headers, rfc3339
 from sagabus.contracts.words import plain
 from sagabus.messaging.postgres.database import Connection
+from sagabus.messaging.postgres.text import storable
 from sagabus.messaging.publishing.kept_part import kept, size_of, too_large
 
 COLUMNS: Final = (
@@ -64,7 +65,7 @@ def row_of(shard: int, record: Record, *, reason: str, message: str) -> Row:
     """The row of a dead letter, headers packed: made before the transaction begins (S4)."""
     key, headers, value = kept(record)
     place = (record.topic, record.partition, record.offset, record.timestamp)
-    return (shard, _storable(reason), _storable(plain(message)), *place, key, pack_headers(headers), value)
+    return (shard, storable(reason), storable(plain(message)), *place, key, pack_headers(headers), value)
 
 
 async def append(connection: Connection, schema: str, rows: Sequence[Row]) -> None:
@@ -74,7 +75,7 @@ async def append(connection: Connection, schema: str, rows: Sequence[Row]) -> No
 
 def text_of(key: bytes) -> str:
     """A record's key as text that PostgreSQL takes; what is not UTF-8, or NUL, becomes U+FFFD."""
-    return _storable(key.decode(errors="replace"))
+    return storable(key.decode(errors="replace"))
 
 
 def _where(record: Record) -> str:
@@ -82,7 +83,3 @@ def _where(record: Record) -> str:
         return "the row in dead_letter has them"
     place = f"{record.topic}:{record.partition}:{record.offset}"
     return f"the row in dead_letter has their beginning, and {place} the whole, as long as Kafka keeps it"
-
-
-def _storable(text: str) -> str:
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()

@@ -134,8 +134,7 @@ def _settle_pause(state: SagaState, step: Step, settle: Exchange) -> int:
 
 
 def undone(state: SagaState, step: Step) -> None:
-    for kind in (TimerKind.RESEND, TimerKind.UNDO_RETRY):
-        state.clear_timer(kind, step.number)
+    _no_timers(state, step)
     state.steps.undo_becomes(step, Undoing.DONE)
     _no_concern(state, step)
     state.tell(LifecycleType.COMPENSATION_COMPLETED, step=step, name=compensation_of(step))
@@ -149,10 +148,14 @@ def over(state: SagaState, step: Step) -> None:
 
 
 def _no_settle(state: SagaState, step: Step) -> None:
-    for kind in (TimerKind.RESEND, TimerKind.UNDO_RETRY):
-        state.clear_timer(kind, step.number)
+    _no_timers(state, step)
     state.clear_concern(settle_concern_of(step))
     state.clear_concern(forward.pause_of(step))
+
+
+def _no_timers(state: SagaState, step: Step) -> None:
+    for kind in (TimerKind.RESEND, TimerKind.UNDO_RETRY):
+        state.clear_timer(kind, step.number)
 
 
 def _no_concern(state: SagaState, step: Step) -> None:
