@@ -82,7 +82,7 @@ def test_parked_and_released_in_a_stored_history() -> None:
 
 
 def test_concerns_are_stored_as_json_and_come_back() -> None:
-    concerns = {Concern(STEP, 3): 'nobody handles "it"', Concern(ConcernKind.PARKED): "parked"}
+    concerns = Concerns([(Concern(STEP, 3), 'nobody handles "it"'), (Concern(ConcernKind.PARKED), "parked")])
     stored = concerns_json(concerns)
     assert stored == (
         b'[{"kind":"step","number":3,"words":"nobody handles \\"it\\""},{"kind":"parked","number":0,"words":"parked"}]'

@@ -102,8 +102,8 @@ def test_recovery_goes_on_with_an_undo_as_an_undo() -> None:
 def test_attention_is_numbered_without_gaps_and_told_once_for_a_reason() -> None:
     drive = Drive(sequential).start()
     for _ in range(2):
-        drive.take(an_input(Kind.NOTICE, payload=b"records were lost"))
-    drive.take(an_input(Kind.NOTICE, payload=b"and others"))
+        drive.take(an_input(Kind.NOTICE, ref="replies", payload=b"records were lost"))
+    drive.take(an_input(Kind.NOTICE, ref="requests", payload=b"and others"))
     drive.reload(of(charge))
     assert drive.attention.startswith("history has command")
     drive.reload(sequential)

@@ -214,7 +214,10 @@ class Batch:
         """The bus has lost what was sent, and perhaps what was to be read (S6)."""
         if topics:
             words = f"records of {', '.join(topics)} were removed by retention before they were read"
-            lost = Input(saga.state.id, None, Kind.NOTICE, name=ConcernKind.RECORDS_LOST, payload=words.encode())
+            lost = Input(
+                saga.state.id, None, Kind.NOTICE, name=ConcernKind.RECORDS_LOST, ref=",".join(sorted(topics)),
+                payload=words.encode(),
+            )  # fmt: skip
             self.decisions.take(saga, memory, lost)
         saga.resend_outstanding(now=self.decisions.now)
 

@@ -17,6 +17,11 @@ __all__ = ["EAGER", "FOREIGN", "NOT_YOURS", "UNPUMPED", "LoopRefused", "Refusing
 class LoopRefused(RuntimeError):
     """A saga asked its loop for something that cannot be replayed. The sentence says what to do instead."""
 
+    def __init__(self, sentence: str, code: str = "") -> None:
+        """code: what was asked for."""
+        super().__init__(sentence)
+        self.code = code
+
 
 UNPUMPED = (
     "this saga's loop is not running now, so nothing can be put on it: sagas, threads and the coordinator cannot share "
@@ -56,7 +61,7 @@ class Refusal:
     def __get__(self, loop: RefusingLoop | None, owner: type) -> Callable[..., NoReturn]:
         def refuse(*_args: object, **_options: object) -> NoReturn:
             assert loop is not None
-            loop._refuse(f"{self._name}() is not for sagas: {self._cure}", fails=True)
+            loop._refuse(f"{self._name}() is not for sagas: {self._cure}", self._name, fails=True)
 
         return refuse
 
@@ -112,5 +117,5 @@ class RefusingLoop(asyncio.AbstractEventLoop):
     subprocess_exec: Any = Refusal(_PROCESS)
     subprocess_shell: Any = Refusal(_PROCESS)
 
-    def _refuse(self, sentence: str, *, fails: bool = False) -> NoReturn:
-        raise LoopRefused(sentence)
+    def _refuse(self, sentence: str, code: str = "", *, fails: bool = False) -> NoReturn:
+        raise LoopRefused(sentence, code)

@@ -83,16 +83,17 @@ class Scheduler(RefusingLoop):
     ) -> SagaTask[T]:
         if not self.pumping or eager_start:
             coro.close()  # else Python warns that it was never awaited, which is not the trouble
-            self._refuse(EAGER if self.pumping else UNPUMPED, fails=self.pumping)
+            self._refuse(EAGER if self.pumping else UNPUMPED, "eager_start", fails=self.pumping)
         return self._create_task(coro, name, context)
 
     def call_soon(
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> LoopHandle:
         if not self.pumping:
-            self._refuse(UNPUMPED, fails=True)  # the waiter that this was to wake is lost: let nobody wait in silence
+            # the waiter that this was to wake is lost: let nobody wait in silence
+            self._refuse(UNPUMPED, "unpumped", fails=True)
         if not args and _is_foreign(getattr(callback, "__self__", None)):
-            self._refuse(FOREIGN, fails=True)
+            self._refuse(FOREIGN, "foreign_task", fails=True)
         handle = LoopHandle(callback, args, copy_context() if context is None else context)
         self._ready.append(handle)
         return handle
@@ -167,16 +168,16 @@ class Scheduler(RefusingLoop):
         if self.pumping:
             self._create_task(generator.aclose(), None, None)
 
-    def refuse(self, sentence: str) -> NoReturn:
+    def refuse(self, sentence: str, code: str) -> NoReturn:
         """Stop the saga's code for good, on attention. Raises LoopRefused."""
-        self._refuse(sentence, fails=True)
+        self._refuse(sentence, code, fails=True)
 
-    def _refuse(self, sentence: str, *, fails: bool = False) -> NoReturn:
+    def _refuse(self, sentence: str, code: str = "", *, fails: bool = False) -> NoReturn:
         if self.dead:
             if self._eviction is not None:
                 self._eviction.refused()
             raise SagaEvicted(EVICTED)
-        error = LoopRefused(sentence)
+        error = LoopRefused(sentence, code)
         if fails and self.failure is None:
             self.failure = error
         raise error

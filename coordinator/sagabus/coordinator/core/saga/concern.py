@@ -1,7 +1,8 @@
 """Why a person should look at a saga: a kind and a number identify a concern, its words are for people.
 
-The key is what state, rows of history, API, metrics, log and tests know it by. Words are made once, where the concern
-is raised; nobody reads them back or decides by them, so they may be written better at any time.
+The key is what state, rows of history, API, metrics, log and tests know it by. Whether there is news of a concern that
+stands already is decided by a code and an attempt (`Told`). Words are made once, where the concern is raised; nobody
+reads them back or decides by them, so they may be written better at any time.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from itertools import islice
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from pydantic import JsonValue
 from pydantic_core import from_json
 
 from sagabus.contracts import codec
@@ -91,6 +94,28 @@ class Concern(NamedTuple):
     number: int = 0
 
 
+NO_ANSWER: Final = "no_answer"
+"""Code: nobody answers."""
+UNREADABLE_ANSWER: Final = "unreadable"
+"""Code: the answer cannot be read. attempt: of the command that was answered."""
+
+
+class Told(NamedTuple):
+    """What a person has been told of a concern. Other words for the same code and attempt are no news."""
+
+    code: str = ""
+    """Empty if there is only one thing to say, or if an older release has stored the words alone."""
+    attempt: int = 0
+    """0 if it does not matter, or if an older release has not stored it."""
+
+    def covers(self, other: Told) -> bool:
+        """Whether there is no need to tell the other one too. What an older release has not stored is not compared."""
+        return self.code in ("", other.code) and self.attempt in (0, other.attempt)
+
+
+WORDS_ALONE: Final = Told()
+
+
 MOST_STORED: Final = 100
 """Concerns that are written with a saga's row: the latest ones, and of the others the number. A saga may have
 thousands, and its row is written anew with each change."""
@@ -101,6 +126,8 @@ RELEASED: Final = "parked.released"
 _KINDS: Final = {kind.value: kind for kind in ConcernKind}
 _OLD: Final = re.compile(r"(undo|settle)? ?(?:of )?step (\d+)(?: \(.*\))?")
 _OLD_KINDS: Final = {None: ConcernKind.STEP, "undo": ConcernKind.UNDO, "settle": ConcernKind.SETTLE}
+_OLD_NO_ANSWER: Final = b": no answer for "
+_OF_ANSWERS: Final = (ConcernKind.STEP, ConcernKind.UNDO, ConcernKind.SETTLE, ConcernKind.LATE_SUCCESS)
 
 
 def concern_of(row: Row) -> Concern:
@@ -118,27 +145,58 @@ def concern_of(row: Row) -> Concern:
     return Concern(ConcernKind.RECORDS_LOST)
 
 
+def told_by(row: Row) -> Told:
+    """What a notice says of its concern: the code is in `ref`.
+
+    Older releases wrote words alone. Of a step's answer they had two things to say, and one of them always began alike.
+    """
+    if row.kind is not Kind.NOTICE:
+        return WORDS_ALONE
+    if row.ref and not row.ref.isdecimal():
+        return Told(row.ref, row.attempt)
+    if concern_of(row).kind not in _OF_ANSWERS:
+        return WORDS_ALONE
+    no_answer = not row.ref and _OLD_NO_ANSWER in (row.payload or b"")
+    return Told(NO_ANSWER if no_answer else UNREADABLE_ANSWER, row.attempt)
+
+
 class Concerns(dict[Concern, str]):
-    """Why a person should look, in words, the latest last. Changed by `put` and `remove` alone; each costs the same
-    however many there are, and what has changed since the last `keep` can be left out again."""
+    """Why a person should look, in words, the latest last. Changed by `put`, `reword` and `remove` alone; each costs
+    the same however many there are, and what has changed since the last `keep` can be left out again."""
 
     __slots__ = ("_before", "_places", "_put")
 
-    def __init__(self, standing: Iterable[tuple[Concern, str]] = ()) -> None:
+    def __init__(
+        self, standing: Iterable[tuple[Concern, str]] = (), told: Mapping[Concern, Told] = MappingProxyType({})
+    ) -> None:
+        """told: where there is more to know than the words."""
         super().__init__(standing)
-        self._places = {concern: place for place, concern in enumerate(self)}
+        self._places = {concern: (place, told.get(concern, WORDS_ALONE)) for place, concern in enumerate(self)}
         self._put = len(self)
-        self._before: dict[Concern, tuple[int, str] | None] = {}
+        self._before: dict[Concern, tuple[int, Told, str] | None] = {}
 
-    def put(self, concern: Concern, words: str) -> None:
+    def told(self, concern: Concern) -> Told | None:
+        """None if it does not stand."""
+        found = self._places.get(concern)
+        return None if found is None else found[1]
+
+    def put(self, concern: Concern, words: str, told: Told = WORDS_ALONE) -> None:
         self.remove(concern)
         self[concern] = words
-        self._places[concern] = self._put = self._put + 1
+        self._put += 1
+        self._places[concern] = self._put, told
+
+    def reword(self, concern: Concern, words: str, told: Told) -> None:
+        """It keeps its place among the others. KeyError if it does not stand."""
+        place, before = self._places[concern]
+        self._before.setdefault(concern, (place, before, self[concern]))
+        self[concern] = words
+        self._places[concern] = place, told
 
     def remove(self, concern: Concern) -> None:
         """Idempotent."""
-        place, words = self._places.pop(concern, 0), self.pop(concern, None)
-        self._before.setdefault(concern, None if words is None else (place, words))
+        known, words = self._places.pop(concern, None), self.pop(concern, "")
+        self._before.setdefault(concern, None if known is None else (*known, words))
 
     def keep(self) -> None:
         """What has changed counts."""
@@ -147,18 +205,21 @@ class Concerns(dict[Concern, str]):
 
     def as_kept(self) -> Concerns:
         """Others, as these were at the last `keep`."""
-        found = {concern: (place, self[concern]) for concern, place in self._places.items()}
+        found = {concern: (*known, self[concern]) for concern, known in self._places.items()}
         for concern, before in self._before.items():
             found.pop(concern, None)
             if before is not None:
                 found[concern] = before
-        return Concerns((concern, found[concern][1]) for concern in sorted(found, key=lambda one: found[one][0]))
+        in_order = sorted(found, key=lambda one: found[one][0])
+        return Concerns(
+            ((concern, found[concern][2]) for concern in in_order), {concern: found[concern][1] for concern in in_order}
+        )
 
 
-def concerns_json(concerns: dict[Concern, str]) -> bytes:
-    """As they are stored with the saga and shown by the API: [{"kind": …, "number": …, "words": …}], latest last.
+def concerns_json(concerns: Concerns) -> bytes:
+    """As they are stored with the saga: [{"kind": …, "number": …, "words": …, "code": …}], latest last.
 
-    At most the latest `MOST_STORED`; before them, how many more there are.
+    The code is left out where there is none. At most the latest `MOST_STORED`; before them, how many more there are.
     """
     latest = [one for one in islice(reversed(concerns), MOST_STORED) if one.kind is not ConcernKind.MORE]
     left = len(concerns) - len(latest)
@@ -166,11 +227,16 @@ def concerns_json(concerns: dict[Concern, str]) -> bytes:
         first = next(iter(concerns))  # of a saga that is known from its row
         known = first.number if first.kind is ConcernKind.MORE else None
         left = left if known is None else left - 1 + known
-    listed = [{"kind": one.kind, "number": one.number, "words": concerns[one]} for one in reversed(latest)]
+    listed = [_stored(one, concerns[one], concerns.told(one)) for one in reversed(latest)]
     if left:
         words = f"and {left} more: see the saga's history"
         listed.insert(0, {"kind": ConcernKind.MORE, "number": left, "words": words})
     return codec.encode_value(listed)
+
+
+def _stored(concern: Concern, words: str, told: Told | None) -> dict[str, JsonValue]:
+    stored: dict[str, JsonValue] = {"kind": concern.kind, "number": concern.number, "words": words}
+    return stored if told is None or not told.code else stored | {"code": told.code}
 
 
 def read_concerns(stored: bytes | None, *, attention: str | None) -> Concerns:
@@ -181,8 +247,9 @@ def read_concerns(stored: bytes | None, *, attention: str | None) -> Concerns:
     if stored is None:
         return Concerns() if attention is None else Concerns([(Concern(ConcernKind.OTHER), attention)])
     listed: Iterable[Mapping[str, object]] = from_json(stored)
-    return Concerns(
-        (Concern(_KINDS[str(one["kind"])], int(str(one["number"]))), str(one["words"]))
+    known = [
+        (Concern(_KINDS[str(one["kind"])], int(str(one["number"]))), str(one["words"]), Told(str(one.get("code", ""))))
         for one in listed
         if one["kind"] in _KINDS
-    )
+    ]
+    return Concerns(((concern, words) for concern, words, _ in known), {concern: told for concern, _, told in known})

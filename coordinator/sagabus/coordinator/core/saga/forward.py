@@ -24,7 +24,7 @@ from sagabus.contracts.replies import (
 )
 from sagabus.contracts.words import words_of
 from sagabus.coordinator.core.saga.bodies import remembered
-from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
+from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, Told
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row, words
 from sagabus.coordinator.core.saga.journal import Divergence
@@ -138,7 +138,8 @@ def _output(state: SagaState, step: Step, row: Row) -> BaseModel | None:
     try:
         output, kept = read_output(state, step, row.payload)
     except MessageInvalid as error:
-        raise Blocked(f"step {step.number}: {error.message}; deploy a contract that reads it") from error
+        words = f"step {step.number}: {error.message}; deploy a contract that reads it"
+        raise Blocked(words, f"output_unreadable {step.number}") from error
     state.output = None
     if kept is not None:
         state.decide(Kind.READ, step=step.number, name=OUTPUT, payload=kept)
@@ -220,7 +221,7 @@ def failed(state: SagaState, program: Program, step: Step, row: Row) -> None:
         state.clear_timer(TimerKind.RESEND, step.number)
         step.do.resting = True
         words = f"step {step.number} ({step.activity}): {failure.code}: {failure.message}"
-        state.raise_concern(concern_of(step), words)
+        state.raise_concern(concern_of(step), words, Told(failure.code))
         return
     step.do.failures += failure.again_after is None and failure.code != NO_HANDLER
     _tell_failed(state, step, failure)
@@ -251,16 +252,16 @@ def _say_why_it_waits(state: SagaState, step: Step, failure: Failure) -> None:
     waited = state.now - step.do.issued
     if failure.code == NO_HANDLER:
         words = f"step {step.number}: nobody handles {step.activity}; deploy a participant that does"
-        state.raise_concern(concern_of(step), words)
+        state.raise_concern(concern_of(step), words, Told(failure.code))
     elif failure.code == HANDLER_PANICKED:
         words = f"step {step.number}: the handler of {step.activity} panicked: {failure.message}"
-        state.raise_concern(concern_of(step), words)
+        state.raise_concern(concern_of(step), words, Told(failure.code))
     elif failure.again_after is not None and waited >= SILENCE_MICROSECONDS:
         words = (
             f"step {step.number} ({step.activity}): {step.service} has asked for another attempt for "
             f"{waited // 3_600_000_000} h: {failure.code}: {failure.message}"
         )
-        state.raise_concern(concern_of(step), words)
+        state.raise_concern(concern_of(step), words, Told(failure.code))
     else:
         state.clear_concern(concern_of(step))
 
@@ -274,7 +275,7 @@ def say_pause(state: SagaState, step: Step, what: str, failure: Failure, until: 
         f"{what}: the next attempt is at {rfc3339(until).decode()}{asked}: {failure.code}: {failure.message}; "
         f"{command_line(state, step, 'retry')} makes it now"
     )
-    state.raise_concern(pause_of(step), words)
+    state.raise_concern(pause_of(step), words, Told(failure.code))
 
 
 def command_line(state: SagaState, step: Step, verb: str) -> str:

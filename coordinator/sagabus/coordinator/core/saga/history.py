@@ -56,13 +56,15 @@ INPUTS: Final = frozenset(Kind) - DECISIONS
 class Row:
     """Never changed. It is not frozen, since making a frozen one takes three times as long and a history has thousands.
 
-    at: microseconds since 1970, never less than the row before. attempt: of a reply or a retry, else 0.
+    at: microseconds since 1970, never less than the row before. attempt: of a reply or a retry, of a notice that of the
+    command that it is about, else 0.
 
     step: the step, the publication's number or the timer's, of a notice the number of its concern; of `blocked` the
     first row that is kept undecided. name: activity, event, timer kind or end, of a notice or a block the kind of its
     concern. ref: the id of the message that brought an input, of `blocked` the fingerprint of the code that stopped, of
-    a notice the number of the row that is left undecided for good, if there is one. payload: the bytes as they came, or
-    as they were sent; words. sequence: the saga's last lifecycle event when the row was committed; known once read.
+    a notice the number of the row that is left undecided for good, if there is one, else the code of what it says.
+    payload: the bytes as they came, or as they were sent; words. sequence: the saga's last lifecycle event when the row
+    was committed; known once read.
     """
 
     seq: int
@@ -96,7 +98,7 @@ class Input(NamedTuple):
     name: str = ""
     """As in its row: the service that answers, the event, the kind of timer, the operator's verb."""
     ref: str = ""
-    """What makes two of them the same one: the id of the message, or of the event."""
+    """What makes two of them the same one: the id of the message, or of the event; of a notice a code."""
     payload: bytes | None = None
     """The bytes as they came."""
     cause: str = ""

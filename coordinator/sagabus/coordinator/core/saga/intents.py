@@ -16,7 +16,7 @@ from sagabus.contracts.event import Event
 from sagabus.contracts.lifecycle import domain_event_message
 from sagabus.contracts.words import words_of
 from sagabus.coordinator.core.saga import forward
-from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
+from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, Told
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.program import (
@@ -52,7 +52,7 @@ def carry_out(state: SagaState, intent: Intent, code: Code | None) -> None:
             state.decide(Kind.READ, step=intent.number, name=EVENT, payload=intent.payload)
         case Unreadable():
             words = f"an event was set aside: {intent.fault}"
-            state.raise_concern(Concern(ConcernKind.EVENT_UNREADABLE), words)
+            state.raise_concern(Concern(ConcernKind.EVENT_UNREADABLE), words, Told(intent.name))
         case Readable():
             state.clear_concern(Concern(ConcernKind.EVENT_UNREADABLE))
         case Ended():

@@ -106,9 +106,12 @@ class Journal:
         kind, step, attempt = input.kind, input.step, input.attempt
         return self._new(Row(self.seq + 1, at, kind, step, attempt, input.name, input.ref, input.payload))
 
-    def noted(self, kind: Kind, *, at: int, step: int = 0, name: str = "", ref: str = "", payload: bytes = b"") -> Row:
+    def noted(
+        self, kind: Kind, *, at: int, step: int = 0, attempt: int = 0, name: str = "", ref: str = "",
+        payload: bytes = b"",
+    ) -> Row:  # fmt: skip
         """An input of the saga's own making: that it stops, or goes on, or that nobody answers it."""
-        return self._new(Row(self.seq + 1, at, kind, step, 0, name, ref, payload or None))
+        return self._new(Row(self.seq + 1, at, kind, step, attempt, name, ref, payload or None))
 
     def decided(self, kind: Kind, *, at: int, step: int = 0, name: str = "", payload: bytes | None = None) -> Row:
         """A decision: a new row, or the written one that it must equal in kind, number and name."""

@@ -69,7 +69,7 @@ def acknowledge(state: SagaState, step: int) -> None:
 def carry_out(state: SagaState, row: Row) -> None:
     """It is known to be of use. Raises Blocked for a later version's."""
     if row.name not in VERBS:
-        raise Blocked(f"the operator's verb {row.name} is not known to this version")
+        raise Blocked(f"the operator's verb {row.name} is not known to this version", "verb_unknown")
     if row.name == ACKNOWLEDGE:
         acknowledge(state, row.step)
         return

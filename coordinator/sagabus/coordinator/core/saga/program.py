@@ -39,6 +39,11 @@ _BODIES: dict[type[BaseModel], Any] = {}
 class Blocked(Exception):
     """The saga cannot go on until somebody deploys something. Inputs are kept; nothing is undone."""
 
+    def __init__(self, words: str, code: str = "") -> None:
+        """code: what stops it. If it stops for the same again, nobody is told again."""
+        super().__init__(words)
+        self.code = code
+
 
 class Spun(Blocked):
     """It would not come to rest. The same code will hardly do so when it is tried again."""
@@ -203,7 +208,8 @@ class Program:
         if len(self._awaited) >= MAX_CALLS_IN_FLIGHT and not self.quiet:
             self.loop.refuse(
                 f"{MAX_CALLS_IN_FLIGHT} calls are in flight, and one saga may have no more: work in portions, for "
-                "example with asyncio.Semaphore(100) around each call; nothing of this turn was sent"
+                "example with asyncio.Semaphore(100) around each call; nothing of this turn was sent",
+                "calls_in_flight",
             )
         contract = command.contract
         chosen = contract.timeout if timeout is None else timeout
@@ -325,9 +331,11 @@ class Program:
         if isinstance(loop.failure, PumpInterrupted):
             raise Spun(str(loop.failure))
         if isinstance(loop.failure, LoopRefused):
-            raise Blocked(str(loop.failure))
+            raise Blocked(str(loop.failure), f"refused {loop.failure.code}")
         if loop.failure is not None:
-            raise Blocked(f"the saga's code raised {type(loop.failure).__name__}: {words_of(loop.failure)}")
+            kind = type(loop.failure).__name__
+            code = f"{kind} in {raised_in(loop.failure)[0]}"
+            raise Blocked(f"the saga's code raised {kind}: {words_of(loop.failure)}", code)
         if loop.errors:
             self._tell_errors()
         intents, self.intents = self.intents, []
@@ -385,6 +393,14 @@ class Program:
     def evict(self) -> None:
         """Out of memory, without a trace in history: nothing that user code does on the way counts (L4). Idempotent."""
         self.loop.evict()
+
+
+def raised_in(error: BaseException) -> tuple[str, int]:
+    """The function and the line where it was raised; ("", 0) if it was not."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return ("", 0) if at is None else (at.tb_frame.f_code.co_qualname, at.tb_lineno)
 
 
 def event_body(type: EventType[..., Any]) -> Any:

@@ -10,11 +10,11 @@ likes. `restore` takes it in one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from sagabus.coordinator.core.saga.admission import denial
-from sagabus.coordinator.core.saga.concern import STOPS, Concern, ConcernKind, Concerns, concern_of
+from sagabus.coordinator.core.saga.concern import STOPS, Concern, ConcernKind, Concerns, Told, concern_of
 from sagabus.coordinator.core.saga.effects import Effects, TimerKey, TimerKind
 from sagabus.coordinator.core.saga.fingerprint import what_changed
 from sagabus.coordinator.core.saga.history import Kind, Row, words
@@ -129,7 +129,11 @@ class Replay:
                 state.staged.log_once.append(f"definition {state.definition}: {state.other_input}")
             self._go_on()
         else:
-            self._stop(self.fault or _stored_stop(self._stored.concerns))
+            self._stop(self.fault or _stored_stop(self._told))
+
+    @property
+    def _told(self) -> Concerns:
+        return self._stored.concerns
 
     def _stop(self, fault: Stop) -> None:
         """The saga stays as it is stored."""
@@ -160,12 +164,18 @@ class Replay:
             if saga.stopped is not None:
                 break
             if denial(state, row) is None and not saga.cannot_read(row):
-                state.cause = row.ref
+                state.cause = "" if row.kind is Kind.NOTICE else row.ref
                 saga.advance_or_block(row)
-        stopped = saga.state.concerns if saga.state.blocked == self._since else {}
-        if _same_stop(self._stored.concerns, stopped):
+        stopped = saga.stopped
+        if stopped is not None and stopped.state.blocked == self._since and _is_told(self._told, stopped.stop):
             state.now = self._rows[-1].at
-            self._stop(_stored_stop(self._stored.concerns))
+            self._stop_again(stopped.stop)
+
+    def _stop_again(self, stop: Stop) -> None:
+        """What its row says of it is said in the words of now."""
+        self._stop(stop)
+        if Concern(stop.kind) in self._told:
+            self.saga.state.raise_concern(Concern(stop.kind), stop.words, Told(stop.code))
 
 
 def _place(decided: Sequence[Row], seq: int) -> int:
@@ -191,7 +201,7 @@ def _again(saga: Saga, row: Row) -> None:
         raise Divergence(f"history has {words(row)}, the code has no use for it now ({reason})")
 
 
-def _stored_stop(concerns: Mapping[Concern, str]) -> Stop:
+def _stored_stop(concerns: Concerns) -> Stop:
     """Why a saga that nobody tries stands still."""
     kind = next((kind for kind in STOPS if Concern(kind) in concerns), ConcernKind.BLOCKED)
     return Stop(kind, concerns.get(Concern(kind), ""))
@@ -234,7 +244,12 @@ def _fires_in_turn(state: SagaState, row: Row) -> None:
         raise Divergence(f"history has {words(row)}, in the code sleep (number {other.number}) is due there")
 
 
-def _same_stop(old: Mapping[Concern, str], new: Mapping[Concern, str]) -> bool:
-    """The same that has been told already. Code that spins again is other code (L10), which is to be remembered."""
-    kind = next((kind for kind in STOPS if Concern(kind) in new), None)
-    return kind is not ConcernKind.SPUN and kind is not None and old.get(Concern(kind)) == new[Concern(kind)]
+def _is_told(stored: Concerns, stop: Stop) -> bool:
+    """Whether it stands before a person already. Code that spins again is other code (L10), which is to be remembered.
+
+    An attention of which an older release stored words alone (`other`) is that of the block, since nothing came after.
+    """
+    if stop.kind is ConcernKind.SPUN:
+        return False
+    before = stored.told(Concern(stop.kind)) or stored.told(Concern(ConcernKind.OTHER))
+    return before is not None and before.covers(Told(stop.code))

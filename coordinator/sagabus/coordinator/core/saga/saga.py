@@ -19,11 +19,21 @@ from sagabus.contracts.retry import as_microseconds
 from sagabus.contracts.words import plain, words_of
 from sagabus.coordinator.core.saga import forward, intents, operator, reading, undo, unexplained
 from sagabus.coordinator.core.saga.admission import STALE, UNREADABLE, answers_nothing, denial
-from sagabus.coordinator.core.saga.concern import RELEASED, STOPS, Concern, ConcernKind, concern_of
+from sagabus.coordinator.core.saga.concern import (
+    NO_ANSWER,
+    RELEASED,
+    STOPS,
+    UNREADABLE_ANSWER,
+    Concern,
+    ConcernKind,
+    Told,
+    concern_of,
+    told_by,
+)
 from sagabus.coordinator.core.saga.effects import Effects, TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.journal import Divergence
-from sagabus.coordinator.core.saga.program import Blocked, Code, Program, Spun
+from sagabus.coordinator.core.saga.program import Blocked, Code, Program, Spun, raised_in
 from sagabus.coordinator.core.saga.state import SagaState, reason_json
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from sagabus.coordinator.core.saga.stopped import Stop, StoppedSaga
@@ -100,18 +110,21 @@ class Saga:
             if answers_nothing(state, answer):
                 return False  # a person is told that, and nothing more
             aside = str(answer.seq) if isinstance(answer, Row) else ""
-            self._note(*forward.unreadable(step, error, settling=answer.kind is Kind.SETTLE_COMPLETED), aside=aside)
+            concern, words = forward.unreadable(step, error, settling=answer.kind is Kind.SETTLE_COMPLETED)
+            self._note(concern, words, Told(UNREADABLE_ANSWER, answer.attempt), aside=aside)
             return True
         return False
 
-    def _note(self, concern: Concern, words: str, *, aside: str = "") -> None:
+    def _note(self, concern: Concern, words: str, told: Told, *, aside: str = "") -> None:
         """A notice in history, if there is something new to say. aside: the row that is left undecided for good."""
         state = self.state
-        if not aside and state.concerns.get(concern) == plain(words):
+        before = state.concerns.told(concern)
+        if not aside and before is not None and before.covers(told):
             return
         kind, number = concern
         self.advance_or_block(state.journal.noted(
-            Kind.NOTICE, at=state.now, step=number, name=kind, ref=aside, payload=plain(words).encode()
+            Kind.NOTICE, at=state.now, step=number, attempt=told.attempt, name=kind, ref=aside or told.code,
+            payload=plain(words).encode(),
         ))  # fmt: skip
 
     def _take_timer(self, input: Input) -> str | None:
@@ -176,12 +189,13 @@ class Saga:
             case Kind.NOTICE if row.name == RELEASED:
                 state.clear_concern(Concern(ConcernKind.PARKED))
             case Kind.NOTICE | Kind.BLOCKED:
-                state.raise_concern(concern_of(row), (row.payload or b"").decode())
+                state.raise_concern(concern_of(row), (row.payload or b"").decode(), told_by(row))
             case Kind.RESUMED:
                 for kind in STOPS:
                     state.clear_concern(Concern(kind))
             case Kind.UNKNOWN:
-                raise Blocked(f"row {row.seq} is a {row.name!r}, which only a later release knows; deploy that one")
+                words = f"row {row.seq} is a {row.name!r}, which only a later release knows; deploy that one"
+                raise Blocked(words, "row_unknown")
             case Kind.OPERATOR:
                 operator.carry_out(state, row)
             case _:
@@ -192,12 +206,13 @@ class Saga:
         state.started_at = row.at  # which a replay finds here first
         if self._code is None:
             raise Blocked(
-                f"no definition {state.definition!r} (version {state.version}) here; deploy a coordinator that has it"
+                f"no definition {state.definition!r} (version {state.version}) here; deploy a coordinator that has it",
+                "no_definition",
             )
         try:
             self.program = self._program(self._code, row)
         except MessageInvalid as error:
-            raise Blocked(f"{error.message}; deploy a definition that reads it") from error
+            raise Blocked(f"{error.message}; deploy a definition that reads it", "start_unreadable") from error
         self.program.quiet = state.journal.replaying
         if self._code.timeout is not None:
             state.set_timer(TimerKind.SAGA, 0, row.at + as_microseconds(self._code.timeout))
@@ -283,7 +298,7 @@ class Saga:
 
     def _alive(self) -> Program:
         if self.program is None:
-            raise Blocked("the saga's code is not in memory")
+            raise Blocked("the saga's code is not in memory", "no_code")
         return self.program
 
     def _run_code(self) -> None:
@@ -327,7 +342,7 @@ class Saga:
         undo.resend(state, state.steps[number])
         notice = undo.overdue(state, state.steps[number])
         if notice is not None:
-            self._note(*notice)
+            self._note(*notice, Told(NO_ANSWER))
 
     def resend_outstanding(self, *, now: int) -> None:
         """Copies of all that is unanswered: the bus may have lost what was sent (S6)."""
@@ -353,10 +368,8 @@ def why_stopped(stop: Exception) -> Stop:
     if isinstance(stop, Divergence):
         return Stop(ConcernKind.DIVERGED, str(stop))
     if isinstance(stop, Blocked):
-        return Stop(ConcernKind.SPUN if isinstance(stop, Spun) else ConcernKind.BLOCKED, str(stop))
-    at = stop.__traceback__
-    while at is not None and at.tb_next is not None:
-        at = at.tb_next
-    place = "" if at is None else f" in {at.tb_frame.f_code.co_qualname}, line {at.tb_lineno}"
+        return Stop(ConcernKind.SPUN if isinstance(stop, Spun) else ConcernKind.BLOCKED, str(stop), stop.code)
+    name, line = raised_in(stop)
+    place = f" in {name}, line {line}" if name else ""
     words = f"sagabus itself failed, please report it: {type(stop).__name__}: {words_of(stop)}{place}"
-    return Stop(ConcernKind.FAULT, words)
+    return Stop(ConcernKind.FAULT, words, f"{type(stop).__name__} in {name}")

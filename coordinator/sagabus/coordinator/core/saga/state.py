@@ -18,7 +18,7 @@ from sagabus.contracts.envelope import Headers, Message
 from sagabus.contracts.lifecycle import LifecycleType, lifecycle_message
 from sagabus.contracts.names import SETTLE, CommandKind, RunId, SagaId
 from sagabus.contracts.words import plain
-from sagabus.coordinator.core.saga.concern import Concern, Concerns
+from sagabus.coordinator.core.saga.concern import WORDS_ALONE, Concern, Concerns, Told
 from sagabus.coordinator.core.saga.effects import IN_MEMORY, Effects, Staged, TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.journal import Journal
@@ -201,13 +201,18 @@ class SagaState:
             body += b',"result":%b' % result
         return body + b"}"
 
-    def raise_concern(self, concern: Concern, words: str) -> None:
-        """Put the saga before a person. Told when it is new, or when there is something new to say of it."""
-        words = plain(words)
-        if self.concerns.get(concern) != words:
-            self.concerns.put(concern, words)
+    def raise_concern(self, concern: Concern, words: str, told: Told = WORDS_ALONE) -> None:
+        """Put the saga before a person. Told when it is new, or when there is something new to say of it: that is
+        another code or attempt. Other words alone are written with the saga, and nobody is called for them."""
+        words, told = plain(words), told._replace(code=plain(told.code))
+        before = self.concerns.told(concern)
+        if before is None or not before.covers(told):
+            self.concerns.put(concern, words, told)
             self.staged.saga_changed = True
             self._tell_attention()
+        elif (before, self.concerns[concern]) != (told, words):
+            self.concerns.reword(concern, words, told)
+            self.staged.saga_changed = True
 
     def clear_concern(self, concern: Concern) -> None:
         """It has gone. If another one comes to the front by that, it is told again."""

@@ -26,7 +26,7 @@ from sagabus.coordinator.core.saga.admission import (
     UNDO_REPLIES,
 )
 from sagabus.coordinator.core.saga.bodies import same_body
-from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
+from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, Told
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.operator import ACKNOWLEDGE, RETRY, SKIP, acknowledge, acknowledgeable
@@ -38,6 +38,8 @@ class Stop(NamedTuple):
 
     kind: ConcernKind
     words: str
+    code: str = ""
+    """What tells it from others of its kind; empty if nothing does, or if an older release has not stored it."""
 
 
 _ASKED: Final[dict[Kind, tuple[Kind, str]]] = {
@@ -54,12 +56,12 @@ _FINAL: Final = (Kind.STEP_COMPLETED, Kind.SETTLE_COMPLETED, Kind.SETTLE_NEVER)
 class StoppedSaga:
     """Its state knows how it stands, and neither steps nor timers."""
 
-    __slots__ = ("_events", "_fingerprint", "_steps", "_stop", "state")
+    __slots__ = ("_events", "_fingerprint", "_steps", "state", "stop")
 
     def __init__(self, state: SagaState, stop: Stop, rows: Iterable[Row], *, fingerprint: str) -> None:
         """rows: its history, as far as it is at hand. fingerprint: of the code that could not go on; empty for none."""
         self.state = state
-        self._stop = stop
+        self.stop = stop
         self._fingerprint = fingerprint
         self._events: set[tuple[Kind, str]] = set()
         self._steps: defaultdict[int, list[Row]] = defaultdict(list)
@@ -73,12 +75,12 @@ class StoppedSaga:
 
     def block(self, *, since: int) -> None:
         """Stop deciding, visibly. since: the first row that is kept undecided."""
-        state, words = self.state, plain(self._stop.words)
+        state, (kind, words, code) = self.state, self.stop
         state.blocked = since
         state.journal.noted(
-            Kind.BLOCKED, at=state.now, step=since, name=self._stop.kind, ref=self._fingerprint, payload=words.encode()
+            Kind.BLOCKED, at=state.now, step=since, name=kind, ref=self._fingerprint, payload=plain(words).encode()
         )
-        state.raise_concern(Concern(self._stop.kind), words)
+        state.raise_concern(Concern(kind), words, Told(code))
 
     def take(self, input: Input) -> str | None:
         """None if it is kept, else the reason code. A timer fires when the saga goes on, if still pending (H3)."""

@@ -34,7 +34,7 @@ from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.names import CommandKind
 from sagabus.contracts.replies import HANDLER_PANICKED, NO_HANDLER, Failure
 from sagabus.coordinator.core.saga import forward
-from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
+from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, Told
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.state import SagaState
@@ -80,7 +80,7 @@ def _start_undo(state: SagaState, step: Step, compensation: str) -> None:
     if step.undo_input is None:
         state.steps.undo_becomes(step, Undoing.BLOCKED)
         words = f"step {step.number}: the input of {compensation} could not be made: {step.undo_fault}"
-        state.raise_concern(concern_of(step), words)
+        state.raise_concern(concern_of(step), words, Told("no_input"))
         return
     state.steps.undo_becomes(step, Undoing.SENT)
     step.undo = Exchange(issued=state.now)
@@ -125,7 +125,7 @@ def unsettled(state: SagaState, step: Step, row: Row) -> None:
     else:
         skip = forward.command_line(state, step, "skip")
         cure = f"; find out at {step.service} whether it happened, undo it there, then {skip}"
-    state.raise_concern(settle_concern_of(step), f"{what}: {failure.code}: {failure.message}{cure}")
+    state.raise_concern(settle_concern_of(step), f"{what}: {failure.code}: {failure.message}{cure}", Told(failure.code))
 
 
 def _settle_pause(state: SagaState, step: Step, settle: Exchange) -> int:
@@ -174,7 +174,8 @@ def not_undone(state: SagaState, step: Step, row: Row) -> None:
     state.tell(LifecycleType.COMPENSATION_FAILED, step=step, name=compensation_of(step), error=error)
     hopeless = row.kind is Kind.UNDO_REFUSED or failure.code in forward.FOR_A_PERSON | {NO_HANDLER, HANDLER_PANICKED}
     if hopeless or undo.failures >= UNDO_FAILURES_BEFORE_ATTENTION:
-        state.raise_concern(concern_of(step), f"{words_for(step)}: {failure.code}: {failure.message}")
+        words = f"{words_for(step)}: {failure.code}: {failure.message}"
+        state.raise_concern(concern_of(step), words, Told(failure.code))
     else:
         state.clear_concern(concern_of(step))
     if failure.code not in forward.FOR_A_PERSON:  # the inbox will not say anything else the next time
@@ -238,7 +239,7 @@ def late_success(state: SagaState, step: Step, row: Row) -> None:
     forward.take_output(state, step, row)
     if state.is_closed:
         words = f"step {step.number} ({step.activity}) succeeded after the saga had ended: undo it by hand"
-        state.raise_concern(Concern(ConcernKind.LATE_SUCCESS, step.number), words)
+        state.raise_concern(Concern(ConcernKind.LATE_SUCCESS, step.number), words, Told("succeeded"))
     elif state.status is SagaStatus.COMPENSATING:
         state.plan.appendleft(step.number)
         advance(state)
