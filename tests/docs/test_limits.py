@@ -67,6 +67,6 @@ def test_each_line_says_what_happens() -> None:
 
 def test_the_waits_of_the_page_on_postgresql_are_the_codes() -> None:
     page = (ROOT / "docs" / "postgresql.md").read_text().partition("| wait | seconds |")[2].partition("\n\n")[0]
-    said = [row.rpartition("| ")[2].removesuffix(" |") for row in page.splitlines()[2:6]]
-    waits = ("CONNECT_SECONDS", "COMMAND_SECONDS", "COMMIT_SECONDS", "END_SECONDS")
+    said = [row.rpartition("| ")[2].removesuffix(" |") for row in page.splitlines()[2:7]]
+    waits = ("CONNECT_SECONDS", "COMMAND_SECONDS", "COMMIT_SECONDS", "END_SECONDS", "BEGIN_SECONDS")
     assert said == [f"{constant(f'messaging.postgres.connecting:{name}'):g}" for name in waits]

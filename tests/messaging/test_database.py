@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from sagabus.contracts.errors import SagabusError
-from sagabus.messaging.postgres import connecting
+from sagabus.messaging.postgres import connecting, silence
 from sagabus.messaging.postgres import database as database_module
 from sagabus.messaging.postgres import engine as engine_module
 from sagabus.messaging.postgres.database import Database, DatabaseUnreachable
@@ -144,6 +144,7 @@ async def silent(
     monkeypatch.setattr(connecting, "COMMAND_SECONDS", 1.0)
     monkeypatch.setattr(engine_module, "COMMAND_SECONDS", 1.0)
     monkeypatch.setattr(database_module, "END_SECONDS", 0.5)
+    monkeypatch.setattr(engine_module, "END_SECONDS", 0.5)
     parts = urlsplit(database)
     async with TcpProxy(parts.port or 0) as proxy:
         url = database.replace(f":{parts.port}", f":{proxy.port}")
@@ -151,7 +152,15 @@ async def silent(
         made = Database(url) if request.param == "pool" else EngineDatabase(engine)
         yield made, proxy
         await made.stop()
-        await engine.dispose()
+        await engine_module.dispose(engine)
+
+
+HANG_SECONDS = 15.0
+
+
+def _let_statements_take_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (connecting, engine_module):
+        monkeypatch.setattr(module, "COMMAND_SECONDS", 40.0)
 
 
 async def _fill(database: Database) -> None:
@@ -196,6 +205,123 @@ async def test_a_transaction_that_falls_silent_is_over(silent: tuple[Database, T
             await falls_silent()
         async with database.transaction() as connection:
             assert await connection.fetchval("SELECT 1") == 1
+
+
+async def test_a_connection_that_fell_silent_in_the_pool_is_not_waited_for_as_for_a_statement(
+    silent: tuple[Database, TcpProxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A BEGIN waits for nothing that takes long."""
+    monkeypatch.setattr(connecting, "BEGIN_SECONDS", 0.3)
+    database, proxy = silent
+    _let_statements_take_for_ever(monkeypatch)
+    await _fill(database)
+    assert proxy.silence_present() == 3
+    async with asyncio.timeout(HANG_SECONDS), database.transaction() as connection:
+        assert await connection.fetchval("SELECT 1") == 1
+
+
+async def test_a_server_that_is_gone_is_not_waited_for_as_for_a_slow_statement(
+    silent: tuple[Database, TcpProxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its host takes connections and answers none: so it is with a primary whose network is cut."""
+    monkeypatch.setattr(silence, "ASK_AFTER_SECONDS", 0.1)
+    monkeypatch.setattr(silence, "ANSWER_SECONDS", 0.3)
+    database, proxy = silent
+    _let_statements_take_for_ever(monkeypatch)
+    await _fill(database)
+
+    async def waits() -> None:
+        async with database.transaction() as connection:
+            proxy.go_silent()
+            await connection.fetchval("SELECT 1")
+
+    async with asyncio.timeout(HANG_SECONDS):
+        with pytest.raises(asyncpg.PostgresConnectionError):
+            await waits()
+        proxy.speak()
+        for _ in range(3):
+            async with database.transaction() as connection:
+                assert await connection.fetchval("SELECT 1") == 1
+
+
+async def test_a_server_that_is_slow_is_waited_for(
+    silent: tuple[Database, TcpProxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers other connections: no statement is too long for that."""
+    asked: list[bool] = []
+    answers = silence._answers
+
+    def asking(address: tuple[str, int]) -> bool:
+        asked.append(answers(address))
+        return asked[-1]
+
+    monkeypatch.setattr(silence, "_answers", asking)
+    monkeypatch.setattr(silence, "ASK_AFTER_SECONDS", 0.1)
+    database, _ = silent
+    async with database.transaction() as connection:
+        await connection.execute("SELECT pg_sleep(0.6)")
+        assert await connection.fetchval("SELECT 1") == 1
+    assert len(asked) > 1
+    assert all(asked)
+
+
+async def test_a_server_that_is_slow_for_one_transaction_ends_no_other(
+    pooled: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "END_SECONDS", 0.1)
+    async with pooled.transaction() as connection:
+        pool = pooled._pool
+        assert pool is not None
+        assert pooled._lost(pool, connecting.Unanswered("PostgreSQL has not answered a BEGIN"))
+        await connection.execute("SELECT pg_sleep(0.5)")
+        await connection.execute("INSERT INTO kept VALUES (1)")
+    assert await _kept(pooled) == [1]
+
+
+async def test_a_host_that_fell_silent_is_tried_last_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each new connection of a pool would wait for it first."""
+    tried: list[int | None] = []
+    seconds: list[float] = []
+
+    async def connect(host: str, *, timeout: float, **_: object) -> object:
+        port = urlsplit(host).port
+        tried.append(port)
+        seconds.append(timeout)
+        if port == 1:
+            raise TimeoutError
+        return connecting
+
+    monkeypatch.setattr(asyncpg, "connect", connect)
+    monkeypatch.setattr(connecting, "_silent_hosts", {})
+    for _ in range(2):
+        await connecting.connect("postgresql://u@127.0.0.1:1,127.0.0.1:2/d")
+    assert tried == [1, 2, 2]
+    assert seconds[-1] > connecting.HOST_SECONDS, "the one that is likely to answer has more time"
+    monkeypatch.setattr(connecting, "TRIED_LAST_SECONDS", 0.0)
+    await connecting.connect("postgresql://u@127.0.0.1:1,127.0.0.1:2/d")
+    assert tried == [1, 2, 2, 1, 2]
+
+
+async def test_what_is_not_to_be_trusted_any_more_is_not_taken_leave_of(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A farewell to a server that has fallen silent costs two seconds, for each connection."""
+    taken_leave_of: list[object] = []
+    close = asyncpg.Connection.close
+
+    async def closing(self: asyncpg.Connection[asyncpg.Record], **options: float | None) -> None:
+        if not self.is_closed():
+            taken_leave_of.append(self)
+        await close(self, **options)
+
+    engine = engine_module.make_engine(database, connections=3)
+    over = EngineDatabase(engine)
+    await _fill(over)
+    engine_module.distrust(engine)
+    monkeypatch.setattr(asyncpg.Connection, "close", closing)
+    await _fill(over)
+    assert taken_leave_of == []
+    await engine.dispose()
 
 
 @pytest.mark.parametrize("kind", ["pool", "engine"])
@@ -391,5 +517,5 @@ async def test_an_answer_to_a_commit_is_heard_by_a_loop_that_stood_still(monkeyp
     with ours, servers:
         await connecting.committed(commit())
         assert heard == [b"COMMIT"]
-        with pytest.raises(connecting.CommitUnanswered):
+        with pytest.raises(connecting.Unanswered):
             await connecting.committed(loop.create_future())

@@ -13,7 +13,10 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from sqlalchemy.exc import DBAPIError
 
+from sagabus.messaging.postgres import connecting
+from sagabus.messaging.postgres.database import Connection
 from sagabus.messaging.postgres.tables import qualified
 from sagabus.messaging.shards import shard_row
 from sagabus.messaging.shards import tenure as tenure_module
@@ -148,6 +151,50 @@ async def test_s4_a_process_stopped_while_it_acquires_does_not_keep_the_shard(ou
     await theirs.write({new: []})
     with pytest.raises(Fenced):
         await ours.write({old: []})
+
+
+async def test_s4_a_row_that_is_locked_between_the_wait_and_the_lock_is_told_as_that(
+    ours: Shards, theirs: Shards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ours.take()
+    row, locks = shard_row._row, 0
+    async with theirs.database.transaction() as holder:
+
+        async def locked_by_others_first(connection: Connection, statement: str, shard: int) -> asyncpg.Record:
+            nonlocal locks
+            locks += "FOR NO KEY UPDATE" in statement
+            if locks == 2:
+                await holder.execute(f"SELECT FROM {qualified(ours.schema, 'shard')} FOR UPDATE")
+                await connection.execute("SET LOCAL lock_timeout = '100ms'")
+            return await row(connection, statement, shard)
+
+        monkeypatch.setattr(shard_row, "_row", locked_by_others_first)
+        with pytest.raises(AcquireRefused, match="shard 0 was locked by another session just now"):
+            await ours.take()
+
+
+@pytest.mark.parametrize("over_engine", [False, True], ids=["pool", "engine"])
+async def test_s4_a_process_stopped_while_it_adds_the_row_does_not_keep_the_shard(
+    ours: Shards, database: str, namespace: str, monkeypatch: pytest.MonkeyPatch, over_engine: bool
+) -> None:
+    """Nobody else sees the row, nor whose it is: the server ends the session, as it is idle for too long."""
+    monkeypatch.setattr(connecting, "IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(connecting, "SESSION", {**connecting.SESSION, "idle_in_transaction_session_timeout": "0.5s"})
+    async with opened(database, namespace, create=False, over_engine=over_engine) as stopped:
+        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError):
+            async with stopped.database.transaction() as connection:
+                await shard_row.acquire(connection, stopped.schema, 0, FIRST, token=uuid4())
+                new = await ours.take(claim=replace(FIRST, generation=2))
+    await ours.write({new: []})
+
+
+async def test_s4_a_row_that_stays_being_added_is_told_as_that(ours: Shards, theirs: Shards) -> None:
+    async with theirs.database.transaction() as connection:
+        await shard_row.acquire(connection, theirs.schema, 0, FIRST, token=uuid4())
+        async with ours.database.transaction() as waiting:
+            await waiting.execute("SET LOCAL lock_timeout = '100ms'")
+            with pytest.raises(AcquireRefused, match="shard 0 is being added by another session"):
+                await shard_row.acquire(waiting, ours.schema, 0, FIRST, token=uuid4())
 
 
 async def test_s4_who_has_no_right_to_the_shard_ends_nobody(ours: Shards, theirs: Shards) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from sagabus.contracts.replies import ReplyKind
-from sagabus.messaging.postgres import connecting
+from sagabus.messaging.postgres import connecting, silence
 from sagabus.messaging.postgres import database as database_module
 from sagabus.messaging.postgres import engine as engine_module
 from sagabus.participants import ExternalContext
@@ -77,6 +78,57 @@ async def test_a_turn_ends_on_a_connection_that_falls_silent_and_the_next_one_wo
     async with asyncio.timeout(HANG_SECONDS):
         with pytest.raises(Exception, match=r"database failed|out of reach|closed|reset|Timeout|^$"):
             await fixture.turn(tenure, command("C"))
+        await works_again(fixture)
+
+
+@pytest.mark.parametrize("outside", [False, True], ids=["transactional", "external"])
+async def test_a_server_that_is_gone_is_not_waited_for_as_for_a_handlers_slow_statement(
+    silent: tuple[ServiceFixture, TcpProxy], outside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its host takes connections, and answers none."""
+    monkeypatch.setattr(external, "FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(silence, "ASK_AFTER_SECONDS", 0.1)
+    monkeypatch.setattr(silence, "ANSWER_SECONDS", 0.3)
+    for module in (connecting, engine_module):
+        monkeypatch.setattr(module, "COMMAND_SECONDS", 2 * HANG_SECONDS)
+    fixture, proxy = silent
+    takes(fixture)
+    calls: list[int] = []
+    answers, loop = silence._answers, asyncio.get_running_loop()
+
+    def asking(address: tuple[str, int]) -> bool:
+        if answered := answers(address):
+            return answered
+        loop.call_soon_threadsafe(loop.call_later, 0.3, proxy.come_back)
+        return False
+
+    monkeypatch.setattr(silence, "_answers", asking)
+
+    async def falls_silent(session: AsyncSession) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            proxy.go_silent()
+        await session.execute(text("SELECT 1"))
+
+    @fixture.handles(charge, transaction=not outside)
+    async def handler(command: Take, ctx: Any) -> Taken:
+        if outside:
+            async with ctx.transaction() as session:
+                await falls_silent(session)
+        else:
+            await falls_silent(ctx.session)
+        return Taken(item=command.item, left=0)
+
+    tenure = await fixture.take()
+    async with asyncio.timeout(HANG_SECONDS):
+        if outside:
+            await fixture.turn(tenure, command())
+            [reply] = await ended(fixture, tenure)
+            assert (reply.kind, len(calls)) == (ReplyKind.COMPLETED, 2)
+            return
+        with suppress(Exception):  # or it was carried out again alone, which worked
+            await fixture.turn(tenure, command())
+            return
         await works_again(fixture)
 
 

@@ -54,6 +54,12 @@ class TcpProxy:
         """New connections work again. Those that fell silent stay so."""
         self._answers.set()
 
+    def come_back(self) -> None:
+        """As a server that was started again: what there was is closed, and new connections work."""
+        for line in list(self._lines):
+            line.cut()
+        self.speak()
+
     def behind(self, port: int) -> int:
         """The client's port whose connection leaves us from this port; 0 if none does."""
         return next((line.client_port for line in self._lines if line.port == port), 0)

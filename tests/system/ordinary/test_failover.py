@@ -17,8 +17,8 @@ RATE, MOST_OPEN = 14, 120
 
 FAILOVER_SECONDS = 10.0
 SILENCE_SECONDS = 30.0
-"""From the fault to the first saga on each shard that was started since and has ended. Where the old primary falls
-silent as well, nobody can know sooner that it is gone."""
+"""From the fault to the first saga on each shard that was started since and has ended. Where a server answers, and only
+the connections to it are silent, a statement that is slow cannot be told from one whose answer was lost."""
 
 
 @pytest.mark.ring("faults")
@@ -28,7 +28,7 @@ silent as well, nobody can know sooner that it is gone."""
         (Fault.FAILOVER_READ_ONLY, 1, FAILOVER_SECONDS),
         (Fault.FAILOVER_READ_ONLY, 2, FAILOVER_SECONDS),
         (Fault.FAILOVER_CRASHED, 2, FAILOVER_SECONDS),
-        (Fault.FAILOVER_SILENT, 2, SILENCE_SECONDS),
+        (Fault.FAILOVER_SILENT, 2, FAILOVER_SECONDS),
         (Fault.CONNECTIONS_SILENT, 1, SILENCE_SECONDS),
     ],
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 import traceback
 from collections.abc import Awaitable, Mapping
 from typing import Any, Final, TypeAlias
@@ -30,17 +31,25 @@ HOST_SECONDS: Final = 1.5
 """For a host while others have not been tried. One that drops packets would use up the time of the others; one that
 is only slow is tried again after them, with CONNECT_SECONDS."""
 
+TRIED_LAST_SECONDS: Final = 60.0
+"""A host that has not answered is tried after the others for so long: a pool makes one connection after the other, and
+each would wait for it first."""
+
 STATEMENT_SECONDS: Final = 12.0
 """The largest statement of a turn copies some thousand rows; the server ends one that takes longer."""
 
 COMMAND_SECONDS: Final = 15.0
-"""Until we stop waiting for the answer to a statement. Over STATEMENT_SECONDS: it is for a server that has fallen
-silent, and half of the thirty seconds in which both sides are to go on."""
+"""Until we stop waiting for the answer to a statement. Over STATEMENT_SECONDS: it is for a connection that has fallen
+silent while its server has not (see `silence`)."""
 
 COMMIT_SECONDS: Final = 3.0
 """For the answer to a commit: a busy disk takes one second, and a primary that has lost its place to its standby never
 answers. Under STATEMENT_SECONDS: a server that waits for its synchronous standby calls a commit done when that time is
 over, though a failover would lose it. Who hears nothing in time takes it for unknown."""
+
+BEGIN_SECONDS: Final = 3.0
+"""For the answer to a BEGIN on a connection that lay in the pool: it waits for no lock and no disk. If it does not come
+another connection is made, whose BEGIN may take COMMAND_SECONDS: a pooler's waits until a server's session is free."""
 
 AFTER_STANDSTILL_SECONDS: Final = 0.1
 """Then more: a loop that stood still for those three seconds has yet to read an answer that is there."""
@@ -54,6 +63,10 @@ KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3, "T
 LOCK_TIMEOUT: Final = "5s"
 """A shard row is held for one turn, milliseconds. Who waits longer waits for a process that hangs."""
 
+IDLE_SECONDS: Final = 10.0
+"""Nothing is computed within a transaction: between two statements passes no time worth mentioning. Who is idle for so
+long has been stopped, and may hold what nobody can see: a shard's row that it has just added."""
+
 SESSION: Final[Mapping[str, str]] = {
     "application_name": "sagabus",
     # The fence looks at the row as the other transaction left it: so READ COMMITTED does. Stricter levels would raise
@@ -61,8 +74,7 @@ SESSION: Final[Mapping[str, str]] = {
     "default_transaction_isolation": "read committed",
     "lock_timeout": LOCK_TIMEOUT,
     "statement_timeout": f"{STATEMENT_SECONDS:g}s",
-    # Nothing is computed within a transaction: between two statements passes no time worth mentioning.
-    "idle_in_transaction_session_timeout": "10s",
+    "idle_in_transaction_session_timeout": f"{IDLE_SECONDS:g}s",
     # Statements of a millisecond: compiling them costs more than running them.
     "jit": "off",
     # Plans made while the tables were tiny keep scanning them whole until the next autoanalyze: at 100,000 sagas,
@@ -87,22 +99,34 @@ _POOLED_PREPARED: Final = ("26000", "42P05")
 """A prepared statement that is not there, or is there already: a pooler gives each transaction another session."""
 
 
-class CommitUnanswered(SagabusError):
-    """Whether it was committed is unknown; the connection is to be dropped."""
+class Unanswered(SagabusError, TimeoutError):
+    """Of a commit the outcome is unknown then; the connection is to be dropped."""
 
 
 async def committed(commit: Awaitable[None]) -> None:
-    """Raises CommitUnanswered, or what the commit raises: its outcome is unknown either way."""
+    """Raises Unanswered, or what the commit raises: its outcome is unknown either way."""
+    await _answered(commit, COMMIT_SECONDS, "a commit")
+
+
+async def begun(begin: Awaitable[None], seconds: float) -> None:
+    """seconds: BEGIN_SECONDS where the connection lay in a pool, else COMMAND_SECONDS. Raises Unanswered, or what the
+    BEGIN raises; nothing was begun then."""
+    await _answered(begin, seconds, "a BEGIN")
+
+
+async def _answered(request: Awaitable[None], seconds: float, what: str) -> None:
     try:
         async with asyncio.timeout(None) as limit:
             loop = asyncio.get_running_loop()
-            timer = loop.call_later(COMMIT_SECONDS, lambda: limit.reschedule(loop.time() + AFTER_STANDSTILL_SECONDS))
+            timer = loop.call_later(seconds, lambda: limit.reschedule(loop.time() + AFTER_STANDSTILL_SECONDS))
             try:
-                await commit
+                await request
             finally:
                 timer.cancel()
     except TimeoutError as error:
-        raise CommitUnanswered(f"PostgreSQL has not answered a commit for {COMMIT_SECONDS:g} s") from error
+        if not limit.expired():
+            raise
+        raise Unanswered(f"PostgreSQL has not answered {what} for {seconds:g} s") from error
 
 
 _CLOSED: Final = ("connection is closed", "connection was closed", "pool is closed")
@@ -111,7 +135,7 @@ _CLOSED: Final = ("connection is closed", "connection was closed", "pool is clos
 
 def is_unusable(error: BaseException) -> bool:
     """Whether after this error the connection is of no use, and what the pool has beside it is not to be trusted."""
-    if isinstance(error, CommitUnanswered):
+    if isinstance(error, Unanswered):
         return True
     sqlstate = getattr(error, "sqlstate", None)
     if isinstance(sqlstate, str):
@@ -148,11 +172,11 @@ async def connect(url: str, *, pooled: bool = False, settings: bool = True, **op
     if "target_session_attrs=" not in url:
         options["target_session_attrs"] = "read-write"
     last_error: Exception | None = None
-    waiting = database_url.hosts(url)
+    waiting = _in_order(database_url.hosts(url))
     slow: list[str] = []
     while waiting:  # one by one: to asyncpg the timeout is for all of them
         host = waiting.pop(0)
-        seconds = HOST_SECONDS if waiting else options["timeout"]
+        seconds = _seconds(waiting) or options["timeout"]
         try:
             connection: Connection = await asyncpg.connect(host, **{**options, "timeout": seconds})
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InternalClientError) as error:
@@ -160,14 +184,41 @@ async def connect(url: str, *, pooled: bool = False, settings: bool = True, **op
                 raise
             last_error = error
             if isinstance(error, TimeoutError) and waiting:
+                _does_not_answer(host)
                 slow.append(host)
         else:
+            _silent_hosts.pop(host, None)
             _keep_alive(connection)
             return connection
         if not waiting:
             waiting, slow = slow, []
     assert last_error is not None, "a URL has a host"
     raise last_error
+
+
+_silent_hosts: dict[str, float] = {}
+"""The address of a host to when it did not answer, in monotonic seconds."""
+
+
+def _in_order(hosts: list[str]) -> list[str]:
+    """As they are given; those that have not answered lately come last."""
+    return sorted(hosts, key=_was_silent)
+
+
+def _seconds(waiting: list[str]) -> float:
+    """For a host while these wait; 0: all that there are. Of one that is likely to answer, more is worth the wait."""
+    return 0 if not waiting else 2 * HOST_SECONDS if all(map(_was_silent, waiting)) else HOST_SECONDS
+
+
+def _was_silent(host: str) -> bool:
+    since = time.monotonic() - TRIED_LAST_SECONDS
+    return _silent_hosts.get(host, since) > since
+
+
+def _does_not_answer(host: str) -> None:
+    if not _was_silent(host):
+        log.warning("PostgreSQL does not answer: %s", database_url.masked(host))
+    _silent_hosts[host] = time.monotonic()
 
 
 def _keep_alive(connection: Connection) -> None:

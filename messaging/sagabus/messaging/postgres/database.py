@@ -15,19 +15,24 @@ from typing import Any, Final, TypeAlias, cast
 import asyncpg
 import asyncpg.transaction
 
+from sagabus.messaging.background import cancelled
 from sagabus.messaging.backoff import Backoff, until_reachable
 from sagabus.messaging.database_url import masked
+from sagabus.messaging.postgres import connecting
 from sagabus.messaging.postgres.connecting import (
     CONNECT_SECONDS,
     END_SECONDS,
     LOCAL_SESSION,
     Connection,
+    Unanswered,
+    begun,
     committed,
     connect,
     is_of_pooler,
     is_unusable,
 )
 from sagabus.messaging.postgres.reachability import DatabaseUnreachable, out_of_reach
+from sagabus.messaging.postgres.silence import watched
 
 __all__ = ["Connection", "Database", "DatabaseUnreachable"]
 
@@ -71,9 +76,10 @@ class Database:
         """Waits for the transactions that are under way, but for no answer that does not come."""
         pool, self._pool = self._pool, None
         if pool is not None:
-            await _closed(pool)
+            await _closed(pool, END_SECONDS)
         if self._closing:
-            await asyncio.wait(self._closing)
+            _, late = await asyncio.wait(self._closing, timeout=END_SECONDS)
+            await cancelled(late)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -86,7 +92,8 @@ class Database:
         usable = False
         try:
             try:
-                yield connection
+                with watched(connection, lambda: self._replace(pool, END_SECONDS)):
+                    yield connection
             except BaseException as error:
                 usable = not self._lost(pool, error) and await rolled_back(block)
                 raise
@@ -142,17 +149,17 @@ class Database:
         """Twice, if a connection that lay in the pool turns out to be of no use: with a new pool it may work."""
         pool = await self._started()
         try:
-            return await self._begin(pool)
+            return await self._begin(pool, connecting.BEGIN_SECONDS)
         except Exception as error:
             if not self._lost(pool, error):
                 raise
-        return await self._begin(await self._started())
+        return await self._begin(await self._started(), connecting.COMMAND_SECONDS)
 
-    async def _begin(self, pool: _Pool) -> tuple[_Pool, Connection, asyncpg.transaction.Transaction]:
+    async def _begin(self, pool: _Pool, seconds: float) -> tuple[_Pool, Connection, asyncpg.transaction.Transaction]:
         connection = cast("Connection", await pool.acquire(timeout=CONNECT_SECONDS))
         try:
             block = connection.transaction(isolation="read_committed")
-            await block.start()
+            await begun(block.start(), seconds)
             if self._pooled:
                 await connection.execute(LOCAL_SESSION)
         except BaseException:
@@ -166,12 +173,17 @@ class Database:
             self._is_pooled(error)
         elif not is_unusable(error):
             return False
+        self._replace(pool, connecting.COMMAND_SECONDS if isinstance(error, Unanswered) else END_SECONDS)
+        return True
+
+    def _replace(self, pool: _Pool, seconds: float) -> None:
+        """seconds: for the transactions that are under way in it. Whoever has not answered a BEGIN or a commit may be
+        slow: then the others have as long as any."""
         if self._pool is pool:
             self._pool = None
-            task = asyncio.get_running_loop().create_task(_closed(pool), name="sagabus old connections")
+            task = asyncio.get_running_loop().create_task(_closed(pool, seconds), name="sagabus old connections")
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
-        return True
 
     def _is_pooled(self, error: BaseException) -> None:
         self._pooled = True
@@ -205,9 +217,9 @@ async def _given_back(pool: _Pool, connection: Connection, *, usable: bool) -> N
         log.debug("a connection was not given back: %s", error)
 
 
-async def _closed(pool: _Pool) -> None:
+async def _closed(pool: _Pool, seconds: float) -> None:
     try:
-        async with asyncio.timeout(END_SECONDS):
+        async with asyncio.timeout(seconds):
             await pool.close()
     except Exception:
         pool.terminate()

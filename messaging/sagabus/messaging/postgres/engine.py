@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Pool, event
 from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from sagabus.messaging.database_url import sqlalchemy_url
 from sagabus.messaging.postgres.connecting import COMMAND_SECONDS, CONNECT_SECONDS, END_SECONDS, connect
@@ -63,6 +63,14 @@ def distrust(engine: AsyncEngine) -> None:
     _distrusted[engine.sync_engine.pool] = time.monotonic()
 
 
+async def dropped(connection: AsyncConnection) -> None:
+    """Without a farewell, for which SQLAlchemy would wait two seconds if its server has fallen silent."""
+    if not connection.invalidated:
+        raw: Any = await connection.get_raw_connection()
+        raw.driver_connection.terminate()
+        await connection.invalidate()
+
+
 def replace_when_next_used(info: dict[Any, Any]) -> None:
     """info: of the connection (`Connection.info`). Something was done to its session that nobody else must meet."""
     info[_SPOILT] = True
@@ -83,4 +91,5 @@ def _replace(connection: Any, record: Any, proxy: Any) -> None:
     pool = getattr(proxy, "_pool", None)
     since = None if pool is None else _distrusted.get(pool)
     if since is not None and record.info.get(_MADE_AT, 0.0) <= since:
+        record.driver_connection.terminate()  # else SQLAlchemy waits two seconds for a farewell
         raise DisconnectionError("made before the database failed over or fell silent")

@@ -12,14 +12,18 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sagabus.contracts.errors import SagabusError
-from sagabus.messaging.postgres.connecting import END_SECONDS, LOCK_TIMEOUT, Connection, committed, is_unusable
+from sagabus.messaging.postgres import connecting
+from sagabus.messaging.postgres.connecting import END_SECONDS, Connection, begun, committed, is_unusable
 from sagabus.messaging.postgres.database import Database
-from sagabus.messaging.postgres.engine import care_for, distrust
+from sagabus.messaging.postgres.engine import care_for, distrust, dropped
 from sagabus.messaging.postgres.reachability import UNREACHABLE, out_of_reach
+from sagabus.messaging.postgres.silence import watched
 
 log = logging.getLogger(__name__)
 
-_LOCAL = text("SELECT set_config('lock_timeout', :lock_timeout, true)")
+_LOCAL = text(
+    "SELECT set_config('lock_timeout', :lock, true), set_config('idle_in_transaction_session_timeout', :idle, true)"
+)
 
 
 class EngineDatabase(Database):
@@ -60,29 +64,30 @@ class EngineDatabase(Database):
         with out_of_reach():
             connection = await self._begun_session()
         try:
-            yield connection
+            with watched(await self.driver(connection), lambda: distrust(self._engine)):
+                yield connection
             await committed(connection.commit())
         except BaseException as error:
             if self._distrusted(error):
-                await connection.invalidate()
+                await dropped(connection)
             raise
         finally:
             await _closed_session(connection)
 
     async def _begun_session(self) -> AsyncConnection:
         try:
-            return await self._begin_session()
+            return await self._begin_session(connecting.BEGIN_SECONDS)
         except UNREACHABLE as error:  # perhaps only this connection: a pool keeps what the server has closed
             self._distrusted(error)
-        return await self._begin_session()
+        return await self._begin_session(connecting.COMMAND_SECONDS)
 
-    async def _begin_session(self) -> AsyncConnection:
+    async def _begin_session(self, seconds: float) -> AsyncConnection:
         connection = await self._engine.connect()
         try:
             await connection.execution_options(isolation_level="READ COMMITTED")
-            await connection.execute(_LOCAL, {"lock_timeout": LOCK_TIMEOUT})
+            await begun(_limited(connection), seconds)
         except BaseException:
-            await connection.invalidate()
+            await dropped(connection)
             await _closed_session(connection)
             raise
         return connection
@@ -97,6 +102,10 @@ class EngineDatabase(Database):
         """The asyncpg connection below; what it does is part of the same transaction."""
         raw: Any = await connection.get_raw_connection()
         return cast("Connection", raw.driver_connection)
+
+
+async def _limited(connection: AsyncConnection) -> None:
+    await connection.execute(_LOCAL, {"lock": connecting.LOCK_TIMEOUT, "idle": f"{connecting.IDLE_SECONDS:g}s"})
 
 
 async def _closed_session(connection: AsyncConnection) -> None:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -87,11 +86,9 @@ async def acquire(connection: Connection, schema: str, shard: int, claim: Claim,
     Raises AcquireRefused (S3) or PartitionsChanged (S11), both with nothing written.
     """
     sql = _statements(schema)
-    if (
-        await connection.fetchrow(sql["shard_row.look"], shard) is None
-    ):  # ON CONFLICT would wait for whoever holds the row
+    if await connection.fetchrow(sql["shard_row.look"], shard) is None:
         await check_partitions(connection, schema, claim.partitions, topic=claim.topic)
-        await connection.execute(sql["shard_row.add"], shard, token, claim.cluster, claim.generation, claim.partitions)
+        await _add(connection, sql, shard, claim, token)
     row = await _locked(connection, sql, shard, claim)
     _check(row, claim)
     turn: int = await connection.fetchval(sql["shard_row.acquire"], shard, token, claim.cluster, claim.generation)
@@ -156,30 +153,43 @@ async def check_partitions(connection: Connection, schema: str, partitions: int,
         _same_partitions(stored, partitions, topic)
 
 
-async def _locked(connection: Connection, sql: dict[str, str], shard: int, claim: Claim) -> asyncpg.Record:
+async def _add(connection: Connection, sql: dict[str, str], shard: int, claim: Claim, token: UUID) -> None:
+    """Waits for a session that has added the same row and not committed it. Nobody can see whose it is, and end it: the
+    server does so, when it has been idle for too long."""
     try:
-        return await _lock(connection, sql, shard)
-    except asyncpg.LockNotAvailableError:
-        _check(await _row(connection, sql["shard_row.look"], shard), claim)  # who has no right to the shard ends nobody
-        await _end_holder(connection, sql, shard)
-    try:
-        return await _lock(connection, sql, shard)
+        await connection.execute(sql["shard_row.add"], shard, token, claim.cluster, claim.generation, claim.partitions)
     except asyncpg.LockNotAvailableError as error:
-        raise AcquireRefused(f"the row of shard {shard} stays locked by another session") from error
+        raise AcquireRefused(f"the row of shard {shard} is being added by another session") from error
 
 
-async def _lock(connection: Connection, sql: dict[str, str], shard: int) -> asyncpg.Record:
-    """Waits in a savepoint, which the transaction outlives if the lock is not to be had, and locks without it.
+async def _locked(connection: Connection, sql: dict[str, str], shard: int, claim: Claim) -> asyncpg.Record:
+    """Locks the row without a savepoint, in which it has waited for whoever held it.
 
     A row that was locked in a savepoint bears its transaction id; changed after it, a third one, made of both ids:
     `pg_locks` has neither. If this session stood still then, nobody could find it to end it (S4).
     """
-    with suppress(_Unlocked):
+    if not await _comes_free(connection, sql, shard):
+        _check(await _row(connection, sql["shard_row.look"], shard), claim)  # who has no right to the shard ends nobody
+        await _end_holder(connection, sql, shard)
+        if not await _comes_free(connection, sql, shard):
+            raise AcquireRefused(f"the row of shard {shard} stays locked by another session")
+    try:
+        return await _row(connection, sql["shard_row.lock"], shard)
+    except asyncpg.LockNotAvailableError as error:
+        raise AcquireRefused(f"the row of shard {shard} was locked by another session just now") from error
+
+
+async def _comes_free(connection: Connection, sql: dict[str, str], shard: int) -> bool:
+    """Whether the lock is to be had in time. Asked in a savepoint, which the transaction outlives if it is not."""
+    try:
         async with connection.transaction():
             await connection.execute(_LOCK_TIMEOUT)
             await _row(connection, sql["shard_row.lock"], shard)
             raise _Unlocked
-    return await _row(connection, sql["shard_row.lock"], shard)
+    except _Unlocked:
+        return True
+    except asyncpg.LockNotAvailableError:
+        return False
 
 
 class _Unlocked(Exception):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -20,11 +20,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from sqlalchemy.orm import Session
 
 from sagabus.contracts.errors import DeclarationError
-from sagabus.messaging.postgres.connecting import committed, is_unusable
+from sagabus.messaging.postgres import connecting
+from sagabus.messaging.postgres.connecting import begun, committed, is_unusable
 from sagabus.messaging.postgres.database import Connection, DatabaseUnreachable, rolled_back
-from sagabus.messaging.postgres.engine import care_for, distrust
+from sagabus.messaging.postgres.engine import care_for, distrust, dropped
 from sagabus.messaging.postgres.engine_database import EngineDatabase
 from sagabus.messaging.postgres.reachability import UNREACHABLE
+from sagabus.messaging.postgres.silence import watched
 from sagabus.participants.handlers.database_errors import causes
 from sagabus.participants.handlers.session_guard import OWN, SHARED, close_for_good, guarded_class, watch
 
@@ -81,10 +83,11 @@ class Sessions:
         connection, driver, block = await self._begun()
         try:
             try:
-                yield Transaction(connection, driver)
+                with self._watched(driver):
+                    yield Transaction(connection, driver)
             except BaseException as error:
                 if self._lost(error):
-                    await connection.invalidate()
+                    await dropped(connection)
                 else:
                     await rolled_back(block)  # nothing is committed either way; one that cannot is closed below
                 raise
@@ -95,7 +98,7 @@ class Sessions:
                 raise
         finally:
             if not connection.invalidated and (driver.is_closed() or driver.is_in_transaction()):
-                await connection.invalidate()
+                await dropped(connection)
             await connection.close()
 
     @property
@@ -117,13 +120,18 @@ class Sessions:
         """
         async with self._own.one(), self._maker() as session:
             try:
-                async with session.begin():
-                    await session.connection(execution_options=OWN)
-                    yield session
+                with ExitStack() as until_committed:
+                    async with session.begin():
+                        connection = await session.connection(execution_options=OWN)
+                        until_committed.enter_context(self._watched(await EngineDatabase.driver(connection)))
+                        yield session
             except BaseException as error:
                 if self._lost(error):
                     await session.invalidate()
                 raise
+
+    def _watched(self, driver: Connection) -> AbstractContextManager[None]:
+        return watched(driver, lambda: distrust(self.engine))
 
     def _lost(self, error: BaseException) -> bool:
         """Whether the connection is of no use after this error. Then those of its pool are not to be trusted either."""
@@ -134,10 +142,10 @@ class Sessions:
     async def _begun(self) -> _Begun:
         try:
             try:
-                return await _begin(await self.engine.connect())
+                return await _begin(await self.engine.connect(), connecting.BEGIN_SECONDS)
             except UNREACHABLE as error:  # perhaps only this connection: a pool keeps what the server has closed
                 self._lost(error)
-                return await _begin(await self.engine.connect())
+                return await _begin(await self.engine.connect(), connecting.COMMAND_SECONDS)
         except UNREACHABLE as error:
             raise DatabaseUnreachable(f"PostgreSQL is out of reach: {str(error) or type(error).__name__}") from error
 
@@ -177,16 +185,16 @@ _Begun = tuple[AsyncConnection, Connection, Any]
 _LIMITS: Final = "SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '60s'"
 
 
-async def _begin(connection: AsyncConnection) -> _Begun:
+async def _begin(connection: AsyncConnection, seconds: float) -> _Begun:
     try:
         await connection.execution_options(isolation_level="AUTOCOMMIT", **SHARED)
         raw: Any = await connection.get_raw_connection()
         driver = cast("Connection", raw.driver_connection)
         block = driver.transaction(isolation="read_committed")
-        await block.start()
+        await begun(block.start(), seconds)
         await driver.execute(_LIMITS)
     except BaseException:
-        await connection.invalidate()
+        await dropped(connection)
         await connection.close()
         raise
     return connection, driver, block
