@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sagabus.commands.dead_letters.cures import CURES
-from sagabus.commands.dead_letters.replay import Replay
+from sagabus.commands.dead_letters.replay import DeadLetterReplay
 from sagabus.commands.main import main, parser
 from sagabus.commands.subcommand import Exit
 from sagabus.contracts.reasons import FATES, MEANINGS, Fate
@@ -200,7 +200,7 @@ async def test_what_comes_back_as_a_letter_meanwhile_is_not_replayed_again(datab
             await dead_letter.append(connection, namespace, rows)
 
     await add(3)
-    replay = Replay(box, Echo(), AS_IT_WAS)
+    replay = DeadLetterReplay(box, Echo(), AS_IT_WAS)
     await replay.all(await box.ids(Wanted()), progress=lambda _: None)
     assert (replay.replayed, await box.ids(Wanted())) == ([1, 2, 3], [4, 5, 6])
     await pool.stop()
@@ -227,8 +227,8 @@ def test_a_letter_that_is_not_whole_stays_and_the_place_of_the_whole_is_named(
 ) -> None:
     ids = fixture.letters(("a", Given(offset=41, value=bytes(2 * 1024 * 1024))), ("a", Given(offset=42)))
 
-    async def replayed(database: Database) -> Replay:
-        replay = Replay(DeadLetterRows(database, fixture.schema), Recorder(), AS_IT_WAS)
+    async def replayed(database: Database) -> DeadLetterReplay:
+        replay = DeadLetterReplay(DeadLetterRows(database, fixture.schema), Recorder(), AS_IT_WAS)
         await (replay.all(ids, progress=lambda _: None) if together else replay.each(ids))
         return replay
 

@@ -22,7 +22,7 @@ PARTITIONS = 4
 CHUNK = 500
 
 
-class Place:
+class OwnershipFixture:
     """The topics, the tables, and the processes of one test."""
 
     def __init__(self, kafka: Kafka, url: str, shards: Shards, producer: BatchProducer, folder: Path) -> None:
@@ -85,9 +85,9 @@ def embedded() -> Iterator[Kafka]:
 
 
 @pytest.fixture(params=["real"])
-async def place(
+async def fixture(
     request: pytest.FixtureRequest, database: str, namespace: str, run_folder: Path
-) -> AsyncIterator[Place]:
+) -> AsyncIterator[OwnershipFixture]:
     cluster: Kafka = request.getfixturevalue(request.param)
     names = [f"{namespace}.in", f"{namespace}.out"]
     await cluster.create_topics(dict.fromkeys(names, TopicSpec(PARTITIONS)))
@@ -95,42 +95,42 @@ async def place(
     await producer.start()
     async with opened(database, namespace) as shards:
         await Counter(shards).create()
-        yield Place(cluster, database, shards, producer, run_folder)
+        yield OwnershipFixture(cluster, database, shards, producer, run_folder)
     await producer.stop()
 
 
-@pytest.mark.parametrize("place", ["real", "embedded"], indirect=True)
-async def test_each_record_counts_once_and_stop_hands_over_at_once(place: Place) -> None:
+@pytest.mark.parametrize("fixture", ["real", "embedded"], indirect=True)
+async def test_each_record_counts_once_and_stop_hands_over_at_once(fixture: OwnershipFixture) -> None:
     for _ in range(2):
-        ownership = owner(place.kafka, place.shards)
+        ownership = owner(fixture.kafka, fixture.shards)
         await ownership.start()
-        await place.give(4)
-        await place.all_counted_once()
+        await fixture.give(4)
+        await fixture.all_counted_once()
         await ownership.stop()
-        assert await place.shards.rows("outbox") == []
-    positions = {row["relay_position"] for row in await place.shards.rows("shard")}
-    assert positions == {place.given // PARTITIONS}
-    await place.first_copies_in_order()
+        assert await fixture.shards.rows("outbox") == []
+    positions = {row["relay_position"] for row in await fixture.shards.rows("shard")}
+    assert positions == {fixture.given // PARTITIONS}
+    await fixture.first_copies_in_order()
 
 
 @pytest.mark.ring("faults")
-async def test_s1_s2_s3_each_record_counts_once_with_a_zombie_and_a_killed_process(place: Place) -> None:
+async def test_s1_s2_s3_each_record_counts_once_with_a_zombie_and_a_killed_process(fixture: OwnershipFixture) -> None:
     """One is stopped in the middle of its work, another takes over; the first wakes up as a zombie, and is killed."""
-    first = await place.start("first")
-    await place.give(2)
-    await place.until_counted(CHUNK)
-    await place.give(20)
+    first = await fixture.start("first")
+    await fixture.give(2)
+    await fixture.until_counted(CHUNK)
+    await fixture.give(20)
     first.pause()
-    second = await place.start("second")
-    await place.until_counted(place.given)
-    await place.give(4)
+    second = await fixture.start("second")
+    await fixture.until_counted(fixture.given)
+    await fixture.give(4)
     first.resume()
-    await place.give(20)
-    await place.all_counted_once()
-    await place.give(20)
+    await fixture.give(20)
+    await fixture.all_counted_once()
+    await fixture.give(20)
     first.kill()
-    await place.give(4)
-    await place.all_counted_once()
+    await fixture.give(4)
+    await fixture.all_counted_once()
     second.terminate()
     assert await second.ended() == 0, second.report()
-    await place.first_copies_in_order()
+    await fixture.first_copies_in_order()

@@ -17,7 +17,7 @@ from sagabus.messaging.bus.kafka_refusals import REFUSALS
 from sagabus.messaging.bus.partition import partition_of
 from sagabus.messaging.bus.producer import BatchProducer
 from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused, Reason
-from sagabus.messaging.bus.sender import BATCH_BYTES, Place, Sender
+from sagabus.messaging.bus.sender import BATCH_BYTES, Sender
 from sagabus.messaging.bus.topic_admin import TopicSpec
 from tests.messaging.clusters import message, numbers, read, real_kafka
 from tests.support.conditions import until
@@ -309,9 +309,9 @@ async def test_what_is_asked_for_at_once_travels_together(
     await real.create_topics({namespace: TopicSpec(2)})
     sent: list[int] = []
 
-    async def counting(self: Sender, place: Place, batch: BatchBuilder) -> None:
+    async def counting(self: Sender, to: TopicPartition, batch: BatchBuilder) -> None:
         sent.append(batch.record_count())
-        await send(self, place, batch)
+        await send(self, to, batch)
 
     send = Sender.send
     monkeypatch.setattr(Sender, "send", counting)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sagabus.commands.dead_letters import sheets
-from sagabus.commands.dead_letters.replay import Replay
+from sagabus.commands.dead_letters.replay import DeadLetterReplay
 from sagabus.commands.dead_letters.service_tables import ServiceTables, opened
 from sagabus.commands.subcommand import Exit, Failed, complain, say, say_json
 from sagabus.messaging.publishing.dead_letter_rows import Repair, Wanted
@@ -45,7 +45,7 @@ async def run_replay(options: Namespace) -> Exit:
     repair = _repair(options)
     _check_which(options)
     async with opened(options, kafka=True) as tables, tables.producer() as producer:
-        replay = Replay(tables.letters, producer, repair)
+        replay = DeadLetterReplay(tables.letters, producer, repair)
         try:
             if options.all:
                 await replay.all(await tables.letters.ids(_wanted(options)), progress=complain)
@@ -91,7 +91,7 @@ def _named(ids: Sequence[int]) -> str:
     return ", ".join(map(str, ids))
 
 
-def _tell_replayed(options: Namespace, replay: Replay) -> None:
+def _tell_replayed(options: Namespace, replay: DeadLetterReplay) -> None:
     if options.json:
         say_json({"replayed": replay.replayed, "refused": replay.refused, "absent": replay.absent})
     elif replay.replayed and not options.all:

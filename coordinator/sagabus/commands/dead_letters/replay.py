@@ -18,7 +18,7 @@ TOGETHER: Final = 100
 """Letters in one transaction: so many are published again if it is cut off after their acknowledgement."""
 
 
-class Replay:
+class DeadLetterReplay:
     """Remembers what became of each letter. Those in none of the lists were not tried."""
 
     def __init__(self, box: DeadLetterRows, publisher: Publisher, repair: Repair) -> None:

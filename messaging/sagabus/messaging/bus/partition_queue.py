@@ -15,13 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from aiokafka import TopicPartition
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from sagabus.contracts.envelope import Message
 from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
 from sagabus.messaging.bus.kafka_refusals import REFUSALS
 from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused, Reason
-from sagabus.messaging.bus.sender import BATCH_BYTES, Place, Sender, SenderSource
+from sagabus.messaging.bus.sender import BATCH_BYTES, Sender, SenderSource
 
 BATCHES_BEFORE_GROWTH: Final = 16
 """Acknowledged ones after which batches that were made smaller may be twice as large again. A refusal costs a new
@@ -76,8 +77,8 @@ class _Batch:
 class PartitionQueue:
     """Of one partition. timeout: seconds in which nothing was acknowledged, after which who waits hears of it."""
 
-    def __init__(self, place: Place, senders: SenderSource, *, timeout: float) -> None:
-        self.place = place
+    def __init__(self, to: TopicPartition, senders: SenderSource, *, timeout: float) -> None:
+        self.to = to
         self._senders = senders
         self._timeout = timeout
         self._waiting: deque[Part] = deque()
@@ -95,7 +96,7 @@ class PartitionQueue:
         """To be sent after all that was added before."""
         self._waiting.append(Part(publication, messages, asyncio.get_running_loop().time()))
         if self.task is None:
-            self._task = asyncio.create_task(self._run(), name=f"sagabus publishing to {self.place[0]}")
+            self._task = asyncio.create_task(self._run(), name=f"sagabus publishing to {self.to.topic}")
 
     def fail_all(self, sentence: str) -> None:
         while self._waiting:
@@ -133,7 +134,7 @@ class PartitionQueue:
         if batch.slices:
             for part, _ in batch.slices:
                 part.begun = True
-            await sender.send(self.place, batch.builder)
+            await sender.send(self.to, batch.builder)
 
     def _next_batch(self) -> _Batch:
         """A message that cannot be put into a record is refused, and the batch is made without that publication."""

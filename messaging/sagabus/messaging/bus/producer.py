@@ -14,15 +14,17 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
+from aiokafka import TopicPartition
+
 from sagabus.contracts.envelope import MAX_PAYLOAD, Message
 from sagabus.messaging.background import cancelled
 from sagabus.messaging.bus.kafka_connection import KafkaConnection, KafkaUnreachable
 from sagabus.messaging.bus.partition import partition_of
 from sagabus.messaging.bus.partition_queue import PartitionQueue, Publication
 from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused, Reason
-from sagabus.messaging.bus.sender import Place, Sender, SenderSource
+from sagabus.messaging.bus.sender import Sender, SenderSource
 
-Groups = dict[Place, list[Message]]
+Groups = dict[TopicPartition, list[Message]]
 
 UNACKNOWLEDGED_SECONDS: Final = 15.0
 """Without any acknowledgement on its partition, after which a publication has failed. By itself an idempotent aiokafka
@@ -43,7 +45,7 @@ class BatchProducer:
         """`makes_topics`: on the embedded bus a topic appears when it is named. timeout: seconds."""
         self._timeout = timeout
         self._senders = SenderSource(lambda: Sender(connection, makes_topics=makes_topics))
-        self._queues: dict[Place, PartitionQueue] = {}
+        self._queues: dict[TopicPartition, PartitionQueue] = {}
         self._not_queued: set[asyncio.Future[None]] = set()
         """Calls that do not know yet where their messages go."""
         self._stopped = False
@@ -84,28 +86,28 @@ class BatchProducer:
         try:
             groups = await self._grouped(messages)
             publication = Publication(len(groups))
-            for place, group in groups.items():
-                self._queue(place).add(publication, group)
+            for to, group in groups.items():
+                self._queue(to).add(publication, group)
         finally:
             self._not_queued.discard(queued)
             queued.set_result(None)
         return publication
 
-    def _queue(self, place: Place) -> PartitionQueue:
-        if place not in self._queues:
-            self._queues[place] = PartitionQueue(place, self._senders, timeout=self._timeout)
-        return self._queues[place]
+    def _queue(self, to: TopicPartition) -> PartitionQueue:
+        if to not in self._queues:
+            self._queues[to] = PartitionQueue(to, self._senders, timeout=self._timeout)
+        return self._queues[to]
 
     async def _grouped(self, messages: Sequence[Message]) -> Groups:
         """The messages of each partition, in order. Raises PublishRefused, and KafkaUnreachable."""
         counts = await self._counts({message.topic for message in messages})
         groups: Groups = {}
         for message in messages:
-            place = (message.topic, _partition(message, counts[message.topic]))
-            if place in groups:
-                groups[place].append(message)
+            to = TopicPartition(message.topic, _partition(message, counts[message.topic]))
+            if to in groups:
+                groups[to].append(message)
             else:
-                groups[place] = [message]
+                groups[to] = [message]
         return groups
 
     async def _counts(self, topics: set[str]) -> dict[str, int]:

@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, Generic, TypeVar, cast
 
 import aiokafka
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
@@ -24,9 +25,6 @@ from sagabus.messaging.bus.kafka_connection import KafkaConnection, KafkaUnreach
 from sagabus.messaging.loop_time import monotonic
 
 T = TypeVar("T")
-
-Place = tuple[str, int]
-"""Topic and partition."""
 
 BATCH_BYTES: Final = 256 * 1024
 """Larger ones gain nothing, and a request holds one batch of every partition. A larger message goes alone."""
@@ -88,13 +86,13 @@ class Sender:
         known = self._producer.client.cluster.partitions_for_topic(topic)
         return len(known) if known else await self._lookups.ask(topic, lambda: self._look_up(topic))
 
-    async def send(self, place: Place, batch: BatchBuilder) -> None:
+    async def send(self, to: TopicPartition, batch: BatchBuilder) -> None:
         """Returns when the batch is acknowledged; no other one of this partition may be under way.
 
         Raises what aiokafka raises. That a topic has been deleted, aiokafka never says: it tries again without end. So
         it is looked up here.
         """
-        topic, partition = place
+        topic, partition = to
         async with self._room.taken(batch.size()):
             if not await self.partitions(topic):  # `send_batch` would wait long for it
                 raise UnknownTopicOrPartitionError(DELETED)

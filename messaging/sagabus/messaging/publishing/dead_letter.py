@@ -24,7 +24,7 @@ COLUMNS: Final = (
 LONGEST_KEY: Final = 1_000
 """Bytes of the key of a copy without value: longer than any saga id."""
 
-Row = tuple[int, str, str, str, int, int, int, bytes | None, bytes, bytes | None]
+DeadLetterRow = tuple[int, str, str, str, int, int, int, bytes | None, bytes, bytes | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,14 +61,14 @@ class DeadLetters:
         return Message(self.topic, key, None, (*last, omitted), nobody)
 
 
-def row_of(shard: int, record: Record, *, reason: str, message: str) -> Row:
+def row_of(shard: int, record: Record, *, reason: str, message: str) -> DeadLetterRow:
     """The row of a dead letter, headers packed: made before the transaction begins (S4)."""
     key, headers, value = kept(record)
     place = (record.topic, record.partition, record.offset, record.timestamp)
     return (shard, storable(reason), storable(plain(message)), *place, key, pack_headers(headers), value)
 
 
-async def append(connection: Connection, schema: str, rows: Sequence[Row]) -> None:
+async def append(connection: Connection, schema: str, rows: Sequence[DeadLetterRow]) -> None:
     """All rows by one COPY."""
     await connection.copy_records_to_table("dead_letter", schema_name=schema, columns=COLUMNS, records=rows)
 

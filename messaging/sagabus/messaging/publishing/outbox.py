@@ -26,7 +26,7 @@ COLUMNS: Final = ("shard", "position", "saga_id", "topic", "partition", "key", "
 RELEASES: Final = 200
 """Sagas that one turn brings back from `outbox_parked`; the next turn follows within a second."""
 
-Row = tuple[int, int, str, str, int | None, bytes | None, bytes, bytes | None]
+OutboxRow = tuple[int, int, str, str, int | None, bytes | None, bytes, bytes | None]
 
 
 class Released(NamedTuple):
@@ -38,13 +38,13 @@ class Released(NamedTuple):
     message: Message
 
 
-def row_of(shard: int, position: int, message: Message) -> Row:
+def row_of(shard: int, position: int, message: Message) -> OutboxRow:
     """The row of a message, headers packed: made before the transaction begins (S4)."""
     m = message
     return (shard, position, m.saga_id, m.topic, m.partition, m.key, pack_headers(m.headers), m.value)
 
 
-async def append(connection: Connection, schema: str, rows: Sequence[Row]) -> None:
+async def append(connection: Connection, schema: str, rows: Sequence[OutboxRow]) -> None:
     """All rows by one COPY."""
     await connection.copy_records_to_table("outbox", schema_name=schema, columns=COLUMNS, records=rows)
 

@@ -81,13 +81,13 @@ Begin = Callable[[], AbstractAsyncContextManager[Connection]]
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What a step has done. more: there may be more to do. before: the shard row's `pruned_before`, if it has moved."""
+    """What was done. more: there may be more to do. before: the shard row's `pruned_before`, if it has moved."""
 
     more: bool
     before: datetime | None = None
 
 
-Step = Callable[[Connection, Tenure], Awaitable[Removed]]
+RemovalStep = Callable[[Connection, Tenure], Awaitable[Removed]]
 """Deletes what is due in this shard, up to `ROWS` of each kind."""
 
 
@@ -97,7 +97,9 @@ class RetentionSchedule:
     Two processes cannot prune the same shard: the second one is fenced, and writes nothing.
     """
 
-    def __init__(self, *, schema: str, begin: Begin, step: Step, look: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, *, schema: str, begin: Begin, step: RemovalStep, look: float, clock: Callable[[], float]
+    ) -> None:
         self._schema = schema
         self._begin = begin
         self._step = step

@@ -38,8 +38,8 @@ class Turn:
         self._schema = schema
         self._dead_letters = dead_letters
         self._shares = {tenure: _Share(tenure, records) for tenure, records in work.items()}
-        self._rows: list[outbox.Row] = []
-        self._letters: list[dead_letter.Row] = []
+        self._rows: list[outbox.OutboxRow] = []
+        self._letters: list[dead_letter.DeadLetterRow] = []
 
     def send(self, tenure: Tenure, message: Message) -> None:
         """Publish this after the commit, in the order of calls."""

@@ -165,7 +165,7 @@ def unreadable(step: Step, fault: MessageInvalid, *, settling: bool) -> tuple[Co
     if settling:
         concern = Concern(ConcernKind.SETTLE, step.number)
     elif step.is_open:
-        concern = concern_of(step)
+        concern = step_concern(step)
     else:
         concern = Concern(ConcernKind.LATE_SUCCESS, step.number)
     if concern.kind is not ConcernKind.LATE_SUCCESS:
@@ -201,8 +201,8 @@ def _answered(state: SagaState, step: Step) -> None:
     if step.timeout is not None:
         state.clear_timer(TimerKind.TIMEOUT, step.number)
     if state.concerns:
-        state.clear_concern(concern_of(step))
-        state.clear_concern(pause_of(step))
+        state.clear_concern(step_concern(step))
+        state.clear_concern(pause_concern(step))
 
 
 def refused(state: SagaState, program: Program, step: Step, row: Row) -> None:
@@ -221,7 +221,7 @@ def failed(state: SagaState, program: Program, step: Step, row: Row) -> None:
         state.clear_timer(TimerKind.RESEND, step.number)
         step.do.resting = True
         words = f"step {step.number} ({step.activity}): {failure.code}: {failure.message}"
-        state.raise_concern(concern_of(step), words, Told(failure.code))
+        state.raise_concern(step_concern(step), words, Told(failure.code))
         return
     step.do.failures += failure.again_after is None and failure.code != NO_HANDLER
     _tell_failed(state, step, failure)
@@ -252,18 +252,18 @@ def _say_why_it_waits(state: SagaState, step: Step, failure: Failure) -> None:
     waited = state.now - step.do.issued
     if failure.code == NO_HANDLER:
         words = f"step {step.number}: nobody handles {step.activity}; deploy a participant that does"
-        state.raise_concern(concern_of(step), words, Told(failure.code))
+        state.raise_concern(step_concern(step), words, Told(failure.code))
     elif failure.code == HANDLER_PANICKED:
         words = f"step {step.number}: the handler of {step.activity} panicked: {failure.message}"
-        state.raise_concern(concern_of(step), words, Told(failure.code))
+        state.raise_concern(step_concern(step), words, Told(failure.code))
     elif failure.again_after is not None and waited >= SILENCE_MICROSECONDS:
         words = (
             f"step {step.number} ({step.activity}): {step.service} has asked for another attempt for "
             f"{waited // 3_600_000_000} h: {failure.code}: {failure.message}"
         )
-        state.raise_concern(concern_of(step), words, Told(failure.code))
+        state.raise_concern(step_concern(step), words, Told(failure.code))
     else:
-        state.clear_concern(concern_of(step))
+        state.clear_concern(step_concern(step))
 
 
 def say_pause(state: SagaState, step: Step, what: str, failure: Failure, until: int) -> None:
@@ -275,7 +275,7 @@ def say_pause(state: SagaState, step: Step, what: str, failure: Failure, until: 
         f"{what}: the next attempt is at {rfc3339(until).decode()}{asked}: {failure.code}: {failure.message}; "
         f"{command_line(state, step, 'retry')} makes it now"
     )
-    state.raise_concern(pause_of(step), words, Told(failure.code))
+    state.raise_concern(pause_concern(step), words, Told(failure.code))
 
 
 def command_line(state: SagaState, step: Step, verb: str) -> str:
@@ -298,7 +298,7 @@ def retried(state: SagaState, step: Step) -> None:
     step.do.resting = False
     if step.outcome is Outcome.PAUSED:
         state.steps.becomes(step, Outcome.SENT)
-    state.clear_concern(pause_of(step))
+    state.clear_concern(pause_concern(step))
     state.send_command(step, CommandKind.DO)
 
 
@@ -346,11 +346,11 @@ def failure_of(row: Row) -> Failure:
         return Failure(code="sagabus.failure_unreadable", message=error.message)
 
 
-def concern_of(step: Step) -> Concern:
+def step_concern(step: Step) -> Concern:
     return Concern(ConcernKind.STEP, step.number)
 
 
-def pause_of(step: Step) -> Concern:
+def pause_concern(step: Step) -> Concern:
     return Concern(ConcernKind.PAUSE, step.number)
 
 

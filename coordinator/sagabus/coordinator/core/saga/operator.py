@@ -49,10 +49,10 @@ def is_of_use(state: SagaState, input: Input | Row) -> bool:
 def _is_stuck(state: SagaState, step: Step) -> bool:
     """Its participant cannot tell, or cannot be understood."""
     if step.undoing is Undoing.SETTLING:
-        return step.exchange(CommandKind.SETTLE).resting or undo.settle_concern_of(step) in state.concerns
+        return step.exchange(CommandKind.SETTLE).resting or undo.settle_concern(step) in state.concerns
     if step.outcome is not Outcome.SENT or step.held:
         return False
-    return step.do.resting or forward.concern_of(step) in state.concerns
+    return step.do.resting or forward.step_concern(step) in state.concerns
 
 
 def acknowledgeable(state: SagaState, step: int) -> list[Concern]:

@@ -80,7 +80,7 @@ def _start_undo(state: SagaState, step: Step, compensation: str) -> None:
     if step.undo_input is None:
         state.steps.undo_becomes(step, Undoing.BLOCKED)
         words = f"step {step.number}: the input of {compensation} could not be made: {step.undo_fault}"
-        state.raise_concern(concern_of(step), words, Told("no_input"))
+        state.raise_concern(undo_concern(step), words, Told("no_input"))
         return
     state.steps.undo_becomes(step, Undoing.SENT)
     step.undo = Exchange(issued=state.now)
@@ -125,7 +125,7 @@ def unsettled(state: SagaState, step: Step, row: Row) -> None:
     else:
         skip = forward.command_line(state, step, "skip")
         cure = f"; find out at {step.service} whether it happened, undo it there, then {skip}"
-    state.raise_concern(settle_concern_of(step), f"{what}: {failure.code}: {failure.message}{cure}", Told(failure.code))
+    state.raise_concern(settle_concern(step), f"{what}: {failure.code}: {failure.message}{cure}", Told(failure.code))
 
 
 def _settle_pause(state: SagaState, step: Step, settle: Exchange) -> int:
@@ -149,8 +149,8 @@ def over(state: SagaState, step: Step) -> None:
 
 def _no_settle(state: SagaState, step: Step) -> None:
     _no_timers(state, step)
-    state.clear_concern(settle_concern_of(step))
-    state.clear_concern(forward.pause_of(step))
+    state.clear_concern(settle_concern(step))
+    state.clear_concern(forward.pause_concern(step))
 
 
 def _no_timers(state: SagaState, step: Step) -> None:
@@ -159,7 +159,7 @@ def _no_timers(state: SagaState, step: Step) -> None:
 
 
 def _no_concern(state: SagaState, step: Step) -> None:
-    for concern in (concern_of(step), settle_concern_of(step), forward.pause_of(step)):
+    for concern in (undo_concern(step), settle_concern(step), forward.pause_concern(step)):
         state.clear_concern(concern)
 
 
@@ -175,9 +175,9 @@ def not_undone(state: SagaState, step: Step, row: Row) -> None:
     hopeless = row.kind is Kind.UNDO_REFUSED or failure.code in forward.FOR_A_PERSON | {NO_HANDLER, HANDLER_PANICKED}
     if hopeless or undo.failures >= UNDO_FAILURES_BEFORE_ATTENTION:
         words = f"{words_for(step)}: {failure.code}: {failure.message}"
-        state.raise_concern(concern_of(step), words, Told(failure.code))
+        state.raise_concern(undo_concern(step), words, Told(failure.code))
     else:
-        state.clear_concern(concern_of(step))
+        state.clear_concern(undo_concern(step))
     if failure.code not in forward.FOR_A_PERSON:  # the inbox will not say anything else the next time
         until = state.now + _pause(state, step, failure)
         state.set_timer(TimerKind.UNDO_RETRY, step.number, until)
@@ -188,12 +188,12 @@ def retried(state: SagaState, step: Step) -> None:
     """The pause of a settle or of an undo is over. A settle has no attempts of its own: it speaks of the step (P4)."""
     if step.undoing is Undoing.SETTLING:
         step.exchange(CommandKind.SETTLE).resting = False
-        state.clear_concern(forward.pause_of(step))
+        state.clear_concern(forward.pause_concern(step))
         state.send_command(step, CommandKind.SETTLE)
         return
     step.exchange(CommandKind.UNDO).attempt += 1
     state.steps.undo_becomes(step, Undoing.SENT)
-    state.clear_concern(forward.pause_of(step))
+    state.clear_concern(forward.pause_concern(step))
     state.send_command(step, CommandKind.UNDO)
 
 
@@ -228,10 +228,10 @@ def overdue(state: SagaState, step: Step) -> tuple[Concern, str] | None:
 def _unanswered_concern(step: Step, kind: CommandKind) -> tuple[Concern, str]:
     """And what it is, for a person."""
     if kind is CommandKind.UNDO:
-        return concern_of(step), words_for(step)
+        return undo_concern(step), words_for(step)
     if kind is CommandKind.SETTLE:
-        return settle_concern_of(step), f"settle of step {step.number} ({step.activity})"
-    return forward.concern_of(step), f"step {step.number} ({step.activity})"
+        return settle_concern(step), f"settle of step {step.number} ({step.activity})"
+    return forward.step_concern(step), f"step {step.number} ({step.activity})"
 
 
 def late_success(state: SagaState, step: Step, row: Row) -> None:
@@ -268,7 +268,7 @@ def _after(state: SagaState, step: Step) -> None:
         advance(state)
 
 
-def concern_of(step: Step) -> Concern:
+def undo_concern(step: Step) -> Concern:
     return Concern(ConcernKind.UNDO, step.number)
 
 
@@ -277,7 +277,7 @@ def words_for(step: Step) -> str:
     return f"undo of step {step.number} ({compensation_of(step)})"
 
 
-def settle_concern_of(step: Step) -> Concern:
+def settle_concern(step: Step) -> Concern:
     return Concern(ConcernKind.SETTLE, step.number)
 
 
