@@ -6,6 +6,7 @@ The limits exist so that one hostile record costs a scan of its bytes and no mor
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from math import isfinite
 from typing import Any, Final, TypeVar
 
@@ -14,7 +15,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from sagabus.contracts.envelope import MAX_PAYLOAD
 from sagabus.contracts.errors import MessageInvalid
-from sagabus.contracts.round_trip import Doubts, difference, doubts_of, rules_of
+from sagabus.contracts.round_trip import Doubts, difference, doubts_of, exactness_of, rules_of
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -40,16 +41,17 @@ def encode(model: BaseModel) -> bytes:
     pydantic_core.PydanticSerializationError (a ValueError) for one that cannot be written. Where the model's schema can
     hold no such value (`round_trip`), nothing is read back.
     """
-    write = model.__pydantic_serializer__.to_json
+    write, kind = model.__pydantic_serializer__.to_json, type(model)
+    is_exact = exactness_of(kind)(model)
     try:
-        data = write(model, by_alias=True, round_trip=True, warnings="error")
+        data = write(model, by_alias=True, round_trip=True, warnings=False if is_exact else "error")
     except PydanticSerializationError:  # perhaps only of another type than was declared, as 5 in a float
         data = write(model, by_alias=True, round_trip=True, warnings=False)
         _confirm(model, data)
         return data
-    doubts = doubts_of(type(model))
+    doubts = doubts_of(kind)
     if doubts is not None:
-        if _may_differ(doubts, data):
+        if _may_differ(doubts, data) or not (is_exact or _has_no_subclasses(doubts.models)):
             _confirm(model, data)
         elif doubts.numbers and len(data) >= _LONGEST_DOUBLE and _may_overflow(data):
             _read_back(model, data)
@@ -81,8 +83,11 @@ def _may_differ(doubts: Doubts, data: bytes) -> bool:
         or (doubts.nulls and b"null" in data)
         or (doubts.offsets and _OFFSET.search(data) is not None)
         or (doubts.constants and (b"NaN" in data or b"Infinity" in data))
-        or (bool(doubts.models) and any(map(type.__subclasses__, doubts.models)))
     )
+
+
+def _has_no_subclasses(models: Iterable[type[Any]]) -> bool:
+    return not any(map(type.__subclasses__, models))
 
 
 def _confirm(model: BaseModel, data: bytes) -> None:

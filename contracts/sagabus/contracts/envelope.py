@@ -63,14 +63,16 @@ class Message:
 def pack_headers(headers: Iterable[tuple[str, bytes | None]]) -> bytes:
     """Headers as one byte string, for a bytea column. A null value stays null; order and repeats are kept."""
     parts: list[bytes] = []
-    ours, lengths, short = _PACKED_NAMES, _PACKED_LENGTHS, len(_PACKED_LENGTHS)
+    add = parts.append
     for name, value in headers:
         if value is None:
-            parts += (ours.get(name) or _packed(name.encode()), _PACKED_NULL)
-        else:
-            length = len(value)
-            packed_length = lengths[length] if length < short else _LENGTH.pack(length)
-            parts += (ours.get(name) or _packed(name.encode()), packed_length, value)
+            add(_packed(name.encode()) + _PACKED_NULL)
+            continue
+        try:
+            add(_PACKED[name][len(value)])
+        except LookupError:
+            add(_packed(name.encode()) + _LENGTH.pack(len(value)))
+        add(value)
     return b"".join(parts)
 
 
@@ -78,16 +80,17 @@ def _packed(data: bytes) -> bytes:
     return _LENGTH.pack(len(data)) + data
 
 
-_PACKED_LENGTHS: Final = tuple(_LENGTH.pack(length) for length in range(256))
-_PACKED_NAMES: Final = {
-    name: _packed(name.encode())
-    for name in (
-        "content-type", "ce_specversion", "ce_source", "ce_subject", "ce_correlationid", "ce_id", "ce_type", "ce_time",
-        "ce_causationid", "ce_run", "ce_step", "ce_attempt", "ce_issued", "ce_replyto", "ce_replypartition",
-        "ce_compensates", "ce_settles", "ce_timeout", "ce_sequence", "traceparent", "tracestate",
-    )
-}  # fmt: skip
-"""Names of ours, ready: they are packed with each message. Others take a little longer."""
+_OUR_NAMES: Final = (
+    "content-type", "ce_specversion", "ce_source", "ce_subject", "ce_correlationid", "ce_id", "ce_type", "ce_time",
+    "ce_causationid", "ce_run", "ce_step", "ce_attempt", "ce_issued", "ce_replyto", "ce_replypartition",
+    "ce_compensates", "ce_settles", "ce_timeout", "ce_sequence", "traceparent", "tracestate",
+)  # fmt: skip
+_USUAL_LENGTHS: Final = 160
+_PACKED: Final = {
+    name: tuple(_packed(name.encode()) + _LENGTH.pack(length) for length in range(_USUAL_LENGTHS))
+    for name in _OUR_NAMES
+}
+"""All that stands before a value of this length, ready: each message has fifteen. Others take a little longer."""
 
 
 def unpack_headers(data: bytes) -> Headers:

@@ -11,8 +11,9 @@ is found when it is written (`codec.encode`).
 """
 
 from sagabus.contracts.round_trip.check import check, doubts_of
+from sagabus.contracts.round_trip.exact import exactness_of
 from sagabus.contracts.round_trip.findings import Doubts
 from sagabus.contracts.round_trip.rules import rules_of
 from sagabus.contracts.round_trip.same import difference
 
-__all__ = ["Doubts", "check", "difference", "doubts_of", "rules_of"]
+__all__ = ["Doubts", "check", "difference", "doubts_of", "exactness_of", "rules_of"]

@@ -1,0 +1,138 @@
+"""Whether a model holds values of exactly the types that it declares, nested ones included.
+
+pydantic's serializer can tell it as well, and takes longer to be asked than to write. What is not of exactly its type
+may still be written and read as it is: then the serializer is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from functools import cache
+from operator import contains
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from sagabus.contracts.round_trip.findings import Schema
+
+Check = Callable[[Any], bool]
+
+
+@cache
+def exactness_of(model: type[BaseModel]) -> Check:
+    """The check of its instances. Where it says no, nothing is known.
+
+    An instance that passes is of no subclass in any of its places, and lacks no field.
+    """
+    schema: Any = model.__pydantic_core_schema__
+    form = _Forms().form(schema) if isinstance(schema, dict) else None
+    return _unknown if form is None or form.inside is None else form.inside
+
+
+def _unknown(value: object) -> bool:
+    return False
+
+
+class _Form(NamedTuple):
+    """What one value has to be. inside: looks at what it holds; None if it holds nothing."""
+
+    types: frozenset[type[Any]]
+    inside: Check | None = None
+
+
+class _Forms:
+    """Of the nodes of one core schema."""
+
+    def __init__(self) -> None:
+        self._definitions: dict[str, Schema] = {}
+
+    def form(self, node: Schema) -> _Form | None:
+        """None where the types do not say whether a value is one of this node."""
+        if node.get("serialization", {}).get("type", "none") not in ("none", "any"):
+            return None
+        if (leaf := _LEAVES.get(node["type"])) is not None:
+            return _Form(frozenset((leaf,)))
+        make = _MAKERS.get(node["type"])
+        return None if make is None else make(self, node)
+
+    def _default(self, node: Schema) -> _Form | None:
+        return self.form(node["schema"])
+
+    def _nullable(self, node: Schema) -> _Form | None:
+        form = self.form(node["schema"])
+        if form is None:
+            return None
+        inside = form.inside
+        return _Form(form.types | {type(None)}, inside and (lambda value: value is None or inside(value)))
+
+    def _enum(self, node: Schema) -> _Form:
+        return _Form(frozenset((node["cls"],)))
+
+    def _list(self, node: Schema) -> _Form | None:
+        form = self.form(node["items_schema"]) if "items_schema" in node else None
+        return None if form is None else _Form(frozenset((list,)), _of_items(*form))
+
+    def _model(self, node: Schema) -> _Form | None:
+        inner = node["schema"]
+        takes_more = inner.get("extra_behavior", node.get("config", {}).get("extra_fields_behavior")) == "allow"
+        if node.get("root_model") or inner["type"] != "model-fields" or takes_more:
+            return None
+        forms = {name: self.form(field["schema"]) for name, field in inner["fields"].items()}
+        known = {name: form for name, form in forms.items() if form is not None}
+        return _Form(frozenset((node["cls"],)), _of_fields(known)) if len(known) == len(forms) else None
+
+    def _define(self, node: Schema) -> _Form | None:
+        self._definitions.update({one["ref"]: one for one in node["definitions"]})
+        return self.form(node["schema"])
+
+    def _refer(self, node: Schema) -> _Form | None:
+        """Of a model that holds itself nothing is known: while it is looked at, it is not to be found."""
+        target = self._definitions.pop(node["schema_ref"], None)
+        if target is None:
+            return None
+        form = self.form(target)
+        self._definitions[node["schema_ref"]] = target
+        return form
+
+
+def _of_items(types: frozenset[type[Any]], inside: Check | None) -> Check:
+    def check(items: list[Any]) -> bool:
+        return types.issuperset(map(type, items)) and (inside is None or all(map(inside, items)))
+
+    return check
+
+
+def _of_fields(forms: Mapping[str, _Form]) -> Check:
+    names = tuple(forms)
+    are_of_types = _are_of_types([form.types for form in forms.values()])
+    inside = [(name, form.inside) for name, form in forms.items() if form.inside is not None]
+
+    def check(model: BaseModel) -> bool:
+        held = model.__dict__
+        if tuple(held) != names or not are_of_types(held.values()):
+            return False
+        return not inside or all(holds(held[name]) for name, holds in inside)
+
+    return check
+
+
+def _are_of_types(types: Sequence[frozenset[type[Any]]]) -> Callable[[Iterable[Any]], bool]:
+    """Of as many values as there are types."""
+    if all(len(one) == 1 for one in types):
+        only = tuple(kind for one in types for kind in one)
+        return lambda values: tuple(map(type, values)) == only
+    return lambda values: all(map(contains, types, map(type, values)))
+
+
+_LEAVES: Final[Mapping[str, type[Any]]] = {
+    "str": str, "int": int, "bool": bool, "float": float, "bytes": bytes, "decimal": Decimal, "uuid": UUID,
+    "datetime": datetime, "date": date, "time": time, "timedelta": timedelta, "none": type(None),
+}  # fmt: skip
+
+_MAKERS: Final[Mapping[str, Callable[[_Forms, Schema], _Form | None]]] = {
+    "default": _Forms._default, "nullable": _Forms._nullable, "enum": _Forms._enum, "list": _Forms._list,
+    "model": _Forms._model, "definitions": _Forms._define, "definition-ref": _Forms._refer,
+}  # fmt: skip
