@@ -284,6 +284,25 @@ async def test_p3_a_deadlock_is_no_reply(fixture: ServiceFixture) -> None:
     assert [tuple(row) for row in rows] == [("a", 11), ("b", 4)]
 
 
+async def test_p3_what_a_handler_says_when_it_runs_alone_is_not_the_databases_failure_before(
+    fixture: ServiceFixture,
+) -> None:
+    calls: list[str] = []
+
+    @fixture.handles(take_item)
+    async def handler(command: Take, ctx: ActivityContext) -> Taken:
+        calls.append(ctx.saga_id)
+        if calls[-1] == "B" and calls.count("B") == 1:
+            await ctx.session.execute(text("DO $$ BEGIN RAISE EXCEPTION 'busy' USING ERRCODE = '40001'; END $$"))
+        if ctx.saga_id == "B":
+            raise Refused("out_of_stock", "no more")
+        return Taken(item=command.item, left=0)
+
+    tenure = await fixture.take()
+    replies = await fixture.turn(tenure, *batch("A", "B"))
+    assert [reply.kind for reply in replies] == [ReplyKind.COMPLETED, ReplyKind.REFUSED]
+
+
 async def test_p3_trouble_that_stays_fails_the_turn_and_says_nothing(fixture: ServiceFixture) -> None:
     @fixture.handles(take_item)
     async def handler(command: Take, ctx: ActivityContext) -> Taken:

@@ -174,20 +174,26 @@ class CommandProcessor:
 
     async def _together(self, work: Mapping[Tenure, Sequence[Record]], commands: Sequence[Received]) -> None:
         for attempt in _portions(work, commands, TOGETHER, careful=False):
+            failure: RetryWithSavepoints | DatabaseFailed | None = None
             try:
                 await self._attempt(attempt)
-            except RetryWithSavepoints:
+            except (RetryWithSavepoints, DatabaseFailed) as error:
+                failure = error  # left behind: what a handler raises below must not count it among its causes
+            if isinstance(failure, DatabaseFailed):
+                await self._alone(attempt.work, attempt.commands, failure)
+            elif failure is not None:
                 await self._carefully(attempt.work, attempt.commands)
-            except DatabaseFailed as error:
-                await self._alone(attempt.work, attempt.commands, error)
 
     async def _carefully(self, work: Mapping[Tenure, Sequence[Record]], commands: Sequence[Received]) -> None:
         undone = 0
         for attempt in _portions(work, commands, WITH_SAVEPOINTS, careful=True):
+            failure: DatabaseFailed | None = None
             try:
                 undone += await self._attempt(attempt)
             except DatabaseFailed as error:
-                await self._alone(attempt.work, attempt.commands, error)
+                failure = error
+            if failure is not None:
+                await self._alone(attempt.work, attempt.commands, failure)
         self._failing = undone > 0
 
     async def _alone(
