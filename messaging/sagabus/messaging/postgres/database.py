@@ -159,13 +159,16 @@ class Database:
         connection = cast("Connection", await pool.acquire(timeout=CONNECT_SECONDS))
         try:
             block = connection.transaction(isolation="read_committed")
-            await begun(block.start(), seconds)
-            if self._pooled:
-                await connection.execute(LOCAL_SESSION)
+            await begun(self._start(block, connection), seconds)
         except BaseException:
             await _given_back(pool, connection, usable=False)
             raise
         return pool, connection, block
+
+    async def _start(self, block: asyncpg.transaction.Transaction, connection: Connection) -> None:
+        await block.start()
+        if self._pooled:
+            await connection.execute(LOCAL_SESSION)
 
     def _lost(self, pool: _Pool, error: BaseException) -> bool:
         """Whether the connection is of no use after this error. Then a new pool takes the place of its pool."""

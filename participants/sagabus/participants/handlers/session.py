@@ -191,13 +191,17 @@ async def _begin(connection: AsyncConnection, seconds: float) -> _Begun:
         raw: Any = await connection.get_raw_connection()
         driver = cast("Connection", raw.driver_connection)
         block = driver.transaction(isolation="read_committed")
-        await begun(block.start(), seconds)
-        await driver.execute(_LIMITS)
+        await begun(_start(block, driver), seconds)
     except BaseException:
         await dropped(connection)
         await connection.close()
         raise
     return connection, driver, block
+
+
+async def _start(block: Any, driver: Connection) -> None:
+    await block.start()
+    await driver.execute(_LIMITS)
 
 
 async def finish(session: AsyncSession) -> None:
