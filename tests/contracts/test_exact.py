@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from functools import cached_property
@@ -65,6 +65,8 @@ def test_values_of_the_declared_types_are_exact() -> None:
     assert exactness_of(Parcel)(Parcel(**VALUES))
     assert exactness_of(Parcel)(Parcel(**VALUES | {"first": Part(name="c")}))
     assert exactness_of(Parcel)(Parcel(**VALUES | {"parts": [], "notes": []}))
+    east = datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=5, minutes=30)))
+    assert exactness_of(Parcel)(Parcel(**VALUES | {"sent": east}))
 
 
 @pytest.mark.parametrize(
@@ -77,6 +79,8 @@ def test_values_of_the_declared_types_are_exact() -> None:
         {"price": 1.5},
         {"key": str(UUID(int=1))},
         {"sent": "2026-01-01T00:00:00Z"},
+        {"sent": datetime(2026, 1, 1, tzinfo=timezone(timedelta(microseconds=1)))},
+        {"sent": datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=1, seconds=1)))},
         {"colour": "red"},
         {"parts": (Part(name="a"),)},
         {"parts": [Heavy(name="a")]},

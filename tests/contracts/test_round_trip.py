@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any, Literal
@@ -236,6 +236,8 @@ def test_a_model_whose_types_are_not_defined_yet_is_looked_at_when_it_is_written
 
 # What the schema cannot tell is found when it is written.
 
+_A_MICROSECOND_EAST = timezone(timedelta(microseconds=1))
+
 
 def test_a_value_of_a_narrower_type_is_no_loss() -> None:
     """By assignment, which pydantic does not look at: the reader gets an equal value of the declared type."""
@@ -260,6 +262,9 @@ def test_a_value_of_a_narrower_type_is_no_loss() -> None:
         (Any, date(2024, 1, 1), "it: read back"),
         (dict[str, Any], {"a": (1, 2)}, "it.a: read back"),
         (datetime, datetime(1900, 1, 1, tzinfo=timezone(timedelta(hours=5, minutes=53, seconds=28))), "it: read back"),
+        (datetime, datetime(2000, 1, 1, tzinfo=_A_MICROSECOND_EAST), "it: read back"),  # written as UTC
+        (set[datetime], {datetime(2000, 1, 1, tzinfo=_A_MICROSECOND_EAST)}, "it.*: read back"),
+        (time, time(12, tzinfo=_A_MICROSECOND_EAST), "it: read back"),
         (tuple[bool | Level, ...], (Level.LOW,), r"it\.0: read back"),  # 1, which == True
     ],
 )
@@ -367,10 +372,10 @@ def test_a_model_in_doubt_is_read_back_only_where_its_bytes_say_so(monkeypatch: 
 
     monkeypatch.setattr(codec, "_read_back", read_back)
     moment = datetime(2024, 1, 1, tzinfo=UTC)
-    codec.encode(Reading(rate=1.5, at=moment, count=2**63, inner=Inner(theName="n")))
+    east, odd = (timezone(timedelta(hours=2, seconds=seconds)) for seconds in (0, 1))
+    for zone in (UTC, east):
+        codec.encode(Reading(rate=1.5, at=moment.astimezone(zone), count=2**63, inner=Inner(theName="n")))
     assert read == []
     codec.encode(Reading(rate=1.5, at=moment, count=1, inner=None))
-    codec.encode(
-        Reading(rate=1.5, at=moment.astimezone(timezone(timedelta(hours=2))), count=1, inner=Inner(theName="n"))
-    )
+    codec.encode(Reading(rate=1.5, at=moment.astimezone(odd), count=1, inner=Inner(theName="n")))
     assert len(read) == 2

@@ -59,6 +59,8 @@ def _first(pairs: Iterator[tuple[str, tuple[Any, Any]]], path: str) -> str | Non
 
 
 def _equal(written: Any, read: Any) -> bool:
+    if written is _ABSENT or read is _ABSENT:
+        return False
     if type(written) is not type(read) and not _narrower(written, read):
         return False
     if isinstance(written, float) and isnan(written):
