@@ -76,29 +76,37 @@ class Settings(BaseSettings):
     kafka: KafkaServers = ""
     """Bootstrap servers `host:port,host:port`, or `embedded`."""
     database: Annotated[DatabaseUrl, Field(repr=False)] = ""
-    """`postgresql://…` as asyncpg takes it (see `sqlalchemy_url`), or `embedded:DIR`."""
+    """`postgresql://user:password@host:5432/name`, `host:5432,host:5432` for several, or `embedded:DIR`."""
     namespace: Namespace = "sagabus"
-    """First part of the coordinator's topics, its schema and its consumer group."""
+    """Name of the coordinator's deployment: first part of its topics, its schema and its consumer group."""
     http: HttpAddress = "127.0.0.1:8080"
-    """Where the coordinator's API listens, or `off`."""
+    """Address at which the coordinator's API listens, or `off`. Other than loopback it needs `SAGABUS_TOKEN`."""
     log: LogFormat = LogFormat.TEXT
+    """How log lines look: `text` for people, `json` for machines, one object a line."""
     instance: Instance = ""
-    """Static group membership (KIP-345), another one for each process; empty: dynamic."""
+    """Static group membership (KIP-345): a name of its own for each process. Not set: dynamic membership."""
     partitions: Annotated[int, Field(ge=1, le=10_000)] = 12
-    """Of each topic that `sagabus topics` makes."""
+    """Number of partitions of each topic that `sagabus topics` makes. It cannot be changed later (S11)."""
     replication: Annotated[int, Field(ge=1, le=32)] = 1
+    """Number of replicas of each topic that `sagabus topics` makes: 3 on a cluster."""
     kafka_security: Security = Security.PLAINTEXT
+    """How connections to Kafka are secured: not at all; by TLS; by TLS with a login."""
     kafka_ca_file: str = ""
-    """PEM; empty: the certificate authorities of this system."""
+    """File in PEM with the certificate authorities to trust. Not set: those of this system."""
     kafka_cert_file: str = ""
+    """File in PEM with the client's certificate; together with `SAGABUS_KAFKA_KEY_FILE`."""
     kafka_key_file: str = ""
+    """File in PEM with the certificate's private key."""
     kafka_sasl_mechanism: str = ""
+    """How to log in: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`. Needed with `sasl_tls`."""
     kafka_username: str = ""
+    """Needed with `sasl_tls`."""
     kafka_password: SecretStr = SecretStr("")
+    """Needed with `sasl_tls`."""
     url: ApiUrl = ""
-    """The coordinator's API, for the commands and the client."""
+    """Address of the coordinator's API, for the client and for commands such as `sagabus start`."""
     token: SecretStr = SecretStr("")
-    """Bearer token for that API."""
+    """Bearer token of the API: what the coordinator asks for, and what the client and the commands give."""
     retention_sagas: Keeps = 30.0 * DAY
     """How long a closed saga stays, with its history; counted from its end. One on attention stays longer."""
     retention_started_ids: Keeps = 14.0 * DAY
