@@ -72,7 +72,7 @@ def event(name: str, model: Callable[P, I]) -> EventType[P, I]: ...
 @overload
 def event(name: str, model: Callable[P, I], *, topic: str, key: str) -> EventType[P, I]: ...
 def event(name: str, model: Callable[P, I], *, topic: str | None = None, key: str | None = None) -> EventType[P, I]:
-    """An event of somebody else's. With topic and key: one that arrives on a topic of theirs (`SagaDefinition.on`)."""
+    """An event of somebody else's, for `ctx.event`. With topic and key a saga can publish it there too."""
     return EventType(names.event_name(name), model, topic=topic, key=key)
 
 
