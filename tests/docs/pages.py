@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.docs import commands_page, python_page, settings_page, wire_page
+from tests.docs import commands_page, http_page, python_page, settings_page, wire_page
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 COMMAND: Final = "python -m tests.docs.pages"
@@ -20,6 +20,7 @@ PART: Final = re.compile(r"(?<=<!-- made: )(\w+)( -->\n)(.*?)(?=<!-- end -->)", 
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "reference/commands.md": commands_page.page,
+    "reference/http.md": http_page.page,
     "reference/python.md": python_page.page,
     "reference/settings.md": settings_page.page,
 }
