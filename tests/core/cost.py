@@ -6,9 +6,6 @@ cost that grows with the saga, which is not a matter of some percent.
 
 from __future__ import annotations
 
-import gc
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -27,18 +24,6 @@ from tests.core.wire import an_input, failure
 
 Definition = SagaDefinition[Any, Any]
 DONE = b'{"ref":"r"}'
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Of processor time, without the garbage collector, whose share depends on all that is in memory."""
-    gc.collect()
-    gc.disable()
-    try:
-        begun = time.process_time()
-        work()
-        return time.process_time() - begun
-    finally:
-        gc.enable()
 
 
 class Plain:

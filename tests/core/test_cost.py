@@ -14,13 +14,14 @@ from sagabus.coordinator.core.saga.admission import DUPLICATE
 from sagabus.coordinator.core.saga.concern import ConcernKind, concerns_json
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind
-from tests.core.cost import Definition, Plain, seconds
+from tests.core.cost import Definition, Plain
 from tests.core.services import Done, Order, Result, count, paid, reserve
 from tests.core.wire import failure
+from tests.support.processor_time import seconds_of
 
 MANY = 10_000
 RATIO = 1.3
-"""What the issue asks for, of the cost of a step at ten thousand and at a hundred."""
+"""Of the cost of a step at ten thousand and at a hundred."""
 NOISE = 2.0
 """A cost that grows with the saga is a ratio of ten and more here; that of a machine under load may double."""
 
@@ -59,15 +60,15 @@ def test_a_step_costs_the_same_at_ten_thousand_steps_as_at_a_hundred(evicted: li
     evicted += [long, short]
     long.completed(*range(1, MANY + 1))
     short.completed(*range(1, 101))
-    at_many = seconds(lambda: long.completed(*range(MANY + 1, MANY + 101)))
-    at_hundred = seconds(lambda: short.completed(*range(101, 201)))
+    at_many = seconds_of(lambda: long.completed(*range(MANY + 1, MANY + 101)))
+    at_hundred = seconds_of(lambda: short.completed(*range(101, 201)))
     assert at_many < at_hundred * RATIO * NOISE
 
 
 def test_a_reply_costs_the_same_with_ten_thousand_calls_in_flight(evicted: list[Plain]) -> None:
     many, few = Plain(wide(MANY)), Plain(wide(200))
     evicted += [many, few]
-    at_many, at_few = (seconds(lambda one=one: one.completed(*range(1, 101))) for one in (many, few))  # type: ignore[misc]
+    at_many, at_few = (seconds_of(lambda one=one: one.completed(*range(1, 101))) for one in (many, few))  # type: ignore[misc]
     assert at_many < at_few * RATIO * NOISE
     many.completed(*range(101, MANY + 1))
     many.event(1)
@@ -81,7 +82,7 @@ def test_a_replay_costs_the_same_for_each_of_twenty_thousand_rows(evicted: list[
     short.completed(*range(1, 334))
     assert (len(long.rows), len(short.rows)) == (20_000, 1_001)
     evicted[0].saga.evict()
-    a_row = [seconds(lambda one=one: one.restored().evict()) / len(one.rows) for one in (long, short)]  # type: ignore[misc]
+    a_row = [seconds_of(lambda one=one: one.restored().evict()) / len(one.rows) for one in (long, short)]  # type: ignore[misc]
     assert a_row[0] < a_row[1] * RATIO * NOISE
 
 
@@ -108,7 +109,7 @@ def test_cancel_and_ten_thousand_settles(evicted: list[Plain]) -> None:
             one.cancel()
             one.never(*range(steps, 0, -1))
 
-        took = seconds(work)
+        took = seconds_of(work)
         assert one.state.status == "cancelled"
         return took / steps
 
@@ -121,7 +122,7 @@ def test_ten_thousand_undos(evicted: list[Plain]) -> None:
         evicted.append(one)
         one.completed(*range(1, steps + 1))
         one.cancel()
-        took = seconds(lambda: one.undone(*range(steps, 0, -1)))
+        took = seconds_of(lambda: one.undone(*range(steps, 0, -1)))
         assert one.state.status == "cancelled"
         return took / steps
 
@@ -139,7 +140,7 @@ def test_ten_thousand_events(evicted: list[Plain]) -> None:
         one = Plain(listening)
         evicted.append(one)
         one.event(*range(1, first))
-        return seconds(lambda: one.event(*range(first, first + number)))
+        return seconds_of(lambda: one.event(*range(first, first + number)))
 
     assert heard(MANY, 200) < heard(100, 200) * RATIO * NOISE
 
@@ -149,7 +150,7 @@ def test_events_that_nobody_waits_for(evicted: list[Plain]) -> None:
         one = Plain(chain(1))
         evicted.append(one)
         one.event(*range(1, first))
-        return seconds(lambda: one.event(*range(first, first + number)))
+        return seconds_of(lambda: one.event(*range(first, first + number)))
 
     assert piled(MANY, 200) < piled(2_000, 200) * RATIO * NOISE
 
@@ -167,7 +168,7 @@ def test_ten_thousand_timers(evicted: list[Plain]) -> None:
         one = Plain(sleepers(number))
         evicted.append(one)
         one.now += 2_000_000
-        return seconds(lambda: [one.give(Kind.TIMER, n, name=TimerKind.SLEEP) for n in range(1, 101)])
+        return seconds_of(lambda: [one.give(Kind.TIMER, n, name=TimerKind.SLEEP) for n in range(1, 101)])
 
     assert cost(MANY) < cost(200) * RATIO * NOISE
 
@@ -189,8 +190,8 @@ def test_held_steps_are_let_go_at_once(evicted: list[Plain]) -> None:
     one.now += 2_000_000
     one.give(Kind.TIMER, 1, name=TimerKind.SLEEP)
     assert len(one.state.steps.held["stock"]) == MANY - 1
-    let_go = seconds(lambda: one.never(1))
-    answered = seconds(lambda: one.completed(*range(2, MANY + 1)))
+    let_go = seconds_of(lambda: one.never(1))
+    answered = seconds_of(lambda: one.completed(*range(2, MANY + 1)))
     assert one.state.status == "completed"
     assert let_go < answered * NOISE
 
@@ -207,7 +208,7 @@ def test_a_step_that_nobody_handles_costs_the_same_beside_five_thousand_others(e
     evicted += [many, few]
     nobody(many, 1, 5_000)
     nobody(few, 1, 100)
-    at_many, at_few = seconds(lambda: nobody(many, 5_001, 100)), seconds(lambda: nobody(few, 101, 100))
+    at_many, at_few = seconds_of(lambda: nobody(many, 5_001, 100)), seconds_of(lambda: nobody(few, 101, 100))
     assert len(many.state.concerns) == 5_100
     assert at_many < at_few * RATIO * NOISE
 
