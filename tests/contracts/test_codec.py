@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, JsonValue, field_validator
 
-from sagabus.contracts import MessageInvalid, codec
+from sagabus.contracts import MessageInvalid, codec, json_value
 from sagabus.contracts.codec import MAX_DEPTH
 from sagabus.contracts.envelope import MAX_PAYLOAD
 
@@ -206,7 +206,7 @@ def test_closing_first_does_not_get_past_the_parser() -> None:
 
 @given(st.text(alphabet='{}[]"\\a', max_size=40))
 def test_depth_is_counted_like_a_scanner_counts_it(text: str) -> None:
-    assert codec._depth(text.encode()) == scanned(text)
+    assert json_value._depth(text.encode()) == scanned(text)
 
 
 def scanned(text: str) -> int:

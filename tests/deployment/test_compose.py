@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from sagabus.messaging.settings import PREFIX, Settings
+from sagabus.messaging.api_access import PREFIX
+from sagabus.messaging.settings import Settings
 from tests.deployment.compose import Service, seconds, services, waves, whole
 from tests.deployment.machine import ComposedBroker, Machine, composed_database
 from tests.support.conditions import until

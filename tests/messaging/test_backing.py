@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -82,7 +83,7 @@ def test_the_address_of_the_api_is_the_settings_before_the_hosts(tmp_path: Path)
 def test_a_host_that_has_ended_is_noticed(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         started = psutil.Process(process.pid).create_time()
-        run = host(tmp_path / ".sagabus").model_copy(update={"host_pid": process.pid, "host_started": started})
+        run = replace(host(tmp_path / ".sagabus"), host_pid=process.pid, host_started=started)
         write_run(tmp_path / ".sagabus", run)
         backing = find_backing(Settings(kafka="embedded", database=REAL))
         assert not backing.gone

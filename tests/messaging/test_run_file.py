@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def test_a_dead_host_is_none(tmp_path: Path) -> None:
 
 
 def test_a_host_whose_id_is_used_again_is_none(tmp_path: Path, run: Run) -> None:
-    write_run(tmp_path, run.model_copy(update={"host_started": run.host_started - 3600}))
+    write_run(tmp_path, replace(run, host_started=run.host_started - 3600))
     assert read_run(tmp_path) is None
 
 
@@ -50,7 +51,7 @@ def test_a_file_that_makes_no_sense_is_none(tmp_path: Path, content: str) -> Non
 
 def test_a_new_host_replaces_the_old_one_and_leaves_no_other_file(tmp_path: Path, run: Run) -> None:
     write_run(tmp_path, run)
-    newer = run.model_copy(update={"bus": "b2"})
+    newer = replace(run, bus="b2")
     write_run(tmp_path, newer)
     assert read_run(tmp_path) == newer
     assert [file.name for file in tmp_path.iterdir()] == [NAME]
@@ -61,7 +62,7 @@ def test_only_its_owner_may_read_it(tmp_path: Path, run: Run) -> None:
 
 
 def test_a_host_removes_its_own_file_and_no_other(tmp_path: Path, run: Run) -> None:
-    write_run(tmp_path, run.model_copy(update={"host_pid": 1}))
+    write_run(tmp_path, replace(run, host_pid=1))
     remove_run(tmp_path)
     assert (tmp_path / NAME).exists()
     write_run(tmp_path, run)

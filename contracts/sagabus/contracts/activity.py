@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from sagabus.contracts import names, round_trip
 from sagabus.contracts.errors import DeclarationError
-from sagabus.contracts.event import EventType
+from sagabus.contracts.event_type import EventType
 from sagabus.contracts.retry import ACTIVITY_RETRY, UNDO_RETRY, RetryPolicy, Seconds, seconds
 from sagabus.contracts.undo_input import Fill, by_field, by_function
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from sagabus.contracts import names
 from sagabus.contracts.commands import Addresses
 from sagabus.contracts.envelope import Headers, Message, cloud_event, own_headers
-from sagabus.contracts.event import Event
+from sagabus.contracts.event_type import Event
 
 
 class LifecycleType(StrEnum):

@@ -21,7 +21,7 @@ from pydantic import BaseModel, Field, JsonValue, StringConstraints
 from sagabus.contracts import codec, names
 from sagabus.contracts.envelope import Headers, Message, Record, cloud_event
 from sagabus.contracts.errors import MessageInvalid
-from sagabus.contracts.event import Event
+from sagabus.contracts.event_type import Event
 from sagabus.contracts.headers import LONGEST, HeaderReader
 from sagabus.contracts.names import SagaId
 from sagabus.contracts.saga import Start

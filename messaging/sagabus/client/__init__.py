@@ -9,14 +9,18 @@ What its methods raise can be imported from here.
                          CoordinatorUnreachable
 """
 
-from sagabus.client.client import SagaClient
-from sagabus.client.coordinator_api import CoordinatorRefused, CoordinatorUnreachable, NoSuchSaga
-from sagabus.client.failures import ClientMisuse, SagaFailed, StartRejected
-from sagabus.client.handle import SagaHandle
-from sagabus.contracts.errors import MessageInvalid, SagabusError
-from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
-from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused
-from sagabus.messaging.settings import SettingsError
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sagabus.client.client import SagaClient
+    from sagabus.client.coordinator_api import CoordinatorRefused, CoordinatorUnreachable, NoSuchSaga
+    from sagabus.client.failures import ClientMisuse, SagaFailed, StartRejected
+    from sagabus.client.handle import SagaHandle
+    from sagabus.contracts.errors import MessageInvalid, SagabusError
+    from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
+    from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused
+    from sagabus.messaging.settings_error import SettingsError
 
 __all__ = [
     "ClientMisuse",
@@ -34,3 +38,27 @@ __all__ = [
     "SettingsError",
     "StartRejected",
 ]
+
+# Kafka's clients and the models of messages take a while to import: the command line needs the API's client alone.
+_LATER = {
+    "ClientMisuse": "sagabus.client.failures",
+    "CoordinatorRefused": "sagabus.client.coordinator_api",
+    "CoordinatorUnreachable": "sagabus.client.coordinator_api",
+    "KafkaUnreachable": "sagabus.messaging.bus.kafka_connection",
+    "MessageInvalid": "sagabus.contracts.errors",
+    "NoSuchSaga": "sagabus.client.coordinator_api",
+    "PublishFailed": "sagabus.messaging.bus.publish_errors",
+    "PublishRefused": "sagabus.messaging.bus.publish_errors",
+    "SagaClient": "sagabus.client.client",
+    "SagaFailed": "sagabus.client.failures",
+    "SagaHandle": "sagabus.client.handle",
+    "SagabusError": "sagabus.contracts.errors",
+    "SettingsError": "sagabus.messaging.settings_error",
+    "StartRejected": "sagabus.client.failures",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)

@@ -6,14 +6,17 @@ import asyncio
 from collections.abc import Mapping
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
+from urllib.request import getproxies
 
 import httpx
-from pydantic import JsonValue
 
 from sagabus.contracts.errors import ExitCode, MessageInvalid, SagabusError
 from sagabus.contracts.names import new_saga_id, saga_id
-from sagabus.messaging.settings import SettingsError
+from sagabus.messaging.settings_error import SettingsError
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 Json = dict[str, Any]
 
@@ -81,7 +84,9 @@ class CoordinatorApi:
             )
         self.url = url
         self._client = httpx.AsyncClient(
-            base_url=f"{url}/api/v1", headers={b"authorization": f"Bearer {token}".encode()} if token else None
+            base_url=f"{url}/api/v1",
+            headers={b"authorization": f"Bearer {token}".encode()} if token else None,
+            verify=may_use_tls(url),
         )
 
     async def sagas(self, **query: str | int | bool | list[str] | None) -> Json:
@@ -175,6 +180,12 @@ class CoordinatorApi:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._client.aclose()
+
+
+def may_use_tls(url: str) -> bool:
+    """Whether a request to this address may use TLS, on its own or to a proxy. If not, no certificates need be read:
+    that takes longer than the request."""
+    return url.startswith("https:") or bool(getproxies())
 
 
 def _path(id: str) -> str:

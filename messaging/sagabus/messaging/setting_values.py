@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator
 from sagabus.contracts.errors import SagabusError
 from sagabus.contracts.names import local_name
 from sagabus.messaging import database_url
+from sagabus.messaging.api_access import api_url
 
 EMBEDDED: Final = "embedded"
 OFF: Final = "off"
@@ -76,12 +77,6 @@ def _instance(text: str) -> str:
     return text
 
 
-def _url(text: str) -> str:
-    if text and ("@" in text or not re.match(r"https?://[^/]", text)):
-        raise ValueError("give the coordinator's address, http://host:8080; its secret goes into SAGABUS_TOKEN")
-    return text.rstrip("/")
-
-
 def _host_port(text: str, default: int | None = None) -> str:
     match = _HOST_PORT.fullmatch(text)
     port = int(match[2] or default or 0) if match else 0
@@ -108,6 +103,6 @@ DatabaseUrl = Annotated[str, AfterValidator(_database)]
 Namespace = Annotated[str, AfterValidator(_namespace)]
 HttpAddress = Annotated[str, AfterValidator(_http)]
 Instance = Annotated[str, AfterValidator(_instance)]
-ApiUrl = Annotated[str, AfterValidator(_url)]
+ApiUrl = Annotated[str, AfterValidator(api_url)]
 Keeps = Annotated[float | None, BeforeValidator(_retention)]
 """Seconds; None: for ever. In the environment with a unit, `30d`, or `off`."""

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Final
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
-from sagabus.contracts.errors import ExitCode, SagabusError
 from sagabus.messaging import database_url
+from sagabus.messaging.api_access import PREFIX, is_header
 from sagabus.messaging.setting_values import (
     DAY,
     EMBEDDED,
@@ -31,6 +31,7 @@ from sagabus.messaging.setting_values import (
     Namespace,
     Security,
 )
+from sagabus.messaging.settings_error import SettingsError
 
 __all__ = [
     "EMBEDDED",
@@ -46,8 +47,6 @@ __all__ = [
     "variable",
 ]
 
-PREFIX: Final = "SAGABUS_"
-
 SERVICES: Final = ("kafka", "database")
 """What a coordinator or participant cannot be without."""
 
@@ -56,16 +55,6 @@ MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 _SECRET: Final = ("kafka_password", "token")
 _SASL: Final = ("kafka_sasl_mechanism", "kafka_username", "kafka_password")
 _FILES: Final = ("kafka_ca_file", "kafka_cert_file", "kafka_key_file")
-
-
-class SettingsError(SagabusError):
-    """Settings that cannot work. The message names all faults; `faults` has them one by one."""
-
-    exit_code = ExitCode.USAGE
-
-    def __init__(self, faults: Collection[str]) -> None:
-        super().__init__("\n".join(["wrong or missing settings:", *(f"  {fault}" for fault in faults)]))
-        self.faults = tuple(faults)
 
 
 class Settings(BaseSettings):
@@ -240,7 +229,7 @@ def _misfits(texts: Mapping[str, str]) -> Iterator[str]:
     if security == Security.SASL_TLS:
         yield from _sasl(texts)
     token = texts.get("token", "")
-    if not token.isprintable() or token != token.strip():
+    if not is_header(token):
         yield "SAGABUS_TOKEN holds what no HTTP header takes: give printable characters, no line's end"
     yield from _files(texts)
 

@@ -6,14 +6,15 @@ process id and its start time must both fit, since ids are used again. Nothing h
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 import psutil
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 NAME: Final = "run.json"
 
@@ -21,10 +22,9 @@ START_TOLERANCE: Final = 2.0
 """Seconds by which two readings of one start time may differ: it is told from the boot time, which the clock moves."""
 
 
-class Run(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
     """What a host tells. `http` is None where the coordinator's endpoint is off."""
-
-    model_config = ConfigDict(frozen=True)
 
     host_pid: int
     host_started: float
@@ -58,7 +58,7 @@ def write_run(folder: Path, run: Run) -> Path:
     descriptor, name = tempfile.mkstemp(prefix=f".{NAME}.", dir=folder)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(run.model_dump_json(indent=2) + "\n")
+            file.write(json.dumps(asdict(run), indent=2) + "\n")
         return Path(name).replace(folder / NAME)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -68,15 +68,34 @@ def write_run(folder: Path, run: Run) -> Path:
 def read_run(folder: Path) -> Run | None:
     """What the live host of `folder` tells. None without one: no file, a dead host's, or one that makes no sense."""
     try:
-        run = Run.model_validate_json((folder / NAME).read_bytes())
-    except (OSError, ValidationError):
+        run = _read(folder / NAME)
+    except (OSError, ValueError):
         return None
     return run if run.live else None
 
 
 def remove_run(folder: Path) -> None:
     """Take back this process's own run.json; another host's stays."""
-    with suppress(OSError, ValidationError):
-        run = Run.model_validate_json((folder / NAME).read_bytes())
+    with suppress(OSError, ValueError):
+        run = _read(folder / NAME)
         if run.host_pid == os.getpid():
             (folder / NAME).unlink()
+
+
+def _read(file: Path) -> Run:
+    """Fields that a later version has added are left out. Raises OSError, and ValueError for what is no run.json."""
+    told = json.loads(file.read_bytes())
+    if not isinstance(told, dict) or not all(isinstance(told.get(name), kind) for name, kind in _KINDS.items()):
+        raise ValueError(f"{file} is not a run.json of this version")
+    return Run(**{name: told[name] for name in _KINDS if name in told})
+
+
+_KINDS: Final = {
+    "host_pid": int,
+    "host_started": int | float,
+    "kafka": str,
+    "bus": str,
+    "database": str,
+    "http": str | None,
+}
+"""By field. Of http, one that is not there counts as None."""

@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sagabus.messaging import database_url
+from sagabus.messaging.embedded import FOLDER
 from sagabus.messaging.embedded.run_file import NAME, Run, read_run
 from sagabus.messaging.settings import EMBEDDED, Settings, SettingsError, load_settings, variable
 
 if TYPE_CHECKING:
     from sagabus.messaging.bus.kafka import Kafka
-
-FOLDER: Final = Path(".sagabus")
-"""Of the host in the current directory."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from sagabus.contracts.activity import Activity
 from sagabus.contracts.commands import CommandHead
 from sagabus.contracts.envelope import moment
 from sagabus.contracts.errors import DeclarationError, SagabusError
-from sagabus.contracts.event import Event
+from sagabus.contracts.event_type import Event
 from sagabus.contracts.retry import as_microseconds
 from sagabus.participants.handlers.outcome import PublishedEvent
 

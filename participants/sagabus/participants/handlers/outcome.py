@@ -16,7 +16,7 @@ from sagabus.contracts import codec
 from sagabus.contracts.activity import Activity
 from sagabus.contracts.codec import TOO_LARGE
 from sagabus.contracts.errors import MessageInvalid, SagabusError
-from sagabus.contracts.event import Event
+from sagabus.contracts.event_type import Event
 from sagabus.contracts.replies import HANDLER_ERROR, HANDLER_PANICKED, ReplyKind, read_failure
 from sagabus.contracts.words import plain, words_of
 from sagabus.participants.handlers.refusal import Refused, TryAgain

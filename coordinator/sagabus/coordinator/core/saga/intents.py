@@ -12,7 +12,7 @@ from typing import Final, assert_never
 
 from sagabus.contracts import codec
 from sagabus.contracts.errors import ActivityFailed
-from sagabus.contracts.event import Event
+from sagabus.contracts.event_type import Event
 from sagabus.contracts.lifecycle import domain_event_message
 from sagabus.contracts.words import words_of
 from sagabus.coordinator.core.saga import forward
