@@ -14,10 +14,11 @@ from urllib.parse import quote
 
 import pytest
 
-from sagabus.commands import setup
 from sagabus.commands.doctor import bus, tables
 from sagabus.commands.main import main
-from sagabus.commands.services import run_coordinator
+from sagabus.commands.services.running import run_coordinator
+from sagabus.commands.setup import tables as schemas
+from sagabus.commands.setup import topics
 from sagabus.commands.subcommand import Exit
 from sagabus.contracts.errors import SagabusError
 from tests.support.conditions import until
@@ -48,7 +49,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in os.environ if name.startswith("SAGABUS_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-    for module in (setup, bus, tables):
+    for module in (schemas, topics, bus, tables):
         monkeypatch.setattr(module, "ANSWER_SECONDS", 0.2)
 
 

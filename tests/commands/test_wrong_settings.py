@@ -13,7 +13,7 @@ from sagabus.commands.main import SUBCOMMANDS, main
 from sagabus.commands.subcommand import Exit
 from tests.commands.test_main import _minimal
 
-READ_SETTINGS = [name for name in SUBCOMMANDS if name != "init"]
+READ_SETTINGS = [name for name in SUBCOMMANDS if name not in ("init", "completion")]
 
 WRONG = {
     "SAGABUS_LOG": "loud",

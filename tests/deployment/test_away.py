@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from sagabus.commands import modules
-from sagabus.commands.setup import make_tables, topics_of
+from sagabus.commands.setup.tables import make_tables
+from sagabus.commands.setup.topics import topics_of
 from sagabus.commands.subcommand import Exit
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.messaging.settings import load_settings

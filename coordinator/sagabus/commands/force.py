@@ -52,6 +52,19 @@ def end_by_force(loop: asyncio.AbstractEventLoop, *, after: float, exit: int) ->
     thread.start()
 
 
+def end_at_once(exit: int) -> None:
+    """Without a drain, from a thread: what would outlive the process is ended (`done_last`), and it is gone.
+
+    exit: the code. Returns at once; may be called again: the first one counts.
+    """
+    threading.Thread(target=_end_at_once, args=(exit,), name="sagabus end", daemon=True).start()
+
+
+def _end_at_once(exit: int) -> None:
+    _do_last()
+    os._exit(exit)
+
+
 def _end(loop: asyncio.AbstractEventLoop, after: float, exit: int) -> None:
     time.sleep(after)
     complain(

@@ -15,10 +15,10 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from sagabus.client.settings import own_api_url
 from sagabus.commands.subcommand import Exit, Failed, Subcommand, say, say_json
+from sagabus.messaging.api_access import PREFIX
 from sagabus.messaging.background import Supervisor
-from sagabus.messaging.service.backing import own_url
-from sagabus.messaging.settings import load_settings, variable
 
 if TYPE_CHECKING:
     from httpx import Response
@@ -98,12 +98,13 @@ async def asked_coordinator() -> Response:
     """Its answer to GET /readyz. Raises Failed where nobody answers, or there is no address to ask at."""
     import httpx  # a tenth of a second, which a look at a file need not wait for
 
-    settings = load_settings(require=())
-    url = settings.url or own_url(settings)
+    from sagabus.client.coordinator_api import may_use_tls
+
+    url = own_api_url()
     if url is None:
-        raise Failed(Exit.USAGE, f"{variable('http')}=off: name the file of --health-file instead")
+        raise Failed(Exit.USAGE, f"{PREFIX}HTTP=off: name the file of --health-file instead")
     try:
-        async with httpx.AsyncClient(timeout=ANSWER_SECONDS) as client:
+        async with httpx.AsyncClient(timeout=ANSWER_SECONDS, verify=may_use_tls(url)) as client:
             return await client.get(f"{url}/readyz")
     except httpx.HTTPError as error:
         sentence = f"the coordinator at {url} is out of reach: {str(error) or type(error).__name__}"

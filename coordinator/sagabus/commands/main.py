@@ -1,25 +1,22 @@
 """`sagabus …`: reads the command line, runs one subcommand, and tells people what went wrong in one message.
 
-Only the module of the subcommand in question is imported: what others need takes seconds to import. Exit codes are in
-`subcommand.Exit`. A traceback is shown for what nobody foresaw, and for nothing else.
+Only the module of the subcommand in question is imported, and what does its work when it runs: Kafka's clients and
+SQLAlchemy take a second to import. Exit codes are in `subcommand.Exit`. A traceback is shown for what nobody foresaw,
+and for nothing else.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
 import sys
 import textwrap
-import traceback
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from argparse import Action, ArgumentParser, Namespace
+from collections.abc import Collection, Sequence
 from importlib import import_module
-from importlib.metadata import version
 from io import TextIOWrapper
-from typing import Final
+from typing import Any, Final, NoReturn
 
-from sagabus.commands.force import end_by_force
+from sagabus.commands.command_parser import CommandParser
 from sagabus.commands.printable import LINES, printable
 from sagabus.commands.subcommand import Exit, Failed, Subcommand, complain
 from sagabus.contracts.errors import SagabusError
@@ -43,6 +40,7 @@ SUBCOMMANDS: Final = {
     "doctor": ("doctor", "look for what is wrong here, and say how to cure it"),
     "init": ("init", "begin a project of your own"),
     "health": ("health", "ask a service whether it is ready, for probes"),
+    "completion": ("completion", "print what a shell needs to complete these commands"),
 }
 """Name, module of this package, and the line in the list."""
 
@@ -58,9 +56,6 @@ EXIT_CODES: Final = """exit codes:
   0 done   1 the saga ended otherwise   2 usage or settings   3 out of reach   4 not found   5 refused
   6 faults were found   74 the output was not written   124 the wait ran out   130 interrupted"""
 
-DRAIN_SECONDS: Final = 25.0
-"""From SIGTERM to an end by force. Kubernetes sends its SIGKILL, which explains nothing, after thirty."""
-
 HELP_WIDTH: Final = 100
 """Characters of a line."""
 
@@ -72,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = [_utf8(word) for word in sys.argv[1:]] if arguments is None else [*arguments]
     options = parser(given).parse_args(given)
     chosen: Subcommand = options.subcommand
+    import asyncio  # it takes longer to import than --help to print
+
     try:
         return asyncio.run(_run(chosen, options))
     except KeyboardInterrupt:
@@ -86,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()  # whoever read our output has left; nothing more can be told
         return Exit.DONE
     except Exception:
+        import traceback
+
         print(printable(traceback.format_exc(), but=LINES), file=sys.stderr)
         complain("this was not foreseen: please report it with the lines above")
         return Exit.OUR_FAULT
@@ -109,35 +108,46 @@ def _import_httpx_without_its_command_line() -> None:
 
 
 async def _run(chosen: Subcommand, options: Namespace) -> Exit:
-    """SIGTERM ends it as Ctrl-C does: by cancelling, so that every block it is in is left in order, within bounds."""
+    import asyncio
+
+    from sagabus.commands.ending import ended_by_signals
+
     task = asyncio.ensure_future(chosen.run(options))
-    loop = asyncio.get_running_loop()
-
-    def told_to_end() -> None:
-        end_by_force(loop, after=DRAIN_SECONDS, exit=Exit.WAITED)
-        task.cancel()
-
-    loop.add_signal_handler(signal.SIGTERM, told_to_end)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        return Exit.DONE if chosen.serves else Exit.INTERRUPTED
+    with ended_by_signals(task, serves=chosen.serves):
+        try:
+            return await task
+        except asyncio.CancelledError:
+            return Exit.DONE if chosen.serves else Exit.INTERRUPTED
 
 
-def parser(given: Sequence[str]) -> ArgumentParser:
+class _Version(Action):
+    """Prints it, and ends the process with 0."""
+
+    def __call__(self, parser: ArgumentParser, *_: Any) -> NoReturn:
+        from importlib.metadata import version
+
+        parser.exit(message=f"sagabus {version('sagabus')}\n")
+
+
+def parser(given: Sequence[str]) -> CommandParser:
     """For this command line: of the subcommands that it does not name, it knows the names alone."""
-    whole = ArgumentParser(
-        prog="sagabus",
-        description=ABOUT,
-        epilog=f"{_examples(EXAMPLES)}\n\n{EXIT_CODES}",
-        formatter_class=RawDescriptionHelpFormatter,
-    )
-    whole.add_argument("--version", action="version", version=f"sagabus {version('sagabus')}")
-    places = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
     named = next((word for word in given if not word.startswith("-")), None)
+    return parser_of([named] if named else [])
+
+
+def whole_parser() -> CommandParser:
+    """With the arguments of all subcommands, whose modules it imports."""
+    return parser_of(SUBCOMMANDS)
+
+
+def parser_of(known: Collection[str]) -> CommandParser:
+    """With the arguments of these subcommands, and with the names of all."""
+    whole = CommandParser(prog="sagabus", description=ABOUT, epilog=f"{_examples(EXAMPLES)}\n\n{EXIT_CODES}")
+    whole.add_argument("-V", "--version", action=_Version, nargs=0, help="show the version, and exit")
+    places = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, (module, help) in SUBCOMMANDS.items():
-        place = places.add_parser(name, help=help, formatter_class=RawDescriptionHelpFormatter)
-        if name == named:
+        place = places.add_parser(name, help=help)
+        if name in known:
             _describe(place, _subcommand(name, module))
     return whole
 

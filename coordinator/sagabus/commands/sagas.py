@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from sagabus.client.coordinator_api import CoordinatorApi, CoordinatorRefused, CoordinatorUnreachable, Json, NoSuchSaga
+from sagabus.client.settings import api_settings
 from sagabus.commands import saga_arguments, sheets
 from sagabus.commands.printable import printable, printable_json
 from sagabus.commands.subcommand import Exit, Failed, Subcommand, complain, say, say_json
-from sagabus.contracts import codec
 from sagabus.contracts.errors import MessageInvalid
-from sagabus.messaging.service.backing import url_of
-from sagabus.messaging.settings import load_settings
 
 _OTHER_ENCODINGS: Final = (
     ("UTF-32", codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
@@ -120,15 +118,17 @@ def _user() -> str:
 
 def given(text: str) -> Any:
     """JSON from standard input (`-`), from a file, or as it stands. Raises Failed."""
+    from sagabus.contracts.json_value import decode_value  # a command without an input does not need it
+
     what = f"{text[:60]!r} is no file and no JSON"
     try:
         if text == "-":
             what = "what standard input gives is no JSON"
-            return codec.decode_value(_utf8(sys.stdin.buffer.read()))
+            return decode_value(_utf8(sys.stdin.buffer.read()))
         if not text.lstrip().startswith(("{", "[", '"')) and Path(text).is_file():
             what = f"the file {text!r} is no JSON"
-            return codec.decode_value(_utf8(Path(text).read_bytes()))
-        return codec.decode_value(text.encode())
+            return decode_value(_utf8(Path(text).read_bytes()))
+        return decode_value(text.encode())
     except (MessageInvalid, OSError, ValueError) as error:
         raise Failed(Exit.USAGE, f"{what}: {error}") from error
 
@@ -143,9 +143,9 @@ def _utf8(data: bytes) -> bytes:
 
 @asynccontextmanager
 async def _api() -> AsyncIterator[CoordinatorApi]:
-    settings = load_settings(require=())
+    settings = api_settings()
     try:
-        async with CoordinatorApi(url_of(settings), token=settings.token.get_secret_value()) as api:
+        async with CoordinatorApi(settings.url, token=settings.token) as api:
             yield api
     except (CoordinatorRefused, CoordinatorUnreachable) as error:  # it holds words that came over the network
         raise Failed(Exit(error.exit_code), printable(str(error))) from error

@@ -1,16 +1,16 @@
 """`dead-letters`: what could not be understood, and what could not be published; looked at, cured, sent again.
 
 It works on the tables of the coordinator, or of one service, and needs no coordinator to run. `letters` and `parked`
-hold the verbs.
+do the work of the verbs.
 """
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, NamedTuple
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
-from sagabus.commands.dead_letters import letters, parked
+from sagabus.commands.dead_letters import arguments
 from sagabus.commands.subcommand import Exit, Subcommand
 
 
@@ -19,15 +19,13 @@ class Verb(NamedTuple):
 
     about: str
     arguments: Callable[[ArgumentParser], None]
-    run: Callable[[Namespace], Coroutine[Any, Any, Exit]]
     examples: dict[str, str]
 
 
 VERBS: Final = {
     "list": Verb(
         "list dead letters, the newest first, with a total for each reason",
-        letters.list_arguments,
-        letters.run_list,
+        arguments.list_arguments,
         {
             "sagabus dead-letters list": "those of the coordinator",
             "sagabus dead-letters list --service inventory --reason-code payload.invalid": "of a service, one reason",
@@ -35,14 +33,12 @@ VERBS: Final = {
     ),
     "show": Verb(
         "show one dead letter, what its reason means, and the usual cure",
-        letters.show_arguments,
-        letters.run_show,
+        arguments.show_arguments,
         {"sagabus dead-letters show 17": "for people", "sagabus dead-letters show 17 --json": "all bytes, in base64"},
     ),
     "replay": Verb(
         "publish dead letters to the topics they came from, repaired if need be, and delete their rows",
-        letters.replay_arguments,
-        letters.run_replay,
+        arguments.replay_arguments,
         {
             "sagabus dead-letters replay 17 18": "as they came",
             "sagabus dead-letters replay 17 --value repaired.json": "with another value",
@@ -51,14 +47,12 @@ VERBS: Final = {
     ),
     "drop": Verb(
         "delete dead letters, and print what is deleted",
-        letters.drop_arguments,
-        letters.run_drop,
+        arguments.drop_arguments,
         {"sagabus dead-letters drop 17 --reason 'a test of ours' --json": "and print all of it, to be kept"},
     ),
     "parked": Verb(
         "list the sagas whose messages wait because Kafka will never take one of them",
-        parked.parked_arguments,
-        parked.run_parked,
+        arguments.parked_arguments,
         {
             "sagabus dead-letters parked": "of the coordinator",
             "sagabus dead-letters parked --service payment": "of a service",
@@ -66,8 +60,7 @@ VERBS: Final = {
     ),
     "unpark": Verb(
         "once the cause is cured: have a saga's parked messages published, in their order",
-        parked.unpark_arguments,
-        parked.run_unpark,
+        arguments.unpark_arguments,
         {
             "sagabus dead-letters unpark ORD-1 --reason 'the topic is back'": "one saga",
             "sagabus dead-letters unpark --all --topic payment.commands --reason 'made again'": "whoever waits for it",
@@ -77,7 +70,9 @@ VERBS: Final = {
 
 
 async def run(options: Namespace) -> Exit:
-    return await VERBS[options.verb].run(options)
+    from sagabus.commands.dead_letters.work import WORK
+
+    return await WORK[options.verb](options)
 
 
 def _arguments(place: ArgumentParser) -> None:
@@ -88,7 +83,6 @@ def _arguments(place: ArgumentParser) -> None:
             help=verb.about,
             description=f"{verb.about[0].upper()}{verb.about[1:]}.",
             epilog="\n".join(["examples:", *(f"  {line}\n      {what}" for line, what in verb.examples.items())]),
-            formatter_class=RawDescriptionHelpFormatter,
         )
         one.add_argument("--service", metavar="NAME", help="of this service, in its schema; else the coordinator's own")
         one.add_argument("--json", action="store_true", help="one JSON value instead of text")

@@ -6,7 +6,7 @@ before anything else of the saga. So it works for the coordinator and for servic
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 
 from sagabus.commands.dead_letters import sheets
 from sagabus.commands.dead_letters.service_tables import opened
@@ -42,17 +42,3 @@ async def run_unpark(options: Namespace) -> Exit:
     if missing := [saga_id for saga_id in options.sagas if saga_id not in released]:
         raise Failed(Exit.NOT_FOUND, f"nothing is parked of {', '.join(missing)}: see `sagabus dead-letters parked`")
     return Exit.DONE
-
-
-def parked_arguments(place: ArgumentParser) -> None:
-    place.add_argument("--topic", help="only those whose first parked message is for this topic")
-    place.add_argument(
-        "--limit", type=int, default=50, help="at most so many sagas, the longest parked first (%(default)s)"
-    )
-
-
-def unpark_arguments(place: ArgumentParser) -> None:
-    place.add_argument("sagas", nargs="*", metavar="SAGA", help="ids, as `parked` shows them")
-    place.add_argument("--all", action="store_true", help="all that are parked")
-    place.add_argument("--topic", help="only those whose first parked message is for this topic")
-    place.add_argument("--reason", required=True, metavar="TEXT", help="goes into the saga's history")

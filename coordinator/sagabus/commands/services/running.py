@@ -1,19 +1,18 @@
-"""`coordinator` and `participant`: the services, for real deployments. SIGTERM and Ctrl-C drain them."""
+"""Runs coordinators and participants until they are told to end, and drains them."""
 
 from __future__ import annotations
 
 import asyncio
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import Final, NoReturn
 
 from sagabus.commands import modules
 from sagabus.commands.descriptors import raise_descriptor_limit
 from sagabus.commands.health import told
 from sagabus.commands.logs import start_logging
-from sagabus.commands.subcommand import Exit, Failed, Subcommand
+from sagabus.commands.subcommand import Exit, Failed
 from sagabus.coordinator.service import Coordinator
 from sagabus.messaging.service.backing import Backing, find_backing
 from sagabus.messaging.service.participation import Participation
@@ -74,56 +73,3 @@ async def _until_host_is_gone(backing: Backing) -> NoReturn:
     while not backing.gone:  # noqa: ASYNC110    # the end of another process is no event of ours
         await asyncio.sleep(HOST_WATCH)
     raise Failed(Exit.UNREACHABLE, "the host has ended, and with it the bus and the database")
-
-
-def _coordinator_arguments(place: ArgumentParser) -> None:
-    place.add_argument("modules", nargs="+", metavar="MODULE[:OBJECT]", help="where sagas are defined with @saga")
-    _health_argument(place)
-
-
-def _participant_arguments(place: ArgumentParser) -> None:
-    place.add_argument("modules", nargs="+", metavar="MODULE[:OBJECT]", help="where participants are made")
-    _health_argument(place)
-
-
-def _health_argument(place: ArgumentParser) -> None:
-    what = "say there each second whether all is well, for `sagabus health FILE`"
-    place.add_argument("--health-file", type=Path, metavar="FILE", help=what)
-
-
-SUBCOMMANDS: Final = (
-    Subcommand(
-        name="coordinator",
-        about=(
-            "Runs sagas. Several processes share the work: each owns some shards, and takes over those of one that "
-            "ends. Needs SAGABUS_KAFKA and SAGABUS_DATABASE, and what `sagabus migrate` and `sagabus topics` make; "
-            "waits for servers that are away. Serves its API, /livez and /readyz at SAGABUS_HTTP. Modules are found in "
-            "the current directory too. SIGTERM drains it."
-        ),
-        examples={
-            "sagabus coordinator shop.order_processing": "all sagas that the module defines",
-            "SAGABUS_INSTANCE=coordinator-0 sagabus coordinator shop.order_processing":
-                "with static group membership: after a restart its shards are back at once",
-            "SAGABUS_HTTP=off sagabus coordinator shop.order_processing": "without its API",
-        },
-        arguments=_coordinator_arguments,
-        run=run_coordinator,
-        serves=True,
-    ),
-    Subcommand(
-        name="participant",
-        about=(
-            "Runs participants: carries out the commands of their services, each once, and replies. "
-            "Needs SAGABUS_KAFKA and SAGABUS_DATABASE, and what `sagabus migrate` and `sagabus topics` make; waits for "
-            "servers that are away. Modules are found in the current directory too. SIGTERM and Ctrl-C drain it."
-        ),
-        examples={
-            "sagabus participant shop.inventory": "all participants that the module makes",
-            "sagabus participant shop.inventory:service shop.payment:service": "two of them, by name, in one process",
-            "sagabus participant --health-file /tmp/health shop.inventory": "and says there how it is",
-        },
-        arguments=_participant_arguments,
-        run=run_participant,
-        serves=True,
-    ),
-)  # fmt: skip
