@@ -37,10 +37,11 @@ COMMANDS: Final[Mapping[str, Sequence[str]]] = {
 
 def seconds(command: Sequence[str]) -> float:
     """User and system time of one child."""
-    nobody = {"SAGABUS_URL": "http://127.0.0.1:1", "SAGABUS_HTTP": "127.0.0.1:1"}
+    others = {name: value for name, value in os.environ.items() if not name.startswith("SAGABUS_")}
+    nobody = {"SAGABUS_URL": "http://127.0.0.1:1"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(
-        command, env={**os.environ, **nobody}, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60
+        command, env={**others, **nobody}, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

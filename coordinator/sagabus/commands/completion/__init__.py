@@ -20,7 +20,7 @@ async def run(options: Namespace) -> Exit:
 
 
 def _arguments(place: ArgumentParser) -> None:
-    place.add_argument("shell", choices=SHELLS, metavar="SHELL", help=f"one of {', '.join(SHELLS)}")
+    place.add_argument("shell", choices=SHELLS, metavar="SHELL", help="the shell that you use")
 
 
 SUBCOMMANDS: Final = (
