@@ -23,6 +23,7 @@ help: ## show this list
 
 run: $(VENV)/installed ## show the order saga, on an embedded bus and database
 	@$(BIN)/sagabus demo
+	@echo "Next, a project of your own: . $(BIN)/activate && sagabus init ../library"
 
 test: $(VENV)/installed-dev kafka check ## the checks, and the tests for people: a few minutes
 	$(BIN)/python -m pytest tests/core --ring people -q -n 2 --max-worker-restart 0 $(CORE_COVERAGE)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,143 +15,88 @@ import pytest
 from sagabus.contracts.envelope import MAX_PAYLOAD
 from tests.support.dev_host import DevHost
 from tests.support.folders import data_folder
-from tests.support.kafka_broker import KafkaBroker
-from tests.support.ports import free_port
-from tests.support.processes import ROOT, Child, clean
+from tests.support.processes import ROOT, clean
+from tests.support.transcripts import Block, Page, assert_seen, with_programs
 
-TEXT = (ROOT / "README.md").read_text()
-ANY = "…"
-SERVICES = ("coordinator", "participant")
-
-
-@dataclass(frozen=True)
-class Block:
-    """kind: the word after the fence, as GitHub colours it. about: what follows it."""
-
-    kind: str
-    about: str
-    text: str
-
-
-BLOCKS = [Block(*found) for found in re.findall(r"^```(\w+) ?(.*)\n((?:.*\n)*?)```$", TEXT, re.MULTILINE)]
-TRANSCRIPTS = [block for block in BLOCKS if block.kind == "console"]
-
-
-def block(kind: str, about: str) -> Block:
-    return next(one for one in BLOCKS if (one.kind, one.about) == (kind, about))
+README = Page((ROOT / "README.md").read_text())
+PROGRAMS = Path(sys.executable).parent
+FIRST_SAGA = "examples/dinner.py"
 
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[DevHost]:
-    """What the README starts with its one long-running command, and the files that it lays beside it."""
-    words = block("sh", "host").text.split()
-    assert words[:2] == ["sagabus", "dev"]
+    """What the README starts with its one long-running command, in a copy of the folder that it names."""
+    enter, dev = (shlex.split(line) for line in README.block("sh", "host").splitlines())
+    assert (enter, dev[:2]) == (["cd", "examples"], ["sagabus", "dev"])
     with data_folder() as folder:
-        (folder / "order.json").write_text(block("json", "order.json").text)
-        (folder / "examples").symlink_to(ROOT / "examples")
-        with DevHost(folder, *words[2:]) as host:
+        shutil.copytree(ROOT / enter[1], folder / enter[1], ignore=shutil.ignore_patterns(".sagabus", "__pycache__"))
+        with DevHost(folder / enter[1], *dev[2:]) as host:
             yield host
 
 
 def test_every_block_is_looked_at() -> None:
-    known = {("sh", "repository"), ("sh", "host"), ("sh", "deployment"), ("console", ""), ("json", "order.json"),
-             ("json", "request"), ("text", "")}  # fmt: skip
-    assert {(one.kind, one.about) for one in BLOCKS if one.kind != "python"} == known
-    assert TEXT.count("```") == 2 * len(BLOCKS)
+    shell = {("sh", about) for about in ("repository", "activate", "install", "host")}
+    assert README.kinds == {*shell, ("console", "")}
 
 
-@pytest.mark.parametrize("snippet", [one for one in BLOCKS if one.kind == "python"], ids=lambda one: one.about)
-def test_a_snippet_stands_in_its_file(snippet: Block) -> None:
-    assert snippet.text in (ROOT / snippet.about).read_text()
-    assert snippet.about in TEXT.replace(f"```python {snippet.about}", "")  # the text leads to the file
+def test_it_is_read_in_five_minutes() -> None:
+    """At 200 words a minute, with the code."""
+    assert len(README.text.split()) < 1_000
+
+
+def test_the_first_saga_is_shown_whole() -> None:
+    (shown,) = README.of("python")
+    assert shown.about == FIRST_SAGA
+    docstring, _, rest = (ROOT / FIRST_SAGA).read_text().partition("\n\n")
+    assert docstring.startswith('"""')
+    assert rest == shown.text
+    assert f"]({FIRST_SAGA})" in README.text
 
 
 def test_what_is_linked_is_there() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
-        assert (ROOT / target).exists(), target
+    assert [target for target in README.links if not (ROOT / target).exists()] == []
+
+
+def test_the_index_of_all_pages_is_linked() -> None:
+    assert "docs/README.md" in README.links
 
 
 def test_the_commands_of_the_repository_exist() -> None:
-    for line in block("sh", "repository").text.splitlines():
-        command = line.partition("#")[0].split()
-        assert command[0] == "make"
+    commands = [line.partition("#")[0].split() for line in README.block("sh", "repository").splitlines()]
+    assert commands == [["make", "run"], ["make", "test"]]
+    for command in commands:
         done = subprocess.run([*command, "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-    command = ["make", "--no-print-directory", "-n", "run"]  # this test may itself be run by make
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert run.stdout.splitlines()[-1].endswith("sagabus demo")
+    run = ["make", "--no-print-directory", "-n", "run"]  # this test may itself be run by make
+    shown = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
+    demo, told = shown.stdout.splitlines()[-2:]
+    assert demo.endswith("sagabus demo")
+    assert f"{README.block('sh', 'activate').splitlines()[0]} && sagabus init " in told
 
 
-def test_the_request_of_any_producer_is_one() -> None:
-    request = json.loads(block("json", "request").text)
-    assert (request["type"], request["saga"]) == ("start", "order_processing")
+def test_the_environment_of_make_run_has_the_command() -> None:
+    """What the README activates is what the Makefile makes."""
+    activate, look = README.block("sh", "activate").splitlines()
+    venv = re.search(r"^VENV := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert venv is not None
+    assert activate == f". {venv[1]}/bin/activate"
+    assert look == "sagabus --help"
 
 
-def test_the_limits_are_the_codes() -> None:
-    assert f"{MAX_PAYLOAD // 1024} KiB" in TEXT
+def test_sagabus_is_installed_from_a_place_and_never_by_its_name() -> None:
+    """The name on the index is not ours yet: who installs it gets something else, or nothing."""
+    commands = [line.partition("#")[0].split() for line in README.block("sh", "install").splitlines()]
+    assert [command[:2] for command in commands] == [["pip", "install"], ["pip", "wheel"], ["pip", "install"]]
+    assert all("/" in command[-1] for command in commands)
+    everywhere = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    told = re.compile(r"pip install (?:-\S+ )*['\"]?sagabus\b(?![-/])")
+    assert [str(page) for page in everywhere if told.search(page.read_text())] == []
 
 
-@pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=lambda one: one.text.splitlines()[0][2:50])
+@pytest.mark.parametrize("transcript", README.of("console"), ids=lambda one: one.text.splitlines()[0][2:50])
 def test_a_transcript_is_what_one_sees(transcript: Block, host: DevHost) -> None:
-    for command, expected in _commands(transcript.text):
-        done = subprocess.run(
-            ["bash", "-c", command], cwd=host.folder, env=_with_our_programs({}), capture_output=True, text=True,
-            check=False, timeout=180,
-        )  # fmt: skip
-        assert done.returncode == 0, (command, done.stdout, done.stderr)
-        assert _missing(expected, done.stdout) == [], (command, done.stdout)
+    assert_seen(transcript.text, host.folder, with_programs(PROGRAMS, clean({})))
 
 
-@pytest.mark.ring("deployment")
-async def test_the_deployment_works_as_it_stands(
-    kafka_broker: KafkaBroker, kafka: str, database: str, namespace: str, run_folder: Path
-) -> None:
-    """With the addresses of this test's servers, and a namespace of its own."""
-    settings = {
-        "SAGABUS_NAMESPACE": namespace, "SAGABUS_KAFKA": kafka, "SAGABUS_DATABASE": database,
-        "SAGABUS_HTTP": f"127.0.0.1:{free_port()}",
-    }  # fmt: skip
-    lines = block("sh", "deployment").text.splitlines()
-    assert [line.split("=")[0] for line in lines[:2]] == ["export SAGABUS_KAFKA", "export SAGABUS_DATABASE"]
-    try:
-        for line in lines[2:]:
-            await _deploy(line, settings, run_folder)
-    finally:
-        theirs = [one for one in kafka_broker.topics() if one.split(".")[0] in ("inventory", "payment", "shipping")]
-        await asyncio.to_thread(kafka_broker.delete_topics, *theirs)
-
-
-async def _deploy(line: str, settings: Mapping[str, str], folder: Path) -> None:
-    program, *words = line.split()
-    assert program == "sagabus"
-    with Child.python("sagabus.commands.main", *words, folder=folder, name=words[0], settings=settings) as process:
-        if words[0] in SERVICES:
-            await process.says(" runs")
-            process.terminate()
-        assert await process.ended() == 0, process.report()
-
-
-def _commands(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Each command with the lines that it is said to answer."""
-    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
-        command, *expected = part.rstrip("\n").splitlines()
-        yield command, expected
-
-
-def _missing(expected: list[str], said: str) -> list[str]:
-    """Lines that do not come, in this order. An ellipsis stands for anything, alone on a line for any lines."""
-    lines = iter(said.splitlines())
-    return [
-        line
-        for line in expected
-        if line != ANY and not any(re.fullmatch(_pattern(line), one.rstrip()) for one in lines)
-    ]
-
-
-def _pattern(line: str) -> str:
-    return ".*".join(map(re.escape, line.split(ANY)))
-
-
-def _with_our_programs(settings: Mapping[str, str]) -> dict[str, str]:
-    programs = str(Path(sys.executable).parent)
-    return {**clean(settings), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+def test_the_limit_of_a_message_is_the_codes() -> None:
+    assert f"{MAX_PAYLOAD // 1024} KiB" in (ROOT / "docs" / "how-it-works.md").read_text()

@@ -100,12 +100,13 @@ def test_the_command_is_installed(environment: Environment) -> None:
     assert "demo" in done.stdout
 
 
-def test_a_project_can_be_begun_from_the_wheel(environment: Environment) -> None:
-    """The shop's sources and the templates are read where they are installed."""
-    done = environment.run(str(Path(environment.python).with_name("sagabus")), "init", "bookshop")
+def test_a_project_can_be_begun_from_the_wheel(environment: Environment, wheel: Path) -> None:
+    """The templates are in it, and the project is told to install this very file."""
+    done = environment.run(str(Path(environment.python).with_name("sagabus")), "init", "library")
     assert done.returncode == 0, done.stderr
-    made = environment.folder / "bookshop"
-    assert (made / "bookshop" / "inventory.py").is_file()
+    assert f"pip wheel --no-deps --wheel-dir wheels {wheel}" in done.stdout
+    made = environment.folder / "library"
+    assert (made / "library" / "shelf.py").is_file()
     assert (made / "docker-compose.yml").is_file()
 
 

@@ -1,26 +1,21 @@
-"""The files of a new project: the shop's own, read where they are installed, and the small ones around them.
+"""The files of a new project: a sample with a domain of its own, and what packs, tests and deploys it.
 
-There is no second copy of the shop: what the demonstration runs is what a project begins with. Nothing here writes.
+The files for Docker are those of this repository, with other names in them. Nothing here writes.
 """
 
 from __future__ import annotations
 
 import keyword
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec
-from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from importlib.util import find_spec
 from typing import Final
 
-SHOP: Final = "sagabus.shop"
-
-MODULES: Final = ("contracts", "order_processing", "inventory", "payment", "shipping")
-"""Of the shop. The last four are what `sagabus dev` is given."""
+from sagabus.commands.init.source import Source
 
 HIDDEN: Final = {"gitignore", "dockerignore"}
 """Templates whose files begin with a dot, which build tools would leave out of the wheel."""
@@ -28,33 +23,48 @@ HIDDEN: Final = {"gitignore", "dockerignore"}
 SUFFIX: Final = ".txt"
 """Of templates that are Python: linters and type checkers would take them for ours."""
 
+PACKAGE: Final = "package/"
+"""The folder of templates that becomes the package."""
 
-@dataclass(frozen=True, slots=True)
+RESERVED: Final = frozenset({"sagabus", "tests", "wheels"})
+"""Names that something else in the project has."""
+
+PARTICIPANT: Final = """\
+  @service@:
+    <<: *participant
+    command: [sagabus, participant, --health-file, /tmp/health, @package@.@service@]
+"""
+"""The part of docker-compose.yml that is there once for each participant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """package: where its modules are imported from. name: the distribution's, in image, container and pyproject."""
+    """package: where its modules are imported from. name: the distribution's, in image, container and pyproject.
+
+    saga, services: its modules. database: the role's and the database's name in docker-compose.yml.
+    """
 
     package: str
     name: str
+    source: Source
+    saga: str = "lending"
+    services: tuple[str, ...] = ("shelf", "members")
+    database: str = "app"
 
     @classmethod
-    def of(cls, package: str) -> Project:
-        return cls(package, package.lower().replace("_", "-").strip("-"))
+    def of(cls, package: str, source: Source) -> Project:
+        """The sample: a library that lends books."""
+        return cls(package=package, name=package.lower().replace("_", "-").strip("-"), source=source)
 
     def files(self) -> dict[str, str]:
         """Path within the project to content."""
         found = dict(self._templates(files(__package__) / "templates"))
-        found |= {f"{self.package}/{module}.py": self._module(module) for module in MODULES}
         return found | {f"{self.package}/__init__.py": "", f"{self.package}/py.typed": ""}
-
-    def filled(self, template: str) -> str:
-        """With the names of this project in their places."""
-        values = {"package": self.package, "project": self.name, "version": version("sagabus")}
-        return re.sub(r"@(\w+)@", lambda found: values[found[1]], template)
 
     @property
     def modules(self) -> list[str]:
         """What runs: the saga and its participants."""
-        return [f"{self.package}.{module}" for module in MODULES[1:]]
+        return [f"{self.package}.{module}" for module in (self.saga, *self.services)]
 
     def _templates(self, folder: Traversable, before: str = "") -> Iterator[tuple[str, str]]:
         for entry in folder.iterdir():
@@ -62,27 +72,29 @@ class Project:
             if entry.is_dir():
                 yield from self._templates(entry, f"{name}/")
             else:
-                yield name, self.filled(entry.read_text(encoding="utf-8"))
+                yield re.sub(f"^{PACKAGE}", f"{self.package}/", name), self._filled(entry.read_text(encoding="utf-8"))
 
-    def _module(self, name: str) -> str:
-        return re.sub(rf"\b{re.escape(SHOP)}\b", self.package, source_of(f"{SHOP}.{name}"))
+    def _filled(self, template: str) -> str:
+        """With the names of this project in their places."""
+        modules = self.modules
+        values = {
+            "package": self.package, "project": self.name, "saga": modules[0], "database": self.database,
+            "modules": " ".join(modules), "participants": ", ".join(modules[1:]), "wheel": self.source.wheel,
+            "source": shlex.quote(self.source.place),
+            "services": "\n".join(self._participant(service) for service in self.services),
+        }  # fmt: skip
+        return re.sub(r"@(\w+)@", lambda found: values[found[1]], template)
 
-
-def source_of(module: str) -> str:
-    """As it is installed, without importing it."""
-    spec = find_spec(module)
-    assert isinstance(spec, ModuleSpec)
-    source: str | None = spec.loader.get_source(module)  # type: ignore[union-attr]    # a loader of files has it
-    assert source is not None, module
-    return source
+    def _participant(self, service: str) -> str:
+        return PARTICIPANT.replace("@service@", service).replace("@package@", self.package)
 
 
 def fault_of(package: str) -> str:
     """Why a package may not have this name, and the cure; empty if it may."""
     if not package.isidentifier() or not package.isascii() or keyword.iskeyword(package):
-        return f"{package!r} is no name for a Python package: name one with --name {_better(package)}"
-    if package in sys.stdlib_module_names or package in {"sagabus", "tests"}:
-        return f"a package {package!r} would hide another one: name yours otherwise, with --name my_{package}"
+        return f"{package!r} cannot be the name of a Python package: choose one, with --name {_better(package)}"
+    if package in sys.stdlib_module_names or package in RESERVED:
+        return f"a package {package!r} would hide another one: choose another name, with --name my_{package}"
     return ""
 
 
