@@ -10,6 +10,8 @@ import subprocess
 import sys
 from typing import Final
 
+import pytest
+
 from sagabus.commands.main import SUBCOMMANDS
 from tests.commands.test_main import _minimal
 from tests.support.ports import free_port
@@ -58,8 +60,14 @@ def test_a_command_that_only_writes_files_imports_nothing_that_asks() -> None:
     assert (code, found) == (5, [])
 
 
-def test_a_client_command_imports_what_asks_and_nothing_of_a_service() -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"SAGABUS_KAFKA": "k:9092", "SAGABUS_DATABASE": "postgresql://a@b/c", "SAGABUS_HTTP": "0.0.0.0:80"}],
+    ids=["alone", "of a deployment"],
+)
+def test_a_client_command_imports_what_asks_and_nothing_of_a_service(settings: dict[str, str]) -> None:
     """Exit code 3: each has got so far as to find nobody."""
     commands = [(_minimal(name), HEAVY) for name in CLIENTS]
-    for command, code, found in imported(commands, SAGABUS_URL=f"http://127.0.0.1:{free_port()}"):
+    nobody = f"http://127.0.0.1:{free_port()}"
+    for command, code, found in imported(commands, SAGABUS_URL=nobody, **settings):
         assert (code, found) == (3, []), command

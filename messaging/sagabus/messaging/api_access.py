@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from sagabus.messaging.setting_texts import OFF
+
 PREFIX: Final = "SAGABUS_"
 """Of every setting in the environment."""
 
@@ -24,3 +26,16 @@ def api_url(text: str) -> str:
 def is_header(token: str) -> bool:
     """Whether an HTTP header takes it."""
     return token.isprintable() and token == token.strip()
+
+
+def reached_at(http: str) -> str | None:
+    """Where this machine reaches the API that listens at host:port; None for `off`."""
+    if http == OFF:
+        return None
+    host, _, port = http.rpartition(":")
+    host = _ANYWHERE.get(bare := host.strip("[]"), bare)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+_ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""An address to listen on is none to connect to."""

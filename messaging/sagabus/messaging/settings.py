@@ -17,10 +17,9 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 
 from sagabus.messaging import database_url
 from sagabus.messaging.api_access import PREFIX, is_header
+from sagabus.messaging.setting_texts import EMBEDDED, OFF
 from sagabus.messaging.setting_values import (
     DAY,
-    EMBEDDED,
-    OFF,
     ApiUrl,
     DatabaseUrl,
     HttpAddress,

@@ -11,10 +11,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from sagabus.messaging import database_url
-from sagabus.messaging.embedded import FOLDER
+from sagabus.messaging.api_access import reached_at
+from sagabus.messaging.embedded import folder_named
 from sagabus.messaging.embedded.run_file import NAME, Run, read_run
 from sagabus.messaging.settings import EMBEDDED, Settings, SettingsError, load_settings, variable
 
@@ -83,9 +84,7 @@ def find_here(*, require: Collection[str]) -> Backing:
 
 def folder_of(settings: Settings) -> Path:
     """Where a host keeps its data and its run.json: DIR of `embedded:DIR`, else `.sagabus` in the current directory."""
-    if settings.database.startswith(database_url.EMBEDDED):
-        return Path(settings.database.removeprefix(database_url.EMBEDDED)).expanduser()
-    return FOLDER
+    return folder_named(settings.database)
 
 
 def url_of(settings: Settings) -> str:
@@ -96,12 +95,4 @@ def url_of(settings: Settings) -> str:
 
 def own_url(settings: Settings) -> str | None:
     """Where this machine reaches the API that listens as SAGABUS_HTTP says; None where it is off."""
-    if settings.http_address is None:
-        return None
-    host, port = settings.http_address
-    host = _ANYWHERE.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-_ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-"""An address to listen on is none to connect to."""
+    return reached_at(settings.http)
