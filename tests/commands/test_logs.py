@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
 import sys
 
-from sagabus.commands.logs import JsonLines, TextLines
+import pytest
+
+from sagabus.commands.logs import JsonLines, TextLines, level_of
+from sagabus.commands.main import parser
+from sagabus.messaging.settings import load_settings
+from tests.support.processes import clean
 
 
 def formatted(formatter: logging.Formatter, message: str, *arguments: object, error: str = "", **extra: object) -> str:
@@ -34,6 +40,42 @@ def test_a_line_says_what_of_which_saga() -> None:
     assert (made["level"], made["logger"]) == ("warning", "sagabus.activity.payment.refund")
     assert (made["saga_id"], made["step"], made["attempt"]) == ("ORD-1", 2, 1)
     assert str(made["at"]).endswith("Z")
+
+
+def test_a_line_for_people_says_of_which_saga_it_is_where_that_is_known() -> None:
+    text = formatted(TextLines(), "refunded", saga_id="ORD-1", run="r1", step=2, attempt=1)
+    assert text.endswith("refunded [saga_id=ORD-1 run=r1 step=2 attempt=1]")
+    assert formatted(TextLines(), "refunded", saga_id="ORD-1", step=None).endswith("refunded [saga_id=ORD-1]")
+    assert formatted(TextLines(), "refunded").endswith(": refunded")
+    assert formatted(TextLines(), "refunded", saga_id=HOSTILE).isprintable()
+
+
+@pytest.mark.parametrize("words", [("coordinator", "m"), ("participant", "m"), ("dev", "m")])
+def test_the_level_is_an_option_and_a_setting(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGABUS_LOG_LEVEL", "warning")
+    command = [*words, "--log-level", "debug"]
+    given = parser(command).parse_args(command).log_level
+    assert level_of(load_settings(require=(), log_level=given)) == logging.DEBUG
+    given = parser(words).parse_args(words).log_level
+    assert level_of(load_settings(require=(), log_level=given)) == logging.WARNING
+    monkeypatch.delenv("SAGABUS_LOG_LEVEL")
+    assert level_of(load_settings(require=())) == logging.INFO
+
+
+@pytest.mark.parametrize("least", ["info", "warning"])
+def test_lines_below_the_level_are_not_written(least: str) -> None:
+    program = (
+        "import logging; from sagabus.commands.logs import level_of, start_logging\n"
+        "from sagabus.messaging.settings import load_settings\n"
+        "settings = load_settings(require=())\n"
+        "start_logging(settings.log, level=level_of(settings))\n"
+        "logging.getLogger('sagabus').info('quiet'); logging.getLogger('sagabus').warning('loud')"
+    )
+    settings = {"SAGABUS_LOG_LEVEL": least}
+    said = subprocess.run(
+        [sys.executable, "-c", program], env=clean(settings), capture_output=True, text=True, timeout=60, check=True
+    ).stderr
+    assert ("quiet" in said, "loud" in said) == (least == "info", True)
 
 
 def test_an_error_brings_its_trace_within_the_line() -> None:

@@ -17,6 +17,7 @@ READ_SETTINGS = [name for name in SUBCOMMANDS if name not in ("init", "completio
 
 WRONG = {
     "SAGABUS_LOG": "loud",
+    "SAGABUS_LOG_LEVEL": "chatty",
     "SAGABUS_PARTITIONS": "many",
     "SAGABUS_NAMESPACE": "sagabus_inventory",
     "SAGABUS_KAFKA_CERT_FILE": "/nowhere/cert.pem",

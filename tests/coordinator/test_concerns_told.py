@@ -56,9 +56,25 @@ async def test_a_concern_is_stored_with_its_kind_and_is_one_line_of_the_log(
         await fixture.turn(tenure, fixture.reply(command, "completed", RESERVED))
     (told,) = lines(caplog, "needs attention")
     assert told.startswith(f"saga {ORDER} needs attention (history_lost 7): ")
+    assert told.endswith(f"; see `sagabus show {ORDER}`")
     row = await fixture.saga(ORDER)
     (stored,) = await concerns(fixture)
     assert (stored["kind"], stored["number"], stored["words"]) == ("history_lost", 7, row["attention"])
+
+
+async def test_the_line_of_a_concern_says_which_saga_run_and_step_it_is_about(
+    fixture: ShardFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    tenure = await fixture.take()
+    _, command = await fixture.turn(tenure, start(fixture))
+    with caplog.at_level(logging.WARNING):
+        await fixture.turn(tenure, fixture.reply(command, "failed", {"code": "sagabus.no_handler", "message": "none"}))
+    (line,) = [one for one in caplog.records if "needs attention" in one.getMessage()]
+    assert line.levelname == "WARNING"
+    row = await fixture.saga(ORDER)
+    assert {name: getattr(line, name) for name in ("saga_id", "run", "step")} == {
+        "saga_id": ORDER, "run": row["run"], "step": 1,
+    }  # fmt: skip
 
 
 async def test_b15_a_missing_definition_is_named_once_with_the_process_and_what_it_has(

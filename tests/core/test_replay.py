@@ -225,6 +225,7 @@ def test_the_log_of_a_saga_is_silent_while_it_is_replayed(caplog: pytest.LogCapt
     drive.completed(1)
     drive.reload()
     assert caplog.messages == ["O-1: first", "O-1: second"]
+    assert [(line.saga_id, line.run) for line in caplog.records] == [("O-1", "r1")] * 2  # type: ignore[attr-defined]
 
 
 def test_a_program_that_is_not_being_pumped_refuses_its_context() -> None:

@@ -98,7 +98,7 @@ async def test_a_handler_gets_its_context(fixture: ServiceFixture) -> None:
     assert (ctx.saga_id, ctx.step, ctx.attempt, ctx.resources) == ("A", 4, 2, "resources")
     assert ctx.idempotency_key == "A:r1:4"
     assert ctx.deadline == moment(ISSUED) + timedelta(seconds=60)
-    assert ctx.log.extra == {"saga_id": "A", "step": 4, "attempt": 2}
+    assert ctx.log.extra == {"saga_id": "A", "run": "r1", "step": 4, "attempt": 2}
     assert ctx.log.logger.name == "sagabus.activity.shop.charge"
 
 

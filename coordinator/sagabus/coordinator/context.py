@@ -27,13 +27,14 @@ class SagaLog(logging.LoggerAdapter[logging.Logger]):
     """Names the saga in each line. Silent while replaying: what is said was said then."""
 
     def __init__(self, program: Program) -> None:
-        super().__init__(_LOG, {"saga_id": program.id})
+        super().__init__(_LOG, {"saga_id": program.id, "run": program.run})
         self._program = program
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802
         return not self._program.quiet and super().isEnabledFor(level)
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(kwargs.get("extra") or {}), **(self.extra or {})}
         return f"{self._program.id}: {msg}", kwargs
 
 

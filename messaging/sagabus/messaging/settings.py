@@ -27,6 +27,7 @@ from sagabus.messaging.setting_values import (
     KafkaServers,
     Keeps,
     LogFormat,
+    LogLevel,
     Namespace,
     Security,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "EMBEDDED",
     "OFF",
     "LogFormat",
+    "LogLevel",
     "Security",
     "Settings",
     "SettingsError",
@@ -71,6 +73,8 @@ class Settings(BaseSettings):
     """Address at which the coordinator's API listens, or `off`. Other than loopback it needs `SAGABUS_TOKEN`."""
     log: LogFormat = LogFormat.TEXT
     """How log lines look: `text` for people, `json` for machines, one object a line."""
+    log_level: LogLevel = LogLevel.INFO
+    """The least level that is written: `debug`, `info`, `warning` or `error`."""
     instance: Instance = ""
     """Static group membership (KIP-345): a name of its own for each process. Not set: dynamic membership."""
     partitions: Annotated[int, Field(ge=1, le=10_000)] = 12
@@ -127,6 +131,7 @@ class Settings(BaseSettings):
 
 _CURES: Final = {
     "log": "give text or json",
+    "log_level": "give debug, info, warning or error",
     "partitions": "give a whole number from 1 to 10000",
     "replication": "give a whole number from 1 to 32",
     "kafka_security": "give plaintext, tls or sasl_tls",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
+from sagabus.commands.log_level import level_argument
 from sagabus.commands.subcommand import Exit, Subcommand
 from sagabus.messaging.embedded import FOLDER
 
@@ -21,6 +22,7 @@ def _arguments(place: ArgumentParser) -> None:
     place.add_argument("modules", nargs="+", metavar="MODULE[:OBJECT]", help="where sagas and participants are defined")
     place.add_argument("--fresh", action="store_true", help="forget the data of earlier runs")
     place.add_argument("--folder", default=str(FOLDER), metavar="DIR", help="where the data is kept (%(default)s)")
+    level_argument(place)
 
 
 SUBCOMMANDS: Final = (

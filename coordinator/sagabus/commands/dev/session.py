@@ -14,7 +14,7 @@ from sagabus.commands.descriptors import raise_descriptor_limit
 from sagabus.commands.dev.dev_log import for_terminal, logging_to
 from sagabus.commands.dev.opening import Opening
 from sagabus.commands.host import Host, hosting
-from sagabus.commands.logs import start_logging
+from sagabus.commands.logs import level_of, start_logging
 from sagabus.commands.setup.tables import make_tables
 from sagabus.commands.subcommand import Exit, say
 from sagabus.coordinator.service import Coordinator
@@ -26,7 +26,8 @@ from sagabus.messaging.settings import load_settings
 
 async def run_dev(options: Namespace) -> Exit:
     raise_descriptor_limit()
-    start_logging(load_settings(require=(), serves=True).log)
+    settings = load_settings(require=(), serves=True, log_level=options.log_level)
+    start_logging(settings.log, level=level_of(settings))
     for handler in logging.getLogger().handlers:
         handler.addFilter(for_terminal)
     definitions, participants = modules.definitions(options.modules), modules.find(options.modules).participants

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Final
 
+from sagabus.commands.log_level import level_argument
 from sagabus.commands.subcommand import Exit, Subcommand
 
 
@@ -23,17 +24,18 @@ async def _participant(options: Namespace) -> Exit:
 
 def _coordinator_arguments(place: ArgumentParser) -> None:
     place.add_argument("modules", nargs="+", metavar="MODULE[:OBJECT]", help="where sagas are defined with @saga")
-    _health_argument(place)
+    _service_arguments(place)
 
 
 def _participant_arguments(place: ArgumentParser) -> None:
     place.add_argument("modules", nargs="+", metavar="MODULE[:OBJECT]", help="where participants are made")
-    _health_argument(place)
+    _service_arguments(place)
 
 
-def _health_argument(place: ArgumentParser) -> None:
+def _service_arguments(place: ArgumentParser) -> None:
     what = "say there each second whether all is well, for `sagabus health FILE`"
     place.add_argument("--health-file", type=Path, metavar="FILE", help=what)
+    level_argument(place)
 
 
 SUBCOMMANDS: Final = (

@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 from sagabus.commands import modules
 from sagabus.commands.descriptors import raise_descriptor_limit
 from sagabus.commands.health import told
-from sagabus.commands.logs import start_logging
+from sagabus.commands.logs import level_of, start_logging
 from sagabus.commands.subcommand import Exit, Failed
 from sagabus.coordinator.service import Coordinator
 from sagabus.messaging.service.backing import Backing, find_backing
@@ -24,8 +24,8 @@ HOST_WATCH: Final = 1.0
 
 async def run_coordinator(options: Namespace) -> Exit:
     raise_descriptor_limit()
-    settings = load_settings(serves=True)
-    start_logging(settings.log)
+    settings = load_settings(serves=True, log_level=options.log_level)
+    start_logging(settings.log, level=level_of(settings))
     definitions = modules.definitions(options.modules)
     backing = find_backing(settings)
     coordinator = Coordinator(definitions, settings=backing.settings, kafka=backing.kafka)
@@ -35,8 +35,8 @@ async def run_coordinator(options: Namespace) -> Exit:
 
 async def run_participant(options: Namespace) -> Exit:
     raise_descriptor_limit()
-    settings = load_settings()
-    start_logging(settings.log)
+    settings = load_settings(log_level=options.log_level)
+    start_logging(settings.log, level=level_of(settings))
     participants = modules.participants(options.modules)
     backing = find_backing(settings)
     async with told(options.health_file, lambda: _why_not(participants)):

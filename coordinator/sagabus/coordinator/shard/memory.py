@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
+from shlex import quote
 from typing import Final
 
 from sagabus.contracts.names import SagaId
@@ -111,10 +112,17 @@ class ShardMemory:
         told = self._concerns.pop(key, frozenset())
         for concern, words in concerns.items():
             if concern not in told:
-                number = f" {concern.number}" if concern.number else ""
-                logger.warning("saga %s needs attention (%s%s): %s", key.id, concern.kind, number, words)
+                self._tell(key, concern, words)
         if concerns and not saga.state.is_closed:
             self._concerns[key] = frozenset(concerns)
+
+    @staticmethod
+    def _tell(key: SagaKey, concern: Concern, words: str) -> None:
+        number = f" {concern.number}" if concern.number else ""
+        logger.warning(
+            "saga %s needs attention (%s%s): %s; see `sagabus show %s`", key.id, concern.kind, number, words,
+            quote(key.id), extra={"saga_id": key.id, "run": key.run, "step": concern.number or None},
+        )  # fmt: skip
 
     def forget(self) -> None:
         """Drop everything; no saga's code runs on the way out (L4)."""

@@ -17,6 +17,8 @@ from uuid import UUID, uuid4
 
 from sagabus.contracts.envelope import Record
 from sagabus.contracts.names import SagaId
+from sagabus.coordinator.core.saga.effects import Effects
+from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.shard.batch import Batch, Gathered
 from sagabus.coordinator.shard.decisions import Decisions
 from sagabus.coordinator.shard.loading import Loading
@@ -166,14 +168,19 @@ class SagaProcessor:
             memory.note_timers(saga, effects)
             if effects.saga_changed:
                 memory.tell_concerns(saga)
-            for words in effects.log:
-                logger.warning("saga %s: %s", saga.state.id, words)
-            for words in effects.log_once:
-                if saga.state.definition not in self._warned:
-                    self._warned.add(saga.state.definition)
-                    logger.warning("saga %s, and perhaps others: %s", saga.state.id, words)
+            if effects.log or effects.log_once:
+                self._tell(saga.state, effects)
             memory.keep(saga)
         self._closed(saga.state.id for saga, _, _ in gathered if saga.state.is_closed)
+
+    def _tell(self, state: SagaState, effects: Effects) -> None:
+        extra = {"saga_id": state.id, "run": state.run}
+        for words in effects.log:
+            logger.warning("saga %s: %s", state.id, words, extra=extra)
+        for words in effects.log_once:
+            if state.definition not in self._warned:
+                self._warned.add(state.definition)
+                logger.warning("saga %s, and perhaps others: %s", state.id, words, extra=extra)
 
     @property
     def _now(self) -> int:

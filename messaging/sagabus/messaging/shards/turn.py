@@ -14,6 +14,7 @@ from sagabus.contracts.envelope import Message, Record
 from sagabus.messaging.postgres.database import Connection
 from sagabus.messaging.publishing import dead_letter, outbox
 from sagabus.messaging.publishing.dead_letter import DeadLetters
+from sagabus.messaging.publishing.dead_letter_log import DeadLetterLog
 from sagabus.messaging.publishing.outbox import Released
 from sagabus.messaging.publishing.relay import Parking, Positioned
 from sagabus.messaging.shards import shard_row
@@ -40,6 +41,7 @@ class Turn:
         self._shares = {tenure: _Share(tenure, records) for tenure, records in work.items()}
         self._rows: list[outbox.OutboxRow] = []
         self._letters: list[dead_letter.DeadLetterRow] = []
+        self._told = DeadLetterLog(dead_letters.by)
 
     def send(self, tenure: Tenure, message: Message) -> None:
         """Publish this after the commit, in the order of calls."""
@@ -50,6 +52,7 @@ class Turn:
 
     def dead_letter(self, tenure: Tenure, record: Record, *, reason: str, message: str) -> None:
         """Keep a record that cannot be understood, as a row and on the dead-letter topic. `reason` is a stable code."""
+        self._told.take(record, reason=reason, message=message)
         self._letters.append(dead_letter.row_of(tenure.shard, record, reason=reason, message=message))
         self.send(tenure, self._dead_letters.message(record, reason=reason, message=message, at=self.at))
 
@@ -112,6 +115,7 @@ class Turn:
         """The transaction is known to be committed: the tenures move on, their relays publish."""
         for tenure, share in self._shares.items():
             share.settle(tenure)
+        self._told.tell()
 
 
 class _Share:

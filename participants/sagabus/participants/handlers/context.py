@@ -98,8 +98,8 @@ class _Context(Generic[R]):
 
     @cached_property
     def log(self) -> logging.LoggerAdapter[Any]:
-        """A logger named after the activity, whose records bear saga_id, step and attempt."""
-        extra = {"saga_id": self.saga_id, "step": self.step, "attempt": self.attempt}
+        """A logger named after the activity, whose records bear saga_id, run, step and attempt."""
+        extra = {"saga_id": self.saga_id, "run": self._head.run, "step": self.step, "attempt": self.attempt}
         return logging.LoggerAdapter(logging.getLogger(f"sagabus.activity.{self._activity.name}"), extra)
 
     def publish(self, event: Event[BaseModel], /, *, key: str | None = None) -> None:
