@@ -35,7 +35,7 @@ OFFERED = {
     "sagabus show list --hi": "--history",
     "sagabus list --status comp": "compensating completed compensated",
     "sagabus list --status = comp": "compensating completed compensated",
-    "sagabus list --status running --sta": "--status",
+    "sagabus list --status running --sta": "--status --started-before",
     "sagabus start shop --id ": "",
     "sagabus start shop --input ord": "order.json orders",
     "sagabus health ord": "order.json orders",

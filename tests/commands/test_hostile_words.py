@@ -27,6 +27,8 @@ SAGA: dict[str, Any] = {
     "result": {HOSTILE: HOSTILE}, "error": {"code": HOSTILE, "message": HOSTILE}, "steps": [STEP], "next": None,
     "timers": [{"kind": HOSTILE, "number": 1, "due": "2026-09-21T14:14:20.123457Z"}], "message_id": "m",
     "rows": [{"seq": 1, "at": "2026-09-21T14:13:20Z", "kind": HOSTILE, "step": 1, "name": HOSTILE, "payload": HOSTILE}],
+    "waits": [{"words": HOSTILE, "since": "2026-09-21T14:13:20Z", "due": None}], "waits_complete": True,
+    "events": [{"name": HOSTILE, "received": 1, "latest_at": "2026-09-21T14:13:20Z"}],
 }  # fmt: skip
 SAGA["sagas"] = [{**SAGA, "id": HOSTILE}]
 
@@ -64,7 +66,8 @@ def hostile(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hostile]]:
 
 WORDS = [
     (("list",), 2),
-    (("show", "ORD-1", "--history"), 11),
+    (("show", "ORD-1", "--history"), 13),
+    (("watch", "ORD-1", "--history"), 5),
     (("start", "order", "--id", "ORD-1", "--input", "{}", "--wait"), 1),
 ]
 
@@ -82,7 +85,7 @@ def test_what_is_shown_of_a_saga_is_printable(
     assert said.err == ""
 
 
-@pytest.mark.parametrize("words", [words for words, _ in WORDS])
+@pytest.mark.parametrize("words", [words for words, _ in WORDS if words[0] != "watch"])
 def test_json_is_printable_and_loses_nothing(
     hostile: type[Hostile], capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
@@ -111,3 +114,12 @@ def test_what_is_printed_is_printable(write: Callable[[str], str], text: str) ->
     assert all(one.isprintable() or one in "\u3000\u00a0" for one in made)
     if write is printable_json:
         assert json.loads(made) == text
+
+
+def test_a_watch_for_machines_is_printable_and_makes_no_line_of_its_own(
+    hostile: type[Hostile], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["watch", "ORD-1", "--history", "--json"])
+    row, saga = capsys.readouterr().out.removesuffix("\n").split("\n")
+    assert (row + saga).isprintable()
+    assert json.loads(row)["row"]["kind"] == json.loads(saga)["saga"]["waits"][0]["words"] == HOSTILE

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from sagabus.commands import sagas
 from sagabus.commands.main import main
 from sagabus.commands.sagas import given
 from sagabus.commands.subcommand import Exit, Failed
@@ -28,7 +30,7 @@ from tests.support.conditions import blocking_until
 from tests.support.dev_host import DevHost
 from tests.support.folders import data_folder
 from tests.support.ports import free_port
-from tests.support.processes import clean
+from tests.support.processes import Child, clean
 
 ORDER = {
     "order_id": "ORD-1",
@@ -145,8 +147,73 @@ def test_lists_say_what_was_asked_for(capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["list", "--limit", "1"]) == Exit.DONE
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == 2  # with the headings
-    assert "more than 1" in said.err
+    assert said.err.startswith("sagabus: there are more: go on with --cursor ")
     assert answer(capsys, "list", "--status", "terminated") == []
+
+
+@pytest.mark.usefixtures("in_folder")
+def test_a_list_goes_on_where_the_one_before_has_ended(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In pages of one, with no more at the end."""
+    for number in (110, 111, 112):
+        words = ["start", "order_processing", "--id", f"PAGE-{number}", "--input", order(f"ORD-{number}"), "--wait"]
+        assert main(words) == Exit.DONE
+    capsys.readouterr()
+    assert main(["list", "--id-prefix", "PAGE-", "--limit", "2", "--json"]) == Exit.DONE
+    said = capsys.readouterr()
+    assert [one["id"] for one in json.loads(said.out)] == ["PAGE-110", "PAGE-111"]
+    cursor = said.err.partition("--cursor ")[2].partition(",")[0]
+    monkeypatch.setattr(sagas, "PAGE", 1)
+    rest = answer(capsys, "list", "--id-prefix", "PAGE-", "--cursor", cursor)
+    assert [one["id"] for one in rest] == ["PAGE-112"]
+    whole = answer(capsys, "list", "--id-prefix", "PAGE-", "--limit", "100000")
+    assert [one["id"] for one in whole] == ["PAGE-110", "PAGE-111", "PAGE-112"]
+
+
+@pytest.mark.usefixtures("in_folder")
+def test_c4_show_says_what_a_saga_waits_for_and_watch_follows_it_to_its_end(
+    host: DevHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer(capsys, "start", "expense_approval", "--id", "EXP-120", "--input", expense("EXP-120"))
+    running(capsys, "EXP-120")
+    assert main(["show", "EXP-120"]) == Exit.DONE
+    shown = capsys.readouterr().out
+    assert "  waits: a sleep, or a time limit that its code has set, is running, until " in shown
+    assert "  waits: its code may wait for an event; its name is not stored, for " in shown
+    assert main(["list", "--id-prefix", "EXP-120", "--updated-before", "0s"]) == Exit.DONE
+    assert "waits: a sleep" in capsys.readouterr().out
+    with watching(host, "EXP-120") as watch:
+        decision = '{"approved": true, "by": "ann"}'
+        answer(capsys, "event", "EXP-120", "approvals.decided", "--data", decision)
+        assert watch.blocking_end() == Exit.DONE
+    assert "  event  approvals.decided  " in watch.stdout
+    assert watch.stdout.endswith('EXP-120 is completed: {"approved": true, "escalated": false}\n')
+    assert main(["watch", "EXP-120", "--json"]) == Exit.DONE
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["saga"]["status"] == "completed"
+
+
+@pytest.mark.usefixtures("in_folder")
+def test_a_watch_ends_as_its_saga_does_and_with_130_when_it_is_interrupted(
+    host: DevHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer(capsys, "start", "expense_approval", "--id", "EXP-121", "--input", expense("EXP-121"))
+    running(capsys, "EXP-121")
+    with watching(host, "EXP-121") as watch:
+        watch.send(signal.SIGINT)
+        assert watch.blocking_end() == Exit.INTERRUPTED
+    assert watch.stderr == ""
+    assert main(["cancel", "EXP-121", "--wait"]) == Exit.DONE
+    assert main(["watch", "EXP-121"]) == Exit.ENDED_OTHERWISE
+    assert main(["watch", "EXP-999"]) == Exit.NOT_FOUND
+
+
+def watching(host: DevHost, id: str) -> Child:
+    """`sagabus watch`, as a process that has begun."""
+    child = Child.python("sagabus.commands.main", "watch", id, folder=host.folder, name=f"watch-{id}")
+    blocking_until(lambda: f"{id}: expense_approval version 1 is running" in child.stdout)
+    return child
 
 
 @pytest.mark.usefixtures("in_folder")
@@ -163,7 +230,7 @@ def test_what_goes_wrong_has_its_exit_code(capsys: pytest.CaptureFixture[str]) -
     assert main(["show", "a/b"]) == Exit.USAGE
     assert main(["start", "order_processing", "--id", "a/b", "--input", "{}"]) == Exit.USAGE
     assert main(["start", "order_processing", "--id", "x", "--input", "{nonsense"]) == Exit.USAGE
-    assert main(["list", "--limit", "100000"]) == Exit.REFUSED
+    assert main(["list", "--concern", "odd"]) == Exit.REFUSED
     rejected = ["start", "order_processing", "--id", "ORD-107", "--input", "{}", "--wait", "--timeout", "0.5"]
     assert main(rejected) == Exit.WAITED
     said = capsys.readouterr().err

@@ -17,11 +17,13 @@ from starlette.applications import Starlette
 from sagabus.contracts.envelope import MAX_PAYLOAD, Message
 from sagabus.contracts.headers import HeaderReader
 from sagabus.contracts.names import RunId, SagaId
+from sagabus.coordinator.core.saga.concern import MOST_STORED, Concern, ConcernKind, Concerns, concerns_json
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.http import CannotListen, Closings, application, saga_requests, serve, serving
 from sagabus.coordinator.http import query as http_query
-from sagabus.coordinator.store import SagaRow, Store, TimerRef, Writes, operators
+from sagabus.coordinator.http.saga_views import ROWS_OF_ONE
+from sagabus.coordinator.store import EarlyRequest, SagaRow, Store, TimerRef, Writes, operators, recent
 from sagabus.coordinator.store.copy_format import NewHistory
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.coordinator.store.read import history_row
@@ -30,6 +32,7 @@ from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused, 
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.settings import Settings, SettingsError
 from tests.coordinator.saga_rows import AT, saga
+from tests.messaging.shards_fixture import Given
 from tests.support.conditions import until
 
 SAGAS = "/api/v1/sagas"
@@ -111,6 +114,11 @@ def history(*rows: tuple[Any, ...]) -> list[Row]:
     ]
 
 
+SHARD_ROW = """
+    INSERT INTO sagabus.shard
+        (shard, token, turn, cluster, generation, partitions, topics, next_position, relay_position)
+    VALUES (3, gen_random_uuid(), 1, 'c', 1, 12, '{}', 1, 0)"""
+
 REQUEST = b'{"type": "start", "saga": "order_processing", "input": {"order_id": "ORD-1"}}'
 
 
@@ -131,14 +139,29 @@ async def test_an_open_saga_is_shown(api: Api) -> None:
         "input": {"order_id": "ORD-1"}, "result": None, "error": None, "attributes": {"city": "Bern"},
         "parent": {"id": "P", "run": "p", "step": 2},
         "timers": [{"kind": "timeout", "number": 1, "due": "2026-09-21T14:14:20.123457Z"}],
+        "waits": [{
+            "kind": "answer", "words": "inventory has not answered step 1 (inventory.reserve), attempt 1", "step": 1,
+            "activity": "inventory.reserve", "service": "inventory", "command": "do", "attempt": 1,
+            "since": "2026-09-21T14:13:20.123459Z", "due": "2026-09-21T14:14:20.123457Z",
+        }],
+        "waits_complete": True, "events": [], "history_rows": 2,
     }  # fmt: skip
     assert await api.get(f"{SAGAS}/ORD-1/steps") == {
         "id": "ORD-1", "run": "r1", "next": None,
         "steps": [{
             "number": 1, "activity": "inventory.reserve", "status": "sent", "attempts": 1,
             "output": None, "error": None, "undo": "none", "compensation": None, "undo_error": None, "waits": None,
+            "since": "2026-09-21T14:13:20.123459Z", "undo_attempts": 0,
         }],
     }  # fmt: skip
+
+
+async def test_how_many_older_concerns_there_are_is_no_step(api: Api) -> None:
+    concerns = Concerns((Concern(ConcernKind.UNDO, number), "look") for number in range(1, MOST_STORED + 9))
+    await api.write(Writes(new_sagas=[saga(attention="look", concerns=concerns_json(concerns))]))
+    first, second = (await api.get(f"{SAGAS}/ORD-1"))["concerns"][:2]
+    assert (first["kind"], first["step"]) == ("more", None)
+    assert (second["kind"], second["step"]) == ("undo", 9)
 
 
 async def test_a_run_can_be_asked_for(api: Api) -> None:
@@ -222,7 +245,7 @@ async def test_the_next_page_of_steps_reads_no_history_again_and_says_what_is_ne
     assert [(step["number"], step["status"]) for step in page["steps"]] == [(700, "completed"), (701, "sent")]
 
 
-async def test_a_look_at_a_saga_reads_one_row_of_its_history(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_look_at_a_saga_reads_few_rows_of_its_history(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long it is, and however many timers it has: who waits for it looks again and again."""
     await _write_long_saga(api, steps=700)
     timers: dict[TimerRef, int | None] = {
@@ -232,7 +255,8 @@ async def test_a_look_at_a_saga_reads_one_row_of_its_history(api: Api, monkeypat
     read = _rows_read(monkeypatch)
     shown = await api.get(f"{SAGAS}/ORD-1", wait=0.2)
     assert (shown["input"], len(shown["timers"])) == ({"order_id": "ORD-1"}, operators.MAX_TIMERS_SHOWN)
-    assert len(read) == 1
+    assert (shown["history_rows"], shown["waits_complete"]) == (1_401, False)
+    assert len(read) == 1 + ROWS_OF_ONE
 
 
 def _rows_read(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
@@ -244,6 +268,7 @@ def _rows_read(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
         return read[-1]
 
     monkeypatch.setattr(operators, "history_row", noted)
+    monkeypatch.setattr(recent, "history_row", noted)
     return read
 
 
@@ -293,11 +318,81 @@ async def test_lists_are_filtered_and_paged(api: Api) -> None:
     assert (await api.get(SAGAS, limit=6))["next"] is None
 
 
+async def test_c4_a_list_says_what_each_open_saga_waits_for_and_finds_those_that_wait_for_a_service(api: Api) -> None:
+    row_of = {id: saga(id, started_at=AT + n) for n, id in enumerate(("S-0", "S-1", "S-2"))}
+    row_of["S-3"] = saga("S-3", started_at=AT + 3, **CLOSED)
+    activities = {"S-0": "bank.charge", "S-1": "stock.reserve", "S-2": "bank.charge", "S-3": "bank.charge"}
+    rows = {
+        id: history((Kind.STARTED, 0, 0, "o", REQUEST), (Kind.COMMAND, 1, 0, activity, b"{}"))
+        for id, activity in activities.items()
+    }
+    await api.write(
+        Writes(
+            new_sagas=[*row_of.values()],
+            history=NewHistory(*((row_of[id].key, rows[id], 1) for id in row_of)),
+            timers={TimerRef(3, SagaId("S-1"), RunId("r1"), "timeout", 1): AT + 60_000_000},
+        )
+    )
+    listed = {one["id"]: one["waits"] for one in (await api.get(SAGAS))["sagas"]}
+    assert {id: [wait["service"] for wait in waits] for id, waits in listed.items()} == {
+        "S-3": [], "S-2": ["bank"], "S-1": ["stock"], "S-0": ["bank"],
+    }  # fmt: skip
+    assert listed["S-1"][0]["due"] == "2026-09-21T14:14:20.123457Z"
+    page = await api.get(SAGAS, service="bank", limit=2)
+    assert [one["id"] for one in page["sagas"]] == ["S-2"]
+    page = await api.get(SAGAS, service="bank", limit=2, cursor=page["next"])
+    assert ([one["id"] for one in page["sagas"]], page["next"]) == (["S-0"], None)
+    assert (await api.get(SAGAS, service="bank", status="completed"))["sagas"] == []
+
+
+async def test_lists_are_filtered_by_id_age_error_and_concern(api: Api) -> None:
+    old = saga("A-1", started_at=AT - 10, error=b'{"code":"no","message":"x"}')
+    concern: dict[str, Any] = {"attention": "x", "concerns": b'[{"kind": "undo", "number": 1, "words": "x"}]'}
+    await api.write(Writes(new_sagas=[old, saga("A-2", started_at=AT, **concern), saga("B-1", started_at=AT + 10)]))
+
+    async def ids(**parameters: Any) -> list[str]:
+        return [one["id"] for one in (await api.get(SAGAS, **parameters))["sagas"]]
+
+    assert await ids(id_prefix="A-") == ["A-1", "A-2"]
+    assert await ids(error="no") == ["A-1"]
+    assert await ids(concern="undo") == ["A-2"]
+    assert await ids(started_before="2026-09-21T14:13:20.123457Z") == ["A-1"]
+    assert await ids(started_before="2026-09-21T16:13:20.123458+02:00") == ["A-2", "A-1"]
+    assert await ids(started_before="36500d") == []
+
+
+async def test_events_that_came_are_told_and_requests_that_are_kept_for_a_saga_that_is_not_there(api: Api) -> None:
+    rows = history(
+        (Kind.STARTED, 0, 0, "o", REQUEST),
+        (Kind.EVENT, 0, 0, "a.decided", b"{}"),
+        (Kind.EVENT, 0, 0, "a.decided", b"{}"),
+    )
+    early = Given("sagabus.requests", 3, 0, key=b"ORD-2")
+    kept = [EarlyRequest.of(early, shard=3, saga_id=SagaId("ORD-2"), number=n, at=AT) for n in (1, 2)]
+    await api.write(Writes(new_sagas=[saga()], history=NewHistory((saga().key, rows, 1)), early_added=kept))
+    async with api.database.transaction() as connection:
+        await connection.execute(SHARD_ROW)
+    assert (await api.get(f"{SAGAS}/ORD-1"))["events"] == [
+        {"name": "a.decided", "received": 2, "latest_at": "2026-09-21T14:13:20.123460Z"}
+    ]
+    error = (await api.client.get(f"{SAGAS}/ORD-2")).json()["error"]
+    assert (error["code"], error["kept_requests"]) == ("saga.not_found", 2)
+    assert error["message"].endswith("kept until it is started: 2")
+    assert "kept_requests" not in (await api.client.get(f"{SAGAS}/ORD-3")).json()["error"]
+
+
 @pytest.mark.parametrize(
     ("path", "code"),
     [
         (f"{SAGAS}?status=done", "query.status"),
         (f"{SAGAS}?limit=0", "query.limit"),
+        (f"{SAGAS}?concern=odd", "query.concern"),
+        (f"{SAGAS}?id_prefix=a%20b", "query.id_prefix"),
+        (f"{SAGAS}?service=Odd%20name", "query.service"),
+        (f"{SAGAS}?error=%00", "query.error"),
+        (f"{SAGAS}?started_before=soon", "query.started_before"),
+        (f"{SAGAS}?updated_before=2026-01-31T12:00:00", "query.updated_before"),
+        (f"{SAGAS}?updated_before=-5s", "query.updated_before"),
         (f"{SAGAS}?limit=x", "query.limit"),
         (f"{SAGAS}?attention=maybe", "query.attention"),
         (f"{SAGAS}?cursor=nonsense", "query.cursor"),

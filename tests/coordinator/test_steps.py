@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
-from sagabus.coordinator.http.steps import StepProgress, StepStatus, steps_of
+from sagabus.coordinator.http.step_progress import StepProgress, StepStatus
+from sagabus.coordinator.http.steps import steps_of
 from tests.core import shapes
 from tests.core.kit import Definition, Drive
 from tests.core.restored import forget_all
@@ -59,6 +60,11 @@ def check(drive: Drive) -> None:
         assert one.attempts == step.do.attempt, f"step {one.number}: {drive.kinds}"
         undone_silently = step.undoing is Undoing.DONE and step.outcome is not Outcome.NEVER and step.undo is None
         assert one.undo is (Undoing.NONE if undone_silently else step.undoing), f"step {one.number}: {drive.kinds}"
+        assert one.unanswered is step.unanswered, f"step {one.number}: {drive.kinds}"
+        if step.unanswered is not None:
+            assert one.since == step.exchange(step.unanswered).sent_at, f"step {one.number}: {drive.kinds}"
+        if step.undo is not None:
+            assert one.undo_attempts == step.undo.attempt, f"step {one.number}: {drive.kinds}"
         assert (one.waits is not None) == (one.status is StepStatus.HELD or _is_planned(drive, one.number))
 
 

@@ -33,8 +33,10 @@ from sagabus.coordinator.store import (
 from sagabus.coordinator.store import columns as store_columns
 from sagabus.coordinator.store.copy_format import NewHistory
 from sagabus.coordinator.store.migrations import migrate
-from sagabus.coordinator.store.operators import Filter, OperatorReads
+from sagabus.coordinator.store.operators import OperatorReads
+from sagabus.coordinator.store.recent import RecentReads
 from sagabus.coordinator.store.rows import TimerCursor
+from sagabus.coordinator.store.saga_list import Filter, SagaList
 from sagabus.coordinator.store.wire import LATEST
 from sagabus.messaging.postgres.connecting import SESSION
 from sagabus.messaging.postgres.database import Connection, Database
@@ -431,7 +433,10 @@ async def test_reads_use_their_indexes_whatever_the_planner_believes(database: s
     await migrate(database, "sagabus")
     connection = await asyncpg.connect(database, server_settings={**SESSION, "enable_seqscan": "off"})
     await connection.execute("ANALYZE; SET plan_cache_mode = force_generic_plan")
-    statements = {**Store("sagabus")._sql, **Reads("sagabus")._sql, **OperatorReads(Database(""), "sagabus")._sql}
+    statements = {
+        **Store("sagabus")._sql, **Reads("sagabus")._sql, **OperatorReads(Database(""), "sagabus")._sql,
+        **SagaList("sagabus")._sql, **RecentReads("sagabus")._sql,
+    }  # fmt: skip
     plans = {name: await _plan(connection, name, sql) for name, sql in statements.items()}
     await connection.close()
     assert {name for name, plan in plans.items() if "Seq Scan" in plan} == set(), plans

@@ -20,6 +20,8 @@ from sagabus.coordinator.core.saga.status import (
     SagaStatus,
     Undoing,
 )
+from sagabus.coordinator.http.saga_views import ROWS_IN_LIST, ROWS_OF_ONE
+from sagabus.coordinator.http.waits import WaitKind
 
 T = TypeVar("T", bound=StrEnum)
 
@@ -57,12 +59,42 @@ look.
 """
 
 
+WAITS: Mapping[WaitKind, str] = {
+    WaitKind.OPERATOR: "Nothing goes on until an operator acts, or something is deployed. The words say what.",
+    WaitKind.ANSWER: "A service has not answered a command: to do a step, to undo it, or to settle it. `since`: when "
+    "it was sent; copies do not count. `due`: the time limit of the step.",
+    WaitKind.RETRY: "A command has failed and is tried again at `due`. The words hold the last failure.",
+    WaitKind.HELD: "A step is sent only when an undo at its service is done.",
+    WaitKind.TIMER: "A sleep, or a time limit that the code has set, ends at `due`.",
+    WaitKind.TIMEOUT: "The time limit of the whole saga ends at `due`.",
+    WaitKind.EVENT: "The code waits for an event; its name is not stored. Where a timer is running too, the code may "
+    "wait for that timer alone, and the words say *may*.",
+}
+
+OF_WAITS = f"""\
+## What an open saga waits for
+
+`sagabus show`, `sagabus list`, `sagabus watch` and the API tell it from the rows of history and from the timers. The
+code of the saga is not run for it. A list reads the latest {ROWS_IN_LIST} rows of each saga, a look at one saga the
+latest {ROWS_OF_ONE}. Of a longer history `waits_complete` is false, and an older step may be missing; its steps are
+complete: `GET /api/v1/sagas/{{id}}/steps`.
+
+| kind | means |
+|---|---|
+"""
+
+
+def waits() -> str:
+    return OF_WAITS + "".join(f"| `{kind}` | {WAITS[kind]} |\n" for kind in WaitKind)
+
+
 def page() -> str:
     return "\n".join((
         HEAD,
         OF_A_SAGA, diagram(SAGA, SagaStatus.RUNNING, CLOSED),
         OF_A_STEP, diagram(OUTCOME, Outcome.SENT, (Outcome.COMPLETED, Outcome.NEVER)),
         OF_AN_UNDO, diagram(UNDOING, Undoing.NONE, (Undoing.DONE, Undoing.SKIPPED)),
+        waits(),
     ))  # fmt: skip
 
 

@@ -29,6 +29,7 @@ SUBCOMMANDS: Final = {
     "start": ("sagas", "start a saga"),
     "list": ("sagas", "list sagas"),
     "show": ("sagas", "show one saga"),
+    "watch": ("watch", "follow one saga until it has closed"),
     "event": ("sagas", "send an event to a saga"),
     "cancel": ("sagas", "cancel a saga: what it has done is undone"),
     "retry": ("sagas", "try a failing step or undo again at once"),

@@ -27,7 +27,15 @@ def list_arguments(place: ArgumentParser) -> None:
     place.add_argument("--status", action="append", choices=STATUSES, help="only these; may be repeated")
     place.add_argument("--saga", metavar="NAME", help="only those of this name")
     place.add_argument("--attention", action="store_true", help="only those that need operator action")
+    place.add_argument("--concern", metavar="KIND", help="only those that need it because of this: undo, parked, …")
+    place.add_argument("--error", metavar="CODE", help="only those that ended, or are being undone, with this error")
+    place.add_argument("--service", metavar="NAME", help="only open ones that wait for this service")
+    place.add_argument("--id-prefix", metavar="TEXT", help="only those whose id begins so, sorted by id")
+    before = "only those that {} before this: an age, 90s 30m 2h 7d, or a time, 2026-01-31T12:00:00Z"
+    place.add_argument("--started-before", metavar="AGE|TIME", help=before.format("were started"))
+    place.add_argument("--updated-before", metavar="AGE|TIME", help=before.format("had their last row of history"))
     place.add_argument("--limit", type=int, default=50, help="at most so many, the latest first (%(default)s)")
+    place.add_argument("--cursor", metavar="TEXT", help="go on where the list before has ended, as it said")
     json_argument(place)
 
 
@@ -87,5 +95,5 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def json_argument(place: ArgumentParser) -> None:
-    place.add_argument("--json", action="store_true", help="one JSON value instead of text")
+def json_argument(place: ArgumentParser, *, what: str = "one JSON value instead of text") -> None:
+    place.add_argument("--json", action="store_true", help=what)

@@ -13,10 +13,18 @@ import sys
 from argparse import Namespace
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from sagabus.client.coordinator_api import CoordinatorApi, CoordinatorRefused, CoordinatorUnreachable, Json, NoSuchSaga
+from sagabus.client.coordinator_api import (
+    PAGE,
+    CoordinatorApi,
+    CoordinatorRefused,
+    CoordinatorUnreachable,
+    Json,
+    NoSuchSaga,
+)
 from sagabus.client.settings import api_settings
 from sagabus.commands import saga_arguments, sheets
 from sagabus.commands.printable import printable, printable_json
@@ -32,7 +40,7 @@ _OTHER_ENCODINGS: Final = (
 
 async def run_start(options: Namespace) -> Exit:
     value = given(options.input)
-    async with _api() as api:
+    async with opened_api() as api:
         accepted = await api.start(options.saga, id=options.id, input=value)
         if options.wait:
             return await _wait(api, options, value, accepted)
@@ -41,47 +49,69 @@ async def run_start(options: Namespace) -> Exit:
 
 
 async def run_list(options: Namespace) -> Exit:
-    async with _api() as api:
-        page = await api.sagas(
-            status=options.status, saga=options.saga, attention=options.attention or None, limit=options.limit
-        )
+    if options.limit < 1:
+        raise Failed(Exit.USAGE, f"--limit {options.limit}: give a whole number from 1 on")
+    async with opened_api() as api:
+        sagas, cursor = await _pages(api, options)
     if options.json:
-        say_json(page["sagas"])
+        say_json(sagas)
     else:
-        for line in sheets.listed(page["sagas"]):
+        for line in sheets.listed(sagas, now=datetime.now(UTC)):
             say(line)
-        if page["next"]:
-            complain(f"there are more than {options.limit}: narrow it down, or raise --limit")
+    if cursor:
+        complain(f"there are more: go on with --cursor {cursor}, narrow it down, or raise --limit")
     return Exit.DONE
 
 
+async def _pages(api: CoordinatorApi, options: Namespace) -> tuple[list[Json], str | None]:
+    """So many sagas, and where to go on. A page may hold fewer than are asked for, or none."""
+    found: list[Json] = []
+    cursor: str | None = options.cursor
+    while len(found) < options.limit:
+        page = await api.sagas(
+            status=options.status, saga=options.saga, attention=options.attention or None, concern=options.concern,
+            error=options.error, service=options.service, id_prefix=options.id_prefix,
+            started_before=options.started_before, updated_before=options.updated_before,
+            limit=min(PAGE, options.limit - len(found)), cursor=cursor,
+        )  # fmt: skip
+        found, cursor = found + page["sagas"], page["next"]
+        if cursor is None:
+            break
+    return found, cursor
+
+
 async def run_show(options: Namespace) -> Exit:
-    async with _api() as api:
+    async with opened_api() as api:
         try:
             saga = await api.saga(options.id)
             steps = await _all(api.steps, saga, "steps")
             rows = await _all(api.history, saga, "rows") if options.history else []
         except NoSuchSaga as error:
-            raise Failed(
-                Exit.NOT_FOUND, f"no saga {options.id}: it was never started, or deleted by retention"
-            ) from error
+            raise no_such_saga(options.id, error) from error
     if options.json:
         say_json({**saga, "steps": steps, **({"history": rows} if options.history else {})})
     else:
-        for line in (*sheets.shown({**saga, "steps": steps}), *sheets.told(rows)):
+        for line in (*sheets.shown({**saga, "steps": steps}, now=datetime.now(UTC)), *sheets.told(rows)):
             say(line)
     return Exit.DONE
 
 
+def no_such_saga(id: str, error: NoSuchSaga) -> Failed:
+    """With what the coordinator knows of it: requests may be kept until it is started."""
+    kept = error.kept_requests
+    words = f"; requests that came for it, and are kept until it is started: {kept}" if kept else ""
+    return Failed(Exit.NOT_FOUND, f"no saga {id}: it was never started, or deleted by retention{words}")
+
+
 async def run_event(options: Namespace) -> Exit:
-    async with _api() as api:
+    async with opened_api() as api:
         accepted = await api.event(options.id, name=options.name, data=given(options.data), event_id=options.event_id)
     _tell(options, accepted, f"{options.id}: event {options.name} accepted")
     return Exit.DONE
 
 
 async def run_cancel(options: Namespace) -> Exit:
-    async with _api() as api:
+    async with opened_api() as api:
         accepted = await api.cancel(options.id, reason=options.reason)
         if options.wait:
             return await _wait(api, options, None, accepted)
@@ -91,7 +121,7 @@ async def run_cancel(options: Namespace) -> Exit:
 
 async def run_verb(options: Namespace) -> Exit:
     verb = options.subcommand.name
-    async with _api() as api:
+    async with opened_api() as api:
         accepted = await api.verb(
             verb, options.id, step=options.step, reason=options.reason, actor=options.actor or _user()
         )
@@ -100,7 +130,7 @@ async def run_verb(options: Namespace) -> Exit:
 
 
 async def run_acknowledge(options: Namespace) -> Exit:
-    async with _api() as api:
+    async with opened_api() as api:
         accepted = await api.acknowledge(
             options.id, reason=options.reason, actor=options.actor or _user(), step=options.step
         )
@@ -142,7 +172,8 @@ def _utf8(data: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def _api() -> AsyncIterator[CoordinatorApi]:
+async def opened_api() -> AsyncIterator[CoordinatorApi]:
+    """Of the settings, or of the host of this directory. What it raises is raised as Failed."""
     settings = api_settings()
     try:
         async with CoordinatorApi(settings.url, token=settings.token) as api:
@@ -212,17 +243,19 @@ SUBCOMMANDS: Final = (
     ),
     Subcommand(
         name="list",
-        about="Lists sagas, the latest first.",
+        about="Lists sagas with what they wait for, the latest first; with --id-prefix by id.",
         examples={
             "sagabus list": "the latest 50",
             "sagabus list --status compensating --attention --json": "those that are stuck in their undo, as JSON",
+            "sagabus list --service payment --updated-before 10m": "those that wait for payment, for ten minutes",
+            "sagabus list --error out_of_stock --started-before 7d": "those that failed so, a week ago or earlier",
         },
         arguments=saga_arguments.list_arguments,
         run=run_list,
     ),
     Subcommand(
         name="show",
-        about="Shows a saga with its steps and how far their undoing is.",
+        about="Shows a saga with what it waits for, its steps and how far their undoing is.",
         examples={
             "sagabus show ORD-1": "how far it is",
             "sagabus show ORD-1 --history": "with all that has happened to it",

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
+from sagabus.commands import wait_sheets
+from sagabus.commands.moments import moment
 from sagabus.commands.printable import printable, printable_json
 
 Json = Mapping[str, Any]
 
 
-def listed(sagas: Sequence[Json]) -> Iterator[str]:
+def listed(sagas: Sequence[Json], *, now: datetime) -> Iterator[str]:
+    """now: aware; ages count up to it."""
     rows = [("ID", "SAGA", "STATUS", "STARTED", "")]
-    rows += [(one["id"], one["saga"], one["status"], moment(one["started_at"]), _marks(one)) for one in sagas]
+    rows += [(one["id"], one["saga"], one["status"], moment(one["started_at"]), _marks(one, now)) for one in sagas]
     yield from columns(rows)
 
 
-def shown(saga: Json) -> Iterator[str]:
-    yield from map(printable, _shown(saga))
+def shown(saga: Json, *, now: datetime) -> Iterator[str]:
+    """now: aware; ages count up to it."""
+    yield from map(printable, _shown(saga, now))
 
 
-def _shown(saga: Json) -> Iterator[str]:
+def _shown(saga: Json, now: datetime) -> Iterator[str]:
     yield f"{saga['id']}: {saga['saga']} version {saga['version']} is {saga['status']}"
     closed = f", closed {moment(saga['closed_at'])}" if saga["closed_at"] else ""
     yield f"  started {moment(saga['started_at'])}{closed}, shard {saga['shard']}, run {saga['run']}"
     if saga["paused"]:
         yield "  paused"
-    for concern in saga["concerns"]:
-        about = f" (step {concern['step']})" if concern["step"] else ""
-        yield f"  needs operator action: {concern['kind']}{about}: {concern['words']}"
+    for line in (*concerns(saga["concerns"]), *wait_sheets.waits(saga, now=now), *wait_sheets.events(saga)):
+        yield f"  {line}"
     for name in ("input", "result", "error"):
         if saga[name] is not None:
             yield f"  {name}: {compact(saga[name])}"
@@ -37,6 +41,20 @@ def _shown(saga: Json) -> Iterator[str]:
         yield from columns([head, *map(_step, saga["steps"])])
     for timer in saga["timers"]:
         yield f"  timer {timer['kind']} {timer['number']}: due {moment(timer['due'])}"
+
+
+def concerns(listed: Iterable[Json]) -> Iterator[str]:
+    for concern in listed:
+        about = f" (step {concern['step']})" if concern["step"] else ""
+        yield f"needs operator action: {concern['kind']}{about}: {concern['words']}"
+
+
+def row(row: Json) -> str:
+    """A row of history, alone in a line."""
+    payload = "" if row["payload"] is None else compact(row["payload"])[:120]
+    step = f"step {row['step']}" if row["step"] else ""
+    cells = (moment(row["at"]), f"#{row['seq']}", row["kind"], step, row["name"], payload)
+    return printable("  ".join(filter(None, cells)))
 
 
 def told(history: Iterable[Json]) -> Iterator[str]:
@@ -58,11 +76,6 @@ def ended(saga: Json) -> str:
     return printable(f"{saga['id']} is {saga['status']}: {words}")
 
 
-def moment(text: str) -> str:
-    """RFC 3339 in UTC, to the millisecond, as people read it."""
-    return f"{text[:23].rstrip('Z').replace('T', ' ')} UTC"
-
-
 def compact(value: Any) -> str:
     return printable_json(value)
 
@@ -75,10 +88,11 @@ def _step(step: Json) -> tuple[str, ...]:
     return f"  {step['number']}", step["activity"], step["status"], str(step["attempts"]), undo, words
 
 
-def _marks(saga: Json) -> str:
+def _marks(saga: Json, now: datetime) -> str:
     marks = ["paused"] if saga["paused"] else []
     kinds = ", ".join(dict.fromkeys(concern["kind"] for concern in saga["concerns"]))
-    return "; ".join([*marks, *([f"needs operator action: {kinds}: {saga['attention']}"] if kinds else [])])
+    marks += [f"needs operator action: {kinds}: {saga['attention']}"] if kinds else []
+    return "; ".join(filter(None, [*marks, wait_sheets.first(saga, now=now)]))
 
 
 def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -61,9 +61,13 @@ class CoordinatorRefused(SagabusError):
 
 
 class NoSuchSaga(CoordinatorRefused):
-    """No saga with this id has been started, or it was deleted by retention."""
+    """No saga with this id has been started, or it was deleted by retention.
+
+    kept_requests: how many requests came for it, and are kept until it is started.
+    """
 
     exit_code = ExitCode.NOT_FOUND
+    kept_requests: int = 0
 
 
 class StartRefused(CoordinatorRefused):
@@ -197,8 +201,10 @@ def _refusal(answer: httpx.Response, url: str) -> Exception:
     code, message = _words(answer)
     if answer.status_code in AWAY:
         return CoordinatorUnreachable(f"the coordinator at {url} cannot answer now: {message}")
-    kind = _KINDS.get(code, CoordinatorRefused)
-    return kind(message, status=answer.status_code, code=code)
+    refused = _KINDS.get(code, CoordinatorRefused)(message, status=answer.status_code, code=code)
+    if isinstance(refused, NoSuchSaga):
+        refused.kept_requests = answer.json()["error"].get("kept_requests", 0)
+    return refused
 
 
 _KINDS: Final = {"saga.not_found": NoSuchSaga, "start.rejected": StartRefused}

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from sagabus.commands import sheets
 from sagabus.commands.dead_letters.cures import cure_of, meaning_of
+from sagabus.commands.moments import moment
 from sagabus.commands.printable import printable
 from sagabus.messaging.publishing.dead_letter_rows import Letter
 from sagabus.messaging.publishing.parked_rows import Parked
@@ -110,4 +111,4 @@ def _short(value: bytes | None) -> str:
 
 
 def _moment(at: datetime) -> str:
-    return sheets.moment(at.astimezone(UTC).isoformat(timespec="milliseconds"))
+    return moment(at.astimezone(UTC).isoformat(timespec="milliseconds"))

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
+import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-from pydantic import TypeAdapter
+from pydantic import AwareDatetime, TypeAdapter
 from pydantic_core import to_json
 from starlette.requests import Request
 
 from sagabus.contracts import names
+from sagabus.contracts.envelope import microseconds
+from sagabus.contracts.errors import DeclarationError, MessageInvalid
+from sagabus.coordinator.core.saga.concern import ConcernKind
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.http.refusals import ApiError
-from sagabus.coordinator.store.operators import MAX_PAGE, Filter, ListCursor
+from sagabus.coordinator.store.operators import MAX_PAGE
+from sagabus.coordinator.store.saga_list import Filter, ListCursor
+from sagabus.coordinator.store.tables import OPEN
 from sagabus.coordinator.store.wire import LATEST
 
 MAX_WAIT: Final = 60.0
@@ -23,6 +30,9 @@ MAX_WAIT: Final = 60.0
 DEFAULT_LIMIT: Final = 50
 
 _PLACE: Final = TypeAdapter(ListCursor)
+_TIME: Final = TypeAdapter(AwareDatetime)
+_AGE: Final = re.compile(r"([0-9]{1,9})([smhd])")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _TRUE, _FALSE = ("true", "1", ""), ("false", "0")
 
 
@@ -31,15 +41,29 @@ class ListQuery:
     wanted: Filter
     limit: int
     after: ListCursor | None
+    service: str | None
+    """Only open sagas that wait for this service."""
+
+    @property
+    def is_of_none(self) -> bool:
+        """Closed sagas wait for no service."""
+        return self.service is not None and not self.wanted.statuses
 
     @classmethod
     def read(cls, request: Request) -> ListQuery:
+        service = _service(request)
+        statuses = [_status(text) for text in request.query_params.getlist("status")]
         wanted = Filter(
-            statuses=[_status(text) for text in request.query_params.getlist("status")],
+            statuses=statuses if service is None else [one for one in statuses or OPEN if one in OPEN],
             definition=text(request, "saga"),
             attention=_flag(request, "attention"),
+            concern=_concern(request),
+            id_prefix=_prefix(request),
+            started_before=_before(request, "started_before"),
+            updated_before=_before(request, "updated_before"),
+            error=text(request, "error"),
         )
-        return cls(wanted, limit(request), _place(request))
+        return cls(wanted, limit(request), _place(request), service)
 
 
 def saga_id(request: Request) -> str:
@@ -109,6 +133,46 @@ def _status(text: str) -> SagaStatus:
         return SagaStatus(text)
     except ValueError as error:
         raise _wrong("status", text, f"give one of {', '.join(SagaStatus)}") from error
+
+
+def _concern(request: Request) -> ConcernKind | None:
+    given = request.query_params.get("concern")
+    try:
+        return None if given is None else ConcernKind(given)
+    except ValueError as error:
+        raise _wrong("concern", given or "", f"give one of {', '.join(ConcernKind)}") from error
+
+
+def _prefix(request: Request) -> str:
+    given = request.query_params.get("id_prefix", "")
+    try:
+        return names.saga_id(given) if given else ""
+    except MessageInvalid as error:
+        raise _wrong("id_prefix", given, "give the beginning of a saga id") from error
+
+
+def _service(request: Request) -> str | None:
+    given = request.query_params.get("service")
+    try:
+        return None if given is None else names.service_name(given)
+    except DeclarationError as error:
+        raise _wrong("service", given or "", str(error)) from error
+
+
+def _before(request: Request, name: str) -> int | None:
+    """A time, or an age as of now: microseconds since 1970."""
+    given = request.query_params.get(name)
+    if given is None:
+        return None
+    if age := _AGE.fullmatch(given):
+        return max(0, time.time_ns() // 1_000 - int(age[1]) * _SECONDS[age[2]] * 1_000_000)
+    try:
+        at = _TIME.validate_python(given)
+        if 0 <= microseconds(at) <= LATEST:
+            return microseconds(at)
+    except ValueError:
+        pass
+    raise _wrong(name, given, "give an age with its unit (90s, 30m, 2h, 7d) or a time (2026-01-31T12:00:00Z)")
 
 
 def _flag(request: Request, name: str) -> bool:

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ExceptionHandler
 
 from sagabus.contracts.errors import MessageInvalid
-from sagabus.coordinator.http.views import ErrorDetail, ErrorView
 from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
 from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused, Reason
 from sagabus.messaging.postgres.database import DatabaseUnreachable
@@ -23,16 +23,34 @@ from sagabus.messaging.postgres.database import DatabaseUnreachable
 _SOON: Final = {"retry-after": "1"}
 
 
+class ErrorDetail(BaseModel):
+    """code: stable. message: for people, with the cure. kept_requests: of a saga that is not there, how many requests
+    came for it and are kept until it is started; left out where there are none."""
+
+    code: str
+    message: str
+    kept_requests: int | None = None
+
+
+class ErrorView(BaseModel):
+    error: ErrorDetail
+
+
 class ApiError(Exception):
     """The caller can do something about it, or there is no such thing."""
 
-    def __init__(self, status: HTTPStatus, code: str, message: str) -> None:
+    def __init__(self, status: HTTPStatus, code: str, message: str, *, kept_requests: int | None = None) -> None:
         super().__init__(message)
-        self.status, self.code, self.message = status, code, message
+        self.status = status
+        self.detail = ErrorDetail(code=code, message=message, kept_requests=kept_requests)
 
 
 def refusal(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    body = ErrorView(error=ErrorDetail(code=code, message=message)).model_dump_json()
+    return _refusal(status, ErrorDetail(code=code, message=message), headers)
+
+
+def _refusal(status: int, detail: ErrorDetail, headers: Mapping[str, str] | None = None) -> Response:
+    body = ErrorView(error=detail).model_dump_json(exclude_none=True)
     return Response(body, status, headers, media_type="application/json")
 
 
@@ -50,7 +68,7 @@ def full() -> Response:
 
 async def _api(_: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    return refusal(error.status, error.code, error.message)
+    return _refusal(error.status, error.detail)
 
 
 async def _invalid(_: Request, error: Exception) -> Response:

@@ -5,8 +5,9 @@ What is asked again and again, a saga that somebody waits for, costs the same ho
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,8 +26,15 @@ from sagabus.coordinator.http.views import (
     StepsView,
     StepView,
 )
+from sagabus.coordinator.http.waits import NOTHING, Waits, waits_of
 from sagabus.coordinator.store.operators import OperatorReads
-from sagabus.coordinator.store.rows import SagaRow
+from sagabus.coordinator.store.rows import SagaKey, SagaRow
+
+ROWS_OF_ONE: Final = 100
+"""Latest rows of history that a look at one saga reads, to tell what it waits for."""
+
+ROWS_IN_LIST: Final = 20
+"""The same for each open saga of a list, which may have 500."""
 
 
 class SagaViews:
@@ -46,17 +54,31 @@ class SagaViews:
 
     async def list(self, request: Request) -> Response:
         asked = query.ListQuery.read(request)
+        if asked.is_of_none:
+            return answer(SagaPage(sagas=[], next=None))
         page = await self._reads.page(asked.wanted, limit=asked.limit, after=asked.after)
         next = None if page.next is None else query.cursor(page.next)
-        return answer(SagaPage(sagas=[SagaSummary.of(row) for row in page.sagas], next=next))
+        waits = await self._waits(page.sagas)
+        shown = [(row, waits[row.key]) for row in page.sagas if asked.service is None or _at(asked, waits[row.key])]
+        return answer(SagaPage(sagas=[SagaSummary.of(*one) for one in shown], next=next))
+
+    async def _waits(self, sagas: Sequence[SagaRow]) -> Mapping[SagaKey, Waits]:
+        """Of a page: the same for each saga, whatever its history is."""
+        are_open = [row for row in sagas if not row.is_closed]
+        recent = await self._reads.recent(are_open, most=ROWS_IN_LIST)
+        told = {row.key: waits_of(row, of_it) for row, of_it in zip(are_open, recent, strict=True)}
+        return {row.key: told.get(row.key, NOTHING) for row in sagas}
 
     async def show(self, request: Request) -> Response:
         id, run = query.saga_id(request), query.run(request)
         saga = await self._awaited(request, id, run, query.seconds(request))
         if saga is None and (asked := query.text(request, "start")):
             await self._raise_if_rejected(id, asked)
-        saga = _found(saga, id, run)
-        return answer(SagaView.whole(saga, await self._reads.details(saga)))
+        if saga is None:
+            raise await self._not_found(id, run)
+        (recent,) = await self._reads.recent([saga], most=ROWS_OF_ONE)
+        details = await self._reads.details(saga)
+        return answer(SagaView.whole(saga, details, waits_of(saga, recent), recent))
 
     async def _raise_if_rejected(self, id: str, message_id: str) -> None:
         """Who waits for a saga that will never be learns why."""
@@ -95,12 +117,20 @@ class SagaViews:
         """(whose list is asked for, the number after which it begins, how many at most)"""
         id, run = query.saga_id(request), query.run(request)
         after, limit = query.number(request, "after", 0), query.limit(request)
-        return _found(await self._reads.saga(id, run), id, run), after, limit
+        saga = await self._reads.saga(id, run)
+        if saga is None:
+            raise await self._not_found(id, run)
+        return saga, after, limit
 
-
-def _found(saga: SagaRow | None, id: str, run: str | None) -> SagaRow:
-    if saga is None:
+    async def _not_found(self, id: str, run: str | None) -> ApiError:
         which = id if run is None else f"{id} with run {run}"
         cure = "look at the id; a start that was just published may still be on its way: add ?wait=5"
-        raise ApiError(HTTPStatus.NOT_FOUND, "saga.not_found", f"no saga {which}: {cure}")
-    return saga
+        kept = await self._reads.kept_requests(id) or None
+        if kept:
+            cure += f"; requests that came for it, and are kept until it is started: {kept}"
+        return ApiError(HTTPStatus.NOT_FOUND, "saga.not_found", f"no saga {which}: {cure}", kept_requests=kept)
+
+
+def _at(asked: query.ListQuery, waits: Waits) -> bool:
+    """Whether it waits for that service."""
+    return any(wait.step is not None and wait.step.service == asked.service for wait in waits.waits)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from sagabus.coordinator.core.saga.status import SagaStatus
-from sagabus.coordinator.http.steps import StepProgress, StepsTold
+from sagabus.coordinator.http.step_progress import StepProgress
+from sagabus.coordinator.http.steps import StepsTold
 from sagabus.coordinator.store.operators import MAX_PAGE, OperatorReads
 from sagabus.coordinator.store.rows import SagaKey, SagaRow
 

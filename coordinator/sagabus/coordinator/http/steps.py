@@ -7,8 +7,6 @@ timer that is set for it. A property test holds this to what the core itself kno
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from sagabus.contracts.errors import MessageInvalid
@@ -16,53 +14,12 @@ from sagabus.contracts.replies import ID_REUSED, INBOX_EXPIRED, read_failure
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import INPUTS, Kind, Row
 from sagabus.coordinator.core.saga.operator import RETRY, SKIP
-from sagabus.coordinator.core.saga.status import BUSY_UNDOING, Undoing
-
-
-class StepStatus(StrEnum):
-    """How a step's command fares: the core's `Outcome`, and HELD, which is not sent yet (U4)."""
-
-    HELD = "held"
-    SENT = "sent"
-    PAUSED = "paused"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
-    NEVER = "never"
-
+from sagabus.coordinator.core.saga.status import Undoing
+from sagabus.coordinator.http.step_progress import StepProgress, StepStatus
 
 _OPEN: Final = frozenset((StepStatus.SENT, StepStatus.PAUSED))
 _NOT_REPEATED: Final = frozenset((INBOX_EXPIRED, ID_REUSED))
 """Failures after which the step stays as it is until a person has looked."""
-
-
-@dataclass(slots=True)
-class StepProgress:
-    """attempts: made so far. output, error: as they came. compensation: what undoes it, once it is known.
-
-    waits: what the step, or its undo, waits for before it is sent.
-    """
-
-    number: int
-    activity: str
-    status: StepStatus = StepStatus.SENT
-    attempts: int = 1
-    output: bytes | None = None
-    error: bytes | None = None
-    undo: Undoing = Undoing.NONE
-    compensation: str | None = None
-    undo_error: bytes | None = None
-    undo_input: bool | None = None
-    """Whether the undo's input could be made; None without an undo."""
-    waits: str | None = None
-
-    @property
-    def service(self) -> str:
-        return self.activity.partition(".")[0]
-
-    @property
-    def is_being_undone(self) -> bool:
-        return self.undo in BUSY_UNDOING
 
 
 def steps_of(history: Iterable[Row], *, retries: Collection[int], compensating: bool = False) -> list[StepProgress]:
@@ -82,17 +39,23 @@ class StepsTold:
         self._undoing: dict[str, dict[int, StepProgress]] = {}
         self._just_called: list[StepProgress] = []
         self._freed: set[str] = set()
+        self._at = 0
+        """Of the last row: what an answer has freed was sent when it came."""
 
     def take(self, row: Row) -> None:
         if row.kind in INPUTS:
             self._just_called = []
             self._release()
+        self._at = row.at
         if row.kind is Kind.COMMAND:
-            self._called(StepProgress(row.step, row.name))
+            self._called(StepProgress(row.step, row.name, since=row.at))
         elif row.kind is Kind.ENDED:
             self._ended()
         elif (step := self._steps.get(row.step)) is not None:
+            before = step.condition
             _advance(step, row)
+            if step.condition != before:
+                step.since = row.at
             self._note(step)
             if row.kind is Kind.SETTLE:
                 self._hold_back(step.service)
@@ -147,7 +110,8 @@ class StepsTold:
         """Once all decisions of a turn are read: an undo may follow at once on the settle that asked for it."""
         for service in self._freed:
             for held in () if self._undoing[service] else self._held.pop(service, ()):
-                held.status = StepStatus.SENT if held.status is StepStatus.HELD else held.status
+                if held.status is StepStatus.HELD:
+                    held.status, held.since = StepStatus.SENT, self._at
         self._freed = set()
 
 
@@ -177,7 +141,8 @@ def _advance(step: StepProgress, row: Row) -> None:
             step.status, step.error = StepStatus.FAILED, row.payload
         case Kind.STEP_FAILED:
             step.error = row.payload
-            if not _is_for_a_person(row):
+            step.resting = _is_for_a_person(row)
+            if not step.resting:
                 step.status = StepStatus.PAUSED
         case Kind.TIMER:
             _fired(step, row.name)
@@ -192,8 +157,8 @@ def _fired(step: StepProgress, timer: str) -> None:
         _retried(step)
     elif timer == TimerKind.TIMEOUT:
         step.status = StepStatus.UNKNOWN
-    elif timer == TimerKind.UNDO_RETRY and step.undo is Undoing.PAUSED:
-        step.undo = Undoing.SENT
+    elif timer == TimerKind.UNDO_RETRY:
+        _undo_retried(step)
 
 
 def _operated(step: StepProgress, verb: str) -> None:
@@ -201,17 +166,24 @@ def _operated(step: StepProgress, verb: str) -> None:
         if step.undo is Undoing.SETTLING:
             step.status = StepStatus.NEVER
         step.undo = Undoing.SKIPPED
-    elif verb == RETRY and step.undo is Undoing.SETTLING:
-        pass  # its settle is sent again
-    elif verb == RETRY and step.undo is Undoing.PAUSED:
-        step.undo = Undoing.SENT
+    elif verb == RETRY and step.undo in (Undoing.SETTLING, Undoing.PAUSED):
+        _undo_retried(step)
     elif verb == RETRY:
         _retried(step)
 
 
 def _retried(step: StepProgress) -> None:
-    step.status = StepStatus.SENT
+    step.status, step.resting = StepStatus.SENT, False
     step.attempts += 1
+
+
+def _undo_retried(step: StepProgress) -> None:
+    """A settle is sent again without an attempt of its own."""
+    if step.undo is Undoing.SETTLING:
+        step.resting = False
+    elif step.undo is Undoing.PAUSED:
+        step.undo = Undoing.SENT
+        step.undo_attempts += 1
 
 
 def _is_for_a_person(row: Row) -> bool:
@@ -226,18 +198,18 @@ def _advance_undo(step: StepProgress, row: Row) -> None:
         return  # a person answers for it, whatever is heard of it later
     match row.kind:
         case Kind.SETTLE:
-            step.status, step.undo = StepStatus.UNKNOWN, Undoing.SETTLING
+            step.status, step.undo, step.resting = StepStatus.UNKNOWN, Undoing.SETTLING, False
         case Kind.SETTLE_NEVER:
             step.status, step.undo = StepStatus.NEVER, Undoing.DONE
         case Kind.UNDO_INPUT:
             step.compensation, step.undo_input = row.name, bool(row.payload)
         case Kind.UNDO:
-            step.undo, step.compensation = Undoing.SENT, row.name
+            step.undo, step.compensation, step.undo_attempts = Undoing.SENT, row.name, 1
         case Kind.UNDO_COMPLETED:
             step.undo, step.undo_error = Undoing.DONE, None
         case Kind.UNDO_REFUSED | Kind.UNDO_FAILED:
             step.undo, step.undo_error = Undoing.PAUSED, row.payload
         case Kind.SETTLE_FAILED:
-            step.undo_error = row.payload
+            step.undo_error, step.resting = row.payload, step.undo is Undoing.SETTLING
         case _:
             pass

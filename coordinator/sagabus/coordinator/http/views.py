@@ -15,11 +15,14 @@ from pydantic import BaseModel, JsonValue
 from sagabus.contracts import codec
 from sagabus.contracts.envelope import moment
 from sagabus.contracts.errors import MessageInvalid
-from sagabus.coordinator.core.saga.concern import read_concerns
+from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, read_concerns
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
-from sagabus.coordinator.http.steps import StepProgress, StepStatus
+from sagabus.coordinator.http.step_progress import StepProgress, StepStatus
+from sagabus.coordinator.http.wait_views import EventView, WaitView, events_of
+from sagabus.coordinator.http.waits import Waits
 from sagabus.coordinator.store.operators import SagaDetails
+from sagabus.coordinator.store.recent import Recent
 from sagabus.coordinator.store.rows import SagaRow, TimerRow
 
 _WORDS: Final = frozenset((Kind.CANCEL, Kind.BLOCKED, Kind.NOTICE))
@@ -35,7 +38,10 @@ class ConcernView(BaseModel):
 
 
 class SagaSummary(BaseModel):
-    """One line of a list. `saga` is the definition's name. attention: the words of the latest concern."""
+    """One line of a list. `saga` is the definition's name. attention: the words of the latest concern.
+
+    waits: what an open saga waits for. waits_complete: false where older rows of a long history may tell of more.
+    """
 
     id: str
     run: str
@@ -48,14 +54,17 @@ class SagaSummary(BaseModel):
     shard: int
     started_at: datetime
     closed_at: datetime | None
+    waits: list[WaitView]
+    waits_complete: bool
 
     @classmethod
-    def of(cls, row: SagaRow) -> SagaSummary:
-        return cls.model_validate(_summary(row))
+    def of(cls, row: SagaRow, waits: Waits) -> SagaSummary:
+        return cls.model_validate(_summary(row, waits))
 
 
 class SagaPage(BaseModel):
-    """next: give it as `cursor` to go on; null at the end."""
+    """next: give it as `cursor` to go on; null at the end. A page with a `next` may hold fewer than were asked for, or
+    none: it looks at a bounded number of sagas."""
 
     sagas: list[SagaSummary]
     next: str | None
@@ -65,6 +74,7 @@ class StepView(BaseModel):
     """status: how its command fares. undo: how its undo does, `none` before it has begun.
 
     waits: what the step, or its undo, waits for before it is sent; null when it waits for nothing of this saga.
+    since: when what it is in began: sent, failed, completed, its undo sent. undo_attempts: 0 before it was sent.
     """
 
     number: int
@@ -77,13 +87,16 @@ class StepView(BaseModel):
     compensation: str | None
     undo_error: JsonValue
     waits: str | None
+    since: datetime
+    undo_attempts: int
 
     @classmethod
     def of(cls, step: StepProgress) -> StepView:
         return cls(
             number=step.number, activity=step.activity, status=step.status, attempts=step.attempts,
             output=shown(step.output), error=shown(step.error), undo=step.undo, compensation=step.compensation,
-            undo_error=shown(step.undo_error), waits=step.waits,
+            undo_error=shown(step.undo_error), waits=step.waits, since=moment(step.since),
+            undo_attempts=step.undo_attempts,
         )  # fmt: skip
 
 
@@ -110,7 +123,8 @@ class ParentView(BaseModel):
 class SagaView(SagaSummary):
     """One saga with what is known of it but for its steps and its history: both may be long, and have an address each.
 
-    timers: the first that are due, at most MAX_TIMERS_SHOWN.
+    timers: the first that are due, at most MAX_TIMERS_SHOWN. events: those among the latest rows of its history.
+    history_rows: how many there are.
     """
 
     input: JsonValue
@@ -119,21 +133,25 @@ class SagaView(SagaSummary):
     attributes: JsonValue
     parent: ParentView | None
     timers: list[TimerView]
+    events: list[EventView]
+    history_rows: int
 
     @classmethod
-    def whole(cls, row: SagaRow, details: SagaDetails) -> SagaView:
+    def whole(cls, row: SagaRow, details: SagaDetails, waits: Waits, recent: Recent) -> SagaView:
         parent = None
         if row.parent_id is not None:
             parent = ParentView(id=row.parent_id, run=row.parent_run, step=row.parent_step)
         return cls.model_validate(
             {
-                **_summary(row),
+                **_summary(row, waits),
                 "input": _input(details.first),
                 "result": shown(row.result),
                 "error": shown(row.error),
                 "attributes": shown(row.attributes),
                 "parent": parent,
                 "timers": [TimerView.of(timer) for timer in details.timers],
+                "events": events_of(recent.rows),
+                "history_rows": recent.rows[-1].seq if recent.rows else 0,
             }
         )
 
@@ -185,17 +203,6 @@ class Accepted(BaseModel):
     message_id: str
 
 
-class ErrorDetail(BaseModel):
-    """code: stable. message: for people, with the cure."""
-
-    code: str
-    message: str
-
-
-class ErrorView(BaseModel):
-    error: ErrorDetail
-
-
 def shown(payload: bytes | None) -> JsonValue:
     if not payload:
         return None
@@ -205,7 +212,7 @@ def shown(payload: bytes | None) -> JsonValue:
         return {"base64": b64encode(payload).decode()}
 
 
-def _summary(row: SagaRow) -> dict[str, object]:
+def _summary(row: SagaRow, waits: Waits) -> dict[str, object]:
     return {
         "id": row.id,
         "run": row.run,
@@ -218,13 +225,20 @@ def _summary(row: SagaRow) -> dict[str, object]:
         "shard": row.shard,
         "started_at": moment(row.started_at),
         "closed_at": None if row.closed_at is None else moment(row.closed_at),
+        "waits": [WaitView.of(wait) for wait in waits.waits],
+        "waits_complete": waits.is_complete,
     }
 
 
 def _concerns(row: SagaRow) -> list[ConcernView]:
     """The latest last."""
     found = read_concerns(row.concerns, attention=row.attention)
-    return [ConcernView(kind=kind, step=number or None, words=words) for (kind, number), words in found.items()]
+    return [ConcernView(kind=one.kind, step=_step(one), words=words) for one, words in found.items()]
+
+
+def _step(concern: Concern) -> int | None:
+    """Of a concern that counts others the number is none of a step."""
+    return None if concern.kind is ConcernKind.MORE else concern.number or None
 
 
 def _input(first: Row | None) -> JsonValue:

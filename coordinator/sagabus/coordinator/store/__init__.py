@@ -4,7 +4,7 @@
     tables      the tables; `migrations` makes them
     write       Store.write: all that a turn has decided, in its transaction
     read        Reads: what the shell needs, by ids and by shard
-    operators   OperatorReads: lists, pages and single sagas, for people
+    operators   OperatorReads: single sagas, for people; with saga_list their lists, and recent what they wait for
 
 It decides nothing, and holds no connection and no state.
 """

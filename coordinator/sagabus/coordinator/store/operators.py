@@ -1,17 +1,16 @@
 """What people ask: which sagas are there, how far is this one. Reads only, each call in a short transaction of its own.
 
-Lists go newest first and page by key, so that a page costs the same wherever it lies. One index serves them: the
-statuses that are asked for are walked one beside the other.
+`saga_list` has the lists, `recent` what a saga waits for.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import starmap
-from typing import Final, NamedTuple
+from typing import Final
 
 from sagabus.contracts.envelope import unpack_headers
 from sagabus.contracts.names import RunId, SagaId, requests_topic
@@ -20,9 +19,11 @@ from sagabus.coordinator.core.saga.history import Row
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.store.columns import HISTORY, SAGA, TIMER
 from sagabus.coordinator.store.read import history_row, saga_row
+from sagabus.coordinator.store.recent import Recent, RecentReads
 from sagabus.coordinator.store.rows import SagaKey, SagaRow, TimerRow
+from sagabus.coordinator.store.saga_list import Filter, ListCursor, Page, SagaList
 from sagabus.coordinator.store.tables import IS_OPEN
-from sagabus.coordinator.store.wire import TIME, read
+from sagabus.coordinator.store.wire import read
 from sagabus.messaging.postgres.database import Connection, Database
 from sagabus.messaging.postgres.statements import named_statements
 from sagabus.messaging.postgres.tables import qualified
@@ -36,33 +37,11 @@ MAX_TIMERS_SHOWN: Final = 100
 LETTERS_READ: Final = 100
 """Dead letters of one saga id that are looked through for one request."""
 
+SAGAS_AT_A_TIME: Final = 50
+"""Whose latest rows are read by one statement."""
+
 READERS: Final = 2
 """Reads at a time. The others wait here, and not for the connection that the next turn needs."""
-
-
-class ListCursor(NamedTuple):
-    """Where a list of sagas goes on: after the last one of the page before. started_at in microseconds."""
-
-    started_at: int
-    id: str
-    run: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
-    """Which sagas. Left out, a filter lets everything through. attention: True for those that wait for a person."""
-
-    statuses: Collection[SagaStatus] = ()
-    definition: str | None = None
-    attention: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """next: where to go on; None at the end."""
-
-    sagas: list[SagaRow]
-    next: ListCursor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +63,28 @@ class OperatorReads:
         self._schema = schema
         self._places = asyncio.Semaphore(READERS)
         self._sql = _statements(schema)
+        self._list = SagaList(schema)
+        self._recent = RecentReads(schema)
 
     async def page(self, wanted: Filter, *, limit: int = 50, after: ListCursor | None = None) -> Page:
-        """The newest sagas first, after that place. limit: 1 to MAX_PAGE."""
+        """The newest sagas first, or by id where a prefix is given; after that place. limit: 1 to MAX_PAGE."""
         limit = max(1, min(limit, MAX_PAGE))
-        statuses = [status.value for status in wanted.statuses or SagaStatus]
-        sql = self._sql["saga.attention" if wanted.attention else "saga.list"]
-        place = after or (None, "", "")
         async with self._connection() as connection:
-            found = await connection.fetch(sql, statuses, wanted.definition, *place, limit + 1)
-        sagas = [saga_row(row) for row in found[:limit]]
-        last = sagas[-1] if len(found) > limit else None
-        return Page(sagas, None if last is None else ListCursor(last.started_at, last.id, last.run))
+            return await self._list.page(connection, wanted, limit=limit, after=after)
+
+    async def recent(self, sagas: Sequence[SagaRow], *, most: int) -> list[Recent]:
+        """The latest rows and the timers of each, at most so many. A few sagas at a time: others read too."""
+        found: list[Recent] = []
+        for first in range(0, len(sagas), SAGAS_AT_A_TIME):
+            async with self._connection() as connection:
+                part = sagas[first : first + SAGAS_AT_A_TIME]
+                found += await self._recent.of(connection, part, most=most)
+        return found
+
+    async def kept_requests(self, id: str) -> int:
+        """Requests that came before this saga, and are kept until it is started."""
+        async with self._connection() as connection:
+            return int(await connection.fetchval(self._sql["early_request.kept"], id))
 
     async def saga(self, id: str, run: str | None = None) -> SagaRow | None:
         """The open run of this id, else its newest; or this very run."""
@@ -154,31 +143,23 @@ class OperatorReads:
         return None if found is None else saga_row(found)
 
 
-_NEWEST: Final = "row.started_at DESC, row.id DESC, row.run DESC"
 _NEWEST_RUN: Final = f"row.{IS_OPEN} DESC, row.started_at DESC, row.status = '{SagaStatus.CONTINUED}'"
 
 
 @named_statements
 def _statements(schema: str) -> dict[str, str]:
     saga, history, timer = (qualified(schema, name) for name in ("saga", "history", "timer"))
-    letters = qualified(schema, "dead_letter")
-    place = f"coalesce({TIME.write.format('$3::bigint')}, 'infinity')"
-    wanted = f"""($2::text IS NULL OR row.definition = $2)
-            AND (row.started_at, row.id, row.run) < ({place}, $4::text, $5::text) ORDER BY {_NEWEST} LIMIT $6"""
+    letters, early, shard = (qualified(schema, name) for name in ("dead_letter", "early_request", "shard"))
     return {
-        "saga.list": f"""
-            SELECT {read(SAGA, "row")} FROM unnest($1::text[]) AS wanted (status) CROSS JOIN LATERAL (
-                SELECT row.* FROM {saga} AS row WHERE row.status = wanted.status AND {wanted}
-            ) AS row ORDER BY {_NEWEST} LIMIT $6""",
-        "saga.attention": f"""
-            SELECT {read(SAGA, "row")} FROM {saga} AS row
-            WHERE row.attention IS NOT NULL AND row.status = ANY ($1::text[]) AND {wanted}""",
         "saga.show": f"""
             SELECT {read(SAGA, "row")} FROM {saga} AS row
             WHERE row.id = $1 AND ($2::text IS NULL OR row.run = $2) ORDER BY {_NEWEST_RUN} LIMIT 1""",
         "dead_letter.rejections": f"""
             SELECT reason, message, headers FROM {letters}
             WHERE sha256(key) = sha256($1) AND key = $1 AND topic = $2 ORDER BY id DESC LIMIT {LETTERS_READ}""",
+        # Early requests are kept by shard; a saga that is not there has none that could be looked up.
+        "early_request.kept": f"""
+            SELECT count(*) FROM {shard} AS shard JOIN {early} AS row USING (shard) WHERE row.saga_id = $1::text""",
         "saga.runs_of_id": f"SELECT row.id, row.run FROM {saga} AS row WHERE row.id = $1 ORDER BY {_NEWEST_RUN}",
         "history.show": f"""
             SELECT {read(HISTORY, "row")} FROM {history} AS row

@@ -1,0 +1,84 @@
+"""The latest rows of sagas and their timers, for many sagas at once: what tells what a saga waits for.
+
+A look at one costs the same however long its history is, and however many timers it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import starmap
+from typing import Final
+
+from sagabus.coordinator.core.saga.history import Kind, Row
+from sagabus.coordinator.store.columns import HISTORY, TIMER
+from sagabus.coordinator.store.read import history_row
+from sagabus.coordinator.store.rows import SagaRow, TimerRow
+from sagabus.coordinator.store.wire import read
+from sagabus.messaging.postgres.database import Connection
+from sagabus.messaging.postgres.statements import named_statements
+from sagabus.messaging.postgres.tables import qualified
+
+LONGEST_FAILURE: Final = 4_000
+"""Bytes of a failure that are read. A longer one is left out here; the saga's steps and history have it."""
+
+_FAILURES: Final = (Kind.STEP_FAILED, Kind.UNDO_FAILED, Kind.UNDO_REFUSED, Kind.SETTLE_FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """rows: the latest, in order; of their payloads the failures, and whether the input of an undo could be made.
+
+    is_whole: there are no older rows. timers: by kind and number; has_all_timers: there are no more.
+    """
+
+    rows: Sequence[Row]
+    is_whole: bool
+    timers: Sequence[TimerRow]
+    has_all_timers: bool
+
+
+class RecentReads:
+    """Of one schema."""
+
+    def __init__(self, schema: str) -> None:
+        self._sql = _statements(schema)
+
+    async def of(self, connection: Connection, sagas: Sequence[SagaRow], *, most: int) -> list[Recent]:
+        """Of each saga at most so many rows, and as many timers."""
+        ids, runs, shards = [row.id for row in sagas], [row.run for row in sagas], [row.shard for row in sagas]
+        rows: list[list[Row]] = [[] for _ in sagas]
+        timers: list[list[TimerRow]] = [[] for _ in sagas]
+        for place, *values in await connection.fetch(self._sql["history.recent"], ids, runs, most):
+            rows[place - 1].append(history_row(values))
+        for place, *values in await connection.fetch(self._sql["timer.recent"], ids, runs, shards, most):
+            timers[place - 1] += starmap(TimerRow, [values])
+        return [
+            Recent(found, not found or found[0].seq == 1, set_, len(set_) < most)
+            for found, set_ in zip(rows, timers, strict=True)
+        ]
+
+
+@named_statements
+def _statements(schema: str) -> dict[str, str]:
+    history, timer = (qualified(schema, name) for name in ("history", "timer"))
+    failures = ", ".join(f"'{kind}'" for kind in _FAILURES)
+    payload = f"""CASE WHEN row.kind IN ({failures}) AND octet_length(row.payload) <= {LONGEST_FAILURE} THEN row.payload
+        WHEN row.kind = '{Kind.UNDO_INPUT}' THEN substring(row.payload FROM 1 FOR 1) END"""
+    columns = ", ".join(payload + " AS payload" if name == "payload" else f'row."{name}"' for name in HISTORY)
+    return {
+        "history.recent": f"""
+            SELECT wanted.place, {read(HISTORY, "row")}
+            FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS wanted (id, run, place) CROSS JOIN LATERAL (
+                SELECT {columns} FROM {history} AS row WHERE row.id = wanted.id AND row.run = wanted.run
+                ORDER BY row.seq DESC LIMIT $3
+            ) AS row ORDER BY wanted.place, row.seq""",
+        "timer.recent": f"""
+            SELECT wanted.place, {read(TIMER, "row")}
+            FROM unnest($1::text[], $2::text[], $3::int[]) WITH ORDINALITY AS wanted (id, run, shard, place)
+            CROSS JOIN LATERAL (
+                SELECT row.* FROM {timer} AS row
+                WHERE row.shard = wanted.shard AND row.id = wanted.id AND row.run = wanted.run
+                ORDER BY row.kind, row.number LIMIT $4
+            ) AS row ORDER BY wanted.place, row.kind, row.number""",
+    }

@@ -1,0 +1,165 @@
+"""What an open saga waits for, told from rows alone, for sagas that the core itself has brought there."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from sagabus.contracts.names import CommandKind, RunId, SagaId
+from sagabus.contracts.replies import INBOX_EXPIRED
+from sagabus.coordinator.core.saga.concern import concerns_json
+from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.http.waits import Wait, WaitKind, waits_of
+from sagabus.coordinator.store.recent import Recent
+from sagabus.coordinator.store.rows import TimerRow
+from tests.coordinator.saga_rows import saga
+from tests.core import shapes
+from tests.core.kit import SECOND, Definition, Drive
+from tests.core.restored import forget_all
+from tests.core.situations import compensating, given_up, of, one_step
+from tests.core.world import World
+
+
+def waits(drive: Drive, *, most: int = 1_000) -> list[Wait]:
+    state = drive.state
+    row = saga(
+        status=state.status, attention=state.attention,
+        concerns=concerns_json(state.concerns) if state.concerns else None,
+    )  # fmt: skip
+    timers = [TimerRow(3, SagaId("ORD-1"), RunId("r1"), kind, number, due) for (kind, number), due in
+              sorted(drive.timers.items()) if kind is not TimerKind.RESEND]  # fmt: skip
+    rows = drive.rows[-most:]
+    told = waits_of(row, Recent(rows, len(rows) == len(drive.rows), timers, True))
+    assert told.is_complete == (len(rows) == len(drive.rows))
+    return [*told.waits]
+
+
+def only(drive: Drive) -> Wait:
+    (wait,) = waits(drive)
+    return wait
+
+
+def test_c4_a_step_in_flight_is_told_with_its_service_attempt_age_and_time_limit() -> None:
+    drive = Drive(one_step(timeout=60)).start()
+    sent = drive.now
+    drive.failed(1)
+    drive.fire(TimerKind.RETRY, 1)
+    wait = only(drive)
+    assert wait.step is not None
+    assert (wait.kind, wait.command, wait.attempt) == (WaitKind.ANSWER, CommandKind.DO, 2)
+    assert (wait.step.service, wait.since, wait.due) == ("stock", drive.now, sent + 60 * SECOND)
+    assert wait.words == "stock has not answered step 1 (stock.reserve), attempt 2"
+
+
+def test_c4_the_next_retry_is_told_with_its_time_and_why() -> None:
+    drive = Drive(one_step()).start()
+    drive.failed(1, "bank_closed")
+    wait = only(drive)
+    assert (wait.kind, wait.attempt, wait.since) == (WaitKind.RETRY, 2, drive.now)
+    assert wait.due == next(due for key, due in drive.timers.items() if key.kind is TimerKind.RETRY)
+    assert "step 1 (stock.reserve) is tried again, attempt 2: bank_closed: " in wait.words
+
+
+def test_c4_an_undo_in_flight_and_its_next_attempt_are_told() -> None:
+    drive = compensating()
+    wait = only(drive)
+    assert (wait.kind, wait.command, wait.attempt, wait.since) == (WaitKind.ANSWER, CommandKind.UNDO, 1, drive.now)
+    assert wait.words == "stock has not answered the undo of step 1 (stock.release), attempt 1"
+    drive.undo_failed(1)
+    wait = only(drive)
+    assert (wait.kind, wait.command, wait.attempt) == (WaitKind.RETRY, CommandKind.UNDO, 2)
+    assert wait.due is not None
+    drive.fire(TimerKind.UNDO_RETRY, 1)
+    assert (only(drive).attempt, only(drive).since) == (2, drive.now)
+
+
+def test_c4_a_settle_and_the_step_that_is_held_behind_it_are_told() -> None:
+    drive = given_up()
+    settle, held = waits(drive)
+    assert (settle.command, settle.words) == (
+        CommandKind.SETTLE, "stock has not said whether step 1 (stock.reserve) has happened",
+    )  # fmt: skip
+    assert (held.kind, held.words) == (
+        WaitKind.HELD, "step 2 (stock.reserve) is not sent yet: it waits for the outcome of step 1 at stock",
+    )  # fmt: skip
+    drive.unsettled(1)
+    settle, held = waits(drive)
+    assert (settle.kind, settle.due is None, held.kind) == (WaitKind.RETRY, False, WaitKind.HELD)
+    drive.fire(TimerKind.UNDO_RETRY, 1)
+    assert [wait.kind for wait in waits(drive)] == [WaitKind.ANSWER, WaitKind.HELD]
+
+
+@pytest.mark.parametrize("settling", [False, True])
+def test_c4_what_is_not_tried_again_by_itself_waits_for_an_operator(settling: bool) -> None:
+    drive = given_up() if settling else Drive(one_step()).start()
+    drive.unsettled(1, INBOX_EXPIRED) if settling else drive.failed(1, INBOX_EXPIRED)
+    wait = waits(drive)[0]
+    assert (wait.kind, wait.since) == (WaitKind.OPERATOR, drive.now)
+    assert INBOX_EXPIRED in wait.words
+
+
+def test_c4_code_that_stands_still_waits_for_an_operator() -> None:
+    drive = Drive(None).start()
+    wait = only(drive)
+    assert (wait.kind, wait.since) == (WaitKind.OPERATOR, drive.now)
+    assert wait.words.startswith("its code cannot go on: blocked: no definition")
+
+
+def test_c4_a_wait_for_an_event_is_told_and_what_is_not_certain_is_said_so() -> None:
+    wait = only(Drive(of(result=False)).start())
+    assert (wait.kind, wait.words) == (WaitKind.EVENT, "its code waits for an event; its name is not stored")
+    drive = Drive(shapes.awaiting).start()
+    assert [wait.kind for wait in waits(drive)] == [WaitKind.ANSWER, WaitKind.TIMEOUT]
+    drive.completed(1)
+    timeout, event = waits(drive)
+    assert timeout.due == drive.timers[next(iter(drive.timers))]
+    assert (event.kind, event.words) == (WaitKind.EVENT, "its code may wait for an event; its name is not stored")
+
+
+def test_c4_a_sleep_is_told_with_its_end() -> None:
+    drive = Drive(shapes.sleepy).start()
+    drive.completed(1)
+    sleep = waits(drive)[0]
+    assert (sleep.kind, sleep.due) == (WaitKind.TIMER, drive.now + 3_600 * SECOND)
+
+
+def test_c4_of_a_long_history_the_latest_rows_tell_and_it_is_said_that_more_may_be_missing() -> None:
+    drive = Drive(shapes.sequential).start()
+    drive.completed(1)
+    assert [wait.words for wait in waits(drive, most=2)] == ["bank has not answered step 2 (bank.charge), attempt 1"]
+    drive = Drive(shapes.gathered).start()
+    assert len(waits(drive, most=2)) == 2
+
+
+@pytest.mark.parametrize("code", shapes.ALL, ids=[body._body.__name__ for body in shapes.ALL])
+@given(data=st.data(), actions=st.integers(0, 25))
+@settings(max_examples=10, phases=(Phase.explicit, Phase.generate), database=None)
+def test_c4_an_open_saga_never_waits_for_nothing(code: Definition, data: st.DataObject, actions: int) -> None:
+    """And what is told of its steps is what the core knows."""
+    try:
+        world = World.of(code, lambda n: data.draw(st.integers(0, n - 1)), forgetful=False)
+        for _ in range(actions):
+            world.happen()
+            check(world.drive)
+    finally:
+        forget_all()
+
+
+def check(drive: Drive) -> None:
+    told, state = waits(drive), drive.state
+    if state.is_closed:
+        assert told == []
+        return
+    assert told
+    asked = {(wait.step.number, wait.command) for wait in told if wait.step and wait.kind is WaitKind.ANSWER}
+    steps = state.steps.values()
+    assert asked == {(step.number, step.unanswered) for step in steps if step.unanswered is not None}
+    held = {wait.step.number for wait in told if wait.step and wait.kind is WaitKind.HELD}
+    assert held == {step.number for step in steps if step.held}
+    program = drive.saga.program
+    awaits_event = program is not None and program.mailbox.is_awaited
+    event = [wait.words for wait in told if wait.kind is WaitKind.EVENT]
+    assert awaits_event or not [words for words in event if "code waits for" in words]
+    is_busy = any(wait.step is not None for wait in told)
+    assert event or is_busy or not awaits_event
