@@ -74,13 +74,15 @@ def test_migrate_makes_the_schemas_and_may_be_repeated(
     database: str, namespace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["migrate"]) == Exit.DONE
-    assert capsys.readouterr().out == f"schema {namespace}: made\n"
+    assert capsys.readouterr().out == f"schema {namespace}: tables made\n"
     assert main(["migrate", "sagabus.shop.inventory", "--json"]) == Exit.DONE
     second = json.loads(capsys.readouterr().out)
     service = "sagabus_inventory"
     assert second == {"schema": namespace, "changed": False, "participants": [service], "made": [service]}
     assert main(["migrate", "sagabus.shop.inventory"]) == Exit.DONE
-    assert capsys.readouterr().out == f"schema {namespace}: is up to date\nschema sagabus_inventory: is up to date\n"
+    assert capsys.readouterr().out == "".join(
+        f"schema {schema}: tables are up to date\n" for schema in (namespace, "sagabus_inventory")
+    )
 
 
 @pytest.mark.usefixtures("settings")

@@ -41,8 +41,8 @@ async def run_migrate(options: Namespace) -> Exit:
         return Exit.DONE
     for schema in (settings.namespace, *others):
         was_behind = changed and schema == settings.namespace
-        done = "made" if schema in made else "brought up to date" if was_behind else "is up to date"
-        say(f"schema {schema}: {done}")
+        done = "made" if schema in made else "brought up to date" if was_behind else "are up to date"
+        say(f"schema {schema}: tables {done}")
     return Exit.DONE
 
 
