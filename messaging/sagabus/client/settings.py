@@ -67,7 +67,7 @@ _READ: Final[Mapping[str, Callable[[str], str]]] = {
 
 def _told() -> Mapping[str, str] | None:
     """What is set, by field. None where more is set, or something is wrong: the settings have the words for it."""
-    told = {}
+    told: dict[str, str] = {}
     for name, value in os.environ.items():
         if value and name.upper().startswith(PREFIX):
             read = _READ.get(name.removeprefix(PREFIX).lower())
