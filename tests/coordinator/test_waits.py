@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sagabus.contracts.names import CommandKind, RunId, SagaId
 from sagabus.contracts.replies import INBOX_EXPIRED
-from sagabus.coordinator.core.saga.concern import concerns_json
+from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, Concerns, concerns_json
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.http.waits import Wait, WaitKind, waits_of
 from sagabus.coordinator.store.recent import Recent
@@ -104,6 +104,16 @@ def test_c4_code_that_stands_still_waits_for_an_operator() -> None:
     wait = only(drive)
     assert (wait.kind, wait.since) == (WaitKind.OPERATOR, drive.now)
     assert wait.words.startswith("its code cannot go on: blocked: no definition")
+
+
+def test_c4_what_is_parked_waits_for_an_operator() -> None:
+    """Beside the command that is not answered: it was never published."""
+    concerns = Concerns([(Concern(ConcernKind.PARKED), "too large")])
+    row = saga(attention="too large", concerns=concerns_json(concerns))
+    rows = Drive(one_step()).start().rows
+    parked, answer = waits_of(row, Recent(rows, True, (), True)).waits
+    assert (parked.kind, answer.kind) == (WaitKind.OPERATOR, WaitKind.ANSWER)
+    assert parked.words == "what it sends is kept until it is released: too large"
 
 
 def test_c4_a_wait_for_an_event_is_told_and_what_is_not_certain_is_said_so() -> None:

@@ -76,7 +76,8 @@ def waits_of(saga: SagaRow, recent: Recent) -> Waits:
     timers = {(timer.kind, timer.number): timer.due for timer in recent.timers}
     steps = _steps(saga, recent)
     waits = [*_of_operators(saga, recent.rows)]
-    stands_still = bool(waits)
+    concerns = read_concerns(saga.concerns, attention=saga.attention)
+    stands_still = saga.paused or any(concern.kind in _STANDS_STILL for concern in concerns)
     for step in steps:
         waits += _of_step(step, timers, recent)
     if not stands_still and saga.status is SagaStatus.RUNNING:
@@ -101,6 +102,8 @@ def _of_operators(saga: SagaRow, rows: Sequence[Row]) -> Iterator[Wait]:
         if concern.kind in _STANDS_STILL:
             since = _raised_at(concern, rows)
             yield Wait(kind=WaitKind.OPERATOR, words=f"its code cannot go on: {concern.kind}: {words}", since=since)
+        elif concern.kind is ConcernKind.PARKED:
+            yield Wait(kind=WaitKind.OPERATOR, words=f"what it sends is kept until it is released: {words}")
 
 
 def _raised_at(concern: Concern, rows: Sequence[Row]) -> int | None:
