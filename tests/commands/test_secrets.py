@@ -147,7 +147,7 @@ async def test_c6_a_coordinator_says_no_part_of_a_secret_while_it_waits_for_its_
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     environment(quote(secret, safe="", errors="surrogateescape"), secret)
-    options = Namespace(modules=["sagabus.shop.order_processing"], health_file=None)
+    options = Namespace(modules=["sagabus.shop.order_processing"], health_file=None, log_level=None)
     coordinator = asyncio.create_task(run_coordinator(options))
     await until(lambda: coordinator.done() or "retrying" in caplog.text, what="the coordinator says that it waits")
     coordinator.cancel()
