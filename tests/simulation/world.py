@@ -11,6 +11,7 @@ from uuid import UUID
 
 from sagabus.contracts import names
 from sagabus.contracts.envelope import Message
+from sagabus.contracts.names import SagaId
 from sagabus.contracts.requests import event_message, raw_message, start_message
 from sagabus.coordinator.core.saga.status import CLOSED
 from sagabus.coordinator.shard.loading import ReplayLimits
@@ -342,6 +343,9 @@ class World:
         rows = [row for row in self.sagas() if row["id"] == id]
         if not orders or not rows or any(row["status"] not in _CLOSED or row["attention"] for row in rows):
             return
+        if self._is_coming_back(id):
+            self.later(0.5, lambda: self._reuse(id))
+            return
         for name in ("saga", "history"):
             table = self.server.table((NAMESPACE, name))
             for key in [key for key in table if key[0] == id]:
@@ -349,6 +353,18 @@ class World:
         self.sent = [message for message in self.sent if message.saga_id != id]
         legs = [leg.model_copy(update={"service": "beta", "mood": "fine"}) for leg in orders[0].legs[::-1]]
         self._announce(orders[0].model_copy(update={"at": 0.0, "legs": legs, "program": "line", "copies": 1}))
+
+    def _is_coming_back(self, id: str) -> bool:
+        """A coordinator is reading it, for a late event. Retention is part of the same process, and an id is remembered
+        for weeks after it: both cannot be gone while that lasts."""
+        from tests.simulation.programs import CoordinatorProgram
+
+        return any(
+            memory.replays.of(SagaId(id)) is not None
+            for process in self.processes.values()
+            if isinstance(process.program, CoordinatorProgram)
+            for memory in process.program.processor._memories.values()
+        )
 
     def _group(self, name: str) -> str:
         return NAMESPACE if name == "coordinator" else names.service_schema(name)
