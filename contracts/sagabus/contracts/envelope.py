@@ -86,6 +86,7 @@ _OUR_NAMES: Final = (
     "ce_compensates", "ce_settles", "ce_timeout", "ce_sequence", "traceparent", "tracestate",
 )  # fmt: skip
 _USUAL_LENGTHS: Final = 160
+"""Bytes of a value: most of ours have some twenty, and an id of a saga and its step seldom more than a hundred."""
 _PACKED: Final = {
     name: tuple(_packed(name.encode()) + _LENGTH.pack(length) for length in range(_USUAL_LENGTHS))
     for name in _OUR_NAMES

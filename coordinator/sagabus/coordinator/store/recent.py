@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import starmap
 from typing import Final
 
 from sagabus.coordinator.core.saga.history import Kind, Row
@@ -52,7 +51,7 @@ class RecentReads:
         for place, *values in await connection.fetch(self._sql["history.recent"], ids, runs, most):
             rows[place - 1].append(history_row(values))
         for place, *values in await connection.fetch(self._sql["timer.recent"], ids, runs, shards, most):
-            timers[place - 1] += starmap(TimerRow, [values])
+            timers[place - 1].append(TimerRow(*values))
         return [
             Recent(found, not found or found[0].seq == 1, set_, len(set_) < most)
             for found, set_ in zip(rows, timers, strict=True)
