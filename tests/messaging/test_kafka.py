@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import ssl
 import subprocess
 import sys
 import traceback
-import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from concurrent.futures import Future
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.client import AIOKafkaClient
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
 
 from sagabus.contracts.envelope import Message
-from sagabus.messaging.bus import admin_clients
 from sagabus.messaging.bus.kafka import Bus, Kafka
 from sagabus.messaging.bus.kafka_connection import KafkaConnection, KafkaRefused, KafkaUnreachable
 from sagabus.messaging.bus.subscription import Subscription
-from sagabus.messaging.bus.topic_admin import TopicAdmin, TopicPolicy, TopicSpec
+from sagabus.messaging.bus.topic_admin import TopicPolicy, TopicSpec
 from sagabus.messaging.embedded.embedded_kafka import EmbeddedKafka
 from sagabus.messaging.embedded.run_file import Run
 from sagabus.messaging.service.prerequisites import NotReady
@@ -155,20 +148,18 @@ def connection(**settings: Any) -> KafkaConnection:
     return KafkaConnection(Settings(**settings), "broker:9093")
 
 
-async def test_tls_is_the_same_in_every_client(certificate: dict[str, str]) -> None:
+async def test_tls_checks_hosts_and_certificates(certificate: dict[str, str]) -> None:
     tls = connection(kafka_security="tls", **certificate)
-    assert tls.aiokafka["security_protocol"] == tls.librdkafka["security.protocol"] == "SSL"
+    assert tls.aiokafka["security_protocol"] == "SSL"
     context = tls.aiokafka["ssl_context"]
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert context.cert_store_stats()["x509_ca"] == 1
-    assert tls.librdkafka["ssl.ca.location"] == certificate["kafka_ca_file"]
-    assert tls.librdkafka["ssl.key.location"] == certificate["kafka_key_file"]
     await accepted(tls)
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
-async def test_sasl_is_the_same_in_every_client(mechanism: str, certificate: dict[str, str]) -> None:
+async def test_sasl_shows_its_password_to_nobody(mechanism: str, certificate: dict[str, str]) -> None:
     sasl = connection(
         kafka_security="sasl_tls",
         kafka_ca_file=certificate["kafka_ca_file"],
@@ -176,16 +167,15 @@ async def test_sasl_is_the_same_in_every_client(mechanism: str, certificate: dic
         kafka_username="me",
         kafka_password="hunter2",
     )
-    assert sasl.aiokafka["security_protocol"] == sasl.librdkafka["security.protocol"] == "SASL_SSL"
-    assert sasl.aiokafka["sasl_mechanism"] == sasl.librdkafka["sasl.mechanism"] == mechanism
-    assert sasl.aiokafka["sasl_plain_password"] == sasl.librdkafka["sasl.password"] == "hunter2"
+    assert sasl.aiokafka["security_protocol"] == "SASL_SSL"
+    assert sasl.aiokafka["sasl_mechanism"] == mechanism
+    assert sasl.aiokafka["sasl_plain_password"] == "hunter2"
     assert "hunter2" not in repr(sasl)
     await accepted(sasl)
 
 
 async def accepted(made: KafkaConnection) -> None:
-    """Both libraries check what they are given when a client is made."""
-    AdminClient(made.librdkafka)
+    """The library checks what it is given when a client is made."""
     producer = AIOKafkaProducer(**made.aiokafka)
     await producer.stop()
 
@@ -193,7 +183,8 @@ async def accepted(made: KafkaConnection) -> None:
 def test_plaintext_says_nothing_about_security() -> None:
     plain = connection()
     assert plain.aiokafka["ssl_context"] is None
-    assert set(plain.librdkafka) == {"bootstrap.servers", "client.id", "security.protocol", "log_level"}
+    assert plain.aiokafka["security_protocol"] == "PLAINTEXT"
+    assert not [name for name in plain.aiokafka if name.startswith("sasl")]
 
 
 def test_file_that_holds_no_certificate_is_named(tmp_path: Path, certificate: dict[str, str]) -> None:
@@ -335,61 +326,6 @@ async def test_a_compacted_topic_is_refused_with_the_cure(kafka: str, namespace:
     check_topics({endless: policies[endless]})
     with pytest.raises(NotReady, match=f"{compacted} is compacted.*--add-config cleanup.policy=delete"):
         check_topics(policies)
-
-
-async def test_a_client_that_failed_is_kept_while_it_still_owes_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its answers come in a thread of librdkafka: if that one let go of it last, the process would be aborted."""
-    answers = [{"a": Future[Any](), "b": Future[Any]()} for _ in range(2)]
-    for answer in answers:
-        answer["a"].set_exception(KafkaException(KafkaError(KafkaError._TIMED_OUT)))
-    pending = [answer["b"] for answer in answers]
-    made: list[weakref.ref[Any]] = []
-
-    class FailingClient:
-        def __init__(self, _: Mapping[str, object]) -> None:
-            made.append(weakref.ref(self))
-
-        def describe_topics(self, *_: object, **__: object) -> dict[str, Future[Any]]:
-            return answers.pop()
-
-    monkeypatch.setattr(admin_clients, "AdminClient", FailingClient)
-    admin = TopicAdmin(KafkaConnection(Settings(), "127.0.0.1:1"))
-    with suppress(KafkaUnreachable):
-        await admin.describe(["a", "b"])
-    gc.collect()
-    assert [client() is not None for client in made] == [True]
-    with suppress(KafkaUnreachable):
-        await admin.describe(["a", "b"])
-    assert not any(answer.done() for answer in pending)
-    assert len(made) == 2, "the next question goes to another one"
-
-
-def test_a_client_never_ends_in_the_thread_that_answers_for_it() -> None:
-    """That aborts the process. Here the thread still holds its answer when everybody else has forgotten the client."""
-    program = (
-        "import asyncio, concurrent.futures, sys, time\n"
-        "from sagabus.messaging.bus import topic_admin\n"
-        "from sagabus.messaging.bus.kafka import Kafka\n"
-        "from sagabus.messaging.bus.kafka_connection import KafkaUnreachable\n"
-        "from sagabus.messaging.settings import load_settings\n"
-        "topic_admin.PING_SECONDS = 0.05\n"
-        "answer = concurrent.futures.Future.set_exception\n"
-        "def slow(self, error):\n"
-        "    answer(self, error)\n"
-        "    time.sleep(0.1)\n"
-        "concurrent.futures.Future.set_exception = slow\n"
-        "async def ping():\n"
-        "    try:\n"
-        "        await Kafka(load_settings(kafka=sys.argv[1], require=())).ping()\n"
-        "    except KafkaUnreachable:\n"
-        "        print('away')\n"
-        "for _ in range(5):\n"
-        "    asyncio.run(ping())\n"
-        "time.sleep(0.3)\n"
-    )
-    command = [sys.executable, "-c", program, f"127.0.0.1:{free_port()}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "away\n" * 5, "")
 
 
 async def test_a_ping_says_whether_kafka_answers(kafka: str, bus: Bus) -> None:

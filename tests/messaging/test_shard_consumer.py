@@ -179,7 +179,7 @@ async def test_what_a_transaction_took_back_is_not_read(real: Kafka, namespace: 
 async def test_compressed_records_are_read(real: Kafka, namespace: str, codec: str) -> None:
     """Others compress as they like; aiokafka needs a library for all but gzip, and stops for good without it."""
     await real.create_topics({namespace: TopicSpec(1)})
-    producer = Producer({**real.connection.librdkafka, "compression.type": codec})
+    producer = Producer({"bootstrap.servers": real.address, "compression.type": codec})
     producer.produce(namespace, b"1", key=b"k" * 500, partition=0)
     assert await asyncio.to_thread(producer.flush, 10) == 0
     listener = Listener()

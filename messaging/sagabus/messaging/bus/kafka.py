@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -17,14 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient
-from aiokafka.conn import collect_hosts, create_conn
-from aiokafka.errors import AuthenticationFailedError, KafkaError, SaslAuthenticationFailed
+from aiokafka.errors import KafkaError
 
 from sagabus.messaging.background import uninterrupted
 from sagabus.messaging.backoff import Backoff, until_reachable
 from sagabus.messaging.bus import client_logs
-from sagabus.messaging.bus.admin_clients import REQUEST_TIMEOUT
-from sagabus.messaging.bus.kafka_connection import KafkaConnection, KafkaRefused, KafkaUnreachable
+from sagabus.messaging.bus.broker_questions import QUESTION_SECONDS, BrokerQuestions
+from sagabus.messaging.bus.kafka_connection import KafkaConnection, KafkaUnreachable
 from sagabus.messaging.bus.producer import BatchProducer
 from sagabus.messaging.bus.topic_admin import TopicAdmin, TopicInfo, TopicPolicy, TopicSpec
 from sagabus.messaging.embedded.run_file import Run
@@ -41,9 +39,6 @@ LONGEST_PAUSE_SECONDS: Final = 5.0
 """Between two tries to reach Kafka, doubling from the first."""
 
 LOOK_AGAIN_SECONDS: Final = 0.05
-
-REFUSALS: Final = (AuthenticationFailedError, SaslAuthenticationFailed, ssl.SSLCertVerificationError)
-"""Trying again does not help here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +62,8 @@ class Kafka:
         client_logs.install()
         self._bus = bus
         self.connection = KafkaConnection(settings, bus.address if bus else settings.kafka)
-        self._admin = TopicAdmin(self.connection)
+        self._questions = BrokerQuestions(self.connection)
+        self._admin = TopicAdmin(self.connection, self._questions)
 
     @classmethod
     def of_run(cls, settings: Settings, run: Run | None, folder: Path | None = None) -> Kafka:
@@ -103,7 +99,7 @@ class Kafka:
         return await self._admin.cluster_id() if self._bus is None else self._bus.id
 
     async def ping(self) -> None:
-        """Whether Kafka answers, within PING_SECONDS, by a connection that is kept. Raises KafkaUnreachable."""
+        """Whether Kafka answers, within PING_SECONDS. Raises KafkaUnreachable or KafkaRefused."""
         if self._bus is None:
             await self._admin.ping()
 
@@ -139,7 +135,7 @@ class Kafka:
                 await client.set_topics(specs)
         else:
             await self._admin.create(specs)
-        end = monotonic() + REQUEST_TIMEOUT
+        end = monotonic() + QUESTION_SECONDS
         while missing := specs.keys() - (topics := await self.topics(specs.keys())).keys():
             if monotonic() > end:
                 raise KafkaUnreachable(f"made, and not there yet: the topics {', '.join(sorted(missing))}")
@@ -153,7 +149,7 @@ class Kafka:
         """
         if not partitions:
             return {}
-        timeout = int(REQUEST_TIMEOUT * 1000)
+        timeout = int(QUESTION_SECONDS * 1000)
         options = {"request_timeout_ms": timeout, "isolation_level": "read_committed"}
         consumer = AIOKafkaConsumer(**self.connection.aiokafka, **options)
         with self._unreachable():
@@ -181,20 +177,7 @@ class Kafka:
 
     async def reach(self) -> None:
         """One try to connect and log in. Raises KafkaUnreachable or KafkaRefused."""
-        options = self.connection.aiokafka
-        servers = options.pop("bootstrap_servers")
-        reasons = []
-        for host, port, _ in collect_hosts(servers):
-            try:
-                connection = await create_conn(host, port, request_timeout_ms=int(REQUEST_TIMEOUT * 1000), **options)
-            except REFUSALS as error:
-                raise KafkaRefused(f"Kafka at {host}:{port} and we do not trust each other: {error}") from error
-            except (OSError, KafkaError, TimeoutError) as error:
-                reasons.append(f"{host}:{port}: {str(error) or type(error).__name__}")
-            else:
-                connection.close()
-                return
-        raise KafkaUnreachable(f"Kafka is out of reach ({'; '.join(reasons)})")
+        await self._questions.reach()
 
     @asynccontextmanager
     async def _metadata(self) -> AsyncIterator[AIOKafkaClient]:

@@ -1,8 +1,4 @@
-"""How a Kafka is spoken to: address and security, in the words of each client library.
-
-aiokafka reads and writes records; librdkafka (confluent-kafka) is asked for what aiokafka's protocol version lacks.
-Both are built from the same settings. Nothing here connects; the files of TLS are read.
-"""
+"""How a Kafka is spoken to: address and security, from the settings. Nothing here connects; files of TLS are read."""
 
 from __future__ import annotations
 
@@ -60,22 +56,6 @@ class KafkaConnection:
             options["sasl_plain_username"] = self.settings.kafka_username
             options["sasl_plain_password"] = self.password
         return options
-
-    @property
-    def librdkafka(self) -> dict[str, Any]:
-        """Its configuration. It says nothing on its own: errors are raised to whoever asked."""
-        given = {
-            "bootstrap.servers": self.address,
-            "client.id": CLIENT,
-            "security.protocol": _PROTOCOLS[self.security],
-            "ssl.ca.location": self.settings.kafka_ca_file,
-            "ssl.certificate.location": self.settings.kafka_cert_file,
-            "ssl.key.location": self.settings.kafka_key_file,
-            "sasl.mechanism": self.settings.kafka_sasl_mechanism,
-            "sasl.username": self.settings.kafka_username,
-            "sasl.password": self.password,
-        }
-        return {"log_level": 0} | {name: value for name, value in given.items() if value}
 
     @cached_property
     def ssl_context(self) -> ssl.SSLContext | None:

@@ -1,29 +1,40 @@
-"""Topics and the cluster's id, asked through librdkafka: aiokafka's Metadata version has no topic ids.
+"""Topics and the cluster's id: asked, and made.
 
 A topic that was deleted and made again is another topic under the same name, and only its id says so (S6).
 """
 
 from __future__ import annotations
 
-import asyncio
-import weakref
-from collections.abc import Collection, Iterator, Mapping
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    NoError,
+    NotControllerError,
+    RequestTimedOutError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
 
-from sagabus.messaging.bus.admin_clients import REQUEST_TIMEOUT, AdminClients
+from sagabus.messaging.bus.broker_questions import QUESTION_SECONDS, BrokerQuestions, Host
 from sagabus.messaging.bus.kafka_connection import KafkaConnection, KafkaRefused, KafkaUnreachable
+from sagabus.messaging.bus.topic_metadata import TopicMetadata
 
 PING_SECONDS: Final = 2.5
 """For an answer that says no more than that Kafka is there."""
 
 INTERNAL: Final = "__"
 """How Kafka's own topics begin."""
+
+TOPIC: Final = 2
+"""The kind of resource that a topic is, in questions about settings."""
+
+CLEANUP, RETENTION = "cleanup.policy", "retention.ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,38 +70,32 @@ class TopicPolicy:
 class TopicAdmin:
     """All methods raise KafkaUnreachable or KafkaRefused. Not for the embedded bus, which knows none of this."""
 
-    def __init__(self, connection: KafkaConnection) -> None:
-        self._connection = connection
-        self._clients = AdminClients(connection.librdkafka)
-        weakref.finalize(self, self._clients.retire).atexit = False
+    def __init__(self, connection: KafkaConnection, questions: BrokerQuestions) -> None:
+        self._address = connection.address
+        self._questions = questions
 
     async def cluster_id(self) -> str:
-        with self._translated() as client:
-            described = await asyncio.wrap_future(client.describe_cluster(request_timeout=REQUEST_TIMEOUT))
-        return str(described.cluster_id)
+        return str((await self._metadata([])).cluster_id)
 
     async def names(self) -> list[str]:
         """Of all topics but Kafka's own."""
-        with self._translated() as client:
-            listed = await asyncio.to_thread(client.list_topics, timeout=REQUEST_TIMEOUT)
-        return [name for name in listed.topics if not name.startswith(INTERNAL)]
+        topics = (await self._metadata(None)).topics
+        return [name for _, name, *_ in topics if not name.startswith(INTERNAL)]
 
     async def describe(self, names: Collection[str]) -> dict[str, TopicInfo]:
         """Those of these topics that there are."""
         if not names:
             return {}
-        with self._translated() as client:
-            asked = client.describe_topics(TopicCollection([*names]), request_timeout=REQUEST_TIMEOUT)
-            found = await asyncio.gather(*(_described(name, future) for name, future in asked.items()))
-        return {topic.name: topic for topic in found if topic}
+        found = {}
+        for code, name, topic_id, _, partitions, *_ in (await self._metadata(names)).topics:
+            if for_code(code) is UnknownTopicOrPartitionError:
+                continue
+            self._check(code, f"topic {name}")
+            found[name] = _info(name, topic_id, partitions)
+        return found
 
     async def ping(self) -> None:
-        """By a client that is kept whatever it says: it connects again by itself."""
-        client = self._clients.current()
-        try:
-            await asyncio.wrap_future(client.describe_cluster(request_timeout=PING_SECONDS))
-        except KafkaException as error:
-            raise _ours(error, self._connection.address) from error
+        await self._metadata([], seconds=PING_SECONDS)
 
     async def retention(self, names: Collection[str]) -> dict[str, float | None]:
         """Seconds that each of these topics, which exist, keeps its records; None: without end."""
@@ -101,81 +106,68 @@ class TopicAdmin:
 
         Where the rights to read it are missing (DESCRIBE_CONFIGS on the topic), the topic is left out.
         """
-        asked = [ConfigResource(ResourceType.TOPIC, name) for name in names]
-        if not asked:
+        if not names:
             return {}
-        with self._translated() as client:
-            futures = client.describe_configs(asked, request_timeout=REQUEST_TIMEOUT)
-            found = await asyncio.gather(*(_policy(resource.name, future) for resource, future in futures.items()))
-        return dict(filter(None, found))
+        asked = [(TOPIC, name, [CLEANUP, RETENTION]) for name in names]
+        found = {}
+        for code, message, _, name, entries in (await self._questions.ask(DescribeConfigsRequest(asked))).resources:
+            if for_code(code) is TopicAuthorizationFailedError:
+                continue
+            self._check(code, f"the settings of topic {name}", message)
+            found[name] = _policy({entry: value for entry, value, *_ in entries})
+        return found
 
     async def create(self, specs: Mapping[str, TopicSpec]) -> None:
         """Those that there are stay as they are. Clients may learn of the new ones a moment later."""
         if not specs:
             return
-        topics = [
-            NewTopic(name, num_partitions=spec.partitions, replication_factor=spec.replication, config={**spec.config})
-            for name, spec in specs.items()
+        topics: list[tuple[object, ...]] = [
+            (name, spec.partitions, spec.replication, [], [*spec.config.items()]) for name, spec in specs.items()
         ]
-        with self._translated() as client:
-            asked = client.create_topics(topics, request_timeout=REQUEST_TIMEOUT)
-            await asyncio.gather(*(_created(name, future) for name, future in asked.items()))
+        asked = CreateTopicsRequest(topics, int(QUESTION_SECONDS * 1000), False)
+        answer = await self._questions.ask(asked, to=await self._controller())
+        for name, code, message in answer.topic_errors:
+            if for_code(code) in (RequestTimedOutError, NotControllerError):
+                raise KafkaUnreachable(f"Kafka at {self._address} has not made topic {name}: {_words(code, message)}")
+            if for_code(code) not in (NoError, TopicAlreadyExistsError):
+                raise KafkaRefused(f"topic {name} cannot be made: {_words(code, message)}")
 
-    @contextmanager
-    def _translated(self) -> Iterator[AdminClient]:
-        """The client is kept, since connecting takes 70 ms; not after an error, when what it knows may be outdated."""
-        client = self._clients.current()
-        try:
-            yield client
-        except KafkaException as error:
-            self._clients.replace(client)
-            raise _ours(error, self._connection.address) from error
+    async def _controller(self) -> Host:
+        """Who makes topics. Without ZooKeeper any broker does, and the answer names one that lives."""
+        metadata = await self._metadata([])
+        brokers = {node: (host, port) for node, host, port, *_ in metadata.brokers}
+        if metadata.controller_id not in brokers:
+            raise KafkaUnreachable(f"Kafka at {self._address} has no controller at the moment")
+        return brokers[metadata.controller_id]
 
+    async def _metadata(self, names: Collection[str] | None, *, seconds: float = QUESTION_SECONDS) -> Any:
+        """A broker that has just begun knows of no broker, itself included, and of no topic: that is no answer."""
+        answer = await self._questions.ask(TopicMetadata(names), seconds=seconds)
+        if not answer.brokers:
+            raise KafkaUnreachable(f"Kafka at {self._address} has begun, and does not know its own cluster yet")
+        return answer
 
-def _ours(error: KafkaException, address: str) -> KafkaRefused | KafkaUnreachable:
-    code = _code(error)
-    if code.code() in (KafkaError._AUTHENTICATION, KafkaError.CLUSTER_AUTHORIZATION_FAILED):
-        return KafkaRefused(f"Kafka at {address} refuses us: {code.str()}")
-    return KafkaUnreachable(f"Kafka at {address} is out of reach: {code.str()}")
-
-
-async def _described(name: str, future: Future[Any]) -> TopicInfo | None:
-    try:
-        topic = await asyncio.wrap_future(future)
-    except KafkaException as error:
-        if _code(error).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            return None
-        raise
-    replicas = [len(partition.replicas) for partition in topic.partitions]
-    behind = sum(len(partition.isr) < len(partition.replicas) for partition in topic.partitions)
-    return TopicInfo(name, str(topic.topic_id), len(replicas), min(replicas, default=0), behind)
-
-
-async def _policy(name: str, future: Future[Any]) -> tuple[str, TopicPolicy] | None:
-    try:
-        config = await asyncio.wrap_future(future)
-    except KafkaException as error:
-        if _code(error).code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            return None
-        raise
-    cleanup = config["cleanup.policy"].value
-    milliseconds = int(config["retention.ms"].value) if "delete" in cleanup else -1
-    return name, TopicPolicy("compact" in cleanup, None if milliseconds < 0 else milliseconds / 1000)
-
-
-async def _created(name: str, future: Future[Any]) -> None:
-    try:
-        await asyncio.wrap_future(future)
-    except KafkaException as error:
-        code = _code(error)
-        if code.code() == KafkaError.TOPIC_ALREADY_EXISTS:
+    def _check(self, code: int, what: str, message: str | None = None) -> None:
+        error = for_code(code)
+        if error is NoError:
             return
-        if code.code() < 0:  # librdkafka's own: Kafka has not answered
-            raise
-        raise KafkaRefused(f"topic {name} cannot be made: {code.str()}") from error
+        if error is ClusterAuthorizationFailedError:
+            raise KafkaRefused(f"Kafka at {self._address} refuses us: {_words(code, message)}")
+        raise KafkaUnreachable(f"Kafka at {self._address} is out of reach: {what}: {_words(code, message)}")
 
 
-def _code(error: KafkaException) -> KafkaError:
-    code = error.args[0]
-    assert isinstance(code, KafkaError)
-    return code
+def _info(name: str, topic_id: str, partitions: list[tuple[Any, ...]]) -> TopicInfo:
+    replicas = [(len(all_of), len(in_step)) for _, _, _, _, all_of, in_step, *_ in partitions]
+    behind = sum(in_step < all_of for all_of, in_step in replicas)
+    return TopicInfo(name, topic_id, len(partitions), min((all_of for all_of, _ in replicas), default=0), behind)
+
+
+def _policy(config: Mapping[str, str]) -> TopicPolicy:
+    cleanup = config[CLEANUP]
+    milliseconds = int(config[RETENTION]) if "delete" in cleanup else -1
+    return TopicPolicy("compact" in cleanup, None if milliseconds < 0 else milliseconds / 1000)
+
+
+def _words(code: int, message: str | None) -> str:
+    """Kafka's name of the error, and what the broker says to it."""
+    return f"{for_code(code).message}{f' ({message})' if message else ''}"
