@@ -18,7 +18,7 @@ UUID_BYTES: Final = 16
 
 
 class Uuid(AbstractType[str]):  # type: ignore[misc]    # aiokafka has no types
-    """Written as base64 without padding, in the standard alphabet, as ids are stored. Kafka's tools write - and _ for + and /."""
+    """Written as stored ids are: base64 without padding, in the standard alphabet (Kafka's tools use the other one)."""
 
     @classmethod
     def encode(cls, value: str) -> bytes:
