@@ -56,6 +56,8 @@ till = Service("till")
 refund = till.compensation("refund", Refund)
 charge = till.activity("charge", Charge, Charged, compensation=refund)
 note = till.activity("note", Token)
+forget = till.compensation("forget", Token)
+keep = till.activity("keep", Token, compensation=forget)
 approved = event("approved", Approved)
 
 
@@ -151,6 +153,24 @@ def test_the_undo_is_filled_from_what_was_sent_and_not_from_what_the_saga_made_o
     drive.take(an_input(Kind.STARTED, name="saga", ref="start", payload=body(b"{}")))
     drive.take(drive.reply(Kind.STEP_COMPLETED, 1, charged(uuid4(), "7")))
     assert Refund.model_validate_json(drive.last.commands[0].body).items == ["book"]
+
+
+def test_an_assignment_after_the_call_does_not_reach_the_undo() -> None:
+    """Of a model whose values cannot change in place, which is written once only."""
+
+    @saga("saga")
+    async def changing(ctx: SagaContext, order: Ordered) -> None:
+        command = keep(token="sent")
+        assert command.made is not None
+        call = ctx.call(command)
+        command.input.token = "another"  # type: ignore[attr-defined]
+        await call
+        raise ValueError("no")
+
+    drive = Drive(changing)
+    drive.take(an_input(Kind.STARTED, name="saga", ref="start", payload=body(b"{}")))
+    drive.take(drive.reply(Kind.STEP_COMPLETED, 1, b"null"))
+    assert Token.model_validate_json(drive.last.commands[0].body).token == "sent"
 
 
 class Restless(BaseModel):

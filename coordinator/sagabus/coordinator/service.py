@@ -6,7 +6,6 @@ Kafka -> Subscription -> Ownership -> SagaProcessor -> core -> Turn -> PostgreSQ
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -38,6 +37,7 @@ from sagabus.messaging.postgres import condition
 from sagabus.messaging.postgres.database import Database, DatabaseUnreachable
 from sagabus.messaging.publishing.dead_letter import DeadLetters
 from sagabus.messaging.service.backing import Backing, find_backing
+from sagabus.messaging.service.garbage import collect_rarely
 from sagabus.messaging.service.prerequisites import NotReady, check_encoding, coordinator_topics, with_servers
 from sagabus.messaging.service.readiness import Readiness
 from sagabus.messaging.service.window import check_topics, check_window
@@ -49,13 +49,6 @@ logger = logging.getLogger(__name__)
 
 PROBE_SECONDS: Final = 2.0
 """Seconds that a probe waits for the database."""
-
-YOUNG_OBJECTS: Final = 100_000
-"""New objects until the next look for garbage in cycles: more than a busy turn's worth, since what a look meets in the
-middle of a turn it meets for nothing. With half as many a saga cost twice the time for it. Python's default is 700."""
-
-YOUNG_LOOKS: Final = 10
-"""After which what has lived through them is looked through as well."""
 
 
 class Coordinator:
@@ -99,7 +92,7 @@ class Coordinator:
             stack.push_async_callback(ownership.stop)
             self._open = True
             self.readiness.runs(ownership)
-            _collect_rarely()
+            collect_rarely()
             logger.info("the coordinator of %s runs %s", namespace, ", ".join(map(repr, self._definitions)))
             stack.callback(self._drain)  # before all else that leaving does
             yield
@@ -222,12 +215,6 @@ class Coordinator:
 
     def _close(self) -> None:
         self._open = False
-
-
-def _collect_rarely() -> None:
-    """Open sagas are tens of thousands of objects that live long: looking through them again and again is wasted."""
-    gc.freeze()  # modules, definitions, clients: here to stay
-    gc.set_threshold(YOUNG_OBJECTS, YOUNG_LOOKS, 100)
 
 
 def _distinct(definitions: Iterable[SagaDefinition[Any, Any]]) -> tuple[SagaDefinition[Any, Any], ...]:

@@ -15,6 +15,7 @@ from sagabus.commands.logs import level_of, start_logging
 from sagabus.commands.subcommand import Exit, Failed
 from sagabus.coordinator.service import Coordinator
 from sagabus.messaging.service.backing import Backing, find_backing
+from sagabus.messaging.service.garbage import collect_rarely
 from sagabus.messaging.service.participation import Participation
 from sagabus.messaging.settings import load_settings
 
@@ -39,6 +40,7 @@ async def run_participant(options: Namespace) -> Exit:
     start_logging(settings.log, level=level_of(settings))
     participants = modules.participants(options.modules)
     backing = find_backing(settings)
+    collect_rarely()
     async with told(options.health_file, lambda: _why_not(participants)):
         await serve(backing, *(one.running() for one in participants))
 

@@ -22,6 +22,7 @@ from sagabus.contracts.replies import (
     Failure,
     read_failure,
 )
+from sagabus.contracts.round_trip import is_as_made
 from sagabus.contracts.words import words_of
 from sagabus.coordinator.core.saga.bodies import remembered
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, Told
@@ -51,6 +52,7 @@ def called(state: SagaState, call: Called) -> None:
     written = state.decide(Kind.COMMAND, step=step.number, name=step.activity, payload=step.body)
     if written.payload != step.body:
         _kept_its_place(state, step, written)
+        step.made = None
         step.body = written.payload or step.body  # as it was sent: a copy with other bytes is another command (P6)
     state.steps.add(step)
     if not step.held:
@@ -187,6 +189,8 @@ def _store_undo_input(state: SagaState, step: Step, output: BaseModel | None) ->
 
 def _as_sent(step: Step) -> BaseModel:
     """The input that the participant got. The saga's own may have been changed since, or be made anew by a replay."""
+    if step.made is not None and is_as_made(step.input, step.made):
+        return step.input
     if canonical.writes(step.input, step.body):
         return step.input
     try:

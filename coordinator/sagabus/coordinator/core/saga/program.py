@@ -20,6 +20,7 @@ from sagabus.contracts import Command, EventType, RetryPolicy, codec
 from sagabus.contracts.activity import positive, retry_of
 from sagabus.contracts.errors import ActivityError, MessageInvalid
 from sagabus.contracts.retry import Seconds, as_microseconds
+from sagabus.contracts.round_trip import is_as_made
 from sagabus.contracts.words import words_of
 from sagabus.coordinator.core.loop.loop import LoopOverrun, LoopRefused, PumpInterrupted, SagaFuture, SagaLoop, SagaTask
 from sagabus.coordinator.core.saga.call import Call
@@ -215,17 +216,19 @@ class Program:
         chosen = contract.timeout if timeout is None else timeout
         again = contract.resend_after if resend_after is None else positive(resend_after, contract.name)
         self.steps += 1
+        valid = command.made is not None and is_as_made(command.input, command.made)
         step = Step(
             number=self.steps,
             contract=contract,
             service=contract.service.name,
             activity=contract.name,
             input=command.input,
-            body=codec.checked(codec.encode(command.input)),
+            body=codec.checked(codec.encode(command.input, valid=valid)),
             retry=retry_of(contract, retry),
             timeout=None if chosen is None else as_microseconds(chosen),
             resend_after=as_microseconds(again),
             abandon=abandon,
+            made=command.made if valid else None,
         )
         future = self._awaited[step.number] = StepFuture(self, step.number)
         self.intents.append(Called(step))

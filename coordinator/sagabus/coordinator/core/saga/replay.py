@@ -21,7 +21,7 @@ from sagabus.coordinator.core.saga.history import Kind, Row, words
 from sagabus.coordinator.core.saga.journal import Divergence
 from sagabus.coordinator.core.saga.program import Code
 from sagabus.coordinator.core.saga.saga import Saga, why_stopped
-from sagabus.coordinator.core.saga.standing import Kept, Standing
+from sagabus.coordinator.core.saga.standing import Standing
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import CLOSED, SagaStatus
 from sagabus.coordinator.core.saga.stopped import Stop
@@ -138,7 +138,7 @@ class Replay:
     def _stop(self, fault: Stop) -> None:
         """The saga stays as it is stored."""
         saga, state, seq = self.saga, self.saga.state, self._rows[-1].seq
-        state.effects, state.kept = Effects(), Kept(self._stored, self._sequence, seq)
+        state.effects, state.kept = Effects(), (self._stored, self._sequence, seq)
         stopped = saga.stop(fault, self._rows)
         stopped.state.blocked = self._since
         if not self._since and not stopped.state.is_closed:

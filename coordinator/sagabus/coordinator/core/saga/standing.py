@@ -23,11 +23,6 @@ class Standing(NamedTuple):
     """Of the code that the saga was last decided with; empty before that (H7)."""
 
 
-class Kept(NamedTuple):
-    """Where the decisions upon one input begin: how the saga stood, and the last numbers that were given."""
-
-    standing: Standing
-    sequence: int
-    """Of its last lifecycle event."""
-    seq: int
-    """Of its last row."""
+Kept = tuple[Standing, int, int]
+"""Where the decisions upon one input begin: how the saga stood, the number of its last lifecycle event, and that of its
+last row. Made twice for each input, so it has no names."""

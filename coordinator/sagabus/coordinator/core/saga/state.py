@@ -59,7 +59,7 @@ class SagaState:
         self.sequence = 0
         self.effects = Effects()
         self.staged = Staged()
-        self.kept = Kept(self.standing, 0, 0)
+        self.kept: Kept = (self.standing, 0, 0)
         self.output: tuple[bytes | None, Any, bytes | None] | None = None
         """The last output that was read: of which payload, the value, the form that is to be kept."""
         self.ending: SagaStatus | None = None
@@ -253,7 +253,7 @@ class SagaState:
             effects.merge(staged, known=self._known_timers)
             staged.clear()
             self.standing.concerns.keep()
-        self.kept = Kept(self.standing, self.sequence, journal.seq)
+        self.kept = (self.standing, self.sequence, journal.seq)
 
     def as_kept(self) -> SagaState:
         """The saga as it stood at the last `keep`, without a trace of what was half decided since.
@@ -266,7 +266,7 @@ class SagaState:
         state.effects = self.effects
         standing, state.sequence, state.journal.seq = self.kept
         state.standing = standing._replace(concerns=standing.concerns.as_kept())
-        state.kept = Kept(state.standing, state.sequence, state.journal.seq)
+        state.kept = (state.standing, state.sequence, state.journal.seq)
         state._known_timers = self._known_timers
         return state
 
@@ -290,7 +290,7 @@ class SagaState:
         self.effects = Effects()
         self.journal.new = []
         self.concerns.keep()
-        self.kept = Kept(self.standing, self.sequence, self.journal.seq)
+        self.kept = (self.standing, self.sequence, self.journal.seq)
 
 
 def reason_json(code: str, message: str, **more: JsonValue) -> bytes:
