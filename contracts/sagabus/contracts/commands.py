@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sagabus.contracts import names
-from sagabus.contracts.envelope import Headers, Message, Record, common_headers, own_headers, rfc3339
+from sagabus.contracts.envelope import Common, Headers, Message, Record, common_headers, own_headers, rfc3339
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.headers import HeaderReader
 from sagabus.contracts.names import CommandId, CommandKind, RunId, SagaId
@@ -88,7 +88,7 @@ def _kind(headers: HeaderReader, activity: str) -> tuple[CommandKind, CommandId 
 class Addresses:
     """Where one saga's commands go and where their replies come back; the same for its whole life.
 
-    key: the saga id as a record's key. common: the headers that all of its messages bear, `ce_run` among them.
+    key: the saga id as a record's key. common: the headers that all of its messages begin with, `ce_run` among them.
     """
 
     namespace: str
@@ -97,12 +97,12 @@ class Addresses:
     run: RunId
     shard: int
     key: bytes = field(init=False, repr=False, compare=False)
-    common: Headers = field(init=False, repr=False, compare=False)
+    common: Common = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         common = (*common_headers(self.source, self.saga_id), ("ce_run", self.run.encode()))
         object.__setattr__(self, "key", self.saga_id.encode())
-        object.__setattr__(self, "common", common)
+        object.__setattr__(self, "common", Common(common))
 
 
 def command_message(
@@ -128,7 +128,7 @@ def command_message(
     a = addresses
     id = names.command_id(a.saga_id, a.run, step, kind)
     headers = (
-        *own_headers(a.common, id=id, type=activity, time=time, cause=cause),
+        *own_headers(a.common.headers, id=id, type=activity, time=time, cause=cause),
         ("ce_step", b"%d" % step),
         ("ce_attempt", b"%d" % attempt),
         ("ce_issued", rfc3339(issued)),
@@ -138,7 +138,7 @@ def command_message(
         *(() if timeout is None else (("ce_timeout", b"%d" % timeout),)),
         *trace,
     )
-    return Message(names.commands_topic(service), a.key, body, headers, a.saga_id, partition)
+    return Message(names.commands_topic(service), a.key, body, headers, a.saga_id, partition, a.common)
 
 
 def _target(a: Addresses, step: int, kind: CommandKind) -> Headers:

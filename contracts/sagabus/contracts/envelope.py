@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final, Protocol
@@ -58,6 +58,25 @@ class Message:
     headers: Headers
     saga_id: str
     partition: int | None = None
+    common: Common | None = field(default=None, repr=False, compare=False)
+    """What its headers begin with, where all messages of its saga begin so."""
+
+    @property
+    def packed_headers(self) -> bytes:
+        """As `pack_headers` has them."""
+        if self.common is None:
+            return pack_headers(self.headers)
+        return self.common.packed + pack_headers(self.headers[len(self.common.headers) :])
+
+
+class Common:
+    """Headers that all messages of one saga begin with, and their packed form: made once, needed by each message."""
+
+    __slots__ = ("headers", "packed")
+
+    def __init__(self, headers: Headers) -> None:
+        self.headers = headers
+        self.packed = pack_headers(headers)
 
 
 def pack_headers(headers: Iterable[tuple[str, bytes | None]]) -> bytes:

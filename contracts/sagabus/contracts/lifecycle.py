@@ -50,11 +50,11 @@ def lifecycle_message(
     a = addresses
     id = f"{a.saga_id}:{a.run}:event:{sequence}"
     headers = (
-        *own_headers(a.common, id=id, type=type, time=time, cause=cause),
+        *own_headers(a.common.headers, id=id, type=type, time=time, cause=cause),
         ("ce_sequence", b"%012d" % sequence),
         *trace,
     )
-    return Message(names.events_topic(a.namespace), a.key, body, headers, a.saga_id, a.shard)
+    return Message(names.events_topic(a.namespace), a.key, body, headers, a.saga_id, a.shard, a.common)
 
 
 def rejection_message(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import lru_cache
 from math import inf
 from typing import Final
 
@@ -18,6 +19,7 @@ def seconds(value: Seconds) -> float:
     return value.total_seconds() if isinstance(value, timedelta) else float(value)
 
 
+@lru_cache(maxsize=1_000)
 def as_microseconds(value: Seconds) -> int:
     """Rounded; at most a thousand years, which stand for "never" and fit any database. Raises ValueError for NaN."""
     return round(min(seconds(value), _NEVER) * 1_000_000)
