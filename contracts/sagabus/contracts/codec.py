@@ -6,6 +6,8 @@ The limits exist so that one hostile record costs a scan of its bytes and no mor
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import cache
 from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -51,22 +53,59 @@ def encode(model: BaseModel, *, valid: bool = False) -> bytes:
     hold no such value (`round_trip`), nothing is read back. valid: it is as it was when its class has made it
     (`round_trip.is_as_made`), so that its rules hold.
     """
-    write, kind = model.__pydantic_serializer__.to_json, type(model)
-    is_exact = exactness_of(kind)(model)
+    return _encoder_of(type(model))(model, valid)
+
+
+@cache
+def _encoder_of(kind: type[BaseModel]) -> Callable[[BaseModel, bool], bytes]:
+    """Most values are of exactly their types and leave no doubt; those are written, and little more."""
+    write, is_exact, doubts = kind.__pydantic_serializer__.to_json, exactness_of(kind), doubts_of(kind)
+    suspect = _suspect(doubts)
+    numbers, read = (False, False) if doubts is None else (doubts.numbers, doubts.read)
+
+    def encoded(model: BaseModel, valid: bool) -> bytes:
+        if not is_exact(model):
+            return _of_other_types(model, doubts, valid)
+        data: bytes = write(model, by_alias=True, round_trip=True, warnings=False)
+        for token in suspect:
+            if token in data:
+                _confirm(model, data)
+                return data
+        if numbers and len(data) >= LONGEST_DOUBLE and may_overflow(data):
+            _read_back(model, data)
+        elif read and not valid:
+            _check_rules(model, data)
+        return data
+
+    return encoded
+
+
+def _suspect(doubts: Doubts | None) -> tuple[bytes, ...]:
+    """Of what is written: any of these may be read as another value. All bytes hold the empty one."""
+    if doubts is None:
+        return ()
+    if doubts.compare:
+        return (b"",)
+    return (b"null",) * doubts.nulls + (b"NaN", b"Infinity") * doubts.constants
+
+
+def _of_other_types(model: BaseModel, doubts: Doubts | None, valid: bool) -> bytes:
+    """Values that are perhaps of other types than was declared: the serializer can tell, and takes longer."""
+    write = type(model).__pydantic_serializer__.to_json
     try:
-        data = write(model, by_alias=True, round_trip=True, warnings=False if is_exact else "error")
+        data: bytes = write(model, by_alias=True, round_trip=True, warnings="error")
     except PydanticSerializationError:  # perhaps only of another type than was declared, as 5 in a float
         data = write(model, by_alias=True, round_trip=True, warnings=False)
         _confirm(model, data)
         return data
-    doubts = doubts_of(kind)
-    if doubts is not None:
-        if _may_differ(doubts, data) or not (is_exact or _is_as_exact(doubts, data)):
-            _confirm(model, data)
-        elif doubts.numbers and len(data) >= LONGEST_DOUBLE and may_overflow(data):
-            _read_back(model, data)
-        elif doubts.read and not valid:
-            _check_rules(model, data)
+    if doubts is None:
+        return data
+    if any(token in data for token in _suspect(doubts)) or not _is_as_exact(doubts, data):
+        _confirm(model, data)
+    elif doubts.numbers and len(data) >= LONGEST_DOUBLE and may_overflow(data):
+        _read_back(model, data)
+    elif doubts.read and not valid:
+        _check_rules(model, data)
     return data
 
 
@@ -85,14 +124,6 @@ def encode_as(kind: type[BaseModel], model: BaseModel, *, what: str) -> bytes:
     if type(model) is not kind:
         decode(kind, data, what=what)
     return data
-
-
-def _may_differ(doubts: Doubts, data: bytes) -> bool:
-    return (
-        doubts.compare
-        or (doubts.nulls and b"null" in data)
-        or (doubts.constants and (b"NaN" in data or b"Infinity" in data))
-    )
 
 
 def _is_as_exact(doubts: Doubts, data: bytes) -> bool:
