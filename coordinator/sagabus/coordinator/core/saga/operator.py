@@ -29,6 +29,7 @@ from sagabus.coordinator.core.saga.step import Step
 RETRY: Final = RequestType.RETRY.value
 SKIP: Final = RequestType.SKIP.value
 ACKNOWLEDGE: Final = RequestType.ACKNOWLEDGE.value
+COMPLETE: Final = RequestType.COMPLETE.value
 RESUME: Final = RequestType.RESUME.value
 TERMINATE: Final = RequestType.TERMINATE.value
 
@@ -65,7 +66,7 @@ def _of_step(state: SagaState, step: Step, input: Input | Row) -> str | None:
     settle or an undo that is under way; a completion a step of unknown outcome, and an output that its model reads."""
     if input.name == SKIP:
         return None if step.undoing in _MAY_BE_SKIPPED else NO_USE
-    if input.name == RequestType.COMPLETE:
+    if input.name == COMPLETE:
         if not completion.may_be_completed(state, step):
             return NO_USE
         fits = isinstance(input, Row) or completion.fault(state, step, input) is None
