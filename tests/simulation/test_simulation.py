@@ -31,7 +31,9 @@ def test_no_run_breaks_the_promise(seeds: int) -> None:
     bad = {run.seed: run.violations for run in runs if run.violations}
     assert not bad, f"see `python -m tests.simulation --seed {min(bad)}`: {bad}"
     assert len(runs) == seeds
-    assert {"completed", "compensated", "cancelled"} <= {status for run in runs for status in run.statuses}
+    assert {"completed", "compensated", "cancelled", "terminated"} <= {
+        status for run in runs for status in run.statuses
+    }
     assert {kind for run in runs for kind in run.injected} == set(KINDS)
 
 

@@ -8,6 +8,7 @@
     {"type": "acknowledge", "step"?, "reason", "actor"?}
     {"type": "pause" | "resume" | "terminate", "reason", "actor"?}
 
+An operator's request may name the run that it means, by "run"; otherwise it is for the run that is open, or was last.
 All headers are optional. Unknown fields are ignored: that is the rule by which old and new understand each other.
 """
 
@@ -26,7 +27,7 @@ from sagabus.contracts.envelope import Headers, Message, Record, cloud_event
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.event_type import Event
 from sagabus.contracts.headers import LONGEST, HeaderReader
-from sagabus.contracts.names import SagaId
+from sagabus.contracts.names import RunId, SagaId
 from sagabus.contracts.saga import Start
 
 
@@ -80,6 +81,7 @@ class _Head(BaseModel):
     reason: str = ""
     step: Annotated[int, Field(ge=1, le=HIGHEST_STEP)] | None = None
     actor: Text | None = None
+    run: Text | None = None
     output: JsonValue = None
 
     def has(self, field: str) -> bool:
@@ -91,7 +93,8 @@ class _Head(BaseModel):
 class Request:
     """body: the whole value as it came. message_id: its `ce_id`, else `<topic>:<partition>:<offset>`.
 
-    name: the definition of a start, the event's name of an event. dedupe: what makes two events the same one.
+    name: the definition of a start, the event's name of an event. dedupe: what makes two events the same one. run: the
+    one that an operator means; None for whichever is open, or was last.
     """
 
     type: RequestType
@@ -103,6 +106,7 @@ class Request:
     dedupe: str = ""
     step: int | None = None
     actor: str | None = None
+    run: RunId | None = None
     trace: Headers = ()
 
 
@@ -126,6 +130,7 @@ def read_request(record: Record) -> Request:
         dedupe=_own_id(headers) or head.event_id or message_id,
         step=head.step,
         actor=head.actor,
+        run=RunId(head.run) if head.run and kind in VERBS else None,
         trace=headers.trace(),
     )
 

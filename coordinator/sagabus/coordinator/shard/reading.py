@@ -51,7 +51,7 @@ def _request(record: Record) -> Request | Input:
 
 
 def _input(request: Request, kind: Kind, step: int = 0, name: str = "", *, ref: str, payload: bytes) -> Input:
-    return Input(request.saga_id, None, kind, step, 0, name, ref, payload, request.message_id)
+    return Input(request.saga_id, request.run, kind, step, 0, name, ref, payload, request.message_id)
 
 
 def _reply(record: Record, service: str) -> Input:
