@@ -32,6 +32,9 @@ T0 = 1_700_000_000_000_000
 MILLISECOND = 1_000
 SHARD = 3
 
+_ENDS = (Kind.UNDO_COMPLETED, Kind.SETTLE_NEVER, Kind.SETTLE_COMPLETED)
+"""Replies that end an undo or a settle."""
+
 Definition = SagaDefinition[Any, Any]
 
 _alive: list[Restored] = []
@@ -110,7 +113,7 @@ class Restored:
         word = self.saga.take(input, now=self.now)
         if input.kind is Kind.TIMER and input.name in IN_MEMORY and word != PAUSED:
             self.timers.pop(TimerKey(TimerKind(input.name), input.step), None)
-        if word is None and input.kind in (Kind.UNDO_COMPLETED, Kind.SETTLE_NEVER, Kind.SETTLE_COMPLETED):
+        if word is None and (input.kind in _ENDS or (input.kind, input.name) == (Kind.OPERATOR, "complete")):
             self._undoing.pop(input.step, None)
         return word
 
