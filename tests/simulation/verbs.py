@@ -13,13 +13,14 @@ from itertools import pairwise
 from typing import Any, Final
 
 from sagabus.contracts import names
-from sagabus.coordinator.core.saga.history import Kind, Row
+from sagabus.coordinator.core.saga.history import DECISIONS, Kind, Row
 from tests.simulation.bus import LoggedRecord
 
 BEGINS: Final = frozenset((Kind.COMMAND, Kind.PUBLISH, Kind.SETTLE, Kind.ENDED))
 """Decisions that no paused saga makes."""
 
-_KEPT: Final = frozenset((Kind.STEP_COMPLETED, Kind.STEP_REFUSED, Kind.STEP_FAILED, Kind.EVENT))
+_ANSWERS: Final = frozenset((Kind.STEP_COMPLETED, Kind.STEP_REFUSED, Kind.STEP_FAILED))
+_KEPT: Final = _ANSWERS | {Kind.EVENT}
 
 
 def pauses(history: Iterable[Row]) -> Iterator[tuple[int, int]]:
@@ -55,7 +56,11 @@ def as_decided(history: Iterable[Row]) -> list[Row]:
 
 
 def of_history(id: str, history: Sequence[Row]) -> Iterator[str]:
-    """Nothing begins while a saga is paused, and a request counts once."""
+    """Nothing begins while a saga is paused; a request, and an answer to a step, counts once."""
+    answers = Counter((row.kind, row.step, row.attempt, row.payload) for row in history if row.kind in _ANSWERS)
+    for (kind, step, *_), times in answers.items():
+        if times > 1:
+            yield f"the history of {id} has the same {kind} of step {step} {times} times"
     asked = Counter(row.ref for row in history if row.kind in (Kind.OPERATOR, Kind.CANCEL))
     for ref, times in asked.items():
         if times > 1:
@@ -65,6 +70,8 @@ def of_history(id: str, history: Sequence[Row]) -> Iterator[str]:
         paused = (paused or (row.kind, row.name) == (Kind.OPERATOR, "pause")) and not _ends_a_pause(row)
         if paused and (after.kind in BEGINS or (after.kind is Kind.TIMER and after.name != "undo_retry")):
             yield f"{id} is paused, and its history goes on with {after.kind} {after.name}"
+        if paused and row.kind in _KEPT and after.kind in DECISIONS:
+            yield f"{id} is paused, and {row.kind} of step {row.step} is decided upon"
         if paused and after.kind is Kind.UNDO and after.step != row.step:
             yield f"{id} is paused, and the undo of step {after.step} begins"
 
