@@ -32,7 +32,7 @@ T0 = 1_700_000_000_000_000
 MILLISECOND = 1_000
 SHARD = 3
 
-_ENDS = (Kind.UNDO_COMPLETED, Kind.SETTLE_NEVER, Kind.SETTLE_COMPLETED)
+ENDS = (Kind.UNDO_COMPLETED, Kind.SETTLE_NEVER, Kind.SETTLE_COMPLETED)
 """Replies that end an undo or a settle."""
 
 Definition = SagaDefinition[Any, Any]
@@ -113,7 +113,7 @@ class Restored:
         word = self.saga.take(input, now=self.now)
         if input.kind is Kind.TIMER and input.name in IN_MEMORY and word != PAUSED:
             self.timers.pop(TimerKey(TimerKind(input.name), input.step), None)
-        if word is None and (input.kind in _ENDS or (input.kind, input.name) == (Kind.OPERATOR, "complete")):
+        if word is None and (input.kind in ENDS or (input.kind, input.name) == (Kind.OPERATOR, "complete")):
             self._undoing.pop(input.step, None)
         return word
 
@@ -228,7 +228,7 @@ def picture(saga: Saga) -> dict[str, Any]:
         "completions": state.completions,
         "plan": state.plan,
         "events": state.seen_events,
-        "requests": state.seen_requests,
+        "requests": state.answered,
         "waiting": [(key, row.seq) for key, row in state.waiting.items()],
         "timers": {key: None if key.kind in IN_MEMORY else due for key, due in state.timers.items()},
         "program": None if saga.program is None else _inside(saga.program),

@@ -11,12 +11,12 @@ from pydantic import BaseModel, field_validator
 from sagabus.contracts import Service
 from sagabus.contracts.replies import INBOX_EXPIRED
 from sagabus.coordinator import SagaContext, saga
+from sagabus.coordinator.core.saga import refusal
 from sagabus.coordinator.core.saga.admission import DUPLICATE, LATE, NO_USE
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.operator import OUTPUT_INVALID
-from sagabus.coordinator.core.saga.refusal import words_for
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from tests.core.kit import Drive
 from tests.core.services import Done, Job, Order, Result, charge, check, reserve
@@ -121,7 +121,7 @@ def test_u8_an_output_that_does_not_fit_is_refused_with_the_fault(output: object
     assert (len(drive.rows), drive.last.short) == (rows, [])
     body = json.dumps({"output": output}).encode()
     request = an_input(Kind.OPERATOR, 1, name="complete", payload=body)
-    words = words_for(drive.state, request, OUTPUT_INVALID)
+    words = refusal.words(drive.state, request, OUTPUT_INVALID)
     assert words.startswith("the output of stock.reserve: "), words
     assert drive.operate("complete", 1, output=OUTPUT) is None, "another one may fit"
 

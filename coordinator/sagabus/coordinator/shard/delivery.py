@@ -7,9 +7,9 @@ from typing import Final
 
 from sagabus.contracts.envelope import Record
 from sagabus.contracts.lifecycle import LifecycleType
+from sagabus.coordinator.core.saga import refusal
 from sagabus.coordinator.core.saga.admission import CANCEL_REJECTED, CLOSED, DUPLICATE, FOREIGN, UNREADABLE
 from sagabus.coordinator.core.saga.history import Input, Kind
-from sagabus.coordinator.core.saga.refusal import words_for
 from sagabus.coordinator.shard.decisions import APPLIED, Decisions
 from sagabus.coordinator.shard.early_requests import EARLY_LIMIT
 from sagabus.coordinator.shard.memory import ShardMemory
@@ -55,7 +55,7 @@ class Delivery:
             return
         reason = self.decisions.take(saga, memory, input)
         if record is not None and reason is not None and input.kind is Kind.OPERATOR and reason != DUPLICATE:
-            self.decisions.dead_letter(memory.tenure, record, reason, words_for(saga.state, input, reason))
+            self.decisions.dead_letter(memory.tenure, record, reason, refusal.words(saga.state, input, reason))
         elif record is not None:
             self._account(memory.tenure, input, record, reason)
 

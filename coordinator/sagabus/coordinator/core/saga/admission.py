@@ -146,7 +146,7 @@ def _to_undo_reply(state: SagaState, step: Step, input: Input | Row) -> str | No
 
 def _is_known(state: SagaState, request: Input | Row) -> bool:
     """A request that was applied. Older releases have stored some of them twice."""
-    return request.ref in state.seen_requests and not isinstance(request, Row)
+    return request.ref in state.answered and not isinstance(request, Row)
 
 
 def _to_verb(state: SagaState, input: Input | Row) -> str | None:

@@ -12,66 +12,65 @@ from typing import Final
 from sagabus.contracts.requests import RequestType
 from sagabus.coordinator.core.saga import completion, operator
 from sagabus.coordinator.core.saga.admission import CANCEL_REJECTED, CLOSED, DUPLICATE
-from sagabus.coordinator.core.saga.history import Input, Kind
+from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.state import SagaState
-from sagabus.coordinator.core.saga.status import Undoing
+from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
 
-_Words = Callable[[SagaState, Input], str]
+_Words = Callable[[SagaState, Input | Row], str]
 
 
-def words_for(state: SagaState, request: Input, code: str) -> str:
-    """For a person: what is so, and what to do. request: a cancel, or an operator's. code: of its denial."""
-    verb = RequestType.CANCEL if request.kind is Kind.CANCEL else request.name
+def words(state: SagaState, asked: Input | Row, code: str) -> str:
+    """For a person: what is so, and what to do. asked: a cancel, or another verb. code: of its denial."""
+    verb = RequestType.CANCEL if asked.kind is Kind.CANCEL else asked.name
     made = _WORDS.get((verb, code)) or _WORDS.get(("", code))
-    return f"{verb} of saga {state.id}: {code}" if made is None else made(state, request)
+    return f"{verb} of saga {state.id}: {code}" if made is None else made(state, asked)
 
 
-def _closed(state: SagaState, _: Input) -> str:
+def _closed(state: SagaState, _: Input | Row) -> str:
     return f"saga {state.id} has ended ({state.status}); only what it says of attention can be acknowledged"
 
 
-def _cancel_rejected(state: SagaState, _: Input) -> str:
-    return (
-        f"saga {state.id} has ended ({state.status})"
-        if state.is_closed
-        else f"saga {state.id} is past a cancel: "
-        + ("it is being undone already" if state.ending is None or state.status != "running" else "its end is decided")
-    )
+def _cancel_rejected(state: SagaState, _: Input | Row) -> str:
+    if state.is_closed:
+        return f"saga {state.id} has ended ({state.status})"
+    if state.status is SagaStatus.COMPENSATING:
+        return f"saga {state.id} is being undone already"
+    return f"the end of saga {state.id} is decided: it will be {state.ending}"
 
 
-def _applied_before(state: SagaState, _: Input) -> str:
+def _applied_before(state: SagaState, _: Input | Row) -> str:
     return f"saga {state.id} has had this very request before; it counts once"
 
 
-def _cancelled_already(state: SagaState, _: Input) -> str:
+def _cancelled_already(state: SagaState, _: Input | Row) -> str:
     return f"saga {state.id} is being cancelled already"
 
 
-def _nothing_to_acknowledge(state: SagaState, request: Input) -> str:
-    of = f"step {request.step} of saga {state.id}" if request.step else f"saga {state.id}"
+def _nothing_to_acknowledge(state: SagaState, asked: Input | Row) -> str:
+    of = f"step {asked.step} of saga {state.id}" if asked.step else f"saga {state.id}"
     return f"{of} has nothing that can be acknowledged: what is still so goes with its cause"
 
 
 def _of_step(meant: str) -> _Words:
     """meant: what the verb is for."""
 
-    def words(state: SagaState, request: Input) -> str:
-        step = state.steps.get(request.step)
+    def made(state: SagaState, asked: Input | Row) -> str:
+        step = state.steps.get(asked.step)
         if step is None:
-            return f"saga {state.id} has no step {request.step}: see `sagabus show {quote(state.id)}`"
+            return f"saga {state.id} has no step {asked.step}: see `sagabus show {quote(state.id)}`"
         undo = "" if step.undoing is Undoing.NONE else f", its undo is {step.undoing}"
-        return f"step {step.number} ({step.activity}) is {step.outcome}{undo}: {request.name} is for {meant}"
+        return f"step {step.number} ({step.activity}) is {step.outcome}{undo}: {asked.name} is for {meant}"
 
-    return words
+    return made
 
 
-def _invalid_output(state: SagaState, request: Input) -> str:
-    fault = completion.fault(state, state.steps[request.step], request)
+def _invalid_output(state: SagaState, asked: Input | Row) -> str:
+    fault = completion.fault(state, state.steps[asked.step], asked)
     return "its output does not fit" if fault is None else f"the {fault.message}; give one that its model reads"
 
 
-def _paused(state: SagaState, request: Input) -> str:
-    return f"saga {state.id} is paused, and {request.name} sends: `sagabus resume {quote(state.id)} --reason …` first"
+def _paused(state: SagaState, asked: Input | Row) -> str:
+    return f"saga {state.id} is paused, and {asked.name} sends: `sagabus resume {quote(state.id)} --reason …` first"
 
 
 _WORDS: Final[Mapping[tuple[str, str], _Words]] = {

@@ -176,12 +176,11 @@ class Saga:
             self.state.waiting.setdefault(pause.same(row), row)
             return
         self._apply(row)
-        if self.state.paused:
-            return
-        self._run_code()
-        if was_paused:
-            undo.go_on(self.state)
-        self._go_on()
+        if not self.state.paused:
+            self._run_code()
+            if was_paused:
+                undo.go_on(self.state)
+            self._go_on()
 
     def _apply(self, row: Row) -> None:
         state = self.state
@@ -255,7 +254,7 @@ class Saga:
         self._alive().cancel()
 
     def _operate(self, row: Row) -> None:
-        self.state.seen_requests.add(row.ref)
+        self.state.answered.add(row.ref)
         if row.name == operator.RESUME:
             self._resume()
             return
@@ -283,7 +282,7 @@ class Saga:
                 self._apply(row)
 
     def _cancel(self, row: Row) -> None:
-        self.state.seen_requests.add(row.ref)
+        self.state.answered.add(row.ref)
         if self.state.paused:
             self._note_what_waits()
             pause.end(self.state)

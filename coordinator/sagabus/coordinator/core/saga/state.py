@@ -37,10 +37,9 @@ class SagaState:
     """One saga. `now` and `cause` are those of the input at hand: microseconds since 1970, the id of its message."""
 
     __slots__ = (
-        "_known_timers", "_name", "addresses", "blocked", "cause", "completions", "definition", "effects", "ending",
-        "id", "input_hash", "journal", "kept", "now", "other_input", "output", "plan", "run", "seen_events",
-        "seen_requests", "sequence", "staged", "standing", "started_at", "steps", "timers", "trace", "version",
-        "waiting",
+        "_known_timers", "_name", "addresses", "answered", "blocked", "cause", "completions", "definition", "effects",
+        "ending", "id", "input_hash", "journal", "kept", "now", "other_input", "output", "plan", "run", "seen_events",
+        "sequence", "staged", "standing", "started_at", "steps", "timers", "trace", "version", "waiting",
     )  # fmt: skip
 
     def __init__(self, addresses: Addresses, *, definition: str, version: int, trace: Headers = ()) -> None:
@@ -72,8 +71,8 @@ class SagaState:
         self.plan: deque[int] = deque()
         """What is still to be settled or undone, in this order."""
         self.seen_events: set[str] = set()
-        self.seen_requests: set[str] = set()
-        """Ids of the cancels and of the operators' requests that were applied."""
+        self.answered: set[str] = set()
+        """Ids of the verbs that were applied."""
         self.waiting: dict[Same, Row] = {}
         """What came while it is paused, in order: decided upon when it is resumed (U8)."""
         self.timers: dict[TimerKey, int] = {}
