@@ -25,7 +25,7 @@ def waits(drive: Drive, *, most: int = 1_000) -> list[Wait]:
     state = drive.state
     row = saga(
         status=state.status, attention=state.attention,
-        concerns=concerns_json(state.concerns) if state.concerns else None,
+        concerns=concerns_json(state.concerns) if state.concerns else None, paused=state.paused,
     )  # fmt: skip
     timers = [TimerRow(3, SagaId("ORD-1"), RunId("r1"), kind, number, due) for (kind, number), due in
               sorted(drive.timers.items()) if kind is not TimerKind.RESEND]  # fmt: skip

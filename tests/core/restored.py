@@ -229,6 +229,7 @@ def picture(saga: Saga) -> dict[str, Any]:
         "plan": state.plan,
         "events": state.seen_events,
         "requests": state.answered,
+        "resumed": state.resumed_at,
         "waiting": [(key, row.seq) for key, row in state.waiting.items()],
         "timers": {key: None if key.kind in IN_MEMORY else due for key, due in state.timers.items()},
         "program": None if saga.program is None else _inside(saga.program),

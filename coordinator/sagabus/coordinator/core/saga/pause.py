@@ -14,13 +14,16 @@ from __future__ import annotations
 from typing import Final
 
 from sagabus.contracts.lifecycle import LifecycleType
-from sagabus.contracts.names import CommandKind
+from sagabus.contracts.requests import RequestType
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.state import SagaState, Same
 from sagabus.coordinator.core.saga.step import Step
 
 _WAITING: Final = frozenset((Kind.STEP_COMPLETED, Kind.STEP_REFUSED, Kind.STEP_FAILED, Kind.EVENT))
+
+
+_ENDS: Final = frozenset((RequestType.RESUME, RequestType.TERMINATE))
 
 
 def waits(row: Row) -> bool:
@@ -44,6 +47,14 @@ def fires(kind: TimerKind, step: Step | None) -> bool:
     return kind is TimerKind.UNDO_RETRY
 
 
+def is_begun_by(row: Row) -> bool:
+    return row.kind is Kind.OPERATOR and row.name == RequestType.PAUSE
+
+
+def is_ended_by(row: Row) -> bool:
+    return row.kind is Kind.CANCEL or (row.kind is Kind.OPERATOR and row.name in _ENDS)
+
+
 def begin(state: SagaState) -> None:
     state.stands(paused=True)
     state.tell(LifecycleType.PAUSED)
@@ -56,8 +67,5 @@ def end(state: SagaState) -> list[Row]:
     state.stands(paused=False)
     state.tell(LifecycleType.RESUMED)
     state.rearm()
-    for number in state.steps.open:
-        step = state.steps[number]
-        if step.unanswered is CommandKind.DO:
-            step.do.sent_at = state.now  # nobody was asked again meanwhile: silence counts from here
+    state.resumed_at = state.now
     return waited

@@ -38,8 +38,8 @@ class SagaState:
 
     __slots__ = (
         "_known_timers", "_name", "addresses", "answered", "blocked", "cause", "completions", "definition", "effects",
-        "ending", "id", "input_hash", "journal", "kept", "now", "other_input", "output", "plan", "run", "seen_events",
-        "sequence", "staged", "standing", "started_at", "steps", "timers", "trace", "version", "waiting",
+        "ending", "id", "input_hash", "journal", "kept", "now", "other_input", "output", "plan", "resumed_at", "run",
+        "seen_events", "sequence", "staged", "standing", "started_at", "steps", "timers", "trace", "version", "waiting",
     )  # fmt: skip
 
     def __init__(self, addresses: Addresses, *, definition: str, version: int, trace: Headers = ()) -> None:
@@ -52,7 +52,7 @@ class SagaState:
         self.trace = trace
         self.input_hash = b""
         self.standing = Standing(Concerns())
-        self.now = self.started_at = 0
+        self.now = self.started_at = self.resumed_at = 0
         self.cause = ""
         self.blocked = 0
         """The first row that is kept undecided, while the code cannot go on; 0 otherwise."""

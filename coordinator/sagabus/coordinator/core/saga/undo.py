@@ -212,7 +212,10 @@ def overdue(state: SagaState, step: Step) -> tuple[Concern, str] | None:
     kind = step.unanswered
     if kind is None:
         return None
-    waited = state.now - step.exchange(kind).sent_at
+    since = step.exchange(kind).sent_at
+    if kind is CommandKind.DO:
+        since = max(since, state.resumed_at)  # while it was paused nobody was asked again
+    waited = state.now - since
     if waited < forward.SILENCE_MICROSECONDS:
         return None
     concern, what = _unanswered_concern(step, kind)
