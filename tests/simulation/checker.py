@@ -84,7 +84,7 @@ class _Check:
         saga, history = self._replayed(row)
         state = saga.state
         yield from _history(row, history)
-        yield from verbs.of_history(row["id"], history)
+        yield from verbs.of_history(row["id"], history, restored=self._restored)
         if not self._restored:
             yield from verbs.sent_while_paused(row["id"], row["run"], history, self._world.bus.published)
         if row["status"] == SagaStatus.TERMINATED:
