@@ -14,6 +14,7 @@ from sagabus.contracts.envelope import MAX_PAYLOAD, Message, source_of
 from sagabus.contracts.headers import CUT_BATCH
 from sagabus.contracts.requests import (
     MAX_NAME,
+    VERBS,
     RequestType,
     event_message,
     raw_message,
@@ -92,6 +93,19 @@ def test_a_cancel_has_a_reason_if_it_is_given() -> None:
 def test_the_operators_verbs(verb: str) -> None:
     request = read_request(record({"type": verb, "step": 2, "actor": "ann", "reason": "why", "request_id": "1"}))
     assert (request.type, request.step, request.actor, request.reason) == (verb, 2, "ann", "why")
+
+
+@pytest.mark.parametrize(("verb", "needed"), [(verb.value, one) for verb, fields in VERBS.items() for one in fields])
+def test_u8_a_verb_names_what_it_needs(verb: str, needed: str) -> None:
+    whole = {"type": verb, "step": 2, "output": None, "reason": "why"}
+    read_request(record(whole))
+    assert refused({name: value for name, value in whole.items() if name != needed}) == "request.incomplete"
+
+
+def test_a_verb_may_name_the_run_that_it_means() -> None:
+    assert read_request(record({"type": "pause", "reason": "why", "run": "r1"})).run == "r1"
+    assert read_request(record({"type": "pause", "reason": "why"})).run is None
+    assert read_request(record({"type": "event", "name": "x", "run": "r1"})).run is None
 
 
 def test_unknown_fields_are_ignored() -> None:

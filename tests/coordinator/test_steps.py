@@ -13,7 +13,7 @@ from sagabus.coordinator.http.steps import steps_of
 from tests.core import shapes
 from tests.core.kit import Definition, Drive
 from tests.core.restored import forget_all
-from tests.core.situations import compensating, one_step
+from tests.core.situations import compensating, given_up, one_step
 from tests.core.test_operator import verb
 from tests.core.world import World
 
@@ -94,3 +94,39 @@ def test_b10_an_undo_that_an_operator_has_retried_or_skipped_says_so() -> None:
     drive.undo_failed(1)
     verb(drive, "skip")
     assert told(drive)[0].undo is Undoing.SKIPPED
+
+
+def test_u8_a_step_that_an_operator_has_completed_says_so_with_its_output() -> None:
+    drive = Drive(one_step()).start()
+    drive.failed(1)
+    drive.operate("complete", 1, output={"ref": "by hand"})
+    (step,) = told(drive)
+    assert (step.status, step.output, step.error) == (StepStatus.COMPLETED, b'{"ref":"by hand"}', None)
+
+
+def test_u8_what_is_held_at_a_paused_saga_waits_for_its_resume() -> None:
+    drive = given_up()
+    drive.operate("pause")
+    drive.never(1)
+    held = told(drive)[1]
+    assert (held.status, held.waits) == (StepStatus.HELD, "waits until its saga is resumed")
+    drive.operate("resume")
+    assert told(drive)[1].status is StepStatus.SENT
+
+
+def test_u8_an_answer_that_came_while_paused_counts_from_the_resume_on() -> None:
+    drive = Drive(one_step()).start()
+    drive.operate("pause")
+    drive.completed(1)
+    assert told(drive)[0].status is StepStatus.SENT
+    drive.operate("resume")
+    assert told(drive)[0].status is StepStatus.COMPLETED
+
+
+def test_u8_a_terminated_saga_leaves_its_steps_as_they_were() -> None:
+    drive = given_up()
+    drive.operate("terminate")
+    drive.settled(1)
+    assert [(one.status, one.undo) for one in told(drive)] == [
+        (StepStatus.COMPLETED, Undoing.SETTLING), (StepStatus.HELD, Undoing.NONE),
+    ]  # fmt: skip

@@ -25,7 +25,7 @@ def waits(drive: Drive, *, most: int = 1_000) -> list[Wait]:
     state = drive.state
     row = saga(
         status=state.status, attention=state.attention,
-        concerns=concerns_json(state.concerns) if state.concerns else None,
+        concerns=concerns_json(state.concerns) if state.concerns else None, paused=state.paused,
     )  # fmt: skip
     timers = [TimerRow(3, SagaId("ORD-1"), RunId("r1"), kind, number, due) for (kind, number), due in
               sorted(drive.timers.items()) if kind is not TimerKind.RESEND]  # fmt: skip
@@ -172,4 +172,4 @@ def check(drive: Drive) -> None:
     event = [wait.words for wait in told if wait.kind is WaitKind.EVENT]
     assert awaits_event or not [words for words in event if "code waits for" in words]
     is_busy = any(wait.step is not None for wait in told)
-    assert event or is_busy or not awaits_event
+    assert event or is_busy or state.paused or not awaits_event

@@ -70,8 +70,15 @@ class Drive(Restored):
         self._deliveries += 1
         return self.take(an_input(Kind.EVENT, name=type.name, ref=ref or f"event-{self._deliveries}", payload=body))
 
-    def cancel(self, reason: str = "") -> str | None:
-        return self.take(an_input(Kind.CANCEL, ref="cancel", payload=reason.encode()))
+    def cancel(self, reason: str = "", *, ref: str = "cancel") -> str | None:
+        return self.take(an_input(Kind.CANCEL, ref=ref, payload=reason.encode()))
+
+    def operate(self, verb: str, step: int = 0, *, ref: str = "", **fields: Any) -> str | None:
+        """An operator's request. fields: what its body has beside the verb, the step and the reason."""
+        self._deliveries += 1
+        body = codec.encode_value({"type": verb, "step": step or None, "reason": "a person knows", **fields})
+        ref = ref or f"{verb}-{self._deliveries}"
+        return self.take(an_input(Kind.OPERATOR, step, name=verb, ref=ref, payload=body))
 
     def fire(self, kind: TimerKind, number: int = 0) -> str | None:
         """A timer fires; the clock is moved to when it is due."""

@@ -15,6 +15,7 @@ from sagabus.contracts import Activity
 from sagabus.contracts.commands import Addresses
 from sagabus.contracts.envelope import Message, source_of
 from sagabus.contracts.names import CommandKind, RunId, SagaId
+from sagabus.coordinator.core.saga.admission import PAUSED
 from sagabus.coordinator.core.saga.concern import concerns_json, read_concerns
 from sagabus.coordinator.core.saga.effects import IN_MEMORY, Effects, TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
@@ -30,6 +31,9 @@ from tests.core.wire import Lifecycle, Output, Sent
 T0 = 1_700_000_000_000_000
 MILLISECOND = 1_000
 SHARD = 3
+
+ENDS = (Kind.UNDO_COMPLETED, Kind.SETTLE_NEVER, Kind.SETTLE_COMPLETED)
+"""Replies that end an undo or a settle."""
 
 Definition = SagaDefinition[Any, Any]
 
@@ -57,15 +61,16 @@ class Stored:
     error: bytes | None = None
     closed_at: int | None = None
     fingerprint: str = ""
+    paused: bool = False
 
     @classmethod
     def of(cls, state: SagaState) -> Self:
         concerns = concerns_json(state.concerns)
-        return cls(state.status, concerns, state.result, state.error, state.closed_at, state.fingerprint)
+        return cls(state.status, concerns, state.result, state.error, state.closed_at, state.fingerprint, state.paused)
 
     def standing(self) -> Standing:
         concerns = read_concerns(self.concerns, attention=None)
-        return Standing(concerns, self.status, self.closed_at, self.result, self.error, self.fingerprint)
+        return Standing(concerns, self.status, self.closed_at, self.result, self.error, self.fingerprint, self.paused)
 
 
 class Restored:
@@ -105,10 +110,10 @@ class Restored:
     def offer(self, input: Input) -> str | None:
         """One of several inputs of a turn; `commit` ends the turn."""
         self.now += MILLISECOND
-        if input.kind is Kind.TIMER and input.name in IN_MEMORY:
-            self.timers.pop(TimerKey(TimerKind(input.name), input.step), None)
         word = self.saga.take(input, now=self.now)
-        if word is None and input.kind in (Kind.UNDO_COMPLETED, Kind.SETTLE_NEVER, Kind.SETTLE_COMPLETED):
+        if input.kind is Kind.TIMER and input.name in IN_MEMORY and word != PAUSED:
+            self.timers.pop(TimerKey(TimerKind(input.name), input.step), None)
+        if word is None and (input.kind in ENDS or (input.kind, input.name) == (Kind.OPERATOR, "complete")):
             self._undoing.pop(input.step, None)
         return word
 
@@ -171,7 +176,7 @@ class Restored:
     def _note_lifecycle(self, made: Lifecycle) -> None:
         if made.type == "sagabus.compensation.skipped":
             self._undoing.pop(made.body["step"])
-        closes = made.type.removeprefix("sagabus.saga.") in CLOSED
+        closes = made.type.removeprefix("sagabus.saga.") in CLOSED - {SagaStatus.TERMINATED}
         assert not (closes and self._undoing), f"U3: {made.type} while {self._undoing} are undone"
         self.last.lifecycle.append(made)
 
@@ -223,6 +228,9 @@ def picture(saga: Saga) -> dict[str, Any]:
         "completions": state.completions,
         "plan": state.plan,
         "events": state.seen_events,
+        "requests": state.answered,
+        "resumed": state.resumed_at,
+        "waiting": [(key, row.seq) for key, row in state.waiting.items()],
         "timers": {key: None if key.kind in IN_MEMORY else due for key, due in state.timers.items()},
         "program": None if saga.program is None else _inside(saga.program),
     }

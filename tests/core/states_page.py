@@ -38,8 +38,10 @@ A change that is in no table is a fault of sagabus: it stops that saga, on atten
 OF_A_SAGA = f"""\
 ## Of a saga
 
-Open while it is `{SagaStatus.RUNNING}` or `{SagaStatus.COMPENSATING}`. Attention and a block are marks beside the
-status, in any state. A completed saga is reopened only as the child of a saga that is undone.
+Open while it is `{SagaStatus.RUNNING}` or `{SagaStatus.COMPENSATING}`. Attention, a block and a pause are marks beside
+the status; attention in any state, the others while it is open. `{SagaStatus.TERMINATED}`: ended by an operator,
+without undo; what it leaves behind stands in its error. A completed saga is reopened only as the child of a saga that
+is undone.
 """
 
 OF_A_STEP = f"""\

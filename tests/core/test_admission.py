@@ -203,15 +203,16 @@ def test_u8_the_rows_tell_what_an_operator_led_to(verb: str) -> None:
     rows_agree(drive)
 
 
-def rows_tell(rows: list[Row], input: Input, *, closed: bool) -> str | None:
+def rows_tell(rows: list[Row], input: Input, *, closed: bool, status: SagaStatus | None = None) -> str | None:
+    status = status or (SagaStatus.COMPLETED if closed else SagaStatus.RUNNING)
     state = Drive(sequential).start().state
-    state.standing = Standing(Concerns(), SagaStatus.COMPLETED if closed else SagaStatus.RUNNING)
+    state.standing = Standing(Concerns(), status)
     return StoppedSaga(state, Stop(ConcernKind.BLOCKED, ""), rows, fingerprint="").denial(input)
 
 
 def rows_agree(drive: Drive) -> None:
     for arrival in replies(drive):
-        told = rows_tell(drive.rows, arrival, closed=True)
+        told = rows_tell(drive.rows, arrival, closed=True, status=drive.state.status)
         expected = denial(drive.state, arrival)
         assert (told is None, told == FOREIGN) == (expected is None, expected == FOREIGN), arrival
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sagabus.coordinator.core.saga.admission import DUPLICATE, LATE, OLD_ATTEMPT
 from sagabus.coordinator.core.saga.concern import ConcernKind
+from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from sagabus.coordinator.core.saga.stuck import STUCK
 from tests.core import shapes
 from tests.core.kit import Definition
-from tests.core.restored import forget_all
+from tests.core.restored import ENDS, forget_all
 from tests.core.world import World
 
 EXAMPLES = 25
@@ -39,10 +42,14 @@ def test_the_promise(code: Definition, data: st.DataObject, forgetful: bool, act
 
 def check(world: World) -> None:
     drive = world.drive
+    check_pauses(drive.rows)
     assert drive.state.is_closed, f"{drive.status}, blocked {drive.state.blocked}, {drive.attention}"
     concerns = drive.state.concerns
     assert all(concern.kind is ConcernKind.LATE_SUCCESS for concern in concerns), concerns
     late = {concern.number for concern in concerns}
+    if drive.status == SagaStatus.TERMINATED:
+        check_left_behind(world, late)
+        return
     check_effects(world, late)
     check_order(drive.rows)
     check_one_at_a_time(drive.rows)
@@ -66,16 +73,42 @@ def check_effects(world: World, late: set[int]) -> None:
             assert bool(world.undone[number]) == happened, f"step {number}"
 
 
+def check_left_behind(world: World, late: set[int]) -> None:
+    """U8: what has happened and is not undone is told, when it ended or when it was heard of."""
+    drive = world.drive
+    told = {one["step"] for one in drive.error["outstanding"]} | late
+    for number, step in drive.state.steps.items():
+        assert world.undone[number] <= world.done[number] <= 1
+        if step.contract.compensation is not None and world.done[number] > world.undone[number]:
+            assert number in told, f"step {number}"
+    assert (drive.state.timers, drive.saga.program, drive.state.paused) == ({}, None, False)
+    drive.check_count()
+
+
 def check_order(rows: list[Row]) -> None:
-    """U5: what was known as completed when the code ended is undone in reverse order."""
+    """U5: what was known as completed when the code ended is undone in reverse order. Known it is with the row of its
+    undo's input: an answer that was kept while the saga was paused counts later, or not at all."""
     ended = next(row.seq for row in rows if row.kind is Kind.ENDED)
     undone_before = {row.step for row in rows if row.kind is Kind.UNDO and row.seq < ended}
-    known = [row.step for row in rows if row.kind is Kind.STEP_COMPLETED and row.seq < ended]
+    known = [row.step for row in rows if row.kind is Kind.UNDO_INPUT and row.seq < ended]
     undos = [row.step for row in rows if row.kind is Kind.UNDO and row.seq > ended and row.step in known]
-    undoable = [row.step for row in rows if row.kind is Kind.UNDO_INPUT]
     assert len(set(undos)) == len(undos)
     if undos:
-        assert undos == [step for step in reversed(known) if step in undoable and step not in undone_before]
+        assert undos == [step for step in reversed(known) if step not in undone_before]
+
+
+def check_pauses(rows: list[Row]) -> None:
+    """U8: while it is paused nothing begins; what is decided then is of an undo that had begun."""
+    paused = False
+    for row, after in pairwise(rows):
+        if row.kind is Kind.OPERATOR:
+            paused = row.name == "pause" or (paused and row.name not in ("resume", "terminate"))
+        elif row.kind is Kind.CANCEL:
+            paused = False
+        if paused:
+            assert after.kind not in (Kind.COMMAND, Kind.PUBLISH, Kind.SETTLE, Kind.ENDED), after
+            assert after.kind is not Kind.TIMER or after.name == TimerKind.UNDO_RETRY, after
+            assert after.kind is not Kind.UNDO or after.step == row.step, after
 
 
 def check_one_at_a_time(rows: list[Row]) -> None:
@@ -88,7 +121,7 @@ def check_one_at_a_time(rows: list[Row]) -> None:
             assert row.seq < ended or not under_way or row.step in begun
             under_way.add(row.step)
             begun.add(row.step)
-        elif row.kind in (Kind.UNDO_COMPLETED, Kind.SETTLE_NEVER, Kind.SETTLE_COMPLETED):
+        elif row.kind in ENDS or (row.kind, row.name) == (Kind.OPERATOR, "complete"):
             under_way.discard(row.step)
 
 

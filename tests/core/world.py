@@ -14,6 +14,7 @@ from typing import Final
 
 from sagabus.contracts import codec
 from sagabus.contracts.names import CommandId, CommandKind
+from sagabus.coordinator.core.saga.completion import may_be_completed
 from sagabus.coordinator.core.saga.effects import TimerKey
 from sagabus.coordinator.core.saga.history import Input, Kind
 from tests.core.kit import Definition, Drive
@@ -62,7 +63,7 @@ class World:
     # What may happen next.
 
     def happen(self) -> None:
-        actions: list[Callable[[], None]] = [self.restart, self.cancel]
+        actions: list[Callable[[], None]] = [self.restart, self.cancel, self.operate]
         if self.commands:
             actions += [self.handle, self.handle, self.handle_again, self.lose]
         if self.replies:
@@ -110,6 +111,21 @@ class World:
     def cancel(self) -> None:
         if self.choose(4) == 0:
             self.drive.cancel()
+
+    def operate(self) -> None:
+        """An operator pauses and resumes; completes what is known to have happened; ends it, now and then."""
+        match self.choose(8):
+            case 1 | 2 | 3:
+                self.drive.operate("resume" if self.drive.state.paused else "pause")
+            case 4 | 5 | 6 if (known := self._known_to_have_happened()) and not self.forgetful:
+                number = known[self.choose(len(known))]
+                self.drive.operate("complete", number, output={"ref": f"ref-{number}"})
+            case 7 if self.choose(3) == 0:
+                self.drive.operate("terminate")
+
+    def _known_to_have_happened(self) -> list[int]:
+        state = self.drive.state
+        return [n for n, step in state.steps.items() if self.done[n] and may_be_completed(state, step)]
 
     # Participants.
 
@@ -166,6 +182,9 @@ class World:
     def settle_down(self) -> None:
         """Everything is carried out, answered and fired until the saga is closed or nothing moves any more."""
         self.choose = lambda _: 0
+        if self.drive.state.paused:
+            self.drive.operate("resume")
+            self.collect()
         for _ in range(ROUNDS):
             self.collect_all()
             if self.drive.state.is_closed:

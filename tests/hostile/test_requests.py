@@ -176,6 +176,17 @@ NOTHING: Final[dict[str, tuple[str, Make]]] = {
     "an operator's step that was never called": (
         "request.no_use", lambda g: g.asked(ORDER, type="retry", step=7, reason="r", actor="a"),
     ),
+    "a resume of a saga that is not paused": ("saga.not_paused", lambda g: g.asked(ORDER, type="resume", reason="r")),
+    "an output that does not fit": (
+        "output.invalid", lambda g: g.asked(ORDER, type="complete", step=1, reason="r", output={"x": 1}),
+    ),
+    "a completion without an output": (
+        "request.incomplete", lambda g: g.asked(ORDER, type="complete", step=1, reason="r"),
+    ),
+    "a pause without a reason": ("request.incomplete", lambda g: g.asked(ORDER, type="pause", actor="a")),
+    "a terminate of another run": (
+        "request.no_saga", lambda g: g.asked(ORDER, type="terminate", run="another", reason="r"),
+    ),
     "a skip without a reason": ("request.incomplete", lambda g: g.asked(ORDER, type="skip", step=1, actor="a")),
     "a skip to nobody": ("request.no_saga", lambda g: g.asked(NEW, type="skip", step=1, reason="r", actor="a")),
     "a skip to a saga that has ended": (

@@ -22,6 +22,7 @@ from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import CLOSED, Outcome, SagaStatus
 from sagabus.coordinator.core.saga.step import Step
 from sagabus.coordinator.store.columns import HISTORY
+from tests.simulation import verbs
 from tests.simulation.bus import LoggedRecord
 from tests.simulation.workload import SERVICES, Effect, journey
 from tests.simulation.world import NAMESPACE, World
@@ -33,7 +34,10 @@ EXCUSES: Final = {
 """Kinds of faults, and what attention may say because of them."""
 
 
-LAST: Final = {status: f"sagabus.saga.{status}" for status in ("completed", "compensated", "cancelled")}
+_AFTER_TERMINATION: Final = ("succeeded after the saga had ended",)
+"""What attention may say of a saga that an operator has ended (U8)."""
+
+LAST: Final = {status: f"sagabus.saga.{status}" for status in ("completed", "compensated", "cancelled", "terminated")}
 """After its end nothing more is told of a saga (U3)."""
 
 
@@ -80,7 +84,12 @@ class _Check:
         saga, history = self._replayed(row)
         state = saga.state
         yield from _history(row, history)
-        if row["attention"] is not None and not self._excusable(row["attention"]):
+        yield from verbs.of_history(row["id"], history, restored=self._restored)
+        if not self._restored:
+            yield from verbs.sent_while_paused(row["id"], row["run"], history, self._world.bus.published)
+        if row["status"] == SagaStatus.TERMINATED:
+            yield from self._left_behind(row, history)
+        if row["attention"] is not None and not self._excusable(row):
             yield f"{row['id']} waits for a person without need: {row['attention']}"
         if row["attention"] is not None:
             return
@@ -92,16 +101,28 @@ class _Check:
             return
         if state.status != row["status"]:
             yield f"the history of {row['id']} leads to {state.status}, its row says {row['status']}"
-        for step in state.steps.values():
-            yield from self._step(row, step)
-        yield from self._order_of_undos(row, history, state)
+        if row["status"] != SagaStatus.TERMINATED:
+            for step in state.steps.values():
+                yield from self._step(row, step)
+            yield from self._order_of_undos(row, history, state)
         yield from self._slot(row, state)
         left = [key for key in self._world.server.table((NAMESPACE, "timer")) if key[1] == row["id"]]
         if left:
             yield f"{row['id']} has ended and left timers: {left}"
 
-    def _excusable(self, attention: str) -> bool:
-        return any(words in attention for words in self._excused)
+    def _excusable(self, row: Mapping[str, Any]) -> bool:
+        excused = [*self._excused, *(_AFTER_TERMINATION if row["status"] == SagaStatus.TERMINATED else ())]
+        return any(words in row["attention"] for words in excused)
+
+    def _left_behind(self, row: Mapping[str, Any], history: Sequence[Row]) -> Iterator[str]:
+        run = f"{row['id']}:{row['run']}:"
+        inside = [effect for effect in self._world.ledger() if effect.step.startswith(run)]
+        undone = {effect.step for effect in inside if effect.undo}
+        done = [int(one.step.removeprefix(run)) for one in inside if not one.undo and one.step not in undone]
+        heard: set[int] = set()
+        if not (self._bus_lost or self._restored):
+            heard = verbs.completed_replies(row["id"], row["run"], self._world.bus.published)
+        yield from verbs.left_behind(row, history, done, heard)
 
     def _step(self, row: Mapping[str, Any], step: Step) -> Iterator[str]:
         id = names.command_id(row["id"], row["run"], step.number)
@@ -128,7 +149,7 @@ class _Check:
         if unknown := [n for n in undone if n not in state.steps]:
             yield f"{row['id']} was undone in the steps {unknown}, of which its history knows nothing"
         planned = [n for n in undone if n in state.steps and state.steps[n].settle is None]
-        completed = list(dict.fromkeys(one.step for one in history if one.kind is Kind.STEP_COMPLETED))
+        completed = list(dict.fromkeys(one.step for one in verbs.as_decided(history) if _says_completed(one)))
         wanted = [n for n in reversed(completed) if n in planned]
         if planned != wanted:
             yield f"{row['id']} was undone in the order {planned}, not {wanted}"
@@ -166,6 +187,10 @@ class _Check:
         saga = restore(state, journey, history, status=SagaStatus(row["status"]), now=row["last_now"])
         saga.evict()
         return saga, history
+
+
+def _says_completed(row: Row) -> bool:
+    return row.kind is Kind.STEP_COMPLETED or (row.kind, row.name) == (Kind.OPERATOR, "complete")
 
 
 def _seq(row: Mapping[str, Any]) -> int:

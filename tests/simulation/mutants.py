@@ -413,6 +413,46 @@ def _order_of_calling(original: Any) -> Any:
     return begin
 
 
+def _plan_goes_on(original: Any) -> Any:
+    """As if the saga were not paused."""
+
+    def after(state: Any, step: Any) -> None:
+        paused = state.paused
+        state.standing = state.standing._replace(paused=False)
+        original(state, step)
+        state.standing = state.standing._replace(paused=paused)
+
+    return after
+
+
+def _forgotten_in_a_replay(original: Any) -> Any:
+    return lambda state: None if state.journal.replaying else original(state)
+
+
+def _forgets_what_waits(original: Any) -> Any:
+    def end(state: Any) -> list[Any]:
+        original(state)
+        return []
+
+    return end
+
+
+def _late_after_termination(original: Any) -> Any:
+    def denial(state: Any, arrival: Any) -> Any:
+        happened = arrival.kind in (Kind.STEP_COMPLETED, Kind.SETTLE_COMPLETED)
+        return LATE if happened and state.status is SagaStatus.TERMINATED else original(state, arrival)
+
+    return denial
+
+
+def _completed_without_a_place(original: Any) -> Any:
+    def carry_out(state: Any, program: Any, step: Any, row: Any) -> None:
+        original(state, program, step, row)
+        state.completions.remove(step.number)
+
+    return carry_out
+
+
 def _offset_too_far(original: Any) -> Any:
     def places_after(self: Any, offsets: Any) -> Any:
         return original(self, {topic: offset + 1 for topic, offset in offsets.items()})
@@ -539,6 +579,30 @@ RULES: Final = (
     ),
     Mutant("a saga closes before its undos are done", "U3", {f"{_CORE}.undo:close_if_done": _closes_at_once}),
     Mutant("commands pass an undo under way", "U4", {f"{_CORE}.forward:called": _not_held}),
+    Mutant("timers fire while their saga is paused", "U8", {f"{_CORE}.pause:fires": _always(True)}),
+    Mutant("what comes for a paused saga is decided upon", "U8", {f"{_CORE}.pause:waits": _always(False)}),
+    Mutant("the next undo begins though the saga is paused", "U8", {f"{_CORE}.undo:_after": _plan_goes_on}),
+    Mutant("what a pause has kept from beginning never begins", "U8", {f"{_CORE}.undo:go_on": _nothing}),
+    Mutant("timers that came due in a pause are forgotten", "U8", {f"{_CORE}.state:SagaState.rearm": _nothing}),
+    Mutant("what came for a paused saga is forgotten", "U8", {f"{_CORE}.pause:end": _forgets_what_waits}),
+    Mutant(
+        "a restart does not know that a saga is paused",
+        "U8",
+        {f"{_CORE}.pause:begin": _forgotten_in_a_replay},
+        ("kill",),
+    ),
+    Mutant("a terminated saga lists nothing", "U8", {f"{_CORE}.termination:outstanding": _always(())}),
+    Mutant(
+        "what is heard of a terminated saga is dropped", "U8", {f"{_CORE}.admission:denial": _late_after_termination}
+    ),
+    Mutant(
+        "what an operator has completed is not undone",
+        "U8",
+        {f"{_CORE}.completion:carry_out": _completed_without_a_place},
+    ),
+    Mutant(
+        "an operator's request counts each time that it comes", "U8", {f"{_CORE}.admission:_is_known": _always(False)}
+    ),
     Mutant(
         "replies to what was never sent are dropped",
         "U9",

@@ -25,6 +25,14 @@ KINDS: Final = (
 )  # fmt: skip
 
 
+class Asked(BaseModel):
+    """What an operator asks of a saga. copies: how often the request is sent, with one id."""
+
+    at: float
+    verb: str
+    copies: int = 1
+
+
 class Order(BaseModel):
     """A start request and what follows it. copies: how often it is sent. astray: to any partition."""
 
@@ -36,6 +44,7 @@ class Order(BaseModel):
     astray: bool = False
     cancel_at: float | None = None
     event_at: float | None = None
+    asked: list[Asked] = []
 
 
 class Fault(BaseModel):
@@ -76,7 +85,7 @@ class Schedule:
         lines = [f"seed {self.seed}"]
         items: list[Order | Fault] = [*self.orders, *self.faults]
         for item in sorted(items, key=lambda item: item.at):
-            fields = item.model_dump(exclude_defaults=True, exclude={"at", "legs"})
+            fields = item.model_dump(exclude_defaults=True, exclude={"at", "legs", "asked"})
             said = " ".join(
                 f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
                 for name, value in fields.items()
@@ -84,6 +93,7 @@ class Schedule:
             legs = ""
             if isinstance(item, Order):
                 legs = " legs=" + ",".join(_leg(leg) for leg in item.legs)
+                legs += "".join(f" {asked.verb}@{asked.at:.3f}" for asked in item.asked)
             lines.append(f"  {item.at:7.3f}  {'order' if isinstance(item, Order) else 'fault'} {said}{legs}")
         return "\n".join(lines)
 
@@ -103,6 +113,8 @@ def schedule(seed: int, *, must: tuple[str, ...] = (), without: tuple[str, ...] 
         on = [kind for kind in on if kind != "skew"]
     length = random.choice((3.0, 6.0, 10.0))
     orders = tuple(_order(random, number, length) for number in range(random.choice((2, 4, 7))))
+    operator = Random(f"operator {seed}")
+    orders = tuple(order.model_copy(update={"asked": _asked(operator, order.at)}) for order in orders)
     times = {kind: 1 if kind in _ONCE else random.choice((1, 1, 2, 3)) for kind in on}
     faults = [_fault(random, kind, length) for kind, count in times.items() for _ in range(count)]
     return Schedule(seed, orders, tuple(sorted(faults, key=lambda fault: fault.at)))
@@ -129,6 +141,20 @@ def _order(random: Random, number: int, length: float) -> Order:
         cancel_at=at + random.uniform(-0.3, 3.0) if random.random() < 0.2 else None,
         event_at=at + random.uniform(-0.5, 4.0) if program == "waits" and random.random() < 0.7 else None,
     )
+
+
+def _asked(random: Random, start: float) -> list[Asked]:
+    """Of most sagas nothing."""
+    asked: list[Asked] = []
+    if random.random() < 0.3:
+        at = start + random.uniform(0.0, 3.0)
+        for verb, after in (("pause", 0.0), ("resume", random.choice((0.3, 2.0, 5.0)))):
+            asked.append(Asked(at=at + after, verb=verb, copies=random.choice((1, 1, 2))))
+    if random.random() < 0.2:
+        asked.append(Asked(at=start + random.uniform(0.0, 2.0), verb="complete"))
+    if random.random() < 0.12:
+        asked.append(Asked(at=start + random.uniform(0.0, 5.0), verb="terminate", copies=random.choice((1, 2))))
+    return asked
 
 
 def _random_leg(random: Random, program: str) -> Leg:

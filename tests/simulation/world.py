@@ -19,11 +19,12 @@ from sagabus.messaging.shards import held_back
 from sagabus.messaging.shards.retention import Retention
 from tests.simulation.bus import Bus
 from tests.simulation.engine import FIRST_MOMENT, Deadlock, Engine, Livelock, SimulatedLoop
+from tests.simulation.operators import Operators
 from tests.simulation.plan import COORDINATORS, PARTICIPANTS, SHARDS, Fault, Order, Schedule
 from tests.simulation.postgres import Server
 from tests.simulation.process import START, Program, SimulatedProcess
 from tests.simulation.statements import Known
-from tests.simulation.workload import GO, JOURNEY, SERVICES, Ground, Plan, Told, participant
+from tests.simulation.workload import GO, JOURNEY, SERVICES, Effect, Ground, Plan, Told, participant
 
 NAMESPACE: Final = "sagabus"
 TOPICS: Final = (
@@ -76,6 +77,7 @@ class World:
         self.sent: list[Message] = []
         self.grounds = {name: Ground(name, Random(f"{name} {seed}"), self.wall, lambda: self.calm) for name in SERVICES}
         self.loops_faults: list[str] = []
+        self.operators = Operators(self)
         self._graves: list[tuple[SimulatedLoop, Program | None]] = []
         self._on_the_way: dict[str, list[Fault]] = {}
         self._backup: Any = None
@@ -149,6 +151,7 @@ class World:
             self.later(self.random.uniform(0.0, 0.3), process.boot)
         for order in self.schedule.orders:
             self._announce(order)
+            self.operators.announce(order)
         for fault in self.schedule.faults:
             self.later(max(0.0, fault.at), lambda f=fault: self._inject(f))  # type: ignore[misc]
         times = [order.at for order in self.schedule.orders] + [fault.at for fault in self.schedule.faults]
@@ -182,6 +185,19 @@ class World:
             process.publications.clear()
             process.go_on()
             process.boot()
+        self.operators.resume_all()
+
+    def history(self, id: str) -> list[Any]:
+        """All rows of a saga, of all its runs."""
+        return [row for key, row in self.server.table((NAMESPACE, "history")).items() if key[0] == id]
+
+    def ledger(self) -> list[Effect]:
+        """What handlers have entered within transactions, service by service, in order."""
+        return [
+            row["effect"]
+            for name in SERVICES
+            for _, row in sorted(self.server.table((f"business_{name}", "effect")).items())
+        ]
 
     def sagas(self) -> list[Any]:
         return list(self.server.table((NAMESPACE, "saga")).values())
@@ -217,21 +233,21 @@ class World:
         if order.astray:  # as a producer that hashes by CRC32 does it
             start = _to_partition(start, self.random.randrange(SHARDS))
         for copy in range(order.copies):
-            self.later(order.at + copy * 0.7, lambda: self._send(start))
+            self.later(order.at + copy * 0.7, lambda: self.send(start))
         if order.cancel_at is not None:
             body: dict[str, Any] = {"type": "cancel", "reason": "changed my mind"}
             cancel = raw_message(
                 body, saga_id=order.id, namespace=NAMESPACE, message_id=f"cancel-{order.id}", source=_SOURCE, time=time
             )
-            self.later(max(0.0, order.cancel_at), lambda: self._send(cancel))
+            self.later(max(0.0, order.cancel_at), lambda: self.send(cancel))
         if order.event_at is not None:
             go = event_message(
                 GO.of(Told(saga=order.id, number=0)), saga_id=order.id, namespace=NAMESPACE,
                 message_id=f"go-{order.id}", source=_SOURCE, time=time,
             )  # fmt: skip
-            self.later(max(0.0, order.event_at), lambda: self._send(go))
+            self.later(max(0.0, order.event_at), lambda: self.send(go))
 
-    def _send(self, message: Message) -> None:
+    def send(self, message: Message) -> None:
         self.sent.append(message)
         self._deliver(message)
 

@@ -181,7 +181,10 @@ async def test_an_output_that_is_too_large_is_a_failure_with_its_size_and_holds_
         ({"type": "skip", "step": 2_000_000, "reason": "x"}, "payload.invalid"),
         ({"type": "skip", "step": 1}, "request.incomplete"),
         ({"type": "skip", "reason": "x"}, "request.incomplete"),
-        ({"type": "pause", "reason": "x"}, "request.unsupported"),
+        ({"type": "pause", "reason": "x"}, "saga.closed"),
+        ({"type": "pause"}, "request.incomplete"),
+        ({"type": "complete", "step": 1, "reason": "x"}, "request.incomplete"),
+        ({"type": "terminate", "reason": "x"}, "saga.closed"),
     ],
 )
 async def test_a_verb_that_cannot_be_carried_out_is_a_dead_letter(

@@ -3,9 +3,12 @@
     {"type": "start",  "saga": "order_processing", "input": {...}}
     {"type": "event",  "name": "payment.confirmed", "data": {...}, "event_id"?: "..."}
     {"type": "cancel", "reason": "..."}
-    {"type": "acknowledge", "step"?, "reason", "actor"}
-    {"type": "retry" | "skip" | "resume" | "pause" | "terminate", "step"?, "output"?, "reason", "actor"}
+    {"type": "retry" | "skip", "step", "reason", "actor"?}
+    {"type": "complete", "step", "output", "reason", "actor"?}
+    {"type": "acknowledge", "step"?, "reason", "actor"?}
+    {"type": "pause" | "resume" | "terminate", "reason", "actor"?}
 
+An operator's request may name the run that it means, by "run"; otherwise it is for the run that is open, or was last.
 All headers are optional. Unknown fields are ignored: that is the rule by which old and new understand each other.
 """
 
@@ -14,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, Field, JsonValue, StringConstraints
@@ -23,7 +27,7 @@ from sagabus.contracts.envelope import Headers, Message, Record, cloud_event
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.event_type import Event
 from sagabus.contracts.headers import LONGEST, HeaderReader
-from sagabus.contracts.names import SagaId
+from sagabus.contracts.names import RunId, SagaId
 from sagabus.contracts.saga import Start
 
 
@@ -35,10 +39,24 @@ class RequestType(StrEnum):
     SKIP = "skip"
     ACKNOWLEDGE = "acknowledge"
     """A person has seen why the saga is on attention, of one step or of all, and needs no longer be told."""
-    RESUME = "resume"
+    COMPLETE = "complete"
+    """A person knows that a step has completed, and with which output."""
     PAUSE = "pause"
+    RESUME = "resume"
     TERMINATE = "terminate"
+    """The saga ends at once, and nothing is undone."""
 
+
+VERBS: Final[Mapping[RequestType, tuple[str, ...]]] = MappingProxyType({
+    RequestType.RETRY: ("step", "reason"),
+    RequestType.SKIP: ("step", "reason"),
+    RequestType.ACKNOWLEDGE: ("reason",),
+    RequestType.COMPLETE: ("step", "output", "reason"),
+    RequestType.PAUSE: ("reason",),
+    RequestType.RESUME: ("reason",),
+    RequestType.TERMINATE: ("reason",),
+})  # fmt: skip
+"""An operator's requests, and the fields that each needs. A cancel is anybody's."""
 
 _KNOWN: Final = frozenset(RequestType)
 _PREFIX: Final = "sagabus."
@@ -63,13 +81,20 @@ class _Head(BaseModel):
     reason: str = ""
     step: Annotated[int, Field(ge=1, le=HIGHEST_STEP)] | None = None
     actor: Text | None = None
+    run: Text | None = None
+    output: JsonValue = None
+
+    def has(self, field: str) -> bool:
+        """An output may be null, as that of an activity without one."""
+        return field in self.model_fields_set if field == "output" else bool(getattr(self, field))
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """body: the whole value as it came. message_id: its `ce_id`, else `<topic>:<partition>:<offset>`.
 
-    name: the definition of a start, the event's name of an event. dedupe: what makes two events the same one.
+    name: the definition of a start, the event's name of an event. dedupe: what makes two events the same one. run: the
+    one that an operator means; None for whichever is open, or was last.
     """
 
     type: RequestType
@@ -81,6 +106,7 @@ class Request:
     dedupe: str = ""
     step: int | None = None
     actor: str | None = None
+    run: RunId | None = None
     trace: Headers = ()
 
 
@@ -90,6 +116,9 @@ def read_request(record: Record) -> Request:
     body = record.value or b""
     head = codec.decode(_Head, body, what="request")
     kind = _type(head.type, headers.text("ce_type"))
+    for field in VERBS.get(kind, ()):
+        if not head.has(field):
+            raise _incomplete(kind, field)
     message_id = headers.text("ce_id") or f"{record.topic}:{record.partition}:{record.offset}"
     return Request(
         type=kind,
@@ -101,6 +130,7 @@ def read_request(record: Record) -> Request:
         dedupe=_own_id(headers) or head.event_id or message_id,
         step=head.step,
         actor=head.actor,
+        run=RunId(head.run) if head.run and kind in VERBS else None,
         trace=headers.trace(),
     )
 
@@ -145,10 +175,14 @@ def _name(kind: RequestType, head: _Head) -> str:
     else:
         return ""
     if not value:
-        raise MessageInvalid("request.incomplete", f"a request of type {kind.value!r} needs {field!r}")
+        raise _incomplete(kind, field)
     if "\0" in value or len(value) > MAX_NAME:
         raise MessageInvalid("request.name", f"{field} {value[:60]!r}: at most {MAX_NAME} characters, and no NUL")
     return value
+
+
+def _incomplete(kind: RequestType, field: str) -> MessageInvalid:
+    return MessageInvalid("request.incomplete", f"a request of type {kind.value!r} needs {field!r}")
 
 
 def start_message(start: Start[Any], *, id: str, namespace: str, message_id: str, source: bytes, time: int) -> Message:

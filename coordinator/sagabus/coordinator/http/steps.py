@@ -11,9 +11,11 @@ from typing import Final
 
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.replies import ID_REUSED, INBOX_EXPIRED, read_failure
+from sagabus.coordinator.core.saga import pause
+from sagabus.coordinator.core.saga.completion import output_of
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import INPUTS, Kind, Row
-from sagabus.coordinator.core.saga.operator import RETRY, SKIP
+from sagabus.coordinator.core.saga.operator import COMPLETE, RETRY, SKIP, TERMINATE
 from sagabus.coordinator.core.saga.status import Undoing
 from sagabus.coordinator.http.step_progress import StepProgress, StepStatus
 
@@ -41,20 +43,46 @@ class StepsTold:
         self._freed: set[str] = set()
         self._at = 0
         """Of the last row: what an answer has freed was sent when it came."""
+        self._kept: list[Row] | None = None
+        """What came while the saga is paused (U8); None while it is not."""
+        self._terminated = False
 
     def take(self, row: Row) -> None:
+        if self._kept is not None and pause.waits(row):
+            self._kept.append(row)
+            return
         if row.kind in INPUTS:
             self._just_called = []
             self._release()
         self._at = row.at
+        if pause.is_begun_by(row):
+            self._kept = []
+        elif pause.is_ended_by(row):
+            self._goes_on(row)
+        else:
+            self._tell(row)
+
+    def _goes_on(self, row: Row) -> None:
+        """Or is at its end. What was kept counts from here on."""
+        kept, self._kept = self._kept or (), None
+        for one in kept:
+            self._tell(one)
+        if row.kind is Kind.OPERATOR and row.name == TERMINATE:
+            self._terminated = True
+            self._held.clear()
+            self._freed.clear()
+
+    def _tell(self, row: Row) -> None:
         if row.kind is Kind.COMMAND:
             self._called(StepProgress(row.step, row.name, since=row.at))
         elif row.kind is Kind.ENDED:
             self._ended()
         elif (step := self._steps.get(row.step)) is not None:
-            before = step.condition
+            before, undo = step.condition, step.undo
             _advance(step, row)
-            if step.condition != before:
+            if self._terminated:
+                step.undo = undo  # an answer that is heard of later changes nothing there
+            elif step.condition != before:
                 step.since = row.at
             self._note(step)
             if row.kind is Kind.SETTLE:
@@ -64,12 +92,13 @@ class StepsTold:
         self._release()
         busy = next((step for undoing in self._undoing.values() for step in undoing.values()), None)
         for step in self._steps.values():
-            if step.status is StepStatus.PAUSED and step.number not in retries:
+            if step.status is StepStatus.PAUSED and step.number not in retries and not self._terminated:
                 step.status = StepStatus.UNKNOWN
             if step.status is StepStatus.HELD:
-                step.waits = _reason(next(iter(self._undoing[step.service].values())))
+                holder = next(iter(self._undoing[step.service].values()), None)
+                step.waits = "waits until its saga is resumed" if holder is None else _reason(holder)
             elif compensating and step.status is StepStatus.COMPLETED and step.undo is Undoing.NONE:
-                _plan(step, busy)
+                _plan(step, busy, paused=self._kept is not None)
         return [self._steps[number] for number in sorted(self._steps)]
 
     def _called(self, step: StepProgress) -> None:
@@ -108,6 +137,8 @@ class StepsTold:
 
     def _release(self) -> None:
         """Once all decisions of a turn are read: an undo may follow at once on the settle that asked for it."""
+        if self._kept is not None:
+            return
         for service in self._freed:
             for held in () if self._undoing[service] else self._held.pop(service, ()):
                 if held.status is StepStatus.HELD:
@@ -120,13 +151,13 @@ def _reason(holder: StepProgress) -> str:
     return f"waits for {what} of step {holder.number} at {holder.service}"
 
 
-def _plan(step: StepProgress, busy: StepProgress | None) -> None:
+def _plan(step: StepProgress, busy: StepProgress | None, *, paused: bool) -> None:
     """A completed step of a saga that is being undone, whose undo has not begun (U5)."""
     if step.undo_input is None:
         return
     if busy is not None:
         step.waits = f"its undo {_reason(busy)}"
-    elif not step.undo_input:
+    elif not step.undo_input and not paused:
         step.undo = Undoing.BLOCKED
 
 
@@ -134,6 +165,8 @@ def _advance(step: StepProgress, row: Row) -> None:
     match row.kind:
         case Kind.STEP_COMPLETED | Kind.SETTLE_COMPLETED if step.status is StepStatus.NEVER:
             pass  # a person has been told; what was settled stands
+        case Kind.STEP_REFUSED | Kind.STEP_FAILED | Kind.SETTLE_NEVER if step.status is StepStatus.COMPLETED:
+            pass  # an operator has said so; or it is an answer of before, kept while the saga was paused
         case Kind.STEP_COMPLETED | Kind.SETTLE_COMPLETED:
             step.status, step.output, step.error = StepStatus.COMPLETED, row.payload, None
             step.undo = Undoing.NONE
@@ -146,6 +179,9 @@ def _advance(step: StepProgress, row: Row) -> None:
                 step.status = StepStatus.PAUSED
         case Kind.TIMER:
             _fired(step, row.name)
+        case Kind.OPERATOR if row.name == COMPLETE:
+            step.status, step.output, step.error = StepStatus.COMPLETED, output_of(row.payload), None
+            step.undo = Undoing.NONE
         case Kind.OPERATOR:
             _operated(step, row.name)
         case _:

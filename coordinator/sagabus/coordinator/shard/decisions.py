@@ -122,5 +122,5 @@ def saga_row(saga: Saga) -> SagaRow:
         result=standing.result, error=standing.error, attention=state.attention,
         concerns=concerns_json(standing.concerns) if standing.concerns else None,
         decided=state.blocked - 1 if state.blocked else None, trace=pack_headers(state.trace),
-        closed_at=standing.closed_at,
+        paused=standing.paused, closed_at=standing.closed_at,
     )  # fmt: skip

@@ -7,7 +7,8 @@ from typing import Final
 
 from sagabus.contracts.envelope import Record
 from sagabus.contracts.lifecycle import LifecycleType
-from sagabus.coordinator.core.saga.admission import CANCEL_REJECTED, CLOSED, FOREIGN, NO_USE, UNREADABLE
+from sagabus.coordinator.core.saga import refusal
+from sagabus.coordinator.core.saga.admission import CANCEL_REJECTED, CLOSED, DUPLICATE, FOREIGN, UNREADABLE
 from sagabus.coordinator.core.saga.history import Input, Kind
 from sagabus.coordinator.shard.decisions import APPLIED, Decisions
 from sagabus.coordinator.shard.early_requests import EARLY_LIMIT
@@ -25,7 +26,6 @@ EARLY_EXPIRED: Final = "early.expired"
 REPLAYED: Final = "saga.replayed"
 _DEAD: Final = {
     CLOSED: "the saga has ended",
-    NO_USE: "there is nothing to retry, to skip or to acknowledge: look at the saga, `sagabus show`",
     UNREADABLE: "its output cannot be read; the saga's attention says why, and the step is asked for again",
     FOREIGN: "the reply came on another service's topic; only a step's own service may answer for it",
 }
@@ -54,7 +54,9 @@ class Delivery:
                 self._without_saga(memory, input, record)
             return
         reason = self.decisions.take(saga, memory, input)
-        if record is not None:
+        if record is not None and reason is not None and input.kind is Kind.OPERATOR and reason != DUPLICATE:
+            self.decisions.dead_letter(memory.tenure, record, reason, refusal.words(saga.state, input, reason))
+        elif record is not None:
             self._account(memory.tenure, input, record, reason)
 
     def _has_to_wait(self, memory: ShardMemory, input: Input, record: Record | None) -> bool:

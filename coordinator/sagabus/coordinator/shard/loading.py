@@ -82,7 +82,7 @@ class Loading:
         state.input_hash = row.input_hash
         concerns = read_concerns(row.concerns, attention=row.attention)
         status = SagaStatus(row.status)
-        state.standing = Standing(concerns, status, row.closed_at, row.result, row.error, row.fingerprint)
+        state.standing = Standing(concerns, status, row.closed_at, row.result, row.error, row.fingerprint, row.paused)
         return state
 
     def state(

@@ -46,24 +46,12 @@ def _request(record: Record) -> Request | Input:
         return _input(request, Kind.EVENT, name=request.name, ref=request.dedupe, payload=request.body)
     if request.type is RequestType.CANCEL:
         return _input(request, Kind.CANCEL, ref=request.message_id, payload=request.reason.encode())
-    if request.type in (RequestType.RETRY, RequestType.SKIP, RequestType.ACKNOWLEDGE):
-        return _input(
-            request, Kind.OPERATOR, _step(request), request.type.value, ref=request.message_id, payload=request.body
-        )
-    raise MessageInvalid("request.unsupported", f"requests of type {request.type.value!r} are not carried out yet")
+    step, verb = request.step or 0, request.type.value
+    return _input(request, Kind.OPERATOR, step, verb, ref=request.message_id, payload=request.body)
 
 
 def _input(request: Request, kind: Kind, step: int = 0, name: str = "", *, ref: str, payload: bytes) -> Input:
-    return Input(request.saga_id, None, kind, step, 0, name, ref, payload, request.message_id)
-
-
-def _step(request: Request) -> int:
-    """An operator's verb says why, and names the step; what is acknowledged may be the whole saga's (0)."""
-    optional = request.type is RequestType.ACKNOWLEDGE
-    for field, value in (("step", request.step or optional), ("reason", request.reason)):
-        if not value:
-            raise MessageInvalid("request.incomplete", f"a request of type {request.type.value!r} needs {field!r}")
-    return request.step or 0
+    return Input(request.saga_id, request.run, kind, step, 0, name, ref, payload, request.message_id)
 
 
 def _reply(record: Record, service: str) -> Input:

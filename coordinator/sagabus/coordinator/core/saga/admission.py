@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from sagabus.contracts.names import CommandKind
-from sagabus.coordinator.core.saga import operator
+from sagabus.coordinator.core.saga import operator, pause, termination
 from sagabus.coordinator.core.saga.bodies import is_same
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
@@ -25,7 +25,8 @@ CLOSED: Final = "saga.closed"
 CANCEL_REJECTED: Final = "cancel.rejected"
 FOREIGN: Final = "reply.foreign"
 UNREADABLE: Final = "reply.unreadable"
-NO_USE: Final = "request.no_use"
+NO_USE: Final = operator.NO_USE
+PAUSED: Final = operator.PAUSED
 BLOCKED: Final = "saga.blocked"
 """A timer of a blocked saga: it fires when the saga goes on, if it is still pending then (H3)."""
 
@@ -34,23 +35,37 @@ UNDO_REPLIES: Final = frozenset((Kind.UNDO_COMPLETED, Kind.UNDO_REFUSED, Kind.UN
 SETTLE_REPLIES: Final = frozenset((Kind.SETTLE_COMPLETED, Kind.SETTLE_NEVER, Kind.SETTLE_FAILED))
 REPLIES: Final = STEP_REPLIES | UNDO_REPLIES | SETTLE_REPLIES
 
+FOR_GOOD: Final = termination.HAPPENED | {Kind.STEP_REFUSED, Kind.SETTLE_NEVER}
+"""Replies that say once and for all whether a step has happened."""
+
 
 def denial(state: SagaState, input: Input | Row) -> str | None:
     """None if the input counts, else the reason code: it came twice, too late, or from an attempt of no account."""
     kind = input.kind
+    if state.waiting and not isinstance(input, Row) and pause.same(input) in state.waiting:
+        return DUPLICATE
     if kind in REPLIES:
         return None if answers_nothing(state, input) else _to_reply(state, state.steps[input.step], input)
     if kind is Kind.TIMER:
-        return None if TimerKey(TimerKind(input.name), input.step) in state.timers else STALE
+        return _to_timer(state, input)
     if kind is Kind.EVENT:
         if input.ref in state.seen_events:
             return DUPLICATE
         return CLOSED if state.is_closed else None
     if kind is Kind.CANCEL:
-        return _to_cancel(state)
+        return _to_cancel(state, input)
     if kind is Kind.OPERATOR:
         return _to_verb(state, input)
     return None
+
+
+def _to_timer(state: SagaState, input: Input | Row) -> str | None:
+    """PAUSED: it fires when the saga is resumed, if it is still pending then. A row has fired."""
+    kind = TimerKind(input.name)
+    if TimerKey(kind, input.step) not in state.timers:
+        return STALE
+    stands_still = state.paused and not pause.fires(kind, state.steps.get(input.step))
+    return PAUSED if stands_still and not isinstance(input, Row) else None
 
 
 def answers_nothing(state: SagaState, input: Input | Row) -> bool:
@@ -68,11 +83,20 @@ def answers_nothing(state: SagaState, input: Input | Row) -> bool:
 def _to_reply(state: SagaState, step: Step, input: Input | Row) -> str | None:
     if input.name and input.name != step.service:
         return FOREIGN  # only a step's own service may answer for it
+    if state.status is SagaStatus.TERMINATED and _is_left_behind(step, input):
+        return None if termination.is_unknown(step) and input.kind in termination.HAPPENED else LATE
+    if step.by_operator and input.kind in FOR_GOOD:
+        return None if _contradicts(step, input) else DUPLICATE
     if input.kind in STEP_REPLIES:
         return _to_step_reply(step, input)
     if input.kind in UNDO_REPLIES:
         return _to_undo_reply(state, step, input)
     return _to_settle_reply(step, input)
+
+
+def _is_left_behind(step: Step, input: Input | Row) -> bool:
+    """Whether it answers what a termination has left behind. What was settled before is judged as ever."""
+    return termination.is_unknown(step) or (step.is_being_undone and input.kind not in STEP_REPLIES)
 
 
 def _to_settle_reply(step: Step, input: Input | Row) -> str | None:
@@ -103,7 +127,7 @@ def _contradicts(step: Step, input: Input | Row) -> bool:
     """It was settled that the step never happens, or has happened with another output; told once."""
     if step.contradicted:
         return False
-    if step.outcome is Outcome.NEVER:
+    if step.outcome is Outcome.NEVER or input.kind in (Kind.STEP_REFUSED, Kind.SETTLE_NEVER):
         return True
     return step.output is not None and not is_same(step.output, input.payload)
 
@@ -120,14 +144,23 @@ def _to_undo_reply(state: SagaState, step: Step, input: Input | Row) -> str | No
     return None if input.attempt == step.exchange(CommandKind.UNDO).attempt else OLD_ATTEMPT
 
 
+def _is_known(state: SagaState, request: Input | Row) -> bool:
+    """A request that was applied. Older releases have stored some of them twice."""
+    return request.ref in state.answered and not isinstance(request, Row)
+
+
 def _to_verb(state: SagaState, input: Input | Row) -> str | None:
+    if _is_known(state, input):
+        return DUPLICATE
     if state.is_closed and input.name != operator.ACKNOWLEDGE:
         return CLOSED
-    return None if operator.is_of_use(state, input) else NO_USE
+    return operator.denial(state, input)
 
 
-def _to_cancel(state: SagaState) -> str | None:
+def _to_cancel(state: SagaState, input: Input | Row) -> str | None:
     """The first of (cancel, end) in the shard's order wins (U7)."""
+    if _is_known(state, input):
+        return DUPLICATE
     if state.status is SagaStatus.RUNNING and state.ending is None:
         return None
     same = state.status is SagaStatus.RUNNING and state.ending is SagaStatus.CANCELLED

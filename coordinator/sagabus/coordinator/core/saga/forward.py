@@ -161,10 +161,12 @@ def read_output(state: SagaState, step: Step, payload: bytes | None) -> tuple[Ba
     return found[1], found[2]
 
 
-def unreadable(step: Step, fault: MessageInvalid, *, settling: bool) -> tuple[Concern, str]:
+def unreadable(state: SagaState, step: Step, fault: MessageInvalid, *, settling: bool) -> tuple[Concern, str]:
     """What a person is told of an answer that nobody can read."""
     what, after = f"step {step.number} ({step.activity})", "; undo it by hand"
-    if settling:
+    if state.is_closed:
+        concern = Concern(ConcernKind.LATE_SUCCESS, step.number)
+    elif settling:
         concern = Concern(ConcernKind.SETTLE, step.number)
     elif step.is_open:
         concern = step_concern(step)

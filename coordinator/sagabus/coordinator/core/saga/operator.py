@@ -1,49 +1,79 @@
-"""What an operator may do: try a step, settle or undo now, skip a settle or undo, acknowledge what has happened.
+"""What an operator may do: try a step, settle or undo now, skip a settle or undo, acknowledge what has happened, say
+that a step has completed; pause, resume and terminate the saga.
 
 All are rows of history with the operator's words. A skipped undo is the operator's own to do; that is why nobody else
 may skip one (U6), and why its late success is shown to a person. Who skips a settle answers for the step's outcome: it
-counts as never having happened, and a later word that it has is shown to a person too.
+counts as never having happened, and a later word that it has is shown to a person too. So does who completes a step.
+
+`resume` is not carried out here: what waited runs the saga's code.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from sagabus.contracts import codec
+from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.names import CommandKind
-from sagabus.coordinator.core.saga import forward, undo
+from sagabus.contracts.requests import RequestType
+from sagabus.coordinator.core.saga import completion, forward, pause, termination, undo
 from sagabus.coordinator.core.saga.concern import ACKNOWLEDGEABLE, Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Input, Row
-from sagabus.coordinator.core.saga.program import Blocked
+from sagabus.coordinator.core.saga.program import Blocked, Program
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import Outcome, Undoing
 from sagabus.coordinator.core.saga.step import Step
 
-RETRY: Final = "retry"
-SKIP: Final = "skip"
-ACKNOWLEDGE: Final = "acknowledge"
-VERBS: Final = frozenset((RETRY, SKIP, ACKNOWLEDGE))
+RETRY: Final = RequestType.RETRY.value
+SKIP: Final = RequestType.SKIP.value
+ACKNOWLEDGE: Final = RequestType.ACKNOWLEDGE.value
+COMPLETE: Final = RequestType.COMPLETE.value
+RESUME: Final = RequestType.RESUME.value
+TERMINATE: Final = RequestType.TERMINATE.value
+
+_OF_STEPS: Final = frozenset((RequestType.RETRY, RequestType.SKIP, RequestType.COMPLETE))
+
+NO_USE: Final = "request.no_use"
+PAUSED: Final = "saga.paused"
+NOT_PAUSED: Final = "saga.not_paused"
+OUTPUT_INVALID: Final = "output.invalid"
 
 _MAY_BE_SKIPPED: Final = frozenset((Undoing.SETTLING, Undoing.SENT, Undoing.PAUSED, Undoing.BLOCKED))
 
 
-def is_of_use(state: SagaState, input: Input | Row) -> bool:
-    """A retry wants a step, a settle or an undo between two attempts, or what its participant cannot answer; a skip a
-    settle or an undo that is under way; an acknowledgement something that can be acknowledged.
+def denial(state: SagaState, input: Input | Row) -> str | None:
+    """Of a verb to an open saga, and of an acknowledgement: None if it is of use, else the reason code.
 
     A verb that is not known here stands in the history of a later version: it is not for us to say.
     """
-    if input.name not in VERBS:
-        return True
-    if input.name == ACKNOWLEDGE:
-        return isinstance(input, Row) or bool(acknowledgeable(state, input.step))
-    step = state.steps.get(input.step)
-    if step is None:
-        return False
+    match input.name:
+        case RequestType.PAUSE:
+            return PAUSED if state.paused else None
+        case RequestType.RESUME:
+            return None if state.paused else NOT_PAUSED
+        case RequestType.ACKNOWLEDGE:
+            return None if isinstance(input, Row) or acknowledgeable(state, input.step) else NO_USE
+        case name if name in _OF_STEPS:
+            step = state.steps.get(input.step)
+            return NO_USE if step is None else _of_step(state, step, input)
+    return None
+
+
+def _of_step(state: SagaState, step: Step, input: Input | Row) -> str | None:
+    """A retry wants a step, a settle or an undo between two attempts, or what its participant cannot answer; a skip a
+    settle or an undo that is under way; a completion a step of unknown outcome, and an output that its model reads."""
     if input.name == SKIP:
-        return step.undoing in _MAY_BE_SKIPPED
-    return step.undoing is Undoing.PAUSED or step.outcome is Outcome.PAUSED or _is_stuck(state, step)
+        return None if step.undoing in _MAY_BE_SKIPPED else NO_USE
+    if input.name == COMPLETE:
+        if not completion.may_be_completed(state, step):
+            return NO_USE
+        fits = isinstance(input, Row) or completion.fault(state, step, input) is None
+        return None if fits else OUTPUT_INVALID
+    if not (step.undoing is Undoing.PAUSED or step.outcome is Outcome.PAUSED or _is_stuck(state, step)):
+        return NO_USE
+    return PAUSED if state.paused and not step.is_being_undone else None
 
 
 def _is_stuck(state: SagaState, step: Step) -> bool:
@@ -66,17 +96,37 @@ def acknowledge(state: SagaState, step: int) -> None:
         state.clear_concern(concern)
 
 
-def carry_out(state: SagaState, row: Row) -> None:
-    """It is known to be of use. Raises Blocked for a later version's."""
-    if row.name not in VERBS:
-        raise Blocked(f"the operator's verb {row.name} is not known to this version", "verb_unknown")
-    if row.name == ACKNOWLEDGE:
-        acknowledge(state, row.step)
-        return
-    step = state.steps[row.step]
-    if row.name == SKIP:
-        _skip(state, step)
-    elif step.undoing in (Undoing.PAUSED, Undoing.SETTLING):
+def carry_out(state: SagaState, program: Program | None, row: Row) -> None:
+    """It is known to be of use, and no `resume`. Raises Blocked for a later version's."""
+    match row.name:
+        case RequestType.ACKNOWLEDGE:
+            acknowledge(state, row.step)
+        case RequestType.PAUSE:
+            pause.begin(state)
+        case RequestType.TERMINATE:
+            termination.terminate(state, reason_of(row))
+        case RequestType.COMPLETE:
+            completion.carry_out(state, program, state.steps[row.step], row)
+        case RequestType.SKIP:
+            _skip(state, state.steps[row.step])
+        case RequestType.RETRY:
+            _retry(state, state.steps[row.step])
+        case _:
+            raise Blocked(f"the operator's verb {row.name} is not known to this version", "verb_unknown")
+
+
+def reason_of(row: Row) -> str:
+    """Why the operator asked for it."""
+    try:
+        body = codec.decode_value(row.payload)
+    except MessageInvalid:  # a row that was stored before requests were read so strictly
+        return ""
+    reason = body.get("reason") if isinstance(body, dict) else None
+    return reason if isinstance(reason, str) else ""
+
+
+def _retry(state: SagaState, step: Step) -> None:
+    if step.undoing in (Undoing.PAUSED, Undoing.SETTLING):
         state.clear_timer(TimerKind.UNDO_RETRY, step.number)
         undo.retried(state, step)
     else:

@@ -17,8 +17,8 @@ from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.retry import as_microseconds
 from sagabus.contracts.words import plain, words_of
-from sagabus.coordinator.core.saga import forward, intents, operator, reading, undo, unexplained
-from sagabus.coordinator.core.saga.admission import STALE, UNREADABLE, answers_nothing, denial
+from sagabus.coordinator.core.saga import forward, intents, operator, pause, reading, termination, undo, unexplained
+from sagabus.coordinator.core.saga.admission import FOR_GOOD, STALE, UNREADABLE, answers_nothing, denial
 from sagabus.coordinator.core.saga.concern import (
     NO_ANSWER,
     RELEASED,
@@ -110,7 +110,7 @@ class Saga:
             if answers_nothing(state, answer):
                 return False  # a person is told that, and nothing more
             aside = str(answer.seq) if isinstance(answer, Row) else ""
-            concern, words = forward.unreadable(step, error, settling=answer.kind is Kind.SETTLE_COMPLETED)
+            concern, words = forward.unreadable(state, step, error, settling=answer.kind is Kind.SETTLE_COMPLETED)
             self._note(concern, words, Told(UNREADABLE_ANSWER, answer.attempt), aside=aside)
             return True
         return False
@@ -171,9 +171,16 @@ class Saga:
         if self.state.journal.size > MAX_HISTORY_BYTES:
             words = f"its history has more than {MAX_HISTORY_BYTES} bytes; let it end, and go on in another saga"
             self.state.raise_concern(Concern(ConcernKind.BYTES), words)
+        was_paused = self.state.paused
+        if was_paused and pause.waits(row):
+            self.state.waiting.setdefault(pause.same(row), row)
+            return
         self._apply(row)
-        self._run_code()
-        self._go_on()
+        if not self.state.paused:
+            self._run_code()
+            if was_paused:
+                undo.go_on(self.state)
+            self._go_on()
 
     def _apply(self, row: Row) -> None:
         state = self.state
@@ -197,7 +204,7 @@ class Saga:
                 words = f"row {row.seq} is a {row.name!r}, which only a later release knows; deploy that one"
                 raise Blocked(words, "row_unknown")
             case Kind.OPERATOR:
-                operator.carry_out(state, row)
+                self._operate(row)
             case _:
                 self._reply(row)
 
@@ -246,7 +253,39 @@ class Saga:
         self.state.clear_timer(TimerKind.SAGA, 0)
         self._alive().cancel()
 
+    def _operate(self, row: Row) -> None:
+        self.state.answered.add(row.ref)
+        if row.name == operator.RESUME:
+            self._resume()
+            return
+        if row.name == operator.TERMINATE:
+            self._note_what_waits()
+        operator.carry_out(self.state, self.program, row)
+
+    def _resume(self) -> None:
+        """As if it had never been paused, but later (U8)."""
+        state, cause = self.state, self.state.cause
+        for row in pause.end(state):
+            if denial(state, row) is None:
+                state.cause = row.ref
+                self._apply(row)
+                self._run_code()
+                self._go_on()
+        state.cause = cause
+
+    def _note_what_waits(self) -> None:
+        """A paused saga comes to its end: what is known of its steps counts, and its code makes nothing of it."""
+        waited = [*self.state.waiting.values()]
+        self.state.waiting.clear()
+        for row in waited:
+            if row.kind is not Kind.TIMER and denial(self.state, row) is None:
+                self._apply(row)
+
     def _cancel(self, row: Row) -> None:
+        self.state.answered.add(row.ref)
+        if self.state.paused:
+            self._note_what_waits()
+            pause.end(self.state)
         reason = (row.payload or b"").decode() or "cancelled on request"
         self._stop_code(SagaStatus.CANCELLED, reason_json("sagabus.cancelled", reason))
 
@@ -273,6 +312,10 @@ class Saga:
             unexplained.reply(state, row)
             return
         match row.kind:
+            case Kind.STEP_COMPLETED | Kind.SETTLE_COMPLETED if state.is_closed and termination.is_unknown(step):
+                undo.late_success(state, step, row)
+            case kind if step.by_operator and kind in FOR_GOOD:
+                unexplained.contradiction(state, step)
             case Kind.STEP_COMPLETED if step.is_open:
                 forward.completed(state, self._alive(), step, row)
             case Kind.STEP_COMPLETED | Kind.SETTLE_COMPLETED if operator.settle_was_skipped(step):
@@ -349,8 +392,9 @@ class Saga:
         self.state.now = max(now, self.state.now)
         if self.stopped is not None or self.state.is_closed:
             return
-        for number in sorted(self.state.steps.open | self.state.steps.being_undone):
-            undo.resend(self.state, self.state.steps[number])
+        steps = self.state.steps
+        for number in sorted(steps.being_undone if self.state.paused else steps.open | steps.being_undone):
+            undo.resend(self.state, steps[number])
 
     def drain(self) -> Effects:
         """Rows, messages and timers since the last drain, for one transaction."""

@@ -21,6 +21,8 @@ class Standing(NamedTuple):
     error: bytes | None = None
     fingerprint: str = ""
     """Of the code that the saga was last decided with; empty before that (H7)."""
+    paused: bool = False
+    """By an operator (U8)."""
 
 
 Kept = tuple[Standing, int, int]

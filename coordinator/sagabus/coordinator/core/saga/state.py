@@ -7,7 +7,7 @@ it was sent then; only numbers are counted up.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 from pydantic import JsonValue
@@ -29,14 +29,17 @@ from sagabus.coordinator.core.saga.steps import Steps
 
 VOID: Final = b"null"
 
+Same = tuple[Kind, int, int, str, str, bytes | None]
+"""What makes two inputs the same one (`pause.same`)."""
+
 
 class SagaState:
     """One saga. `now` and `cause` are those of the input at hand: microseconds since 1970, the id of its message."""
 
     __slots__ = (
-        "_known_timers", "_name", "addresses", "blocked", "cause", "completions", "definition", "effects", "ending",
-        "id", "input_hash", "journal", "kept", "now", "other_input", "output", "plan", "run", "seen_events", "sequence",
-        "staged", "standing", "started_at", "steps", "timers", "trace", "version",
+        "_known_timers", "_name", "addresses", "answered", "blocked", "cause", "completions", "definition", "effects",
+        "ending", "id", "input_hash", "journal", "kept", "now", "other_input", "output", "plan", "resumed_at", "run",
+        "seen_events", "sequence", "staged", "standing", "started_at", "steps", "timers", "trace", "version", "waiting",
     )  # fmt: skip
 
     def __init__(self, addresses: Addresses, *, definition: str, version: int, trace: Headers = ()) -> None:
@@ -49,7 +52,7 @@ class SagaState:
         self.trace = trace
         self.input_hash = b""
         self.standing = Standing(Concerns())
-        self.now = self.started_at = 0
+        self.now = self.started_at = self.resumed_at = 0
         self.cause = ""
         self.blocked = 0
         """The first row that is kept undecided, while the code cannot go on; 0 otherwise."""
@@ -68,6 +71,10 @@ class SagaState:
         self.plan: deque[int] = deque()
         """What is still to be settled or undone, in this order."""
         self.seen_events: set[str] = set()
+        self.answered: set[str] = set()
+        """Ids of the verbs that were applied."""
+        self.waiting: dict[Same, Row] = {}
+        """What came while it is paused, in order: decided upon when it is resumed (U8)."""
         self.timers: dict[TimerKey, int] = {}
         self._known_timers: set[TimerKey] = set()
 
@@ -78,6 +85,10 @@ class SagaState:
     @property
     def concerns(self) -> Concerns:
         return self.standing.concerns
+
+    @property
+    def paused(self) -> bool:
+        return self.standing.paused
 
     @property
     def closed_at(self) -> int | None:
@@ -216,10 +227,16 @@ class SagaState:
 
     def clear_concern(self, concern: Concern) -> None:
         """It has gone. If another one comes to the front by that, it is told again."""
-        if concern not in self.standing.concerns:
+        if concern in self.standing.concerns:
+            self.clear_concerns((concern,))
+
+    def clear_concerns(self, gone: Collection[Concern]) -> None:
+        """The same of several, which stand: told once."""
+        if not gone:
             return
         front = self.attention
-        self.concerns.remove(concern)
+        for concern in gone:
+            self.concerns.remove(concern)
         self.staged.saga_changed = True
         if self.attention != front:
             self._tell_attention()
@@ -280,7 +297,7 @@ class SagaState:
         return made
 
     def rearm(self) -> None:
-        """The saga goes on: timers that came due while it was blocked fire now."""
+        """The saga goes on: timers that came due while it was blocked or paused fire now."""
         self.staged.timers.update(self.timers)
 
     def rebuilt(self) -> None:

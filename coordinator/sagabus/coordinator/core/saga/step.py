@@ -65,6 +65,8 @@ class Step:
     """What is kept of it (`bodies.remembered`): to tell a copy of it from another one."""
     contradicted: bool = False
     """Its participant has said another thing since, and that has been told (P2)."""
+    by_operator: bool = False
+    """An operator has said that it has completed, and with which output (U8)."""
     undo_input: bytes | None = None
     """Computed and stored when the step completes, so that an undo never needs the saga's code (U1)."""
     undo_fault: str | None = None

@@ -17,6 +17,7 @@ from sagabus.coordinator.core.saga.admission import (
     CANCEL_REJECTED,
     CLOSED,
     DUPLICATE,
+    FOR_GOOD,
     FOREIGN,
     LATE,
     NO_USE,
@@ -26,11 +27,14 @@ from sagabus.coordinator.core.saga.admission import (
     UNDO_REPLIES,
 )
 from sagabus.coordinator.core.saga.bodies import same_body
+from sagabus.coordinator.core.saga.completion import output_of
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, Told
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
-from sagabus.coordinator.core.saga.operator import ACKNOWLEDGE, RETRY, SKIP, acknowledge, acknowledgeable
+from sagabus.coordinator.core.saga.operator import ACKNOWLEDGE, COMPLETE, RETRY, SKIP, acknowledge, acknowledgeable
 from sagabus.coordinator.core.saga.state import SagaState
+from sagabus.coordinator.core.saga.status import SagaStatus
+from sagabus.coordinator.core.saga.termination import HAPPENED
 
 
 class Stop(NamedTuple):
@@ -52,6 +56,9 @@ _ASKED: Final[dict[Kind, tuple[Kind, str]]] = {
 
 _FINAL: Final = (Kind.STEP_COMPLETED, Kind.SETTLE_COMPLETED, Kind.SETTLE_NEVER)
 
+_ONCE: Final = (Kind.EVENT, Kind.OPERATOR, Kind.CANCEL)
+"""Inputs that their ids tell apart."""
+
 
 class StoppedSaga:
     """Its state knows how it stands, and neither steps nor timers."""
@@ -70,7 +77,7 @@ class StoppedSaga:
 
     def _note(self, row: Row) -> None:
         self._steps[row.step].append(row)
-        if row.kind in (Kind.EVENT, Kind.OPERATOR):
+        if row.kind in _ONCE:
             self._events.add((row.kind, row.ref))
 
     def block(self, *, since: int) -> None:
@@ -106,9 +113,9 @@ class StoppedSaga:
         to decide any more: only what its rows do not explain is news.
         """
         closed = self.state.is_closed
+        if input.kind in _ONCE and (input.kind, input.ref) in self._events:
+            return DUPLICATE
         if input.kind in (Kind.EVENT, Kind.OPERATOR):
-            if (input.kind, input.ref) in self._events:
-                return DUPLICATE
             return self._to_closed(input) if closed else None
         if input.kind is Kind.CANCEL and closed:
             return CANCEL_REJECTED
@@ -118,7 +125,8 @@ class StoppedSaga:
         rows = self._steps[input.step]
         if any((row.kind, row.attempt, row.name, row.payload) == same for row in rows):
             return DUPLICATE
-        return _of_closed(rows, input) if closed else None
+        terminated = self.state.status is SagaStatus.TERMINATED
+        return _of_closed(rows, input, terminated=terminated) if closed else None
 
     def _to_closed(self, input: Input) -> str | None:
         if input.kind is Kind.EVENT or input.name != ACKNOWLEDGE:
@@ -126,7 +134,7 @@ class StoppedSaga:
         return None if acknowledgeable(self.state, input.step) else NO_USE
 
 
-def _of_closed(rows: list[Row], input: Input) -> str | None:
+def _of_closed(rows: list[Row], input: Input, *, terminated: bool) -> str | None:
     """rows: those of the step."""
     kinds = {row.kind for row in rows}
     asked, retry = _ASKED[input.kind]
@@ -135,11 +143,17 @@ def _of_closed(rows: list[Row], input: Input) -> str | None:
         return None
     if input.name and input.name != command.name.partition(".")[0]:
         return FOREIGN
+    if (by_operator := _completed_by_operator(rows)) is not None:
+        rows = rows[by_operator:]
+        if input.kind in FOR_GOOD:
+            return DUPLICATE if _contradicted(rows) or _says_the_same(rows[0], input) else None
+    if terminated and by_operator is None and kinds.isdisjoint(_FINAL) and input.kind in HAPPENED:
+        return None
     if _settle_was_skipped(rows) and input.kind in (Kind.STEP_COMPLETED, Kind.SETTLE_COMPLETED):
         return None if kinds.isdisjoint(_FINAL) else DUPLICATE
     if input.kind is Kind.STEP_COMPLETED:
         return _of_completed(rows, input, settling=Kind.SETTLE in kinds)
-    if input.kind is Kind.UNDO_COMPLETED and input.kind not in kinds:
+    if input.kind is Kind.UNDO_COMPLETED and input.kind not in kinds and not (terminated and not _is_skipped(rows)):
         return None  # it was skipped, and is done after all
     return DUPLICATE if input.kind in kinds else LATE
 
@@ -157,11 +171,29 @@ def _of_completed(rows: list[Row], input: Input, *, settling: bool) -> str | Non
     return DUPLICATE if same_body(said.payload, input.payload) else None
 
 
+def _completed_by_operator(rows: list[Row]) -> int | None:
+    """Where among the rows; None if no operator has said that the step has completed."""
+    found = (place for place, row in enumerate(rows) if (row.kind, row.name) == (Kind.OPERATOR, COMPLETE))
+    return next(found, None)
+
+
+def _contradicted(rows: list[Row]) -> bool:
+    """rows: since an operator has completed the step."""
+    return any(row.kind in FOR_GOOD for row in rows)
+
+
+def _says_the_same(completed: Row, input: Input) -> bool:
+    return input.kind in HAPPENED and same_body(output_of(completed.payload), input.payload)
+
+
+def _is_skipped(rows: list[Row]) -> bool:
+    return any((row.kind, row.name) == (Kind.OPERATOR, SKIP) for row in rows)
+
+
 def _settle_was_skipped(rows: list[Row]) -> bool:
     """A skip is of the undo, if there is one; else of the settle."""
     kinds = {row.kind for row in rows}
-    skipped = any((row.kind, row.name) == (Kind.OPERATOR, SKIP) for row in rows)
-    return skipped and Kind.SETTLE in kinds and kinds.isdisjoint((Kind.UNDO, Kind.UNDO_INPUT))
+    return _is_skipped(rows) and Kind.SETTLE in kinds and kinds.isdisjoint((Kind.UNDO, Kind.UNDO_INPUT))
 
 
 def _attempts(rows: list[Row], asked: Kind, retry: str) -> int:

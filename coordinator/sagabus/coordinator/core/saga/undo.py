@@ -212,7 +212,10 @@ def overdue(state: SagaState, step: Step) -> tuple[Concern, str] | None:
     kind = step.unanswered
     if kind is None:
         return None
-    waited = state.now - step.exchange(kind).sent_at
+    since = step.exchange(kind).sent_at
+    if kind is CommandKind.DO:
+        since = max(since, state.resumed_at)  # while it was paused nobody was asked again
+    waited = state.now - since
     if waited < forward.SILENCE_MICROSECONDS:
         return None
     concern, what = _unanswered_concern(step, kind)
@@ -240,11 +243,21 @@ def late_success(state: SagaState, step: Step, row: Row) -> None:
     if state.is_closed:
         words = f"step {step.number} ({step.activity}) succeeded after the saga had ended: undo it by hand"
         state.raise_concern(Concern(ConcernKind.LATE_SUCCESS, step.number), words, Told("succeeded"))
-    elif state.status is SagaStatus.COMPENSATING:
+    elif state.status is SagaStatus.COMPENSATING and not state.paused:
         state.plan.appendleft(step.number)
         advance(state)
-    else:
+    elif not state.paused:  # while it is paused only a termination comes here, which undoes nothing
         start(state, step)
+
+
+def go_on(state: SagaState) -> None:
+    """What a pause has kept from beginning: held commands, the next step of the plan, the end of the saga."""
+    if state.is_closed:
+        return
+    for service in [*state.steps.held]:
+        forward.release(state, service)
+    if state.status is SagaStatus.COMPENSATING:
+        advance(state)
 
 
 def close_if_done(state: SagaState) -> None:
@@ -261,7 +274,8 @@ def close_if_done(state: SagaState) -> None:
 
 
 def _after(state: SagaState, step: Step) -> None:
-    if step.is_being_undone:
+    """Nothing follows on it while the saga is paused; see `go_on`."""
+    if step.is_being_undone or state.paused:
         return
     forward.release(state, step.service)
     if state.status is SagaStatus.COMPENSATING:

@@ -42,7 +42,12 @@ def contradiction(state: SagaState, step: Step) -> None:
     """The participant has said two things of one step, each once and for all (P2)."""
     step.contradicted = True
     what = f"step {step.number} ({step.activity})"
-    if step.outcome is Outcome.NEVER:
+    if step.by_operator:
+        words = (
+            f"{what} counts as completed, since an operator has said so, and {step.service} says now something else; "
+            "find out there which is so, and undo it by hand if need be"
+        )
+    elif step.outcome is Outcome.NEVER:
         words = (
             f"{what} was settled as never happening, and {step.service} says now that it has completed; look at what "
             "it did there, and undo it by hand"
