@@ -70,8 +70,10 @@ class Drive(Restored):
         self._deliveries += 1
         return self.take(an_input(Kind.EVENT, name=type.name, ref=ref or f"event-{self._deliveries}", payload=body))
 
-    def cancel(self, reason: str = "") -> str | None:
-        return self.take(an_input(Kind.CANCEL, ref="cancel", payload=reason.encode()))
+    def cancel(self, reason: str = "", *, actor: str = "", ref: str = "") -> str | None:
+        self._deliveries += 1
+        id = ref or f"cancel-{self._deliveries}"
+        return self.take(an_input(Kind.CANCEL, name=actor, ref=id, payload=reason.encode()))
 
     def fire(self, kind: TimerKind, number: int = 0) -> str | None:
         """A timer fires; the clock is moved to when it is due."""

@@ -169,6 +169,9 @@ class Restored:
         self.last.commands.append(sent)
 
     def _note_lifecycle(self, made: Lifecycle) -> None:
+        if not made.sequence:
+            self.last.rejections.append(made)
+            return
         if made.type == "sagabus.compensation.skipped":
             self._undoing.pop(made.body["step"])
         closes = made.type.removeprefix("sagabus.saga.") in CLOSED
@@ -223,6 +226,7 @@ def picture(saga: Saga) -> dict[str, Any]:
         "completions": state.completions,
         "plan": state.plan,
         "events": state.seen_events,
+        "requests": (state.answered, state.refusals_since_end),
         "timers": {key: None if key.kind in IN_MEMORY else due for key, due in state.timers.items()},
         "program": None if saga.program is None else _inside(saga.program),
     }

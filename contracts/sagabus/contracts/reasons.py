@@ -42,6 +42,7 @@ _COORDINATOR: Final = {
         "late": "the saga has given the step up, or its outcome is decided",
         "old_attempt": "an attempt failed that is not the current one",
         "cancel.rejected": "the saga had ended, or was being undone; told by `sagabus.cancel.rejected`",
+        "request.refused": "a verb that changes nothing; its saga's history and `sagabus.request.refused` say why",
     },
     Fate.FORWARDED: {"forwarded": "it lay in another shard's partition"},
     Fate.KEPT: {
@@ -62,11 +63,11 @@ _COORDINATOR: Final = {
         "request.incomplete": "a start without a saga's name, an event without its own, or an operator's request "
         "without what its verb needs",
         "request.name": "a name with a NUL, or of more than 300 characters",
-        "request.no_saga": "an operator's request for a saga that is not known here",
-        "request.no_use": "an operator's request that nothing in the saga waits for",
+        "request.no_saga": "an operator's request for a saga, or a run of it, that is not known here",
+        "request.run": "a verb whose run is no text, or of more than 300 characters",
         "request.type": "an unknown type, or a ce_type that says another one",
         "request.unsupported": "a verb that this version does not carry out",
-        "saga.closed": "an event, or an operator's request, to a saga that has ended",
+        "saga.closed": "an event to a saga that has ended; an operator's request to one that retention has removed",
         "saga_id.differs": "key and body name different sagas",
         "saga_id.missing": "neither key nor body names a saga",
         "start.expired": "an unknown start, older than what is remembered of starts (H2): it may be a copy",

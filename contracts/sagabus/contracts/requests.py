@@ -2,11 +2,11 @@
 
     {"type": "start",  "saga": "order_processing", "input": {...}}
     {"type": "event",  "name": "payment.confirmed", "data": {...}, "event_id"?: "..."}
-    {"type": "cancel", "reason": "..."}
-    {"type": "acknowledge", "step"?, "reason", "actor"}
-    {"type": "retry" | "skip" | "resume" | "pause" | "terminate", "step"?, "output"?, "reason", "actor"}
+    {"type": "cancel", "reason"?, "actor"?}
+    {"type": "acknowledge", "step"?, "reason", "actor"?}
+    {"type": "retry" | "skip" | "complete" | "resume" | "pause" | "terminate", "step"?, "output"?, "reason", "actor"?}
 
-All headers are optional. Unknown fields are ignored: that is the rule by which old and new understand each other.
+A verb may name the run that it is for: {"run": "..."}. All headers are optional. Unknown fields are ignored: that is the rule by which old and new understand each other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sagabus.contracts.envelope import Headers, Message, Record, cloud_event
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.event_type import Event
 from sagabus.contracts.headers import LONGEST, HeaderReader
-from sagabus.contracts.names import SagaId
+from sagabus.contracts.names import RunId, SagaId
 from sagabus.contracts.saga import Start
 
 
@@ -38,6 +38,8 @@ class RequestType(StrEnum):
     RESUME = "resume"
     PAUSE = "pause"
     TERMINATE = "terminate"
+    COMPLETE = "complete"
+    """A person knows the outcome of a step, and says what its output is."""
 
 
 _KNOWN: Final = frozenset(RequestType)
@@ -63,6 +65,8 @@ class _Head(BaseModel):
     reason: str = ""
     step: Annotated[int, Field(ge=1, le=HIGHEST_STEP)] | None = None
     actor: Text | None = None
+    run: JsonValue = None
+    """Of a verb; what starts and events may call so is their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class Request:
     """body: the whole value as it came. message_id: its `ce_id`, else `<topic>:<partition>:<offset>`.
 
     name: the definition of a start, the event's name of an event. dedupe: what makes two events the same one.
+    run: that a verb is for; None for whichever is open, or was last.
     """
 
     type: RequestType
@@ -81,6 +86,7 @@ class Request:
     dedupe: str = ""
     step: int | None = None
     actor: str | None = None
+    run: RunId | None = None
     trace: Headers = ()
 
 
@@ -101,6 +107,7 @@ def read_request(record: Record) -> Request:
         dedupe=_own_id(headers) or head.event_id or message_id,
         step=head.step,
         actor=head.actor,
+        run=_run(kind, head),
         trace=headers.trace(),
     )
 
@@ -149,6 +156,15 @@ def _name(kind: RequestType, head: _Head) -> str:
     if "\0" in value or len(value) > MAX_NAME:
         raise MessageInvalid("request.name", f"{field} {value[:60]!r}: at most {MAX_NAME} characters, and no NUL")
     return value
+
+
+def _run(kind: RequestType, head: _Head) -> RunId | None:
+    run = head.run
+    if run is None or kind in (RequestType.START, RequestType.EVENT):
+        return None
+    if not isinstance(run, str) or not run or len(run) > LONGEST or "\0" in run:
+        raise MessageInvalid("request.run", f"run {str(run)[:60]!r}: give the run as the API shows it, or leave it out")
+    return RunId(run)
 
 
 def start_message(start: Start[Any], *, id: str, namespace: str, message_id: str, source: bytes, time: int) -> Message:

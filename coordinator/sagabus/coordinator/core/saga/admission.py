@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from sagabus.contracts.names import CommandKind
-from sagabus.coordinator.core.saga import operator
+from sagabus.coordinator.core.saga import operator, request_answers
 from sagabus.coordinator.core.saga.bodies import is_same
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
@@ -46,10 +46,10 @@ def denial(state: SagaState, input: Input | Row) -> str | None:
         if input.ref in state.seen_events:
             return DUPLICATE
         return CLOSED if state.is_closed else None
-    if kind is Kind.CANCEL:
-        return _to_cancel(state)
-    if kind is Kind.OPERATOR:
-        return _to_verb(state, input)
+    if kind is Kind.CANCEL or kind is Kind.OPERATOR:
+        if request_answers.is_answered(state, input):
+            return DUPLICATE
+        return _to_cancel(state) if kind is Kind.CANCEL else _to_verb(state, input)
     return None
 
 
@@ -128,7 +128,4 @@ def _to_verb(state: SagaState, input: Input | Row) -> str | None:
 
 def _to_cancel(state: SagaState) -> str | None:
     """The first of (cancel, end) in the shard's order wins (U7)."""
-    if state.status is SagaStatus.RUNNING and state.ending is None:
-        return None
-    same = state.status is SagaStatus.RUNNING and state.ending is SagaStatus.CANCELLED
-    return DUPLICATE if same else CANCEL_REJECTED
+    return None if state.status is SagaStatus.RUNNING and state.ending is None else CANCEL_REJECTED

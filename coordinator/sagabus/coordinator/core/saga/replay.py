@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from sagabus.coordinator.core.saga import request_answers
 from sagabus.coordinator.core.saga.admission import denial
 from sagabus.coordinator.core.saga.concern import STOPS, Concern, ConcernKind, Concerns, Told, concern_of
 from sagabus.coordinator.core.saga.effects import Effects, TimerKey, TimerKind
@@ -160,12 +161,18 @@ class Replay:
         state.rearm()
         state.now = max(self._now, state.now)
         saga.advance_or_block(state.journal.noted(Kind.RESUMED, at=state.now))
+        refused: list[tuple[Row, str]] = []
         for row in self._kept:
             if saga.stopped is not None:
                 break
-            if denial(state, row) is None and not saga.cannot_read(row):
+            reason = denial(state, row)
+            if reason is not None and request_answers.verb_of(row):
+                refused.append((row, reason))
+            elif reason is None and not saga.cannot_read(row):
                 state.cause = "" if row.kind is Kind.NOTICE else row.ref
                 saga.advance_or_block(row)
+        for row, reason in refused:  # behind all decisions, where a replay will find them
+            saga.refuse(row, reason)
         stopped = saga.stopped
         if stopped is not None and stopped.state.blocked == self._since and _is_told(self._told, stopped.stop):
             state.now = self._rows[-1].at

@@ -17,8 +17,17 @@ from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.retry import as_microseconds
 from sagabus.contracts.words import plain, words_of
-from sagabus.coordinator.core.saga import forward, intents, operator, reading, undo, unexplained
-from sagabus.coordinator.core.saga.admission import STALE, UNREADABLE, answers_nothing, denial
+from sagabus.coordinator.core.saga import (
+    forward,
+    intents,
+    operator,
+    reading,
+    refusal,
+    request_answers,
+    undo,
+    unexplained,
+)
+from sagabus.coordinator.core.saga.admission import DUPLICATE, STALE, UNREADABLE, answers_nothing, denial
 from sagabus.coordinator.core.saga.concern import (
     NO_ANSWER,
     RELEASED,
@@ -87,6 +96,8 @@ class Saga:
             return self.stopped.take(input)
         reason = denial(state, input)
         if reason is not None:
+            if reason != DUPLICATE and request_answers.verb_of(input):
+                self.refuse(input, reason)
             return reason
         if input.kind is Kind.TIMER:
             return self._take_timer(input)
@@ -96,6 +107,14 @@ class Saga:
             state.started_at = state.now
         self.advance_or_block(state.journal.taken(input, state.now))
         return None
+
+    def refuse(self, asked: Input | Row, code: str) -> None:
+        """A verb that changes nothing. asked: the request, or the row of one that was kept."""
+        row = request_answers.refused(self.state, asked, code, refusal.words(self.state, asked, code))
+        if row is not None and self.stopped is None:
+            self.advance_or_block(row)
+        elif row is not None:
+            request_answers.note(self.state, row)
 
     def cannot_read(self, answer: Input | Row) -> bool:
         """Whether it brings an output that nobody can read. It is not taken then: a person is told, the step stays as
@@ -154,6 +173,8 @@ class Saga:
                 self.state.decided_by(self._code.fingerprint)
         except Exception as stop:
             self.stop(why_stopped(stop)).block(since=row.seq)
+            if request_answers.verb_of(row):
+                request_answers.kept(self.state, row)
 
     def stop(self, stop: Stop, rows: Sequence[Row] = ()) -> StoppedSaga:
         """Nothing more is decided, and all that was half decided is gone. rows: its history, if it is at hand."""
@@ -174,6 +195,8 @@ class Saga:
         self._apply(row)
         self._run_code()
         self._go_on()
+        if row.kind is Kind.OPERATOR or row.kind is Kind.CANCEL:
+            request_answers.applied(self.state, row)
 
     def _apply(self, row: Row) -> None:
         state = self.state
@@ -183,9 +206,12 @@ class Saga:
             case Kind.EVENT:
                 self._event(row)
             case Kind.CANCEL:
+                request_answers.note(state, row)
                 self._cancel(row)
             case Kind.TIMER:
                 self._fire(row)
+            case Kind.NOTICE if request_answers.is_refusal(row):
+                request_answers.note(state, row)
             case Kind.NOTICE if row.name == RELEASED:
                 state.clear_concern(Concern(ConcernKind.PARKED))
             case Kind.NOTICE | Kind.BLOCKED:
@@ -197,6 +223,7 @@ class Saga:
                 words = f"row {row.seq} is a {row.name!r}, which only a later release knows; deploy that one"
                 raise Blocked(words, "row_unknown")
             case Kind.OPERATOR:
+                request_answers.note(state, row)
                 operator.carry_out(state, row)
             case _:
                 self._reply(row)
