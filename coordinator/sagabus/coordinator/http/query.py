@@ -19,6 +19,7 @@ from sagabus.contracts.errors import DeclarationError, MessageInvalid
 from sagabus.coordinator.core.saga.concern import ConcernKind
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.http.refusals import ApiError
+from sagabus.coordinator.http.request_answers import ANSWER_SECONDS
 from sagabus.coordinator.store.operators import MAX_PAGE
 from sagabus.coordinator.store.saga_list import Filter, ListCursor
 from sagabus.coordinator.store.tables import OPEN
@@ -94,6 +95,19 @@ def seconds(request: Request) -> float:
     if not 0 <= value < float("inf"):
         raise _wrong("wait", given, f"give seconds, 0 to {MAX_WAIT:g}")
     return min(value, MAX_WAIT)
+
+
+def answer_seconds(request: Request) -> float:
+    """`wait` of a verb: 0 for no waiting at all."""
+    return seconds(request) if "wait" in request.query_params else ANSWER_SECONDS
+
+
+def allows_unknown(request: Request) -> bool:
+    """`unknown=allow`: a start of a definition that no coordinator runs yet."""
+    given = request.query_params.get("unknown", "refuse")
+    if given not in ("allow", "refuse"):
+        raise _wrong("unknown", given, "give allow or refuse")
+    return given == "allow"
 
 
 def limit(request: Request) -> int:

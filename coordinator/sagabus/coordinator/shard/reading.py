@@ -45,7 +45,8 @@ def _request(record: Record) -> Request | Input:
     if request.type is RequestType.EVENT:
         return _input(request, Kind.EVENT, name=request.name, ref=request.dedupe, payload=request.body)
     if request.type is RequestType.CANCEL:
-        return _input(request, Kind.CANCEL, ref=request.message_id, payload=request.reason.encode())
+        actor, reason = request.actor or "", request.reason.encode()
+        return _input(request, Kind.CANCEL, name=actor, ref=request.message_id, payload=reason)
     if request.type in (RequestType.RETRY, RequestType.SKIP, RequestType.ACKNOWLEDGE):
         return _input(
             request, Kind.OPERATOR, _step(request), request.type.value, ref=request.message_id, payload=request.body
@@ -54,7 +55,7 @@ def _request(record: Record) -> Request | Input:
 
 
 def _input(request: Request, kind: Kind, step: int = 0, name: str = "", *, ref: str, payload: bytes) -> Input:
-    return Input(request.saga_id, None, kind, step, 0, name, ref, payload, request.message_id)
+    return Input(request.saga_id, request.run, kind, step, 0, name, ref, payload, request.message_id)
 
 
 def _step(request: Request) -> int:

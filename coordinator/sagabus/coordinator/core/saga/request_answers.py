@@ -110,6 +110,21 @@ def read_refusal(row: Row) -> Refusal:
     return Refusal(**{field: str(said.get(field) or "") for field in Refusal._fields})
 
 
+def answer_of(row: Row, decided: int | None) -> RequestAnswer | None:
+    """What the latest row of a request tells. decided: of the saga's row; rows after that one are kept.
+
+    None for another notice.
+    """
+    if is_refusal(row):
+        said = read_refusal(row)
+        return RequestAnswer(row.ref, said.verb, RequestOutcome.REFUSED, said.code, said.message)
+    verb = verb_of(row)
+    if not verb:
+        return None
+    is_kept = decided is not None and row.seq > decided
+    return RequestAnswer(row.ref, verb, RequestOutcome.KEPT if is_kept else RequestOutcome.APPLIED)
+
+
 def _why_and_who(asked: Input | Row) -> tuple[str, str]:
     """The operator's reason, and who it was. Of a cancel the payload is the reason, and the name who asked."""
     if asked.kind is Kind.CANCEL:

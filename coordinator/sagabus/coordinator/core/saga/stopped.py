@@ -125,7 +125,11 @@ class StoppedSaga:
         """
         closed = self.state.is_closed
         if input.kind in (Kind.EVENT, Kind.CANCEL, Kind.OPERATOR):
-            if input.ref in self._events if input.kind is Kind.EVENT else request_answers.is_answered(self.state, input):
+            if (
+                input.ref in self._events
+                if input.kind is Kind.EVENT
+                else request_answers.is_answered(self.state, input)
+            ):
                 return DUPLICATE
             return self._to_closed(input) if closed else None
         if input.kind not in REPLIES:
