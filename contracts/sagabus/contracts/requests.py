@@ -6,7 +6,8 @@
     {"type": "acknowledge", "step"?, "reason", "actor"?}
     {"type": "retry" | "skip" | "complete" | "resume" | "pause" | "terminate", "step"?, "output"?, "reason", "actor"?}
 
-A verb may name the run that it is for: {"run": "..."}. All headers are optional. Unknown fields are ignored: that is the rule by which old and new understand each other.
+A verb may name the run that it is for: {"run": "..."}. All headers are optional. Unknown fields are ignored: that is
+the rule by which old and new understand each other.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The coordinator's HTTP API, for people, scripts and the client: look at sagas, and ask for something.
 
 What is asked for is published as a request: the way to a saga is its topic, and nothing here changes a saga. Verbs are
-answered with what became of them, starts and events with 202. Reads come from the database, so that every coordinator answers for all sagas, whoever owns them.
+answered with what became of them, starts and events with 202. Reads come from the database, so that every coordinator
+answers for all sagas, whoever owns them.
 """
 
 from sagabus.coordinator.http.application import application

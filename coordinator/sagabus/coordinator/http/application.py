@@ -61,9 +61,9 @@ def application(
 
     publish: returns when the request is acknowledged. closings: is told of every saga that closes in this process.
     owns: whether a saga id belongs to a shard of this process, so that `closings` hears of its end. why_not: why this
-    process is not ready, empty when it is. answers: is told of every verb that
-    is decided upon in this process.
-    definitions: that starts are checked against; None: they are not checked. accepts: false while there is nothing behind the API yet, or any more.
+    process is not ready, empty when it is. answers: is told of every verb that is decided upon in this process.
+    definitions: that starts are checked against; None: they are not checked. accepts: false while there is nothing
+    behind the API yet, or any more.
     """
     refuse_open(settings)
     probes = Probes(why_not)

@@ -61,10 +61,10 @@ class Row:
 
     step: the step, the publication's number or the timer's, of a notice the number of its concern; of `blocked` the
     first row that is kept undecided. name: activity, event, timer kind or end, of a notice or a block the kind of its
-    concern; of a cancel who asked. ref: the id of the message that brought an input, of `blocked` the fingerprint of the code that stopped, of
-    a notice the number of the row that is left undecided for good, if there is one, else the code of what it says.
-    payload: the bytes as they came, or as they were sent; words. sequence: the saga's last lifecycle event when the row
-    was committed; known once read.
+    concern; of a cancel who asked. ref: the id of the message that brought an input, of `blocked` the fingerprint of
+    the code that stopped, of a notice the number of the row that is left undecided for good, if there is one, else the
+    code of what it says. payload: the bytes as they came, or as they were sent; words. sequence: the saga's last
+    lifecycle event when the row was committed; known once read.
     """
 
     seq: int
