@@ -16,6 +16,7 @@ from starlette.requests import Request
 from sagabus.contracts import names
 from sagabus.contracts.envelope import microseconds
 from sagabus.contracts.errors import DeclarationError, MessageInvalid
+from sagabus.contracts.headers import LONGEST
 from sagabus.coordinator.core.saga.concern import ConcernKind
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.http.refusals import ApiError
@@ -77,6 +78,14 @@ def text(request: Request, name: str) -> str | None:
     given = request.query_params.get(name)
     if given is not None and "\0" in given:
         raise _wrong(name, given.replace("\0", "\\0"), "give text without NUL")
+    return given
+
+
+def request_id(request: Request) -> str:
+    """In the path. Raises ApiError for what can be none."""
+    given: str = request.path_params["request"]
+    if "\0" in given or len(given) > LONGEST or not given.isprintable():
+        raise _wrong("request", ascii(given), f"give the id of a request: at most {LONGEST} characters")
     return given
 
 

@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sagabus.contracts import codec
+from sagabus.contracts.envelope import Message
 from sagabus.coordinator.core.saga.effects import RequestAnswer, RequestOutcome
 from sagabus.coordinator.http import query
 from sagabus.coordinator.http.answers import answer
@@ -75,10 +76,14 @@ class VerbRequests:
         message = self._requests.made(asked, id, body.request_id)
         message_id = id_of(message)
         if seconds <= 0:
-            await self._requests.publish(message)
-            return self._undecided(_unknown(id, run, verb, message_id, after=0))
-        saga = await self._there(request, id, run, min(seconds, APPEARS_SECONDS))
-        after = 0 if body.request_id else await self._reads.last_row(saga.key)
+            return await self._sent(message, _unknown(id, run, verb, message_id, after=0))
+        try:
+            saga = await self._there(request, id, run, min(seconds, APPEARS_SECONDS))
+            after = 0 if body.request_id else await self._reads.last_row(saga.key)
+        except DatabaseUnreachable as error:  # a verb is taken all the same: sagas go on when it is back
+            view = _unknown(id, run, verb, message_id, after=0)
+            view.waits_for = str(error)
+            return await self._sent(message, view)
         with self._answers.awaited(message_id) as waiting:
             await self._requests.publish(message)
             found = await waiting.wait(
@@ -88,10 +93,15 @@ class VerbRequests:
         view = await self._view(saga.key, verb, message_id, found, after)
         return await self._answered(view, saga)
 
+    async def _sent(self, message: Message, view: VerbAnswer) -> Response:
+        """Nobody waits for it."""
+        await self._requests.publish(message)
+        return self._undecided(view)
+
     async def show(self, request: Request) -> Response:
         """What became of a request, asked again. 404 while history has none of this id."""
         id, run, seconds = query.saga_id(request), query.run(request), query.seconds(request)
-        message_id, after = request.path_params["request"], query.number(request, "after", 0)
+        message_id, after = query.request_id(request), query.number(request, "after", 0)
         saga = await self._reads.saga(id, run)
         if saga is None:
             raise await not_found(self._reads, id, run)
