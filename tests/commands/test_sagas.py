@@ -1,4 +1,4 @@
-"""start, list, show, event and cancel against `sagabus dev`, found by its run.json, with their exit codes."""
+"""start, list, show and event against `sagabus dev`, found by its run.json, with their exit codes."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_an_event_ends_the_wait_of_a_saga(capsys: pytest.CaptureFixture[str]) ->
 def test_a_cancelled_saga_is_undone(capsys: pytest.CaptureFixture[str]) -> None:
     answer(capsys, "start", "expense_approval", "--id", "EXP-103", "--input", expense("EXP-103"))
     running(capsys, "EXP-103")
-    assert main(["cancel", "EXP-103", "--reason", "left", "--wait"]) == Exit.DONE
+    assert main(["cancel", "EXP-103", "--reason", "left", "--until-closed"]) == Exit.DONE
     assert capsys.readouterr().out == "EXP-103 is cancelled: sagabus.cancelled: left\n"
 
 
@@ -204,7 +204,7 @@ def test_a_watch_ends_as_its_saga_does_and_with_130_when_it_is_interrupted(
         watch.send(signal.SIGINT)
         assert watch.blocking_end() == Exit.INTERRUPTED
     assert watch.stderr == ""
-    assert main(["cancel", "EXP-121", "--wait"]) == Exit.DONE
+    assert main(["cancel", "EXP-121", "--until-closed"]) == Exit.DONE
     assert main(["watch", "EXP-121"]) == Exit.ENDED_OTHERWISE
     assert main(["watch", "EXP-999"]) == Exit.NOT_FOUND
 
@@ -232,10 +232,11 @@ def test_what_goes_wrong_has_its_exit_code(capsys: pytest.CaptureFixture[str]) -
     assert main(["start", "order_processing", "--id", "x", "--input", "{nonsense"]) == Exit.USAGE
     assert main(["list", "--concern", "odd"]) == Exit.REFUSED
     rejected = ["start", "order_processing", "--id", "ORD-107", "--input", "{}", "--wait", "--timeout", "0.5"]
-    assert main(rejected) == Exit.WAITED
+    assert main(rejected) == Exit.REFUSED
     said = capsys.readouterr().err
     assert "Traceback" not in said
-    assert "the start was rejected (then it is among the dead letters)" in said
+    assert "start of order_processing: input.order_id: Field required" in said
+    assert main(["show", "ORD-107"]) == Exit.NOT_FOUND
 
 
 def test_without_settings_and_without_a_host_the_cure_is_named(
@@ -272,7 +273,7 @@ def test_an_id_that_a_url_loses_is_not_started(
 @pytest.mark.parametrize("seconds", ["nan", "-1", "-inf", "soon"])
 def test_a_timeout_that_is_no_time_is_usage(capsys: pytest.CaptureFixture[str], seconds: str) -> None:
     with pytest.raises(SystemExit) as leaving:
-        main(["cancel", "ORD-1", "--wait", f"--timeout={seconds}"])
+        main(["cancel", "ORD-1", "--until-closed", f"--timeout={seconds}"])
     assert leaving.value.code == Exit.USAGE
     assert f"--timeout: {'invalid' if seconds == 'soon' else repr(seconds)}" in capsys.readouterr().err
 
@@ -327,22 +328,6 @@ def test_a_url_leads_to_the_coordinator_from_anywhere(
     assert capsys.readouterr().out.startswith("ID ")
 
 
-def test_a_verb_of_no_use_is_a_dead_letter_that_is_found_without_any_settings(
-    in_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    answer(capsys, "start", "expense_approval", "--id", "EXP-77", "--input", expense("EXP-77"))
-    running(capsys, "EXP-77")
-    accepted = answer(capsys, "retry", "EXP-77", "--step", "1", "--reason", "let us see")
-    assert accepted["id"] == "EXP-77"
-
-    def letters() -> list[str]:
-        listed = answer(capsys, "dead-letters", "list", "--saga", "EXP-77")
-        return [letter["reason"] for letter in listed["letters"]]
-
-    blocking_until(lambda: letters() == ["request.no_use"])
-    assert answer(capsys, "cancel", "EXP-77")["id"] == "EXP-77"
-
-
 ASCII: list[dict[str, str]] = [
     {"PYTHONIOENCODING": "ascii"},
     {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
@@ -361,7 +346,10 @@ def test_c7_a_terminal_without_our_letters_sees_escapes(host: DevHost, environme
 
     started = said("start", "expense_approval", "--id", "EXP-88", "--input", expense("EXP-88"))
     assert started.returncode == Exit.DONE, started.stderr
-    for words in (("event", "EXP-88", "x.y", "--data", '"日本"'), ("cancel", "EXP-88", "--reason", "日本", "--wait")):
+    for words in (
+        ("event", "EXP-88", "x.y", "--data", '"日本"'),
+        ("cancel", "EXP-88", "--reason", "日本", "--until-closed"),
+    ):
         assert said(*words).returncode == Exit.DONE
     shown = said("show", "EXP-88", "--history")
     assert (shown.returncode, b"\\u65e5\\u672c" in shown.stdout) == (Exit.DONE, True), shown.stderr
