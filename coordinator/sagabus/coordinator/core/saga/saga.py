@@ -66,6 +66,10 @@ _SAID: Final = frozenset((Outcome.COMPLETED, Outcome.NEVER))
 """Another answer changes neither, and so it need not be read."""
 
 
+Unreadable = tuple[Concern, str, Told]
+"""What a person is told of it."""
+
+
 class Saga:
     """One saga in memory: its state, and its code as far as it has come."""
 
@@ -119,20 +123,29 @@ class Saga:
     def cannot_read(self, answer: Input | Row) -> bool:
         """Whether it brings an output that nobody can read. It is not taken then: a person is told, the step stays as
         it is and is asked for again, until the answer can be read."""
+        found = self.unreadable(answer)
+        if found is not None:
+            self._note(*found)
+        return found is not None
+
+    def set_aside(self, kept: Row, found: Unreadable) -> None:
+        """A kept answer that nobody can read is left undecided for good."""
+        self._note(*found, aside=str(kept.seq))
+
+    def unreadable(self, answer: Input | Row) -> Unreadable | None:
+        """What a person is to be told of an output that nobody can read; None for any other input."""
         state = self.state
         step = state.steps.get(answer.step) if answer.kind in _OUTPUTS else None
         if step is None or step.outcome in _SAID:
-            return False
+            return None
         try:
             forward.read_output(state, step, answer.payload)
         except MessageInvalid as error:
             if answers_nothing(state, answer):
-                return False  # a person is told that, and nothing more
-            aside = str(answer.seq) if isinstance(answer, Row) else ""
+                return None  # a person is told that, and nothing more
             concern, words = forward.unreadable(step, error, settling=answer.kind is Kind.SETTLE_COMPLETED)
-            self._note(concern, words, Told(UNREADABLE_ANSWER, answer.attempt), aside=aside)
-            return True
-        return False
+            return concern, words, Told(UNREADABLE_ANSWER, answer.attempt)
+        return None
 
     def _note(self, concern: Concern, words: str, told: Told, *, aside: str = "") -> None:
         """A notice in history, if there is something new to say. aside: the row that is left undecided for good."""
@@ -141,10 +154,14 @@ class Saga:
         if not aside and before is not None and before.covers(told):
             return
         kind, number = concern
-        self.advance_or_block(state.journal.noted(
+        row = state.journal.noted(
             Kind.NOTICE, at=state.now, step=number, attempt=told.attempt, name=kind, ref=aside or told.code,
             payload=plain(words).encode(),
-        ))  # fmt: skip
+        )  # fmt: skip
+        if self.stopped is None:
+            self.advance_or_block(row)
+        else:
+            state.raise_concern(concern, words, told)
 
     def _take_timer(self, input: Input) -> str | None:
         kind = TimerKind(input.name)
