@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
 from sagabus.contracts import codec
+from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.core.saga.admission import CANCEL_REJECTED, CLOSED, DUPLICATE, NO_USE
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import RequestAnswer, RequestOutcome
@@ -21,7 +23,7 @@ from sagabus.coordinator.core.saga.request_answers import (
 )
 from sagabus.coordinator.core.saga.status import SagaStatus
 from tests.core.kit import Drive
-from tests.core.services import charge, reserve
+from tests.core.services import Order, Result, charge, paid, reserve
 from tests.core.shapes import sequential, tidy
 from tests.core.situations import compensating, of, one_step
 from tests.core.wire import an_input
@@ -184,6 +186,36 @@ def test_u8_refusals_while_the_saga_was_open_do_not_count_against_it() -> None:
         drive.reload(keep_code=code_is_there)
         asked(drive, "retry", 1, ref=f"closed-{code_is_there}")
     assert [row.ref for row in refusals(drive)][-2:] == ["closed-True", "closed-False"]
+
+
+def test_u8_what_is_refused_as_a_saga_stops_again_stays_refused() -> None:
+    """It goes on, and stops at the event: the refusal of what came before that stands behind the block."""
+
+    @saga("saga")
+    async def odd(ctx: SagaContext, order: Order) -> Result:
+        await ctx.event(paid)
+        await asyncio.to_thread(print)
+        return Result(refs=[])
+
+    @saga("saga")
+    async def mended(ctx: SagaContext, order: Order) -> Result:
+        await ctx.event(paid)
+        return Result(refs=[])
+
+    drive = Drive(odd).start()
+    drive.reload(of(charge))
+    asked(drive, "retry", 1, ref="ann-1")
+    drive.event(paid, {"amount": 1})
+    drive.cancel(ref="bob-1")
+    drive.reload(odd)
+    assert drive.state.blocked
+    assert drive.all.answers == [f"refused retry {NO_USE}"]
+    drive.reload(of(charge))
+    drive.reload(mended)
+    assert drive.status == SagaStatus.COMPLETED
+    assert drive.all.answers == [f"refused retry {NO_USE}", f"refused cancel {CANCEL_REJECTED}"]
+    drive.reload()
+    assert [row.ref for row in refusals(drive)] == ["ann-1", "bob-1"]
 
 
 def test_u8_a_verb_that_a_blocked_saga_keeps_is_answered_when_it_is_decided_upon() -> None:
