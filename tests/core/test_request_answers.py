@@ -218,6 +218,36 @@ def test_u8_what_is_refused_as_a_saga_stops_again_stays_refused() -> None:
     assert [row.ref for row in refusals(drive)] == ["ann-1", "bob-1"]
 
 
+def test_u8_a_copy_is_known_in_the_turn_in_which_the_saga_stops() -> None:
+    @saga("saga")
+    async def odd(ctx: SagaContext, order: Order) -> Result:
+        await ctx.event(paid)
+        await asyncio.to_thread(print)
+        return Result(refs=[])
+
+    drive = Drive(odd).start()
+    retry = an_input(Kind.OPERATOR, 1, name="retry", ref="ann-1")
+    assert drive.offer(retry) == NO_USE
+    body = codec.encode_value({"type": "event", "name": paid.name, "data": {"amount": 1}})
+    drive.offer(an_input(Kind.EVENT, name=paid.name, ref="e", payload=body))
+    assert drive.offer(retry) == DUPLICATE
+    drive.commit()
+    assert drive.state.blocked
+
+
+def test_u8_refusals_are_counted_once_where_a_replay_comes_to_what_it_does_not_know() -> None:
+    """A row of a later release stands behind some of them."""
+    drive = closed()
+    for number in range(60):
+        asked(drive, "retry", 1, ref=f"req-{number}")
+    drive.rows.append(Row(len(drive.rows) + 1, drive.now, Kind.UNKNOWN, name="tomorrow", sequence=drive.state.sequence))
+    drive.reload()
+    before = len(drive.rows)
+    for number in range(60, MAX_REFUSALS_OF_CLOSED + 1):
+        asked(drive, "retry", 1, ref=f"req-{number}")
+    assert len(drive.rows) - before == MAX_REFUSALS_OF_CLOSED - 60
+
+
 def test_u8_a_verb_that_a_blocked_saga_keeps_is_answered_when_it_is_decided_upon() -> None:
     drive = Drive(sequential).start()
     drive.completed(1)
