@@ -36,7 +36,7 @@ CURES: Final = {
     "request.incomplete": REPAIR,
     "request.name": REPAIR,
     "request.no_saga": "look at the id; then drop it",
-    "request.no_use": "look at the saga's steps (`sagabus show`): a retry is for one that waits for its next attempt",
+    "request.run": REPAIR,
     "request.type": REPAIR,
     "request.unsupported": "replay it once a version that carries it out is deployed, or drop it",
     "saga.closed": "drop it: nothing reaches a saga that has ended",
