@@ -21,7 +21,10 @@ HEAVY: Final = ["aiokafka", "alembic", "asyncpg", "confluent_kafka", "faststream
                 "starlette", "uvicorn", "sagabus.contracts.activity", "sagabus.client.client", "sagabus.coordinator",
                 "sagabus.participants", "pydantic", "pydantic_settings"]  # fmt: skip
 CLIENTS_OWN: Final = ["httpx", "asyncio"]
-CLIENTS: Final = ("start", "list", "show", "watch", "event", "cancel", "retry", "skip", "acknowledge", "health")
+CLIENTS: Final = (
+    "start", "list", "show", "watch", "event", "cancel", "retry", "skip", "complete", "acknowledge", "pause", "resume",
+    "terminate", "health",
+)  # fmt: skip
 
 PROGRAM: Final = """
 import contextlib, io, json, sys

@@ -217,3 +217,17 @@ def test_what_cannot_be_a_request_is_not_made() -> None:
 
 def test_a_record_that_stands_for_a_batch_which_was_not_unpacked_says_so() -> None:
     assert refused(START, headers={CUT_BATCH: b"the batch of the offsets 2 to 4"}) == "batch.too_large"
+
+
+@pytest.mark.parametrize("run", [5, [], {}, "", "a\0b", "x" * 301])
+def test_a_verb_names_its_run_by_text(run: Any) -> None:
+    with pytest.raises(MessageInvalid) as refused:
+        read_request(record({"type": "cancel", "run": run}))
+    assert refused.value.reason == "request.run"
+
+
+def test_the_run_of_a_verb_and_of_nothing_else() -> None:
+    assert read_request(record({"type": "cancel", "run": "r1"})).run == "r1"
+    assert read_request(record({"type": "cancel"})).run is None
+    event = {"type": "event", "name": "race.ended", "run": 5}
+    assert read_request(record(event)).run is None, "what an event calls so is its own"

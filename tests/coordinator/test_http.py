@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +20,16 @@ from sagabus.contracts.names import RunId, SagaId
 from sagabus.coordinator.core.saga.concern import MOST_STORED, Concern, ConcernKind, Concerns, concerns_json
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.status import SagaStatus
-from sagabus.coordinator.http import CannotListen, Closings, application, saga_requests, serve, serving
+from sagabus.coordinator.definition import SagaDefinition
+from sagabus.coordinator.http import (
+    CannotListen,
+    Closings,
+    RequestAnswers,
+    application,
+    saga_requests,
+    serve,
+    serving,
+)
 from sagabus.coordinator.http import query as http_query
 from sagabus.coordinator.http.saga_views import ROWS_OF_ONE
 from sagabus.coordinator.store import EarlyRequest, SagaRow, Store, TimerRef, Writes, operators, recent
@@ -39,6 +48,10 @@ SAGAS = "/api/v1/sagas"
 BASE = "http://127.0.0.1:8080"
 
 
+async def _nobody(_: Message) -> None:
+    """The owner is dead."""
+
+
 @dataclass
 class Api:
     """The application under test, a client of it, and what it published."""
@@ -47,11 +60,14 @@ class Api:
     client: httpx.AsyncClient
     database: Database
     closings: Closings
+    answers: RequestAnswers
     published: list[Message] = field(default_factory=list)
     failure: Exception | None = None
     why_not: str = ""
     accepts: bool = True
     owned: bool = False
+    owner: Callable[[Message], Awaitable[None]] = field(default=_nobody)
+    """Whoever decides upon what is published."""
 
     async def write(self, writes: Writes) -> None:
         async with self.database.transaction() as connection:
@@ -80,24 +96,28 @@ async def offline() -> AsyncIterator[Api]:
 
 
 @asynccontextmanager
-async def _api(database: Database, **settings: Any) -> AsyncIterator[Api]:
-    closings = Closings()
+async def _api(
+    database: Database, *, made_of: Sequence[SagaDefinition[Any, Any]] | None = None, **settings: Any
+) -> AsyncIterator[Api]:
+    """made_of: the definitions that starts are checked against."""
+    closings, answers = Closings(), RequestAnswers()
 
     async def publish(message: Message) -> None:
         if made.failure is not None:
             raise made.failure
         made.published.append(message)
+        await made.owner(message)
 
     async def why_not() -> str:
         return made.why_not
 
     app = application(
-        database=database, settings=Settings(**settings), publish=publish, closings=closings,
-        why_not=why_not, owns=lambda _: made.owned, accepts=lambda: made.accepts,
+        database=database, settings=Settings(**settings), publish=publish, closings=closings, answers=answers,
+        definitions=made_of, why_not=why_not, owns=lambda _: made.owned, accepts=lambda: made.accepts,
     )  # fmt: skip
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
-        made = Api(app, client, database, closings)
+        made = Api(app, client, database, closings, answers)
         yield made
 
 
@@ -493,10 +513,10 @@ async def test_events_and_cancels_are_published_as_requests(offline: Api) -> Non
     event = {"name": "payment.confirmed", "data": {"n": 1}}
     await offline.client.post(f"{SAGAS}/ORD-1/events", json={**event, "event_id": "mine"})
     await offline.client.post(f"{SAGAS}/ORD-1/events", json=event)
-    await offline.client.post(f"{SAGAS}/ORD-1/cancel", json={"reason": "changed my mind"})
+    await offline.client.post(f"{SAGAS}/ORD-1/cancel?wait=0", json={"reason": "changed my mind", "actor": "ann"})
     bodies = [json.loads(message.value or b"") for message in offline.published]
     asked = {"type": "event", **event}
-    assert bodies == [asked, asked, {"type": "cancel", "reason": "changed my mind"}]
+    assert bodies == [asked, asked, {"type": "cancel", "reason": "changed my mind", "actor": "ann"}]
     ids = [HeaderReader(message.headers).text("ce_id") for message in offline.published]
     assert ids[0] == "mine"
     assert len(set(ids)) == 3

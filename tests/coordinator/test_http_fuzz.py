@@ -17,6 +17,7 @@ import pytest
 from sagabus.contracts.envelope import Headers, Message, Record
 from sagabus.contracts.requests import read_request
 from sagabus.coordinator.core.saga.history import Kind
+from sagabus.coordinator.http.verbs import VERBS
 from sagabus.coordinator.store import Writes
 from sagabus.coordinator.store.copy_format import NewHistory
 from tests.coordinator.saga_rows import saga
@@ -44,12 +45,26 @@ VALUES: Final[list[Any]] = [
 ]  # fmt: skip
 PARAMETERS: Final = ["status", "saga", "attention", "limit", "cursor", "run", "wait", "start", "after", "unknown"]
 LIST_PARAMETERS: Final = ["concern", "error", "service", "id_prefix", "started_before", "updated_before"]
-FIELDS: Final = ["saga", "id", "input", "name", "data", "event_id", "reason", "step", "actor", "request_id", "type"]
-GETS: Final = [SAGAS, f"{SAGAS}/{{id}}", f"{SAGAS}/{{id}}/steps", f"{SAGAS}/{{id}}/history"]
-POSTS: Final = [SAGAS, *(f"{SAGAS}/{{id}}/{verb}" for verb in ("events", "cancel", "retry", "skip", "acknowledge"))]
+FIELDS: Final = [
+    "saga",
+    "id",
+    "input",
+    "name",
+    "data",
+    "event_id",
+    "reason",
+    "step",
+    "actor",
+    "request_id",
+    "type",
+    "output",
+]
+GETS: Final = [SAGAS, *(f"{SAGAS}/{{id}}{what}" for what in ("", "/steps", "/history", "/requests/r-1"))]
+POSTS: Final = [SAGAS, f"{SAGAS}/{{id}}/events", *(f"{SAGAS}/{{id}}/{verb}?wait=0" for verb in VERBS)]
+"""Nobody decides upon verbs here: they are not waited for."""
 GOOD: Final = {
     "saga": "order_processing", "id": "ORD-1", "input": {}, "name": "a.b", "data": {}, "event_id": "e", "reason": "r",
-    "step": 1, "actor": "a",
+    "step": 1, "actor": "a", "output": None,
 }  # fmt: skip
 
 
@@ -105,6 +120,12 @@ async def test_c7_ids_in_addresses(filled: Api) -> None:
             check(await filled.client.post(address, json=GOOD), address)
 
 
+async def test_c7_ids_of_requests(filled: Api) -> None:
+    for text in TEXTS:
+        address = f"{SAGAS}/ORD-1/requests/{quote(text, safe='', errors='surrogatepass')}"
+        check(await filled.client.get(address), address)
+
+
 @pytest.mark.parametrize("route", POSTS)
 async def test_c7_every_field_meets_every_value(filled: Api, route: str) -> None:
     for field in FIELDS:
@@ -136,7 +157,7 @@ async def test_c7_odd_methods_headers_and_routes(filled: Api) -> None:
             assert answer.status_code < 500, (method, route)
     for name, value in (("authorization", b"\xff\xfe"), ("content-type", b"\xff"), ("content-length", b"1")):
         headers = [(b"content-type", b"application/json"), (name.encode(), value)]
-        check(await filled.client.post(f"{SAGAS}/ORD-1/cancel", content=b"{}", headers=headers), name)
+        check(await filled.client.post(f"{SAGAS}/ORD-1/cancel?wait=0", content=b"{}", headers=headers), name)
 
 
 async def test_c7_by_chance(filled: Api) -> None:

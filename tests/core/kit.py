@@ -70,8 +70,10 @@ class Drive(Restored):
         self._deliveries += 1
         return self.take(an_input(Kind.EVENT, name=type.name, ref=ref or f"event-{self._deliveries}", payload=body))
 
-    def cancel(self, reason: str = "", *, ref: str = "cancel") -> str | None:
-        return self.take(an_input(Kind.CANCEL, ref=ref, payload=reason.encode()))
+    def cancel(self, reason: str = "", *, actor: str = "", ref: str = "") -> str | None:
+        self._deliveries += 1
+        id = ref or f"cancel-{self._deliveries}"
+        return self.take(an_input(Kind.CANCEL, name=actor, ref=id, payload=reason.encode()))
 
     def operate(self, verb: str, step: int = 0, *, ref: str = "", **fields: Any) -> str | None:
         """An operator's request. fields: what its body has beside the verb, the step and the reason."""

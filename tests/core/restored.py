@@ -174,6 +174,9 @@ class Restored:
         self.last.commands.append(sent)
 
     def _note_lifecycle(self, made: Lifecycle) -> None:
+        if not made.sequence:
+            self.last.rejections.append(made)
+            return
         if made.type == "sagabus.compensation.skipped":
             self._undoing.pop(made.body["step"])
         closes = made.type.removeprefix("sagabus.saga.") in CLOSED - {SagaStatus.TERMINATED}
@@ -228,7 +231,7 @@ def picture(saga: Saga) -> dict[str, Any]:
         "completions": state.completions,
         "plan": state.plan,
         "events": state.seen_events,
-        "requests": state.answered,
+        "requests": (state.answered, state.refusals_since_end),
         "resumed": state.resumed_at,
         "waiting": [(key, row.seq) for key, row in state.waiting.items()],
         "timers": {key: None if key.kind in IN_MEMORY else due for key, due in state.timers.items()},

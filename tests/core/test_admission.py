@@ -146,7 +146,9 @@ def test_u7_a_cancel(status: SagaStatus) -> None:
     state.standing = Standing(Concerns(), status)
     assert denial(state, an_input(Kind.CANCEL)) == (None if status is SagaStatus.RUNNING else CANCEL_REJECTED)
     state.ending = SagaStatus.CANCELLED
-    assert denial(state, an_input(Kind.CANCEL)) == (DUPLICATE if status is SagaStatus.RUNNING else CANCEL_REJECTED)
+    assert denial(state, an_input(Kind.CANCEL)) == CANCEL_REJECTED
+    state.answered.add("ann-1")
+    assert denial(state, an_input(Kind.CANCEL, ref="ann-1")) == DUPLICATE
     state.ending = SagaStatus.COMPLETED
     assert denial(state, an_input(Kind.CANCEL)) == CANCEL_REJECTED
 

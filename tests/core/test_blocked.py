@@ -25,6 +25,7 @@ from tests.core.services import (
     Order,
     Result,
     charge,
+    paid,
     reserve,
 )
 from tests.core.shapes import ALL, gathered, sequential
@@ -60,6 +61,24 @@ def test_h1_a_cancel_is_kept_while_blocked() -> None:
     assert drive.status == SagaStatus.RUNNING
     drive.reload(sequential)
     assert drive.last.short == ["settle 1 sagabus.settle"]
+    drive.never(1)
+    assert drive.status == SagaStatus.CANCELLED
+
+
+@pytest.mark.parametrize("blocked_again", [False, True])
+def test_h1_what_is_set_aside_as_the_saga_goes_on_is_found_by_a_replay(blocked_again: bool) -> None:
+    """Its notice stands behind the decisions upon what came later."""
+    drive = Drive(of(reserve, charge)).start()
+    drive.reload(of(charge))
+    drive.take(drive.reply(Kind.STEP_COMPLETED, 1, b'{"nonsense": 1}'))
+    drive.event(paid, {"amount": 1})
+    drive.cancel("now")
+    if blocked_again:
+        drive.reload(of(charge, reserve))
+    drive.reload(of(reserve, charge))
+    assert drive.kinds[-3:] == ["ended", "settle 1", "notice 1"]
+    assert "its output cannot be read" in drive.attention
+    drive.reload()
     drive.never(1)
     assert drive.status == SagaStatus.CANCELLED
 

@@ -97,11 +97,13 @@ def test_u7_a_cancel_while_an_ended_saga_waits_for_an_undo_is_rejected() -> None
     assert drive.status == SagaStatus.COMPLETED
 
 
-def test_u7_the_second_cancel_is_a_duplicate_while_the_first_takes_effect() -> None:
+def test_u7_the_second_cancel_is_rejected_while_the_first_takes_effect() -> None:
     drive = Drive(tidy).start()
-    drive.cancel()
+    drive.cancel(ref="ann-1")
     assert drive.status == SagaStatus.RUNNING
-    assert drive.cancel() == DUPLICATE
+    assert drive.cancel(ref="bob-1") == CANCEL_REJECTED
+    assert drive.last.rejections[0].body["error"]["message"] == "saga O-1 is being cancelled already"
+    assert drive.cancel(ref="ann-1") == DUPLICATE, "another copy of the first"
 
 
 def test_u7_commands_from_finally_run_as_steps_and_then_comes_the_undo() -> None:

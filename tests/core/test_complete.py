@@ -15,7 +15,7 @@ from sagabus.coordinator.core.saga import refusal
 from sagabus.coordinator.core.saga.admission import DUPLICATE, LATE, NO_USE
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
-from sagabus.coordinator.core.saga.history import Kind
+from sagabus.coordinator.core.saga.history import REFUSED, Kind
 from sagabus.coordinator.core.saga.operator import OUTPUT_INVALID
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from tests.core.kit import Drive
@@ -116,9 +116,8 @@ def test_u8_a_paused_saga_learns_of_it_and_goes_on_when_it_is_resumed() -> None:
 @pytest.mark.parametrize("output", [{}, {"ref": 1}, None, [], "by hand"])
 def test_u8_an_output_that_does_not_fit_is_refused_with_the_fault(output: object) -> None:
     drive = Drive(sequential).start()
-    rows = len(drive.rows)
     assert drive.operate("complete", 1, output=output) == OUTPUT_INVALID
-    assert (len(drive.rows), drive.last.short) == (rows, [])
+    assert (drive.rows[-1].name, drive.last.short) == (REFUSED, [])
     body = json.dumps({"output": output}).encode()
     request = an_input(Kind.OPERATOR, 1, name="complete", payload=body)
     words = refusal.words(drive.state, request, OUTPUT_INVALID)

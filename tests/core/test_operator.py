@@ -88,11 +88,13 @@ def test_u8_an_undo_that_happens_after_it_was_skipped_is_shown_to_a_person_once(
 
 
 @pytest.mark.parametrize(("name", "step"), [("retry", 1), ("retry", 7), ("skip", 2), ("skip", 7)])
-def test_a_verb_that_nothing_waits_for_leaves_no_trace(name: str, step: int) -> None:
+def test_u8_a_verb_that_nothing_waits_for_leaves_its_refusal_alone(name: str, step: int) -> None:
     drive = compensating()  # the undo of step 1 is under way for the first time, step 2 was refused
     rows = len(drive.rows)
     assert verb(drive, name, step) == NO_USE
-    assert len(drive.rows) == rows
+    assert [row.kind for row in drive.rows[rows:]] == [Kind.NOTICE]
+    assert (drive.last.short, drive.last.told) == ([], [])
+    assert drive.last.answers == [f"refused {name} {NO_USE}"]
 
 
 def test_a_verb_for_a_saga_that_has_ended_is_refused() -> None:

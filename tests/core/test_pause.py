@@ -12,7 +12,7 @@ import pytest
 
 from sagabus.contracts.names import CommandKind
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core.saga.admission import CANCEL_REJECTED, DUPLICATE, LATE, NO_USE, PAUSED
+from sagabus.coordinator.core.saga.admission import CANCEL_REJECTED, CANCEL_REJECTED, DUPLICATE, LATE, NO_USE, PAUSED
 from sagabus.coordinator.core.saga.concern import ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Kind
@@ -286,7 +286,7 @@ def test_u8_a_cancelled_saga_may_be_paused_on_its_way_out() -> None:
     drive.cancel()
     drive.settled(2)
     paused(drive)
-    assert drive.cancel(ref="another") == DUPLICATE
+    assert drive.cancel(ref="another") == CANCEL_REJECTED
     drive.undone(2)
     assert drive.last.short == []
     drive.operate("resume")
@@ -323,8 +323,8 @@ def test_u8_what_is_paused_already_or_not_at_all_has_its_reason() -> None:
     drive = Drive(sequential).start()
     assert drive.operate("resume") == NOT_PAUSED
     assert drive.operate("pause", ref="p") is None
-    rows = len(drive.rows)
     assert drive.operate("pause") == PAUSED
+    rows = len(drive.rows)
     assert drive.operate("pause", ref="p") == DUPLICATE
     assert len(drive.rows) == rows
     assert drive.operate("resume", ref="r") is None

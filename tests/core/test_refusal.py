@@ -10,7 +10,7 @@ import pytest
 from sagabus.contracts import ActivityTimedOut
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.core.saga import refusal
-from sagabus.coordinator.core.saga.admission import CANCEL_REJECTED, CLOSED, DUPLICATE, denial
+from sagabus.coordinator.core.saga.admission import CANCEL_REJECTED, CLOSED, denial
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind
 from sagabus.coordinator.core.saga.operator import NO_USE, NOT_PAUSED, OUTPUT_INVALID, PAUSED
@@ -74,7 +74,7 @@ def ended() -> Drive:
         (completed, asked("cancel"), CANCEL_REJECTED, "saga O-1 has ended (completed)"),
         (compensating, asked("cancel"), CANCEL_REJECTED, "saga O-1 is being undone already"),
         (ended, asked("cancel"), CANCEL_REJECTED, "the end of saga O-1 is decided: it will be completed"),
-        (cancelled, asked("cancel"), DUPLICATE, "saga O-1 is being cancelled already"),
+        (cancelled, asked("cancel"), CANCEL_REJECTED, "saga O-1 is being cancelled already"),
         (running, asked("resume"), NOT_PAUSED, "saga O-1 is not paused"),
         (running, asked("retry", 7), NO_USE, "saga O-1 has no step 7: see `sagabus show O-1`"),
         (running, asked("retry", 1), NO_USE, "step 1 (stock.reserve) is sent: retry is for what is between two"),
@@ -82,7 +82,6 @@ def ended() -> Drive:
         (compensating, asked("complete", 1), NO_USE, "step 1 (stock.reserve) is completed, its undo is sent: complete"),
         (running, asked("complete", 1), OUTPUT_INVALID, "the output of stock.reserve: ref: Field required"),
         (paused_between_attempts, asked("pause"), PAUSED, "saga O-1 is paused already"),
-        (paused_between_attempts, asked("pause", ref="first"), DUPLICATE, "saga O-1 has had this very request before"),
         (paused_between_attempts, asked("retry", 1), PAUSED, "saga O-1 is paused, and retry sends: `sagabus resume"),
     ],
 )  # fmt: skip

@@ -54,7 +54,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Lifecycle:
-    """A lifecycle event."""
+    """A lifecycle event. sequence: 0 for one without a number."""
 
     type: str
     sequence: int
@@ -65,7 +65,16 @@ class Lifecycle:
     def of(cls, message: Message) -> Lifecycle:
         headers = {name: value.decode() for name, value in message.headers}
         body = json.loads(message.value or b"")
-        return cls(headers["ce_type"], int(headers["ce_sequence"]), body, headers.get("ce_causationid"))
+        return cls(headers["ce_type"], int(headers.get("ce_sequence", "0")), body, headers.get("ce_causationid"))
+
+    @property
+    def answer(self) -> str:
+        """Of a request; empty for another event."""
+        if self.type == "sagabus.request.applied":
+            return f"applied {self.body['request']}"
+        if self.type in ("sagabus.request.refused", "sagabus.cancel.rejected"):
+            return f"refused {self.body['request']} {self.body['error']['code']}"
+        return ""
 
 
 @dataclass(slots=True)
@@ -75,6 +84,8 @@ class Output:
     commands: list[Sent] = field(default_factory=list)
     lifecycle: list[Lifecycle] = field(default_factory=list)
     events: list[Message] = field(default_factory=list)
+    rejections: list[Lifecycle] = field(default_factory=list)
+    """Lifecycle events without a number."""
 
     @property
     def short(self) -> list[str]:
@@ -82,12 +93,20 @@ class Output:
 
     @property
     def told(self) -> list[str]:
-        return [event.type.removeprefix("sagabus.") for event in self.lifecycle]
+        """Without what is answered to requests."""
+        types = (event.type.removeprefix("sagabus.") for event in self.lifecycle)
+        return [type for type in types if not type.startswith("request.")]
+
+    @property
+    def answers(self) -> list[str]:
+        """To requests: `applied cancel`, `refused retry request.no_use`."""
+        return [event.answer for event in self.lifecycle if event.answer] + [one.answer for one in self.rejections]
 
     def add(self, other: Output) -> None:
         self.commands += other.commands
         self.lifecycle += other.lifecycle
         self.events += other.events
+        self.rejections += other.rejections
 
 
 def an_input(

@@ -168,18 +168,10 @@ NOTHING: Final[dict[str, tuple[str, Make]]] = {
     "an event before its start": ("early.kept", lambda g: g.asked(NEW, type="event", name="x", data="a\0b")),
     "a cancel before its start": ("early.kept", lambda g: g.asked(NEW, type="cancel", reason="r")),
     "an event to a saga that has ended": ("saga.closed", lambda g: g.asked(ENDED, type="event", name="x")),
-    "a cancel to a saga that has ended": ("cancel.rejected", lambda g: g.asked(ENDED, type="cancel")),
     "an operator's step beyond 32 bits": (
         "payload.invalid", lambda g: g.asked(ORDER, type="retry", step=2**31, reason="r", actor="a"),
     ),
     "an operator's step 0": ("payload.invalid", lambda g: g.asked(ORDER, type="skip", step=0, reason="r", actor="a")),
-    "an operator's step that was never called": (
-        "request.no_use", lambda g: g.asked(ORDER, type="retry", step=7, reason="r", actor="a"),
-    ),
-    "a resume of a saga that is not paused": ("saga.not_paused", lambda g: g.asked(ORDER, type="resume", reason="r")),
-    "an output that does not fit": (
-        "output.invalid", lambda g: g.asked(ORDER, type="complete", step=1, reason="r", output={"x": 1}),
-    ),
     "a completion without an output": (
         "request.incomplete", lambda g: g.asked(ORDER, type="complete", step=1, reason="r"),
     ),
@@ -188,10 +180,12 @@ NOTHING: Final[dict[str, tuple[str, Make]]] = {
         "request.no_saga", lambda g: g.asked(ORDER, type="terminate", run="another", reason="r"),
     ),
     "a skip without a reason": ("request.incomplete", lambda g: g.asked(ORDER, type="skip", step=1, actor="a")),
-    "a skip to nobody": ("request.no_saga", lambda g: g.asked(NEW, type="skip", step=1, reason="r", actor="a")),
-    "a skip to a saga that has ended": (
-        "saga.closed", lambda g: g.asked(ENDED, type="skip", step=1, reason="r", actor="a"),
+    "a cancel of a run that is not there": ("request.no_saga", lambda g: g.asked(ORDER, type="cancel", run="other")),
+    "a skip of a run that is not there": (
+        "request.no_saga", lambda g: g.asked(ORDER, type="skip", step=1, reason="r", run="other"),
     ),
+    "a cancel of a run that is no text": ("request.run", lambda g: g.asked(ORDER, type="cancel", run=5)),
+    "a skip to nobody": ("request.no_saga", lambda g: g.asked(NEW, type="skip", step=1, reason="r", actor="a")),
     "an operator's long name": ("payload.invalid", lambda g: g.asked(ORDER, type="pause", reason="r", actor="x" * 301)),
     "a reply to nobody": ("reply.no_saga", lambda g: g.reply(f"{NEW}:run:1")),
     "a reply to another run": ("reply.no_saga", lambda g: g.reply(f"{ORDER}:another:1")),
@@ -211,6 +205,45 @@ NOTHING: Final[dict[str, tuple[str, Make]]] = {
     "a failure after the end": ("late", lambda g: g.fixture.reply(g.done, "failed", {"code": "x"})),
 }  # fmt: skip
 """What changes no saga, with the word that it is counted by."""
+
+
+REFUSED: dict[str, tuple[str, str, Make]] = {
+    "a cancel to a saga that has ended": (
+        "cancel.rejected", "cancel.rejected", lambda g: g.asked(ENDED, type="cancel", reason="r", actor="a"),
+    ),
+    "an operator's step that was never called": (
+        "request.refused", "request.no_use", lambda g: g.asked(ORDER, type="retry", step=7, reason="r", actor="a"),
+    ),
+    "a resume of a saga that is not paused": (
+        "request.refused", "saga.not_paused", lambda g: g.asked(ORDER, type="resume", reason="r", actor="a"),
+    ),
+    "an output that does not fit": (
+        "request.refused", "output.invalid",
+        lambda g: g.asked(ORDER, type="complete", step=1, reason="r", actor="a", output={"x": 1}),
+    ),
+    "a skip to a saga that has ended": (
+        "request.refused", "saga.closed", lambda g: g.asked(ENDED, type="skip", step=1, reason="r", actor="a"),
+    ),
+}  # fmt: skip
+"""Verbs that change nothing: how each is counted, and the code of its refusal."""
+
+
+@pytest.mark.parametrize(("word", "code", "make"), REFUSED.values(), ids=REFUSED)
+async def test_u8_a_verb_that_changes_nothing_leaves_its_refusal_and_no_dead_letter(
+    ground: Ground, word: str, code: str, make: Make
+) -> None:
+    fixture, record = ground.fixture, make(ground)
+    counted = "SELECT count(*) FROM sagabus.history"
+    before = (await fixture.rows(counted))[0][0]
+    left = await fixture.turn(ground.tenure, record, record)
+    assert fixture.processor.counts == Counter({word: 1, "duplicate": 1})
+    assert (await fixture.rows(counted))[0][0] == before + 1
+    (row,) = await fixture.rows("SELECT payload FROM sagabus.history WHERE kind = 'notice' AND name = 'refused'")
+    said = json.loads(row["payload"])
+    assert (said["code"], said["reason"], said["actor"]) == (code, "r", "a")
+    told = "sagabus.cancel.rejected" if word == "cancel.rejected" else "sagabus.request.refused"
+    assert types(left[-1:]) == [told]
+    assert await fixture.rows("SELECT 1 FROM sagabus.dead_letter") == []
 
 
 @pytest.mark.parametrize(("reason", "make"), NOTHING.values(), ids=NOTHING)
@@ -286,11 +319,10 @@ async def test_what_a_closed_saga_hears_late_changes_nothing_without_its_definit
     refusal = {"code": "out_of_stock", "message": "none"}
     records = (
         fixture.reply(ground.done, "refused", refusal), fixture.reply(ground.done, "failed", refusal),
-        fixture.reply(ground.done, "refused", refusal, service="payment"), ground.asked(ENDED, type="cancel"),
-        ground.asked(ENDED, type="event", name="x"),
+        fixture.reply(ground.done, "refused", refusal, service="payment"), ground.asked(ENDED, type="event", name="x"),
     )  # fmt: skip
     await fixture.turn(tenure, *records)
-    words = {"duplicate": 1, "late": 1, "reply.foreign": 1, "cancel.rejected": 1, "saga.closed": 1}
+    words = {"duplicate": 1, "late": 1, "reply.foreign": 1, "saga.closed": 1}
     assert fixture.processor.counts == Counter(words)
     assert [row for row in await ground.picture() if row[0] == ENDED] == [row for row in before if row[0] == ENDED]
     fixture.processor.lost(tenure)

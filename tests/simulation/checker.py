@@ -22,7 +22,7 @@ from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import CLOSED, Outcome, SagaStatus
 from sagabus.coordinator.core.saga.step import Step
 from sagabus.coordinator.store.columns import HISTORY
-from tests.simulation import verbs
+from tests.simulation import answers, verbs
 from tests.simulation.bus import LoggedRecord
 from tests.simulation.workload import SERVICES, Effect, journey
 from tests.simulation.world import NAMESPACE, World
@@ -39,6 +39,10 @@ _AFTER_TERMINATION: Final = ("succeeded after the saga had ended",)
 
 LAST: Final = {status: f"sagabus.saga.{status}" for status in ("completed", "compensated", "cancelled", "terminated")}
 """After its end nothing more is told of a saga (U3)."""
+
+
+AFTERWARDS: Final = ("sagabus.saga.attention", "sagabus.request.")
+"""A closed saga may wait for a person, and be let go; and it answers what is asked of it."""
 
 
 def check(world: World, stuck: str | None) -> list[str]:
@@ -73,7 +77,14 @@ class _Check:
         yield from self._outboxes()
         yield from _commands(self._world.bus.published, restored=self._restored)
         if not (self._bus_lost or self._restored):
+            yield from self._answers()
             yield from _lifecycle(self._world.bus.published, rows, reused="reuse" in self._world.schedule.kinds)
+
+    def _answers(self) -> Iterator[str]:
+        """A run that was removed takes along what was asked of it."""
+        if "reuse" in self._world.schedule.kinds:
+            return
+        yield from answers.check(self._world, NAMESPACE)
 
     def _doubled(self) -> Iterator[str]:
         for (undo, step), times in self._counts.items():
@@ -249,7 +260,7 @@ def _lifecycle(published: Iterable[LoggedRecord], rows: Sequence[Mapping[str, An
         if int(sequence) not in mine:
             mine.append(int(sequence))
             type = _header(record, "ce_type")
-            if not type.startswith("sagabus.saga.attention"):  # a closed saga may wait for a person, and be let go
+            if not type.startswith(AFTERWARDS):
                 last[_header(record, "ce_subject"), _header(record, "ce_run")] = type
     for row in rows:
         got = seen.pop((row["id"], row["run"]), [])

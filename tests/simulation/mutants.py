@@ -206,6 +206,16 @@ def _every_cancel_counts(original: Any) -> Any:
     return lambda state, arrival: None if arrival.kind is Kind.CANCEL else original(state, arrival)
 
 
+def _known_if_decided_now(original: Any) -> Any:
+    """A replay forgets the ids of the verbs that it meets."""
+
+    def note(state: Any, row: Any) -> None:
+        if not state.journal.replaying:
+            original(state, row)
+
+    return note
+
+
 def _published_before_commit(original: Any) -> Any:
     async def write(self: Any, connection: Any) -> None:
         await original(self, connection)
@@ -601,7 +611,9 @@ RULES: Final = (
         {f"{_CORE}.completion:carry_out": _completed_without_a_place},
     ),
     Mutant(
-        "an operator's request counts each time that it comes", "U8", {f"{_CORE}.admission:_is_known": _always(False)}
+        "an operator's request counts each time that it comes",
+        "U8",
+        {f"{_CORE}.request_answers:is_answered": _always(False)},
     ),
     Mutant(
         "replies to what was never sent are dropped",
@@ -661,6 +673,15 @@ OWN: Final = (
         "",
         {"sql:shard_row.hold": _ANYBODY, "sql:shard_row.advance": _ANYBODY},
         ("stop",),
+    ),
+    Mutant("a refused verb leaves no row", "U8", {f"{_CORE}.request_answers:refused": _nothing}),
+    Mutant("a copy of a verb is another one", "U8", {f"{_CORE}.request_answers:is_answered": _always(False)}),
+    Mutant("an applied verb is not told", "U8", {f"{_CORE}.request_answers:applied": _nothing}),
+    Mutant(
+        "an owner does not know what was answered before it",
+        "U8",
+        {f"{_CORE}.request_answers:note": _known_if_decided_now},
+        ("kill", "rebalance"),
     ),
     Mutant("the second cancel is another one", "", {f"{_CORE}.admission:denial": _every_cancel_counts}),
     Mutant(

@@ -17,6 +17,7 @@ from sagabus.coordinator.core.saga.status import CLOSED
 from sagabus.coordinator.shard.loading import ReplayLimits
 from sagabus.messaging.shards import held_back
 from sagabus.messaging.shards.retention import Retention
+from tests.simulation.askers import asked_of
 from tests.simulation.bus import Bus
 from tests.simulation.engine import FIRST_MOMENT, Deadlock, Engine, Livelock, SimulatedLoop
 from tests.simulation.operators import Operators
@@ -240,6 +241,8 @@ class World:
                 body, saga_id=order.id, namespace=NAMESPACE, message_id=f"cancel-{order.id}", source=_SOURCE, time=time
             )
             self.later(max(0.0, order.cancel_at), lambda: self.send(cancel))
+        for at, asked in asked_of(order, seed=self.schedule.seed, namespace=NAMESPACE, time=time):
+            self.later(at, lambda asked=asked: self.send(asked))  # type: ignore[misc]
         if order.event_at is not None:
             go = event_message(
                 GO.of(Told(saga=order.id, number=0)), saga_id=order.id, namespace=NAMESPACE,

@@ -177,7 +177,6 @@ async def test_an_output_that_is_too_large_is_a_failure_with_its_size_and_holds_
 @pytest.mark.parametrize(
     ("request_body", "reason"),
     [
-        ({"type": "retry", "step": 1, "reason": "x"}, "saga.closed"),
         ({"type": "skip", "step": 2_000_000, "reason": "x"}, "payload.invalid"),
         ({"type": "skip", "step": 1}, "request.incomplete"),
         ({"type": "skip", "reason": "x"}, "request.incomplete"),

@@ -32,6 +32,10 @@ class LifecycleType(StrEnum):
     COMPENSATION_COMPLETED = "sagabus.compensation.completed"
     COMPENSATION_FAILED = "sagabus.compensation.failed"
     COMPENSATION_SKIPPED = "sagabus.compensation.skipped"
+    REQUEST_APPLIED = "sagabus.request.applied"
+    """A verb has taken effect."""
+    REQUEST_REFUSED = "sagabus.request.refused"
+    """A verb has changed nothing, and why. Of a cancel it is CANCEL_REJECTED."""
     START_REJECTED = "sagabus.start.rejected"
     CANCEL_REJECTED = "sagabus.cancel.rejected"
 

@@ -2,14 +2,14 @@
 
     {"type": "start",  "saga": "order_processing", "input": {...}}
     {"type": "event",  "name": "payment.confirmed", "data": {...}, "event_id"?: "..."}
-    {"type": "cancel", "reason": "..."}
+    {"type": "cancel", "reason"?, "actor"?}
     {"type": "retry" | "skip", "step", "reason", "actor"?}
     {"type": "complete", "step", "output", "reason", "actor"?}
     {"type": "acknowledge", "step"?, "reason", "actor"?}
     {"type": "pause" | "resume" | "terminate", "reason", "actor"?}
 
-An operator's request may name the run that it means, by "run"; otherwise it is for the run that is open, or was last.
-All headers are optional. Unknown fields are ignored: that is the rule by which old and new understand each other.
+A verb may name the run that it is for, by "run"; otherwise it is for the run that is open, or was last. All headers are
+optional. Unknown fields are ignored: that is the rule by which old and new understand each other.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ class _Head(BaseModel):
     reason: str = ""
     step: Annotated[int, Field(ge=1, le=HIGHEST_STEP)] | None = None
     actor: Text | None = None
-    run: Text | None = None
+    run: JsonValue = None
+    """Of a verb; what starts and events may call so is their own."""
     output: JsonValue = None
 
     def has(self, field: str) -> bool:
@@ -93,8 +94,8 @@ class _Head(BaseModel):
 class Request:
     """body: the whole value as it came. message_id: its `ce_id`, else `<topic>:<partition>:<offset>`.
 
-    name: the definition of a start, the event's name of an event. dedupe: what makes two events the same one. run: the
-    one that an operator means; None for whichever is open, or was last.
+    name: the definition of a start, the event's name of an event. dedupe: what makes two events the same one.
+    run: that a verb is for; None for whichever is open, or was last.
     """
 
     type: RequestType
@@ -130,7 +131,7 @@ def read_request(record: Record) -> Request:
         dedupe=_own_id(headers) or head.event_id or message_id,
         step=head.step,
         actor=head.actor,
-        run=RunId(head.run) if head.run and kind in VERBS else None,
+        run=_run(kind, head),
         trace=headers.trace(),
     )
 
@@ -183,6 +184,15 @@ def _name(kind: RequestType, head: _Head) -> str:
 
 def _incomplete(kind: RequestType, field: str) -> MessageInvalid:
     return MessageInvalid("request.incomplete", f"a request of type {kind.value!r} needs {field!r}")
+
+
+def _run(kind: RequestType, head: _Head) -> RunId | None:
+    run = head.run
+    if run is None or kind in (RequestType.START, RequestType.EVENT):
+        return None
+    if not isinstance(run, str) or not run or len(run) > LONGEST or "\0" in run:
+        raise MessageInvalid("request.run", f"run {str(run)[:60]!r}: give the run as the API shows it, or leave it out")
+    return RunId(run)
 
 
 def start_message(start: Start[Any], *, id: str, namespace: str, message_id: str, source: bytes, time: int) -> Message:

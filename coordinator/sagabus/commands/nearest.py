@@ -29,8 +29,9 @@ COMMANDS: Final[Mapping[str, Sequence[str]]] = {
     "run": ["start", "dev"], "sagas": ["list"], "scaffold": ["init"], "search": ["list"], "send": ["event"],
     "serve": ["coordinator", "dev"], "server": ["coordinator", "dev"], "setup": ["migrate", "topics"],
     "signal": ["event"], "stat": ["show"], "state": ["show"], "status": ["show"], "stop": ["cancel"],
-    "submit": ["start"], "tail": ["watch", "show"], "terminate": ["cancel"], "top": ["list"], "trace": ["show"],
-    "trigger": ["start"], "undo": ["cancel"], "up": ["dev"], "upgrade": ["migrate"], "validate": ["doctor"],
+    "submit": ["start"], "suspend": ["pause"], "tail": ["watch", "show"], "top": ["list"], "trace": ["show"],
+    "trigger": ["start"], "undo": ["cancel"], "unpause": ["resume"], "up": ["dev"], "upgrade": ["migrate"],
+    "validate": ["doctor"],
     "version": ["--version"], "view": ["show"], "worker": ["participant", "coordinator"],
 }  # fmt: skip
 """What other tools, and other verbs here, call it: the best first. Those of `dead-letters` are among them."""

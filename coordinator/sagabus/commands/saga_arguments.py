@@ -1,4 +1,4 @@
-"""What stands on the command line after `start`, `list`, `show`, `event`, `cancel` and the verbs."""
+"""What stands on the command line after `start`, `list`, `show`, `event` and the verbs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Final
 
 DEFAULT_WAIT_SECONDS: Final = 60.0
 """That --wait waits, unless told otherwise."""
+
+DEFAULT_ANSWER_SECONDS: Final = 5.0
+"""That a verb waits for what becomes of it, unless told otherwise."""
 
 STATUSES: Final = ("running", "compensating", "completed", "compensated", "cancelled", "terminated", "continued")
 
@@ -18,6 +21,9 @@ def start_arguments(place: ArgumentParser) -> None:
     )
     place.add_argument(
         "--input", required=True, metavar="FILE|-|JSON", help="its input: a file, standard input, or JSON"
+    )
+    place.add_argument(
+        "--allow-unknown", action="store_true", help="also if no coordinator runs a saga of this name yet: it waits"
     )
     wait_arguments(place)
     json_argument(place)
@@ -57,33 +63,55 @@ def event_arguments(place: ArgumentParser) -> None:
 
 def cancel_arguments(place: ArgumentParser) -> None:
     place.add_argument("id", metavar="ID")
-    place.add_argument("--reason", default="cancelled on request", help="goes into its history (%(default)s)")
-    wait_arguments(place)
-    json_argument(place)
+    _why_and_who(place, why="cancelled on request")
+    _wait_for_end(place, "--until-closed")
 
 
-def verb_arguments(place: ArgumentParser) -> None:
+def saga_verb_arguments(place: ArgumentParser) -> None:
+    place.add_argument("id", metavar="ID")
+    _why_and_who(place)
+
+
+def step_verb_arguments(place: ArgumentParser) -> None:
     place.add_argument("id", metavar="ID")
     place.add_argument("--step", type=int, required=True, metavar="NUMBER", help="as `sagabus show` numbers them")
-    _why_and_who(place, who="who asks")
+    _why_and_who(place)
+
+
+def complete_arguments(place: ArgumentParser) -> None:
+    step_verb_arguments(place)
+    place.add_argument(
+        "--output", default="null", metavar="FILE|-|JSON",
+        help="of the step, as its participant would have sent it: a file, standard input, or JSON (%(default)s)",
+    )  # fmt: skip
 
 
 def acknowledge_arguments(place: ArgumentParser) -> None:
     place.add_argument("id", metavar="ID")
     place.add_argument("--step", type=int, metavar="NUMBER", help="only what is about this step (all)")
-    _why_and_who(place, who="who has seen it")
+    _why_and_who(place)
 
 
-def _why_and_who(place: ArgumentParser, *, who: str) -> None:
-    place.add_argument("--reason", required=True, metavar="TEXT", help="goes into the saga's history")
-    place.add_argument("--actor", metavar="NAME", help=f"{who}, for the history (you)")
+def _why_and_who(place: ArgumentParser, *, why: str | None = None) -> None:
+    """why: the reason if none is given; None: one must be given."""
+    what = "goes into the saga's history" + (f" ({why})" if why else "")
+    place.add_argument("--reason", required=why is None, default=why, metavar="TEXT", help=what)
+    place.add_argument("--actor", metavar="NAME", help="who asks, for the history (you)")
+    place.add_argument(
+        "--wait", type=_seconds, default=DEFAULT_ANSWER_SECONDS, metavar="SECONDS",
+        help="for what becomes of it, at most so long (%(default)g); 0: only send it",
+    )  # fmt: skip
     json_argument(place)
 
 
 def wait_arguments(place: ArgumentParser) -> None:
-    place.add_argument("--wait", action="store_true", help="wait for the saga's end")
+    _wait_for_end(place, "--wait")
+
+
+def _wait_for_end(place: ArgumentParser, option: str) -> None:
+    place.add_argument(option, action="store_true", help="wait for the saga's end")
     place.add_argument(
-        "--timeout", type=_seconds, default=DEFAULT_WAIT_SECONDS, metavar="SECONDS", help="of --wait (%(default)g)"
+        "--timeout", type=_seconds, default=DEFAULT_WAIT_SECONDS, metavar="SECONDS", help=f"of {option} (%(default)g)"
     )
 
 

@@ -1,4 +1,4 @@
-"""What people and scripts do with sagas, over the HTTP API: `start`, `list`, `show`, `event`, `cancel`, and verbs.
+"""What people and scripts do with sagas, over the HTTP API: `start`, `list`, `show`, `event`. The verbs are in `verbs`.
 
 Without settings they find the coordinator of `sagabus dev` in the current directory.
 """
@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-import getpass
-import os
 import sys
 from argparse import Namespace
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -41,10 +39,10 @@ _OTHER_ENCODINGS: Final = (
 async def run_start(options: Namespace) -> Exit:
     value = given(options.input)
     async with opened_api() as api:
-        accepted = await api.start(options.saga, id=options.id, input=value)
+        accepted = await api.start(options.saga, id=options.id, input=value, allow_unknown=options.allow_unknown)
         if options.wait:
-            return await _wait(api, options, value, accepted)
-        _tell(options, accepted, f"{options.id}: accepted")
+            return await wait_for_end(api, options, value, accepted)
+        tell(options, accepted, f"{options.id}: accepted")
         return Exit.DONE
 
 
@@ -84,8 +82,8 @@ async def run_show(options: Namespace) -> Exit:
     async with opened_api() as api:
         try:
             saga = await api.saga(options.id)
-            steps = await _all(api.steps, saga, "steps")
-            rows = await _all(api.history, saga, "rows") if options.history else []
+            steps = await all_pages(api.steps, saga, "steps")
+            rows = await all_pages(api.history, saga, "rows") if options.history else []
         except NoSuchSaga as error:
             raise no_such_saga(options.id, error) from error
     if options.json:
@@ -106,44 +104,8 @@ def no_such_saga(id: str, error: NoSuchSaga) -> Failed:
 async def run_event(options: Namespace) -> Exit:
     async with opened_api() as api:
         accepted = await api.event(options.id, name=options.name, data=given(options.data), event_id=options.event_id)
-    _tell(options, accepted, f"{options.id}: event {options.name} accepted")
+    tell(options, accepted, f"{options.id}: event {options.name} accepted")
     return Exit.DONE
-
-
-async def run_cancel(options: Namespace) -> Exit:
-    async with opened_api() as api:
-        accepted = await api.cancel(options.id, reason=options.reason)
-        if options.wait:
-            return await _wait(api, options, None, accepted)
-    _tell(options, accepted, f"{options.id}: cancellation accepted")
-    return Exit.DONE
-
-
-async def run_verb(options: Namespace) -> Exit:
-    verb = options.subcommand.name
-    async with opened_api() as api:
-        accepted = await api.verb(
-            verb, options.id, step=options.step, reason=options.reason, actor=options.actor or _user()
-        )
-    _tell(options, accepted, f"{options.id}: {verb} of step {options.step} accepted; one of no use is a dead letter")
-    return Exit.DONE
-
-
-async def run_acknowledge(options: Namespace) -> Exit:
-    async with opened_api() as api:
-        accepted = await api.acknowledge(
-            options.id, reason=options.reason, actor=options.actor or _user(), step=options.step
-        )
-    _tell(options, accepted, f"{options.id}: acknowledgement requested; `sagabus show {options.id}` tells the outcome")
-    return Exit.DONE
-
-
-def _user() -> str:
-    """Whose process this is. In a container it may have a number and no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
 
 
 def given(text: str) -> Any:
@@ -182,25 +144,26 @@ async def opened_api() -> AsyncIterator[CoordinatorApi]:
         raise Failed(Exit(error.exit_code), printable(str(error))) from error
 
 
-def _tell(options: Namespace, value: Any, sentence: str) -> None:
+def tell(options: Namespace, value: Any, sentence: str) -> None:
     if options.json:
         say_json(value)
     else:
         say(sentence)
 
 
-async def _wait(api: CoordinatorApi, options: Namespace, input: Any, accepted: Mapping[str, Any]) -> Exit:
+async def wait_for_end(api: CoordinatorApi, options: Namespace, input: Any, accepted: Mapping[str, Any]) -> Exit:
     """The end of the saga, told. 0 if it is what was asked for."""
     try:
         async with asyncio.timeout(options.timeout):
-            saga = await api.closed(options.id, start=accepted["message_id"])
+            start = accepted["message_id"] if options.subcommand.name == "start" else ""
+            saga = await api.closed(options.id, start=start)
     except TimeoutError:
         complain(await _unfinished(api, options))
         return Exit.WAITED
     if input is not None and saga["input"] != input:
         complain(f"{options.id} was started before, with another input: {printable_json(saga['input'])}")
         return Exit.REFUSED
-    _tell(options, saga, sheets.ended(saga))
+    tell(options, saga, sheets.ended(saga))
     wanted = "completed" if options.subcommand.name == "start" else "cancelled"
     return Exit.DONE if saga["status"] == wanted else Exit.ENDED_OTHERWISE
 
@@ -217,7 +180,7 @@ async def _unfinished(api: CoordinatorApi, options: Namespace) -> str:
     return printable(f"{options.id} is {saga['status']} after {options.timeout:g} s{attention}; it goes on")
 
 
-async def _all(read: Callable[..., Awaitable[Json]], saga: Json, what: str) -> list[Json]:
+async def all_pages(read: Callable[..., Awaitable[Json]], saga: Json, what: str) -> list[Json]:
     """Of this run, page by page."""
     found: list[Json] = []
     after: int | None = 0
@@ -271,48 +234,5 @@ SUBCOMMANDS: Final = (
         },
         arguments=saga_arguments.event_arguments,
         run=run_event,
-    ),
-    Subcommand(
-        name="cancel",
-        about="Asks for the undo of all that a saga has done. One that ends first is not cancelled; --wait tells.",
-        examples={"sagabus cancel ORD-1 --reason 'the customer called' --wait": "and wait until all is undone"},
-        arguments=saga_arguments.cancel_arguments,
-        run=run_cancel,
-    ),
-    Subcommand(
-        name="retry",
-        about=(
-            "Has a step, or its settle or undo, tried at once that waits for its next attempt, or that its participant "
-            "cannot answer."
-        ),
-        examples={"sagabus retry ORD-1 --step 2 --reason 'the bank is back'": "instead of waiting for its pause"},
-        arguments=saga_arguments.verb_arguments,
-        run=run_verb,
-    ),
-    Subcommand(
-        name="skip",
-        about=(
-            "Counts the undo of a step as done, because a person has done it or answers for it. The saga goes on with "
-            "the next one. A step of which its participant is being asked whether it happened counts as never having "
-            "happened. Nothing else can be skipped."
-        ),
-        examples={
-            "sagabus skip ORD-1 --step 2 --reason 'refunded by hand, see case 17'": "an undo that cannot succeed"
-        },
-        arguments=saga_arguments.verb_arguments,
-        run=run_verb,
-    ),
-    Subcommand(
-        name="acknowledge",
-        about=(
-            "Takes a saga off attention, open or closed: a person has seen why it was flagged, and has done what was "
-            "to be done. It changes nothing else. What happens again flags it again."
-        ),
-        examples={
-            "sagabus acknowledge ORD-1 --reason 'refunded by hand, see case 17'": "all that it is flagged for",
-            "sagabus acknowledge ORD-1 --step 2 --reason 'known, see case 18'": "what is about step 2",
-        },
-        arguments=saga_arguments.acknowledge_arguments,
-        run=run_acknowledge,
     ),
 )

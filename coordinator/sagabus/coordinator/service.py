@@ -68,6 +68,7 @@ class Coordinator:
         self._open = False
         self._end_polls: Callable[[], None] = lambda: None
         self.closings = http.Closings()
+        self.answers = http.RequestAnswers()
         self.readiness = Readiness()
         self.counters = Counters()
         self._supervisor = Supervisor(self.readiness.dies)
@@ -120,6 +121,7 @@ class Coordinator:
             partitions=partitions,
             counters=self.counters,
             closed=self.closings.closed,
+            answered=self.answers.answered,
             retention=SagaRetention(database=self._database, schema=namespace, retention=Retention.of(self._settings)),
         )
         ownership = Ownership(
@@ -187,6 +189,8 @@ class Coordinator:
             settings=self._settings,
             publish=publish,
             closings=self.closings,
+            answers=self.answers,
+            definitions=self._definitions,
             why_not=self._why_not,
             owns=self._owns,
             accepts=lambda: self._open,

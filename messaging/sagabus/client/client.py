@@ -50,7 +50,8 @@ class SagaClient:
         self._api: CoordinatorApi | None = None
 
     async def start(self, start: Start[O], /, *, id: str) -> SagaHandle[O]:
-        """Ask for a saga. Asked again with the same id and an equal input, it is the same saga.
+        """Ask for a saga. Asked again with the same id and an equal input, it is the same saga. No coordinator checks
+        the name or the input before it is published: `SagaHandle.result` tells of a start that was rejected.
 
         Raises MessageInvalid for an id or input that no coordinator takes; PublishFailed where it is not known whether
         the request was published (ask again), PublishRefused where Kafka will not have it, KafkaUnreachable.
@@ -71,7 +72,10 @@ class SagaClient:
         await self._publish(event_message(event, saga_id=saga_id, **self._envelope(event_id)))
 
     async def cancel(self, saga_id: str, /, *, reason: str) -> None:
-        """Ask for the undo of all that a saga has done. One that ends first is not cancelled. Raises like `start`."""
+        """Ask for the undo of all that a saga has done. One that ends first is not cancelled. Raises like `start`.
+
+        It does not wait for what becomes of it: a lifecycle event tells that, as the HTTP API does.
+        """
         asked = {"type": "cancel", "reason": reason}
         await self._publish(raw_message(asked, saga_id=saga_id, **self._envelope(None)))
 

@@ -74,6 +74,10 @@ class StartRefused(CoordinatorRefused):
     """The request for this saga became a dead letter: there will be none."""
 
 
+class VerbRefused(CoordinatorRefused):
+    """The saga refuses what an operator asked of it; its history has the refusal."""
+
+
 class CoordinatorApi:
     """Use it with `async with`. url: as SAGABUS_URL says.
 
@@ -114,25 +118,47 @@ class CoordinatorApi:
         """One page: `rows`, and `next`, which is to be given as `after`."""
         return await self._ask("GET", _path(id) + "/history", params={"run": run, "after": after, "limit": PAGE})
 
-    async def start(self, saga: str, *, id: str, input: JsonValue) -> Json:
-        """Accepted is not started: an input that does not fit is rejected later, as a dead letter."""
-        return await self._ask("POST", "/sagas", body={"saga": saga, "id": new_saga_id(id), "input": input})
+    async def start(self, saga: str, *, id: str, input: JsonValue, allow_unknown: bool = False) -> Json:
+        """Accepted is not started. A name that no coordinator runs, and an input that does not fit, are refused.
+
+        allow_unknown: a definition that is yet to be deployed is taken; the saga waits for it with attention.
+        """
+        body = {"saga": saga, "id": new_saga_id(id), "input": input}
+        return await self._ask("POST", "/sagas", body=body, params={"unknown": "allow"} if allow_unknown else None)
 
     async def event(self, id: str, *, name: str, data: JsonValue, event_id: str | None = None) -> Json:
         """Sent twice with one event_id, it counts once."""
         return await self._ask("POST", _path(id) + "/events", body={"name": name, "data": data, "event_id": event_id})
 
-    async def cancel(self, id: str, *, reason: str) -> Json:
-        return await self._ask("POST", _path(id) + "/cancel", body={"reason": reason})
+    async def verb(self, verb: str, id: str, *, wait: float, body: Json) -> Json:
+        """An operator's verb, and what became of it: `outcome` is applied, kept, or unknown after these seconds.
 
-    async def acknowledge(self, id: str, *, reason: str, actor: str, step: int | None = None) -> Json:
-        """A person has seen why the saga is on attention: because of one step, or of all that it is for."""
-        body = {"step": step, "reason": reason, "actor": actor}
-        return await self._ask("POST", _path(id) + "/acknowledge", body=body)
+        body: reason, actor, and what else this verb takes. Raises NoSuchSaga, VerbRefused.
+        """
+        loop = asyncio.get_running_loop()
+        end, portion = loop.time() + wait, min(wait, POLL_SECONDS)
+        answer = await self._ask("POST", f"{_path(id)}/{verb}", body=body, params={"wait": portion}, wait=portion)
+        while answer["look_again"] and (left := end - loop.time()) > 0:
+            answer = await self._look_again(answer, min(left, POLL_SECONDS))
+        return answer
 
-    async def verb(self, verb: str, id: str, *, step: int, reason: str, actor: str) -> Json:
-        """An operator's `retry` or `skip`. Accepted is not carried out: one of no use becomes a dead letter."""
-        return await self._ask("POST", f"{_path(id)}/{verb}", body={"step": step, "reason": reason, "actor": actor})
+    async def _look_again(self, answer: Json, wait: float) -> Json:
+        """At a verb that is not decided upon; over restarts of the coordinator."""
+        path = str(answer["look_again"]).removeprefix("/api/v1")
+        try:
+            again = await self._ask("GET", f"{path}{'&' if '?' in path else '?'}wait={wait:.3f}", wait=wait)
+        except CoordinatorRefused as refused:
+            if refused.code != "request.not_found":
+                raise
+            return answer
+        except CoordinatorUnreachable:
+            await asyncio.sleep(RETRY_PAUSE_SECONDS)
+            return answer
+        if again["error"]:
+            code, message = again["error"]["code"], again["error"]["message"]
+            sentence = f"{again['id']}: {again['request']} refused: {message}"
+            raise VerbRefused(sentence, status=HTTPStatus.CONFLICT, code=code)
+        return again
 
     async def closed(self, id: str, *, start: str = "") -> Json:
         """Wait until the saga has closed, over restarts of the coordinator.
@@ -201,13 +227,18 @@ def _refusal(answer: httpx.Response, url: str) -> Exception:
     code, message = _words(answer)
     if answer.status_code in AWAY:
         return CoordinatorUnreachable(f"the coordinator at {url} cannot answer now: {message}")
-    refused = _KINDS.get(code, CoordinatorRefused)(message, status=answer.status_code, code=code)
+    kind = _KINDS.get(code, VerbRefused if _is_of_verb(answer) else CoordinatorRefused)
+    refused = kind(message, status=answer.status_code, code=code)
     if isinstance(refused, NoSuchSaga):
         refused.kept_requests = answer.json()["error"].get("kept_requests", 0)
     return refused
 
 
 _KINDS: Final = {"saga.not_found": NoSuchSaga, "start.rejected": StartRefused}
+
+
+def _is_of_verb(answer: httpx.Response) -> bool:
+    return answer.status_code == HTTPStatus.CONFLICT and answer.request.method == "POST"
 
 
 def _words(answer: httpx.Response) -> tuple[str, str]:

@@ -74,11 +74,12 @@ class Closings:
                 left = end - loop.time()
                 if left <= 0 or (row is not None and row.is_closed) or await given_up():
                     return row
-                await _set_within(signal, min(left, OWN_PAUSE_SECONDS if owned() else pause))
+                await set_within(signal, min(left, OWN_PAUSE_SECONDS if owned() else pause))
                 pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
 
 
-async def _set_within(signal: asyncio.Event, seconds: float) -> None:
+async def set_within(signal: asyncio.Event, seconds: float) -> None:
+    """Returns when it is set, or after these seconds."""
     try:
         async with asyncio.timeout(seconds):
             await signal.wait()

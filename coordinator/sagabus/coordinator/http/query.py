@@ -16,9 +16,11 @@ from starlette.requests import Request
 from sagabus.contracts import names
 from sagabus.contracts.envelope import microseconds
 from sagabus.contracts.errors import DeclarationError, MessageInvalid
+from sagabus.contracts.headers import LONGEST
 from sagabus.coordinator.core.saga.concern import ConcernKind
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.http.refusals import ApiError
+from sagabus.coordinator.http.request_answers import ANSWER_SECONDS
 from sagabus.coordinator.store.operators import MAX_PAGE
 from sagabus.coordinator.store.saga_list import Filter, ListCursor
 from sagabus.coordinator.store.tables import OPEN
@@ -79,6 +81,14 @@ def text(request: Request, name: str) -> str | None:
     return given
 
 
+def request_id(request: Request) -> str:
+    """In the path. Raises ApiError for what can be none."""
+    given: str = request.path_params["request"]
+    if "\0" in given or len(given) > LONGEST or not given.isprintable():
+        raise _wrong("request", ascii(given), f"give the id of a request: at most {LONGEST} characters")
+    return given
+
+
 def run(request: Request) -> str | None:
     """Of a saga that has several; None for the open one, else the newest."""
     return text(request, "run")
@@ -94,6 +104,19 @@ def seconds(request: Request) -> float:
     if not 0 <= value < float("inf"):
         raise _wrong("wait", given, f"give seconds, 0 to {MAX_WAIT:g}")
     return min(value, MAX_WAIT)
+
+
+def answer_seconds(request: Request) -> float:
+    """`wait` of a verb: 0 for no waiting at all."""
+    return seconds(request) if "wait" in request.query_params else ANSWER_SECONDS
+
+
+def allows_unknown(request: Request) -> bool:
+    """`unknown=allow`: a start of a definition that no coordinator runs yet."""
+    given = request.query_params.get("unknown", "refuse")
+    if given not in ("allow", "refuse"):
+        raise _wrong("unknown", given, "give allow or refuse")
+    return given == "allow"
 
 
 def limit(request: Request) -> int:

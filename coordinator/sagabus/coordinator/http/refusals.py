@@ -25,11 +25,13 @@ _SOON: Final = {"retry-after": "1"}
 
 class ErrorDetail(BaseModel):
     """code: stable. message: for people, with the cure. kept_requests: of a saga that is not there, how many requests
-    came for it and are kept until it is started; left out where there are none."""
+    came for it and are kept until it is started. message_id: of a verb that was refused. What does not apply is left
+    out."""
 
     code: str
     message: str
     kept_requests: int | None = None
+    message_id: str | None = None
 
 
 class ErrorView(BaseModel):
@@ -39,10 +41,18 @@ class ErrorView(BaseModel):
 class ApiError(Exception):
     """The caller can do something about it, or there is no such thing."""
 
-    def __init__(self, status: HTTPStatus, code: str, message: str, *, kept_requests: int | None = None) -> None:
+    def __init__(
+        self,
+        status: HTTPStatus,
+        code: str,
+        message: str,
+        *,
+        kept_requests: int | None = None,
+        message_id: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
-        self.detail = ErrorDetail(code=code, message=message, kept_requests=kept_requests)
+        self.detail = ErrorDetail(code=code, message=message, kept_requests=kept_requests, message_id=message_id)
 
 
 def refusal(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -1,4 +1,4 @@
-"""What the API is asked to do with a saga. Each becomes a request on the saga's topic, and is answered with 202."""
+"""Starts and events: each becomes a request on the saga's topic, and is answered with 202. Verbs: `verb_requests`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Final
 
-from pydantic import BaseModel, JsonValue, StringConstraints
+from pydantic import BaseModel, JsonValue
 from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,6 +22,7 @@ from sagabus.contracts.requests import raw_message, read_request
 from sagabus.coordinator.http import query
 from sagabus.coordinator.http.answers import JSON, answer
 from sagabus.coordinator.http.refusals import ApiError
+from sagabus.coordinator.http.start_check import StartCheck
 from sagabus.coordinator.http.views import Accepted
 
 BODY_SECONDS: Final = 10.0
@@ -42,58 +43,31 @@ class EventBody(BaseModel):
     event_id: str | None = None
 
 
-class CancelBody(BaseModel):
-    reason: str = ""
-
-
-class AcknowledgeBody(BaseModel):
-    """actor: who, for the history. step: only what is about this step; omitted, all that the saga is flagged for."""
-
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=4_000)]
-    actor: str = ""
-    step: int | None = None
-
-
-class StepRequestBody(AcknowledgeBody):
-    """An operator's retry or skip of a step."""
-
-    step: int
-
-
 class SagaRequests:
-    """publish: returns when the request is acknowledged."""
+    """publish: returns when the request is acknowledged. check: of starts; None: they are not checked here."""
 
-    def __init__(self, namespace: str, publish: Callable[[Message], Awaitable[None]]) -> None:
+    def __init__(
+        self, namespace: str, publish: Callable[[Message], Awaitable[None]], check: StartCheck | None = None
+    ) -> None:
         self._namespace = namespace
         self._publish = publish
+        self._check = check
 
     async def start(self, request: Request) -> Response:
-        body = codec.decode(StartBody, await _body(request), what="body")
-        return await self._ask({"type": "start", "saga": body.saga, "input": body.input}, body.id)
+        allow_unknown = query.allows_unknown(request)
+        body = codec.decode(StartBody, await body_of(request), what="body")
+        message = self.made({"type": "start", "saga": body.saga, "input": body.input}, body.id)
+        if self._check is not None:
+            await self._check.check(body.saga, message.value or b"", allow_unknown=allow_unknown)
+        return await self._ask(message)
 
     async def event(self, request: Request) -> Response:
-        body = codec.decode(EventBody, await _body(request), what="body")
+        body = codec.decode(EventBody, await body_of(request), what="body")
         asked: dict[str, JsonValue] = {"type": "event", "name": body.name, "data": body.data}
-        return await self._ask(asked, query.saga_id(request), message_id=body.event_id)
+        return await self._ask(self.made(asked, query.saga_id(request), message_id=body.event_id))
 
-    async def cancel(self, request: Request) -> Response:
-        body = codec.decode(CancelBody, await _body(request), what="body")
-        return await self._ask({"type": "cancel", "reason": body.reason}, query.saga_id(request))
-
-    async def retry(self, request: Request) -> Response:
-        return await self._operate(request, "retry", StepRequestBody)
-
-    async def skip(self, request: Request) -> Response:
-        return await self._operate(request, "skip", StepRequestBody)
-
-    async def acknowledge(self, request: Request) -> Response:
-        return await self._operate(request, "acknowledge", AcknowledgeBody)
-
-    async def _operate(self, request: Request, type: str, model: type[AcknowledgeBody]) -> Response:
-        body = codec.decode(model, await _body(request), what="body")
-        return await self._ask({"type": type, **body.model_dump(mode="json")}, query.saga_id(request))
-
-    async def _ask(self, asked: dict[str, JsonValue], saga_id: str, message_id: str | None = None) -> Response:
+    def made(self, asked: dict[str, JsonValue], saga_id: str, message_id: str | None = None) -> Message:
+        """The request as a message. Raises MessageInvalid for what would become a dead letter."""
         message = raw_message(
             asked,
             saga_id=saga_id,
@@ -103,11 +77,22 @@ class SagaRequests:
             time=time.time_ns() // 1000,
         )
         codec.decode_value(to_json(asked, inf_nan_mode="constants"))  # refuses 1e999, which would go on as null
-        read_request(_AsRecord(message))  # raises what would make it a dead letter
+        read_request(_AsRecord(message))
+        return message
+
+    async def publish(self, message: Message) -> str:
+        """Its id, once it is acknowledged."""
         await self._publish(message)
-        id = next(value for name, value in message.headers if name == "ce_id").decode()
+        return id_of(message)
+
+    async def _ask(self, message: Message) -> Response:
+        id = await self.publish(message)
         location = {"location": f"/api/v1/sagas/{message.saga_id}"}
         return answer(Accepted(id=message.saga_id, message_id=id), HTTPStatus.ACCEPTED, location)
+
+
+def id_of(message: Message) -> str:
+    return next(value for name, value in message.headers if name == "ce_id").decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +121,7 @@ class _AsRecord:
         return self.message.headers
 
 
-async def _body(request: Request) -> bytes:
+async def body_of(request: Request) -> bytes:
     """The body, if it is JSON and within bounds: never more than the bounds is read."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
         raise ApiError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "body.not_json", f"send the body with `content-type: {JSON}`")

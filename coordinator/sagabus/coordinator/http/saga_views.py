@@ -75,7 +75,7 @@ class SagaViews:
         if saga is None and (asked := query.text(request, "start")):
             await self._raise_if_rejected(id, asked)
         if saga is None:
-            raise await self._not_found(id, run)
+            raise await not_found(self._reads, id, run)
         (recent,) = await self._reads.recent([saga], most=ROWS_OF_ONE)
         details = await self._reads.details(saga)
         return answer(SagaView.whole(saga, details, waits_of(saga, recent), recent))
@@ -119,16 +119,18 @@ class SagaViews:
         after, limit = query.number(request, "after", 0), query.limit(request)
         saga = await self._reads.saga(id, run)
         if saga is None:
-            raise await self._not_found(id, run)
+            raise await not_found(self._reads, id, run)
         return saga, after, limit
 
-    async def _not_found(self, id: str, run: str | None) -> ApiError:
-        which = id if run is None else f"{id} with run {run}"
-        cure = "look at the id; a start that was just published may still be on its way: add ?wait=5"
-        kept = await self._reads.kept_requests(id) or None
-        if kept:
-            cure += f"; requests that came for it, and are kept until it is started: {kept}"
-        return ApiError(HTTPStatus.NOT_FOUND, "saga.not_found", f"no saga {which}: {cure}", kept_requests=kept)
+
+async def not_found(reads: OperatorReads, id: str, run: str | None) -> ApiError:
+    """With what is known of it all the same."""
+    which = id if run is None else f"{id} with run {run}"
+    cure = "look at the id; a start that was just published may still be on its way: add ?wait=5"
+    kept = await reads.kept_requests(id) or None
+    if kept:
+        cure += f"; requests that came for it, and are kept until it is started: {kept}"
+    return ApiError(HTTPStatus.NOT_FOUND, "saga.not_found", f"no saga {which}: {cure}", kept_requests=kept)
 
 
 def _at(asked: query.ListQuery, waits: Waits) -> bool:

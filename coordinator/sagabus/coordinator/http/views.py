@@ -17,7 +17,9 @@ from sagabus.contracts.envelope import moment
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, read_concerns
 from sagabus.coordinator.core.saga.history import Kind, Row
+from sagabus.coordinator.core.saga.request_answers import is_refusal
 from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
+from sagabus.coordinator.http.refusals import ErrorDetail
 from sagabus.coordinator.http.step_progress import StepProgress, StepStatus
 from sagabus.coordinator.http.wait_views import EventView, WaitView, events_of
 from sagabus.coordinator.http.waits import Waits
@@ -179,7 +181,7 @@ class HistoryRowView(BaseModel):
 
     @classmethod
     def of(cls, row: Row) -> HistoryRowView:
-        words = row.kind in _WORDS and row.payload is not None
+        words = row.kind in _WORDS and row.payload is not None and not is_refusal(row)
         payload = (row.payload or b"").decode(errors="replace") if words else shown(row.payload)
         return cls(
             seq=row.seq, at=moment(row.at), kind=row.kind, step=row.step, attempt=row.attempt, name=row.name,
@@ -201,6 +203,26 @@ class Accepted(BaseModel):
 
     id: str
     message_id: str
+
+
+class VerbAnswer(BaseModel):
+    """What became of a verb. outcome: `applied`; `refused`, with the code and the reason in error; `kept` in history
+    until the saga's code can go on; `unknown` while nobody has decided upon it.
+
+    message_id: of the request, its `ce_id`, which is the ref of its row in history. waits_for: what a request that is
+    kept or unknown waits for, in words. saga: as it stands now; null where that could not be read. look_again: where
+    to ask again for the outcome of one that is kept or unknown.
+    """
+
+    id: str
+    run: str | None
+    request: str
+    message_id: str
+    outcome: str
+    error: ErrorDetail | None
+    waits_for: str | None
+    saga: SagaSummary | None
+    look_again: str | None
 
 
 def shown(payload: bytes | None) -> JsonValue:

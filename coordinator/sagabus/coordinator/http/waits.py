@@ -17,6 +17,7 @@ from sagabus.contracts.replies import read_failure
 from sagabus.coordinator.core.saga.concern import STOPS, Concern, ConcernKind, concern_of, read_concerns
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row
+from sagabus.coordinator.core.saga.request_answers import is_refusal
 from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
 from sagabus.coordinator.http.step_progress import StepProgress, StepStatus
 from sagabus.coordinator.http.steps import StepsTold
@@ -107,8 +108,8 @@ def _of_operators(saga: SagaRow, rows: Sequence[Row]) -> Iterator[Wait]:
 
 
 def _raised_at(concern: Concern, rows: Sequence[Row]) -> int | None:
-    told = (row.at for row in reversed(rows) if row.kind in (Kind.BLOCKED, Kind.NOTICE) and concern_of(row) == concern)
-    return next(told, None)
+    told = (row for row in reversed(rows) if row.kind in (Kind.BLOCKED, Kind.NOTICE) and not is_refusal(row))
+    return next((row.at for row in told if concern_of(row) == concern), None)
 
 
 def _of_step(step: StepProgress, timers: _Timers, recent: Recent) -> Iterator[Wait]:

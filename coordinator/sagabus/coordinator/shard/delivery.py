@@ -7,7 +7,6 @@ from typing import Final
 
 from sagabus.contracts.envelope import Record
 from sagabus.contracts.lifecycle import LifecycleType
-from sagabus.coordinator.core.saga import refusal
 from sagabus.coordinator.core.saga.admission import CANCEL_REJECTED, CLOSED, DUPLICATE, FOREIGN, UNREADABLE
 from sagabus.coordinator.core.saga.history import Input, Kind
 from sagabus.coordinator.shard.decisions import APPLIED, Decisions
@@ -24,6 +23,7 @@ EARLY_KEPT: Final = "early.kept"
 EARLY_TOO_MANY: Final = "early.too_many"
 EARLY_EXPIRED: Final = "early.expired"
 REPLAYED: Final = "saga.replayed"
+REQUEST_REFUSED: Final = "request.refused"
 _DEAD: Final = {
     CLOSED: "the saga has ended",
     UNREADABLE: "its output cannot be read; the saga's attention says why, and the step is asked for again",
@@ -54,9 +54,7 @@ class Delivery:
                 self._without_saga(memory, input, record)
             return
         reason = self.decisions.take(saga, memory, input)
-        if record is not None and reason is not None and input.kind is Kind.OPERATOR and reason != DUPLICATE:
-            self.decisions.dead_letter(memory.tenure, record, reason, refusal.words(saga.state, input, reason))
-        elif record is not None:
+        if record is not None:
             self._account(memory.tenure, input, record, reason)
 
     def _has_to_wait(self, memory: ShardMemory, input: Input, record: Record | None) -> bool:
@@ -84,11 +82,11 @@ class Delivery:
         return True
 
     def _account(self, tenure: Tenure, input: Input, record: Record, reason: str | None) -> None:
-        """What became of it."""
-        if reason in _DEAD:
+        """What became of it. A verb that a saga refuses is answered by the saga: it is no dead letter."""
+        if input.kind is Kind.OPERATOR and reason not in (None, DUPLICATE):
+            self.decisions.count(record, REQUEST_REFUSED)
+        elif reason in _DEAD:
             self.decisions.dead_letter(tenure, record, reason, _DEAD[reason])
-        elif reason == CANCEL_REJECTED:
-            self._reject_cancel(tenure, input, record)
         else:
             self.decisions.count(record, reason or APPLIED)
 
@@ -97,10 +95,11 @@ class Delivery:
         removed = self.present.removed.get(id)
         if removed is not None and input.run in (None, removed.run):
             self._after_removal(memory.tenure, input, record)
-        elif kind in (Kind.EVENT, Kind.CANCEL):
+        elif kind in (Kind.EVENT, Kind.CANCEL) and input.run is None:
             self._keep_early(memory, input, record)
-        elif kind is Kind.OPERATOR:
-            self.decisions.dead_letter(memory.tenure, record, REQUEST_NO_SAGA, f"no saga {id} is known here")
+        elif kind in (Kind.OPERATOR, Kind.CANCEL):
+            which = id if input.run is None else f"{id} with run {input.run}"
+            self.decisions.dead_letter(memory.tenure, record, REQUEST_NO_SAGA, f"no saga {which} is known here")
         else:
             message = f"no saga {id} with run {input.run} is known here"
             self.decisions.dead_letter(memory.tenure, record, NO_SAGA, message)

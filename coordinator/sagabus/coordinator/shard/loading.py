@@ -71,7 +71,7 @@ class Loading:
         state = self._stored(row, version=code.version if code else row.version)
         return Replay(state, code, history, status=SagaStatus(row.status), now=now)
 
-    def denial(self, row: SagaRow, of_step: Iterable[Row], reply: Input) -> str | None:
+    def denial(self, row: SagaRow, of_step: Sequence[Row], reply: Input) -> str | None:
         """Of a reply to a closed saga: None if it is news, else the reason code. of_step: the rows of its step."""
         state = self._stored(row, version=row.version)
         return StoppedSaga(state, Stop(ConcernKind.BLOCKED, ""), of_step, fingerprint="").denial(reply)

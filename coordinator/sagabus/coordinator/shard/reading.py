@@ -45,7 +45,8 @@ def _request(record: Record) -> Request | Input:
     if request.type is RequestType.EVENT:
         return _input(request, Kind.EVENT, name=request.name, ref=request.dedupe, payload=request.body)
     if request.type is RequestType.CANCEL:
-        return _input(request, Kind.CANCEL, ref=request.message_id, payload=request.reason.encode())
+        actor, reason = request.actor or "", request.reason.encode()
+        return _input(request, Kind.CANCEL, name=actor, ref=request.message_id, payload=reason)
     step, verb = request.step or 0, request.type.value
     return _input(request, Kind.OPERATOR, step, verb, ref=request.message_id, payload=request.body)
 

@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 
 from sagabus.contracts.envelope import Record
 from sagabus.contracts.names import SagaId
-from sagabus.coordinator.core.saga.effects import Effects
+from sagabus.coordinator.core.saga.effects import Effects, RequestAnswer
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.shard.batch import Batch, Gathered
 from sagabus.coordinator.shard.decisions import Decisions
@@ -41,12 +41,14 @@ IDS_OF_A_PAGE: Final = 1_000
 
 Work = Mapping[Tenure, Sequence[Record]]
 Closed = Callable[[Iterable[SagaId]], None]
+Answered = Callable[[Iterable[RequestAnswer]], None]
 
 
 class SagaProcessor:
     """Implements `sagabus.messaging.shards.ports.Processor`. clock: seconds since 1970.
 
-    closed: told of sagas after the commit that closed them. ids: gives each run of a saga its own (S13).
+    closed: told of sagas after the commit that closed them. answered: told of verbs after the commit that decided upon
+    them. ids: gives each run of a saga its own (S13).
     retention: what is removed after turns; None: nothing.
     """
 
@@ -59,6 +61,7 @@ class SagaProcessor:
         dead_letters: DeadLetters,
         partitions: int,
         closed: Closed,
+        answered: Answered = lambda _: None,
         clock: Callable[[], float] = time.time,
         ids: Callable[[], UUID] = uuid4,
         retention: SagaRetention | None = None,
@@ -72,6 +75,7 @@ class SagaProcessor:
         self._dead_letters = dead_letters
         self._partitions = partitions
         self._closed = closed
+        self._answered = answered
         self._clock = clock
         self._ids = ids
         self._retention = retention
@@ -170,6 +174,8 @@ class SagaProcessor:
                 memory.tell_concerns(saga)
             if effects.log or effects.log_once:
                 self._tell(saga.state, effects)
+            if effects.answers:
+                self._answered(effects.answers)
             memory.keep(saga)
         self._closed(saga.state.id for saga, _, _ in gathered if saga.state.is_closed)
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from typing import Final
 
 from sagabus.contracts.envelope import unpack_headers
 from sagabus.contracts.names import RunId, SagaId, requests_topic
-from sagabus.coordinator.core.saga.effects import TimerKind
-from sagabus.coordinator.core.saga.history import Row
+from sagabus.coordinator.core.saga.effects import RequestAnswer, TimerKind
+from sagabus.coordinator.core.saga.history import Kind, Row
+from sagabus.coordinator.core.saga.request_answers import answer_of
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.store.columns import HISTORY, SAGA, TIMER
+from sagabus.coordinator.store.owners import owners
 from sagabus.coordinator.store.read import history_row, saga_row
 from sagabus.coordinator.store.recent import Recent, RecentReads
 from sagabus.coordinator.store.rows import SagaKey, SagaRow, TimerRow
@@ -112,6 +115,29 @@ class OperatorReads:
             rows = await connection.fetch(self._sql["history.show"], key.id, key.run, after, limit)
         return [history_row(list(row)) for row in rows]
 
+    async def last_row(self, key: SagaKey) -> int:
+        """The number of the latest row of this run; 0 without any."""
+        async with self._connection() as connection:
+            return int(await connection.fetchval(self._sql["history.last"], key.id, key.run))
+
+    async def request_answer(self, key: SagaKey, request: str, *, after: int = 0) -> RequestAnswer | None:
+        """What became of this request, from the rows after that number: what else came since then is all it costs.
+
+        None if they say nothing of it.
+        """
+        async with self._connection() as connection:
+            found = await connection.fetchrow(self._sql["history.request"], key.id, key.run, after, request)
+        if found is None:
+            return None
+        *values, decided = found
+        return answer_of(history_row(values), decided)
+
+    async def definitions(self) -> set[str]:
+        """Names that the owners of all shards run, as far as they have said."""
+        async with self._connection() as connection:
+            found = await owners(connection, self._schema)
+        return {str(one["name"]) for owner in found for one in json.loads(owner.definitions)}
+
     async def runs(self, id: str) -> list[SagaKey]:
         """All runs of this id, the newest first."""
         async with self._connection() as connection:
@@ -164,6 +190,14 @@ def _statements(schema: str) -> dict[str, str]:
         "history.show": f"""
             SELECT {read(HISTORY, "row")} FROM {history} AS row
             WHERE row.id = $1 AND row.run = $2 AND row.seq > $3 ORDER BY row.seq LIMIT $4""",
+        "history.last": f"SELECT coalesce(max(seq), 0) FROM {history} WHERE id = $1 AND run = $2",
+        # One statement, so that the saga's row is as it was when the last row of the request was.
+        "history.request": f"""
+            SELECT {read(HISTORY, "row")}, saga.decided FROM {history} AS row
+            JOIN {saga} AS saga ON saga.id = row.id AND saga.run = row.run
+            WHERE row.id = $1 AND row.run = $2 AND row.seq > $3 AND row.ref = $4
+            AND row.kind IN ('{Kind.CANCEL}', '{Kind.OPERATOR}', '{Kind.NOTICE}')
+            ORDER BY row.seq DESC LIMIT 1""",
         "timer.show": f"""
             SELECT {read(TIMER, "row")} FROM {timer} AS row
             WHERE row.shard = $1 AND row.id = $2 AND row.run = $3 ORDER BY row.due, row.number LIMIT $4""",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from sagabus.contracts.names import CommandKind
-from sagabus.coordinator.core.saga import operator, pause, termination
+from sagabus.coordinator.core.saga import operator, pause, request_answers, termination
 from sagabus.coordinator.core.saga.bodies import is_same
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
@@ -52,10 +52,10 @@ def denial(state: SagaState, input: Input | Row) -> str | None:
         if input.ref in state.seen_events:
             return DUPLICATE
         return CLOSED if state.is_closed else None
-    if kind is Kind.CANCEL:
-        return _to_cancel(state, input)
-    if kind is Kind.OPERATOR:
-        return _to_verb(state, input)
+    if kind is Kind.CANCEL or kind is Kind.OPERATOR:
+        if request_answers.is_answered(state, input):
+            return DUPLICATE
+        return _to_cancel(state) if kind is Kind.CANCEL else _to_verb(state, input)
     return None
 
 
@@ -144,24 +144,12 @@ def _to_undo_reply(state: SagaState, step: Step, input: Input | Row) -> str | No
     return None if input.attempt == step.exchange(CommandKind.UNDO).attempt else OLD_ATTEMPT
 
 
-def _is_known(state: SagaState, request: Input | Row) -> bool:
-    """A request that was applied. Older releases have stored some of them twice."""
-    return request.ref in state.answered and not isinstance(request, Row)
-
-
 def _to_verb(state: SagaState, input: Input | Row) -> str | None:
-    if _is_known(state, input):
-        return DUPLICATE
     if state.is_closed and input.name != operator.ACKNOWLEDGE:
         return CLOSED
     return operator.denial(state, input)
 
 
-def _to_cancel(state: SagaState, input: Input | Row) -> str | None:
+def _to_cancel(state: SagaState) -> str | None:
     """The first of (cancel, end) in the shard's order wins (U7)."""
-    if _is_known(state, input):
-        return DUPLICATE
-    if state.status is SagaStatus.RUNNING and state.ending is None:
-        return None
-    same = state.status is SagaStatus.RUNNING and state.ending is SagaStatus.CANCELLED
-    return DUPLICATE if same else CANCEL_REJECTED
+    return None if state.status is SagaStatus.RUNNING and state.ending is None else CANCEL_REJECTED

@@ -31,6 +31,25 @@ class TimerKey(NamedTuple):
     number: int
 
 
+class RequestOutcome(StrEnum):
+    """What became of a verb."""
+
+    APPLIED = "applied"
+    REFUSED = "refused"
+    KEPT = "kept"
+    """It is in history, and is decided upon when the saga's code can go on."""
+
+
+class RequestAnswer(NamedTuple):
+    """request: its id. code, message: why it was refused; empty otherwise."""
+
+    request: str
+    verb: str
+    outcome: RequestOutcome
+    code: str = ""
+    message: str = ""
+
+
 @dataclass(slots=True)
 class Staged:
     """Of the input at hand: nothing of it counts before the input is decided."""
@@ -39,17 +58,19 @@ class Staged:
     timers: dict[TimerKey, int | None] = field(default_factory=dict)
     """Due in microseconds since 1970; None for one that is cleared."""
     saga_changed: bool = False
+    answers: list[RequestAnswer] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     log_once: list[str] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
-        return not (self.messages or self.timers or self.saga_changed or self.log or self.log_once)
+        return not (self.messages or self.timers or self.saga_changed or self.answers or self.log or self.log_once)
 
     def clear(self) -> None:
         self.messages.clear()
         self.timers.clear()
         self.saga_changed = False
+        self.answers.clear()
         self.log.clear()
         self.log_once.clear()
 
@@ -68,6 +89,8 @@ class Effects:
     timers_cleared: set[TimerKey] = field(default_factory=set)
     saga_changed: bool = False
     sequence: int = 0
+    answers: list[RequestAnswer] = field(default_factory=list)
+    """To verbs, for whoever waits for them."""
     log: list[str] = field(default_factory=list)
     """What an author should read in the log, in words; not a concern of the saga."""
     log_once: list[str] = field(default_factory=list)
@@ -76,6 +99,7 @@ class Effects:
     def merge(self, staged: Staged, *, known: Container[TimerKey]) -> None:
         """What came of one more input. known: timers that were set in an earlier turn; others were never stored."""
         self.messages += staged.messages
+        self.answers += staged.answers
         self.log += staged.log
         self.log_once += staged.log_once
         self.saga_changed |= staged.saga_changed

@@ -61,10 +61,10 @@ class Row:
 
     step: the step, the publication's number or the timer's, of a notice the number of its concern; of `blocked` the
     first row that is kept undecided. name: activity, event, timer kind or end, of a notice or a block the kind of its
-    concern. ref: the id of the message that brought an input, of `blocked` the fingerprint of the code that stopped, of
-    a notice the number of the row that is left undecided for good, if there is one, else the code of what it says.
-    payload: the bytes as they came, or as they were sent; words. sequence: the saga's last lifecycle event when the row
-    was committed; known once read.
+    concern; of a cancel who asked. ref: the id of the message that brought an input, of `blocked` the fingerprint of
+    the code that stopped, of a notice the number of the row that is left undecided for good, if there is one, else the
+    code of what it says. payload: the bytes as they came, or as they were sent; words. sequence: the saga's last
+    lifecycle event when the row was committed; known once read.
     """
 
     seq: int
@@ -82,6 +82,10 @@ class Row:
         return self.kind in INPUTS
 
 
+REFUSED: Final = "refused"
+"""Name of the notice of a request that was refused. Its ref is the request's id, its payload JSON."""
+
+
 class Input(NamedTuple):
     """What one saga takes in: made once by whoever reads the record, and nothing before the row changes its form.
 
@@ -96,7 +100,7 @@ class Input(NamedTuple):
     """As in its row: the step that a reply answers, the number of a timer, of a notice that of its concern."""
     attempt: int = 0
     name: str = ""
-    """As in its row: the service that answers, the event, the kind of timer, the operator's verb."""
+    """As in its row: the service that answers, the event, the kind of timer, the operator's verb, who cancels."""
     ref: str = ""
     """What makes two of them the same one: the id of the message, or of the event; of a notice a code."""
     payload: bytes | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sagabus.coordinator.core.saga.history import Input, Kind, Row, words
+from sagabus.coordinator.core.saga.history import REFUSED, Input, Kind, Row, words
 
 _Said = tuple[Kind, str, bytes | None]
 """A decision's kind, name and payload."""
@@ -56,7 +56,7 @@ class Journal:
         self.seq = rows[-1].seq
         self._expected = [row for row in reversed(rows) if not row.is_input]
         self._read = {(row.name, row.step): row for row in rows if row.kind is Kind.READ}
-        self.aside = {int(row.ref) for row in rows if row.kind is Kind.NOTICE and row.ref.isdecimal()}
+        self.aside = {int(row.ref) for row in rows if _sets_aside(row)}
         self.replaying = True
         return [row for row in rows if row.is_input]
 
@@ -137,3 +137,8 @@ class Journal:
 
     def _is_ahead(self, made: Row) -> bool:
         return made.payload is not None and self.ahead(made.kind, made.name, made.payload) is not None
+
+
+def _sets_aside(row: Row) -> bool:
+    """A notice that names a row. That of a refused request names the request, whose id may be a number too."""
+    return row.kind is Kind.NOTICE and row.name != REFUSED and row.ref.isdecimal()

@@ -11,7 +11,7 @@ from typing import Final
 
 from sagabus.contracts.requests import RequestType
 from sagabus.coordinator.core.saga import completion, operator
-from sagabus.coordinator.core.saga.admission import CANCEL_REJECTED, CLOSED, DUPLICATE
+from sagabus.coordinator.core.saga.admission import CANCEL_REJECTED, CLOSED
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
@@ -35,15 +35,9 @@ def _cancel_rejected(state: SagaState, _: Input | Row) -> str:
         return f"saga {state.id} has ended ({state.status})"
     if state.status is SagaStatus.COMPENSATING:
         return f"saga {state.id} is being undone already"
+    if state.ending is SagaStatus.CANCELLED:
+        return f"saga {state.id} is being cancelled already"
     return f"the end of saga {state.id} is decided: it will be {state.ending}"
-
-
-def _applied_before(state: SagaState, _: Input | Row) -> str:
-    return f"saga {state.id} has had this very request before; it counts once"
-
-
-def _cancelled_already(state: SagaState, _: Input | Row) -> str:
-    return f"saga {state.id} is being cancelled already"
 
 
 def _nothing_to_acknowledge(state: SagaState, asked: Input | Row) -> str:
@@ -75,8 +69,6 @@ def _paused(state: SagaState, asked: Input | Row) -> str:
 
 _WORDS: Final[Mapping[tuple[str, str], _Words]] = {
     ("", CLOSED): _closed,
-    ("", DUPLICATE): _applied_before,
-    (RequestType.CANCEL, DUPLICATE): _cancelled_already,
     (RequestType.CANCEL, CANCEL_REJECTED): _cancel_rejected,
     (RequestType.RETRY, operator.NO_USE): _of_step("what is between two attempts, or cannot be answered"),
     (RequestType.RETRY, operator.PAUSED): _paused,

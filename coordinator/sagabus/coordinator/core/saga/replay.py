@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from sagabus.coordinator.core.saga import request_answers
 from sagabus.coordinator.core.saga.admission import denial
 from sagabus.coordinator.core.saga.concern import STOPS, Concern, ConcernKind, Concerns, Told, concern_of
 from sagabus.coordinator.core.saga.effects import Effects, TimerKey, TimerKind
@@ -20,7 +21,7 @@ from sagabus.coordinator.core.saga.fingerprint import what_changed
 from sagabus.coordinator.core.saga.history import Kind, Row, words
 from sagabus.coordinator.core.saga.journal import Divergence
 from sagabus.coordinator.core.saga.program import Code
-from sagabus.coordinator.core.saga.saga import Saga, why_stopped
+from sagabus.coordinator.core.saga.saga import Saga, Unreadable, why_stopped
 from sagabus.coordinator.core.saga.standing import Standing
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import CLOSED, SagaStatus
@@ -160,16 +161,32 @@ class Replay:
         state.rearm()
         state.now = max(self._now, state.now)
         saga.advance_or_block(state.journal.noted(Kind.RESUMED, at=state.now))
+        refused: list[tuple[Row, str]] = []
+        aside: list[tuple[Row, Unreadable]] = []
         for row in self._kept:
             if saga.stopped is not None:
                 break
-            if denial(state, row) is None and not saga.cannot_read(row):
+            reason = denial(state, row)
+            if reason is not None and request_answers.verb_of(row):
+                refused.append((row, reason))
+            elif reason is None and (found := saga.unreadable(row)) is not None:
+                aside.append((row, found))
+            elif reason is None:
                 state.cause = "" if row.kind is Kind.NOTICE else row.ref
                 saga.advance_or_block(row)
+        self._note_behind(refused, aside)
         stopped = saga.stopped
         if stopped is not None and stopped.state.blocked == self._since and _is_told(self._told, stopped.stop):
             state.now = self._rows[-1].at
             self._stop_again(stopped.stop)
+
+    def _note_behind(self, refused: Iterable[tuple[Row, str]], aside: Iterable[tuple[Row, Unreadable]]) -> None:
+        """What changes nothing has its notices behind all decisions: there a replay finds them."""
+        saga = self.saga
+        for row, found in aside:
+            saga.set_aside(row, found)
+        for row, reason in refused:
+            saga.refuse(row, reason)
 
     def _stop_again(self, stop: Stop) -> None:
         """What its row says of it is said in the words of now."""

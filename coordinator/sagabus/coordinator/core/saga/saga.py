@@ -17,8 +17,19 @@ from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.retry import as_microseconds
 from sagabus.contracts.words import plain, words_of
-from sagabus.coordinator.core.saga import forward, intents, operator, pause, reading, termination, undo, unexplained
-from sagabus.coordinator.core.saga.admission import FOR_GOOD, STALE, UNREADABLE, answers_nothing, denial
+from sagabus.coordinator.core.saga import (
+    forward,
+    intents,
+    operator,
+    pause,
+    reading,
+    refusal,
+    request_answers,
+    termination,
+    undo,
+    unexplained,
+)
+from sagabus.coordinator.core.saga.admission import DUPLICATE, FOR_GOOD, STALE, UNREADABLE, answers_nothing, denial
 from sagabus.coordinator.core.saga.concern import (
     NO_ANSWER,
     RELEASED,
@@ -57,6 +68,10 @@ _SAID: Final = frozenset((Outcome.COMPLETED, Outcome.NEVER))
 """Another answer changes neither, and so it need not be read."""
 
 
+Unreadable = tuple[Concern, str, Told]
+"""What a person is told of it."""
+
+
 class Saga:
     """One saga in memory: its state, and its code as far as it has come."""
 
@@ -87,6 +102,8 @@ class Saga:
             return self.stopped.take(input)
         reason = denial(state, input)
         if reason is not None:
+            if reason != DUPLICATE and request_answers.verb_of(input):
+                self.refuse(input, reason)
             return reason
         if input.kind is Kind.TIMER:
             return self._take_timer(input)
@@ -97,23 +114,40 @@ class Saga:
         self.advance_or_block(state.journal.taken(input, state.now))
         return None
 
+    def refuse(self, asked: Input | Row, code: str) -> None:
+        """A verb that changes nothing. asked: the request, or the row of one that was kept."""
+        row = request_answers.refused(self.state, asked, code, refusal.words(self.state, asked, code))
+        if row is not None and self.stopped is None:
+            self.advance_or_block(row)
+        elif row is not None:
+            request_answers.note(self.state, row)
+
     def cannot_read(self, answer: Input | Row) -> bool:
         """Whether it brings an output that nobody can read. It is not taken then: a person is told, the step stays as
         it is and is asked for again, until the answer can be read."""
+        found = self.unreadable(answer)
+        if found is not None:
+            self._note(*found)
+        return found is not None
+
+    def set_aside(self, kept: Row, found: Unreadable) -> None:
+        """A kept answer that nobody can read is left undecided for good."""
+        self._note(*found, aside=str(kept.seq))
+
+    def unreadable(self, answer: Input | Row) -> Unreadable | None:
+        """What a person is to be told of an output that nobody can read; None for any other input."""
         state = self.state
         step = state.steps.get(answer.step) if answer.kind in _OUTPUTS else None
         if step is None or step.outcome in _SAID:
-            return False
+            return None
         try:
             forward.read_output(state, step, answer.payload)
         except MessageInvalid as error:
             if answers_nothing(state, answer):
-                return False  # a person is told that, and nothing more
-            aside = str(answer.seq) if isinstance(answer, Row) else ""
+                return None  # a person is told that, and nothing more
             concern, words = forward.unreadable(state, step, error, settling=answer.kind is Kind.SETTLE_COMPLETED)
-            self._note(concern, words, Told(UNREADABLE_ANSWER, answer.attempt), aside=aside)
-            return True
-        return False
+            return concern, words, Told(UNREADABLE_ANSWER, answer.attempt)
+        return None
 
     def _note(self, concern: Concern, words: str, told: Told, *, aside: str = "") -> None:
         """A notice in history, if there is something new to say. aside: the row that is left undecided for good."""
@@ -122,10 +156,14 @@ class Saga:
         if not aside and before is not None and before.covers(told):
             return
         kind, number = concern
-        self.advance_or_block(state.journal.noted(
+        row = state.journal.noted(
             Kind.NOTICE, at=state.now, step=number, attempt=told.attempt, name=kind, ref=aside or told.code,
             payload=plain(words).encode(),
-        ))  # fmt: skip
+        )  # fmt: skip
+        if self.stopped is None:
+            self.advance_or_block(row)
+        else:
+            state.raise_concern(concern, words, told)
 
     def _take_timer(self, input: Input) -> str | None:
         kind = TimerKind(input.name)
@@ -154,6 +192,8 @@ class Saga:
                 self.state.decided_by(self._code.fingerprint)
         except Exception as stop:
             self.stop(why_stopped(stop)).block(since=row.seq)
+            if request_answers.verb_of(row):
+                request_answers.kept(self.state, row)
 
     def stop(self, stop: Stop, rows: Sequence[Row] = ()) -> StoppedSaga:
         """Nothing more is decided, and all that was half decided is gone. rows: its history, if it is at hand."""
@@ -181,6 +221,8 @@ class Saga:
             if was_paused:
                 undo.go_on(self.state)
             self._go_on()
+        if row.kind is Kind.OPERATOR or row.kind is Kind.CANCEL:
+            request_answers.applied(self.state, row)
 
     def _apply(self, row: Row) -> None:
         state = self.state
@@ -190,9 +232,12 @@ class Saga:
             case Kind.EVENT:
                 self._event(row)
             case Kind.CANCEL:
+                request_answers.note(state, row)
                 self._cancel(row)
             case Kind.TIMER:
                 self._fire(row)
+            case Kind.NOTICE if request_answers.is_refusal(row):
+                request_answers.note(state, row)
             case Kind.NOTICE if row.name == RELEASED:
                 state.clear_concern(Concern(ConcernKind.PARKED))
             case Kind.NOTICE | Kind.BLOCKED:
@@ -204,6 +249,7 @@ class Saga:
                 words = f"row {row.seq} is a {row.name!r}, which only a later release knows; deploy that one"
                 raise Blocked(words, "row_unknown")
             case Kind.OPERATOR:
+                request_answers.note(state, row)
                 self._operate(row)
             case _:
                 self._reply(row)
@@ -254,7 +300,6 @@ class Saga:
         self._alive().cancel()
 
     def _operate(self, row: Row) -> None:
-        self.state.answered.add(row.ref)
         if row.name == operator.RESUME:
             self._resume()
             return
@@ -282,7 +327,6 @@ class Saga:
                 self._apply(row)
 
     def _cancel(self, row: Row) -> None:
-        self.state.answered.add(row.ref)
         if self.state.paused:
             self._note_what_waits()
             pause.end(self.state)

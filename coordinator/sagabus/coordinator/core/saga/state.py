@@ -19,7 +19,7 @@ from sagabus.contracts.lifecycle import LifecycleType, lifecycle_message
 from sagabus.contracts.names import SETTLE, CommandKind, RunId, SagaId
 from sagabus.contracts.words import plain
 from sagabus.coordinator.core.saga.concern import WORDS_ALONE, Concern, Concerns, Told
-from sagabus.coordinator.core.saga.effects import IN_MEMORY, Effects, Staged, TimerKey, TimerKind
+from sagabus.coordinator.core.saga.effects import IN_MEMORY, Effects, RequestAnswer, Staged, TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.journal import Journal
 from sagabus.coordinator.core.saga.standing import Kept, Standing
@@ -38,8 +38,9 @@ class SagaState:
 
     __slots__ = (
         "_known_timers", "_name", "addresses", "answered", "blocked", "cause", "completions", "definition", "effects",
-        "ending", "id", "input_hash", "journal", "kept", "now", "other_input", "output", "plan", "resumed_at", "run",
-        "seen_events", "sequence", "staged", "standing", "started_at", "steps", "timers", "trace", "version", "waiting",
+        "ending", "id", "input_hash", "journal", "kept", "now", "other_input", "output", "plan", "refusals_since_end",
+        "resumed_at", "run", "seen_events", "sequence", "staged", "standing", "started_at", "steps", "timers", "trace",
+        "version", "waiting",
     )  # fmt: skip
 
     def __init__(self, addresses: Addresses, *, definition: str, version: int, trace: Headers = ()) -> None:
@@ -72,7 +73,9 @@ class SagaState:
         """What is still to be settled or undone, in this order."""
         self.seen_events: set[str] = set()
         self.answered: set[str] = set()
-        """Ids of the verbs that were applied."""
+        """Ids of the verbs that history has, applied, refused or kept."""
+        self.refusals_since_end = 0
+        """Rows of requests that were refused after the saga had closed."""
         self.waiting: dict[Same, Row] = {}
         """What came while it is paused, in order: decided upon when it is resumed (U8)."""
         self.timers: dict[TimerKey, int] = {}
@@ -181,12 +184,16 @@ class SagaState:
         output: bytes | None = None,
         error: bytes | None = None,
         result: bytes | None = None,
+        request: str = "",
     ) -> None:
-        """A lifecycle event. On replay its number is used up and nothing is sent. The values are JSON as it came."""
+        """A lifecycle event. On replay its number is used up and nothing is sent. The values are JSON as it came.
+
+        request: the verb that it answers.
+        """
         self.sequence += 1
         if self.journal.replaying:
             return
-        body = self._body(step, name, output, error, result)
+        body = self._body(step, name, output, error, result, request)
         message = lifecycle_message(
             self.addresses,
             type,
@@ -199,11 +206,14 @@ class SagaState:
         self.staged.messages.append(message)
 
     def _body(
-        self, step: Step | None, name: str, output: bytes | None, error: bytes | None, result: bytes | None
-    ) -> bytes:
+        self, step: Step | None, name: str, output: bytes | None, error: bytes | None, result: bytes | None,
+        request: str,
+    ) -> bytes:  # fmt: skip
         body = b'{"saga":%b,"version":%d,"status":"%b"' % (self._name, self.version, self.standing.status.encode())
         if step is not None:
             body += b',"step":%d,"activity":"%b"' % (step.number, (name or step.activity).encode())
+        if request:
+            body += b',"request":%b' % codec.encode_value(request)
         if output is not None:
             body += b',"output":%b' % output
         if error is not None:
@@ -211,6 +221,11 @@ class SagaState:
         if result is not None:
             body += b',"result":%b' % result
         return body + b"}"
+
+    def answer(self, answer: RequestAnswer) -> None:
+        """To a verb, for whoever waits for it; what a replay answers was answered then."""
+        if not self.journal.replaying:
+            self.staged.answers.append(answer)
 
     def raise_concern(self, concern: Concern, words: str, told: Told = WORDS_ALONE) -> None:
         """Put the saga before a person. Told when it is new, or when there is something new to say of it: that is
@@ -281,6 +296,7 @@ class SagaState:
         state.input_hash, state.started_at = self.input_hash, self.started_at
         state.now, state.cause = self.now, self.cause
         state.effects = self.effects
+        state.answered, state.refusals_since_end = self.answered, self.refusals_since_end
         standing, state.sequence, state.journal.seq = self.kept
         state.standing = standing._replace(concerns=standing.concerns.as_kept())
         state.kept = (state.standing, state.sequence, state.journal.seq)

@@ -8,10 +8,11 @@ explain: a late success, a reply to what was never sent (P2, U9).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from sagabus.contracts.words import plain
+from sagabus.coordinator.core.saga import refusal, request_answers
 from sagabus.coordinator.core.saga.admission import (
     BLOCKED,
     CANCEL_REJECTED,
@@ -56,29 +57,33 @@ _ASKED: Final[dict[Kind, tuple[Kind, str]]] = {
 
 _FINAL: Final = (Kind.STEP_COMPLETED, Kind.SETTLE_COMPLETED, Kind.SETTLE_NEVER)
 
-_ONCE: Final = (Kind.EVENT, Kind.OPERATOR, Kind.CANCEL)
-"""Inputs that their ids tell apart."""
-
 
 class StoppedSaga:
     """Its state knows how it stands, and neither steps nor timers."""
 
     __slots__ = ("_events", "_fingerprint", "_steps", "state", "stop")
 
-    def __init__(self, state: SagaState, stop: Stop, rows: Iterable[Row], *, fingerprint: str) -> None:
-        """rows: its history, as far as it is at hand. fingerprint: of the code that could not go on; empty for none."""
+    def __init__(self, state: SagaState, stop: Stop, rows: Sequence[Row], *, fingerprint: str) -> None:
+        """rows: its history, or those of one step, or none where the state knows what was asked of it.
+
+        fingerprint: of the code that could not go on; empty for none.
+        """
         self.state = state
         self.stop = stop
         self._fingerprint = fingerprint
-        self._events: set[tuple[Kind, str]] = set()
+        self._events: set[str] = set()
         self._steps: defaultdict[int, list[Row]] = defaultdict(list)
+        if rows:
+            state.refusals_since_end = 0  # which are counted anew
         for row in rows:
             self._note(row)
 
     def _note(self, row: Row) -> None:
         self._steps[row.step].append(row)
-        if row.kind in _ONCE:
-            self._events.add((row.kind, row.ref))
+        if row.kind is Kind.EVENT:
+            self._events.add(row.ref)
+        elif request_answers.verb_of(row) or request_answers.is_refusal(row):
+            request_answers.note(self.state, row)
 
     def block(self, *, since: int) -> None:
         """Stop deciding, visibly. since: the first row that is kept undecided."""
@@ -94,17 +99,27 @@ class StoppedSaga:
         if input.kind is Kind.TIMER:
             return BLOCKED
         reason = self.denial(input)
+        is_verb = bool(request_answers.verb_of(input))
         if reason is not None:
+            if is_verb and reason != DUPLICATE:
+                self._refuse(input, reason)
             return reason
-        if self.state.is_closed and input.kind is Kind.OPERATOR:
-            acknowledge(self.state, input.step)
-            self._note(self.state.journal.taken(input, self.state.now))
-            return None
         row = self.state.journal.taken(input, self.state.now)
         self._note(row)
+        if self.state.is_closed and is_verb:
+            acknowledge(self.state, input.step)
+            request_answers.applied(self.state, row)
+            return None
+        if is_verb:
+            request_answers.kept(self.state, row)
         if not self.state.blocked:
             self.block(since=row.seq)
         return None
+
+    def _refuse(self, input: Input, code: str) -> None:
+        row = request_answers.refused(self.state, input, code, refusal.words(self.state, input, code))
+        if row is not None:
+            self._note(row)
 
     def denial(self, input: Input) -> str | None:
         """None if it is to be kept, else the reason code: what the rows alone can tell.
@@ -113,12 +128,10 @@ class StoppedSaga:
         to decide any more: only what its rows do not explain is news.
         """
         closed = self.state.is_closed
-        if input.kind in _ONCE and (input.kind, input.ref) in self._events:
-            return DUPLICATE
-        if input.kind in (Kind.EVENT, Kind.OPERATOR):
+        if input.kind in (Kind.EVENT, Kind.CANCEL, Kind.OPERATOR):
+            if self._is_known(input):
+                return DUPLICATE
             return self._to_closed(input) if closed else None
-        if input.kind is Kind.CANCEL and closed:
-            return CANCEL_REJECTED
         if input.kind not in REPLIES:
             return None
         same = input.kind, input.attempt, input.name, input.payload
@@ -128,7 +141,15 @@ class StoppedSaga:
         terminated = self.state.status is SagaStatus.TERMINATED
         return _of_closed(rows, input, terminated=terminated) if closed else None
 
+    def _is_known(self, input: Input) -> bool:
+        """A copy of an event, or of a request, that its history has."""
+        if input.kind is Kind.EVENT:
+            return input.ref in self._events
+        return request_answers.is_answered(self.state, input)
+
     def _to_closed(self, input: Input) -> str | None:
+        if input.kind is Kind.CANCEL:
+            return CANCEL_REJECTED
         if input.kind is Kind.EVENT or input.name != ACKNOWLEDGE:
             return CLOSED
         return None if acknowledgeable(self.state, input.step) else NO_USE
