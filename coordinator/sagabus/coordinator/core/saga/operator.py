@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from sagabus.contracts import codec
 from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.names import CommandKind
-from sagabus.coordinator.core.saga import forward, undo
+from sagabus.coordinator.core.saga import forward, termination, undo
 from sagabus.coordinator.core.saga.concern import ACKNOWLEDGEABLE, Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Input, Row
@@ -23,7 +24,8 @@ from sagabus.coordinator.core.saga.step import Step
 RETRY: Final = "retry"
 SKIP: Final = "skip"
 ACKNOWLEDGE: Final = "acknowledge"
-VERBS: Final = frozenset((RETRY, SKIP, ACKNOWLEDGE))
+TERMINATE: Final = "terminate"
+VERBS: Final = frozenset((RETRY, SKIP, ACKNOWLEDGE, TERMINATE))
 
 _MAY_BE_SKIPPED: Final = frozenset((Undoing.SETTLING, Undoing.SENT, Undoing.PAUSED, Undoing.BLOCKED))
 
@@ -34,7 +36,7 @@ def is_of_use(state: SagaState, input: Input | Row) -> bool:
 
     A verb that is not known here stands in the history of a later version: it is not for us to say.
     """
-    if input.name not in VERBS:
+    if input.name not in VERBS or input.name == TERMINATE:
         return True
     if input.name == ACKNOWLEDGE:
         return isinstance(input, Row) or bool(acknowledgeable(state, input.step))
@@ -73,6 +75,9 @@ def carry_out(state: SagaState, row: Row) -> None:
     if row.name == ACKNOWLEDGE:
         acknowledge(state, row.step)
         return
+    if row.name == TERMINATE:
+        termination.terminate(state, _reason_of(row))
+        return
     step = state.steps[row.step]
     if row.name == SKIP:
         _skip(state, step)
@@ -82,6 +87,11 @@ def carry_out(state: SagaState, row: Row) -> None:
     else:
         state.clear_timer(TimerKind.RETRY, step.number)
         forward.retried(state, step)
+
+
+def _reason_of(row: Row) -> str:
+    body = codec.decode_value(row.payload)
+    return str(body.get("reason", "")) if isinstance(body, dict) else ""
 
 
 def _skip(state: SagaState, step: Step) -> None:

@@ -17,7 +17,7 @@ from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.retry import as_microseconds
 from sagabus.contracts.words import plain, words_of
-from sagabus.coordinator.core.saga import forward, intents, operator, reading, undo, unexplained
+from sagabus.coordinator.core.saga import codeless, forward, intents, operator, reading, undo, unexplained
 from sagabus.coordinator.core.saga.admission import STALE, UNREADABLE, answers_nothing, denial
 from sagabus.coordinator.core.saga.concern import (
     NO_ANSWER,
@@ -28,13 +28,16 @@ from sagabus.coordinator.core.saga.concern import (
     ConcernKind,
     Told,
     concern_of,
+    concerns_json,
+    read_concerns,
     told_by,
 )
 from sagabus.coordinator.core.saga.effects import Effects, TimerKey, TimerKind
+from sagabus.coordinator.core.saga.from_rows import in_order, read_back
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.journal import Divergence
-from sagabus.coordinator.core.saga.program import Blocked, Code, Program, Spun, raised_in
-from sagabus.coordinator.core.saga.state import SagaState, reason_json
+from sagabus.coordinator.core.saga.program import Blocked, Code, Listener, Program, Spun, raised_in
+from sagabus.coordinator.core.saga.state import Declared, SagaState, reason_json
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from sagabus.coordinator.core.saga.stopped import Stop, StoppedSaga
 from sagabus.coordinator.core.saga.stuck import note_stuck
@@ -60,15 +63,17 @@ _SAID: Final = frozenset((Outcome.COMPLETED, Outcome.NEVER))
 class Saga:
     """One saga in memory: its state, and its code as far as it has come."""
 
-    __slots__ = ("_code", "program", "state", "stopped")
+    __slots__ = ("_code", "_contracts", "program", "state", "stopped")
 
-    def __init__(self, state: SagaState, code: Code | None) -> None:
+    def __init__(self, state: SagaState, code: Code | None, *, contracts: Declared = codeless.no_contracts) -> None:
+        """contracts: where those of its steps are looked for, should it be ended without its code."""
         self.state = state
         """Another object once the saga has stopped."""
         self.program: Program | None = None
         self.stopped: StoppedSaga | None = None
         """What takes its place while its code cannot follow its history."""
         self._code = code
+        self._contracts = contracts
 
     @property
     def fingerprint(self) -> str:
@@ -84,7 +89,7 @@ class Saga:
         state.now = max(now, state.now)
         state.cause = input.cause
         if self.stopped is not None:
-            return self.stopped.take(input)
+            return self._keep(self.stopped, input)
         reason = denial(state, input)
         if reason is not None:
             return reason
@@ -96,6 +101,60 @@ class Saga:
             state.started_at = state.now
         self.advance_or_block(state.journal.taken(input, state.now))
         return None
+
+    def _keep(self, stopped: StoppedSaga, input: Input) -> str | None:
+        """It stands still; but a request of an operator to end it is carried out."""
+        reason = stopped.take(input)
+        if reason is None and codeless.ends(input):
+            self.end_if_asked()
+        return reason
+
+    def end_if_asked(self) -> None:
+        """A saga that stands still is ended if an operator has asked for that, and its history is at hand (U8)."""
+        if self._is_to_end and self.stopped is not None and self.stopped.tells_all:
+            self._go_on_without_code(self.stopped)
+
+    @property
+    def _is_to_end(self) -> bool:
+        """Whether that was asked for while it stood still. What has made it stand still was asked for before."""
+        rows = () if self.stopped is None or not self.state.blocked else self.stopped.undecided
+        return any(codeless.ends(row) and row.seq != self.state.blocked for row in rows)
+
+    @property
+    def wants_its_history(self) -> bool:
+        """It is to end, which is done when it is loaded again, with all of its rows."""
+        return self._is_to_end and self.stopped is not None and self.stopped.rows[0].seq > 1
+
+    def _go_on_without_code(self, stopped: StoppedSaga) -> None:
+        """From here on its rows are what it is decided from."""
+        state, cause = self.state, self.state.cause
+        concerns = concerns_json(state.concerns)
+        said = codeless.said(state, stopped.stop, concerns)
+        row = state.journal.noted(Kind.CODELESS, at=state.now, name=stopped.stop.kind, payload=said)
+        state.blocked = 0
+        waited, kept = self.read_back(stopped.rows, concerns)
+        self.decide_in_turn([*waited, *kept, row])
+        self.state.cause = cause
+
+    def read_back(self, rows: Sequence[Row], concerns: bytes) -> tuple[list[Row], list[Row]]:
+        """Its state becomes what the rows before the row `codeless` tell, and its code is let go. concerns: as they stood
+        then. Returns the inputs that waited for the end of a pause, and those that were kept while it was blocked."""
+        state, self.stopped, self._code = self.state, None, None
+        state.contracts = self._contracts
+        state.stands(concerns=read_concerns(concerns, attention=None), error=None)
+        decided, kept, _ = in_order(row for row in rows if row.is_input)
+        waited = read_back(state, decided, (row for row in rows if not row.is_input))
+        codeless.prepare(state)
+        return waited, kept
+
+    def decide_in_turn(self, rows: Sequence[Row]) -> None:
+        """What has been a row for a while is decided upon now, as far as it still counts."""
+        for row in rows:
+            if self.stopped is not None:
+                break
+            if denial(self.state, row) is None and not self.cannot_read(row):
+                self.state.cause = "" if row.kind is Kind.NOTICE else row.ref
+                self.advance_or_block(row)
 
     def cannot_read(self, answer: Input | Row) -> bool:
         """Whether it brings an output that nobody can read. It is not taken then: a person is told, the step stays as
@@ -193,6 +252,8 @@ class Saga:
             case Kind.RESUMED:
                 for kind in STOPS:
                     state.clear_concern(Concern(kind))
+            case Kind.CODELESS:
+                codeless.go_on(state)
             case Kind.UNKNOWN:
                 words = f"row {row.seq} is a {row.name!r}, which only a later release knows; deploy that one"
                 raise Blocked(words, "row_unknown")
@@ -204,6 +265,8 @@ class Saga:
     def _start(self, row: Row) -> None:
         state = self.state
         state.started_at = row.at  # which a replay finds here first
+        if state.contracts is not None:
+            return  # it is ended before it has begun
         if self._code is None:
             raise Blocked(
                 f"no definition {state.definition!r} (version {state.version}) here; deploy a coordinator that has it",
@@ -248,7 +311,10 @@ class Saga:
 
     def _cancel(self, row: Row) -> None:
         reason = (row.payload or b"").decode() or "cancelled on request"
-        self._stop_code(SagaStatus.CANCELLED, reason_json("sagabus.cancelled", reason))
+        if self.state.contracts is None:
+            self._stop_code(SagaStatus.CANCELLED, reason_json("sagabus.cancelled", reason))
+        else:
+            codeless.cancel(self.state, reason)
 
     def _fire(self, row: Row) -> None:
         state, kind = self.state, TimerKind(row.name)
@@ -274,7 +340,7 @@ class Saga:
             return
         match row.kind:
             case Kind.STEP_COMPLETED if step.is_open:
-                forward.completed(state, self._alive(), step, row)
+                forward.completed(state, self._listener, step, row)
             case Kind.STEP_COMPLETED | Kind.SETTLE_COMPLETED if operator.settle_was_skipped(step):
                 operator.happened_after_skip(state, step)
             case Kind.STEP_COMPLETED if step.outcome is not Outcome.FAILED:
@@ -282,9 +348,9 @@ class Saga:
             case Kind.STEP_COMPLETED:
                 undo.late_success(state, step, row)
             case Kind.STEP_REFUSED:
-                forward.refused(state, self._alive(), step, row)
+                forward.refused(state, self._listener, step, row)
             case Kind.STEP_FAILED:
-                forward.failed(state, self._alive(), step, row)
+                forward.failed(state, self._listener, step, row)
             case Kind.UNDO_COMPLETED if step.undoing is Undoing.SKIPPED:
                 operator.skipped_too_late(state, step)
             case Kind.UNDO_COMPLETED:
@@ -295,6 +361,11 @@ class Saga:
                 undo.settled(state, step, row)
             case _:
                 undo.unsettled(state, step, row)
+
+    @property
+    def _listener(self) -> Listener:
+        """Who hears the answers to its steps."""
+        return self._alive() if self.state.contracts is None else codeless.NOBODY
 
     def _alive(self) -> Program:
         if self.program is None:
@@ -323,7 +394,7 @@ class Saga:
     def _go_on(self) -> None:
         """After the code has come to rest: give-ups are settled, an end begins or closes the saga."""
         state, program = self.state, self.program
-        ended = program is not None and program.ended
+        ended = program.ended if program is not None else state.contracts is not None and state.ending is not None
         if state.standing.status is SagaStatus.RUNNING:
             if ended and state.ending is not None and state.ending is not SagaStatus.COMPLETED:
                 undo.begin(state, state.ending)

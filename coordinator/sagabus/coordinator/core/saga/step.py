@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel
 
 from sagabus.contracts import Activity, RetryPolicy
 from sagabus.contracts.names import CommandKind
 from sagabus.coordinator.core.saga.status import BUSY_UNDOING, Outcome, Undoing
+
+
+KEEP: Final = "keep"
+"""A step that is given up is left as it is: neither settled nor undone."""
 
 
 @dataclass(slots=True)
@@ -48,7 +52,7 @@ class Step:
     resend_after: int
     """Microseconds until what is unanswered is sent again."""
     abandon: str
-    """What becomes of it when it is given up: "undo", or "keep", so neither settled nor undone."""
+    """What becomes of it when it is given up: "undo", or `KEEP`."""
     do: Exchange = field(default_factory=Exchange)
     undo: Exchange | None = None
     """None: no undo was ever asked for."""
@@ -64,7 +68,7 @@ class Step:
     """Its participant has said another thing since, and that has been told (P2)."""
     undo_input: bytes | None = None
     """Computed and stored when the step completes, so that an undo never needs the saga's code (U1)."""
-    undo_fault: str | None = None
+    undo_fault: str | None = field(default=None, compare=False)
     """Why it could not be."""
 
     @property
@@ -79,7 +83,7 @@ class Step:
     @property
     def is_unsettled(self) -> bool:
         """Its outcome is unknown, and nobody has asked yet."""
-        return self.outcome is Outcome.UNKNOWN and self.undoing is Undoing.NONE and self.abandon != "keep"
+        return self.outcome is Outcome.UNKNOWN and self.undoing is Undoing.NONE and self.abandon != KEEP
 
     @property
     def holds_its_service(self) -> bool:

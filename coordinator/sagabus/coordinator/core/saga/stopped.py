@@ -1,7 +1,7 @@
 """A saga whose code cannot follow its history: it takes in what comes, and decides nothing.
 
-It is open and blocked, until code that matches is loaded; or it is closed, and its code is gone. Of the saga there is
-nothing but its rows. What they tell is enough to keep each input once (H1), and to know what a closed saga could not
+It is open and blocked, until code that matches is loaded, or an operator ends it without its code (`codeless`); or it
+is closed, and its code is gone. Of the saga there is nothing but its rows. What they tell is enough to keep each input once (H1), and to know what a closed saga could not
 explain: a late success, a reply to what was never sent (P2, U9).
 """
 
@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from sagabus.contracts.requests import RequestType
 from sagabus.contracts.words import plain
 from sagabus.coordinator.core.saga.admission import (
     BLOCKED,
@@ -28,6 +29,7 @@ from sagabus.coordinator.core.saga.admission import (
 from sagabus.coordinator.core.saga.bodies import same_body
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, Told
 from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.from_rows import in_order
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.operator import ACKNOWLEDGE, RETRY, SKIP, acknowledge, acknowledgeable
 from sagabus.coordinator.core.saga.state import SagaState
@@ -50,25 +52,40 @@ _ASKED: Final[dict[Kind, tuple[Kind, str]]] = {
 """Of a reply: the row of what it answers, and the timer that leads to its next attempt."""
 
 
+_REQUESTS: Final = frozenset(RequestType)
 _FINAL: Final = (Kind.STEP_COMPLETED, Kind.SETTLE_COMPLETED, Kind.SETTLE_NEVER)
 
 
 class StoppedSaga:
     """Its state knows how it stands, and neither steps nor timers."""
 
-    __slots__ = ("_events", "_fingerprint", "_steps", "state", "stop")
+    __slots__ = ("_events", "_fingerprint", "_steps", "rows", "state", "stop")
 
     def __init__(self, state: SagaState, stop: Stop, rows: Iterable[Row], *, fingerprint: str) -> None:
         """rows: its history, as far as it is at hand. fingerprint: of the code that could not go on; empty for none."""
         self.state = state
         self.stop = stop
+        self.rows: list[Row] = []
+        """Its history, if it was at hand from the first row on; else what was added since it stopped."""
         self._fingerprint = fingerprint
         self._events: set[tuple[Kind, str]] = set()
         self._steps: defaultdict[int, list[Row]] = defaultdict(list)
         for row in rows:
             self._note(row)
 
+    @property
+    def tells_all(self) -> bool:
+        """Whether its history is at hand, and says nothing that only a later release knows."""
+        return bool(self.rows) and self.rows[0].seq == 1 and all(map(_is_known, self.rows))
+
+    @property
+    def undecided(self) -> list[Row]:
+        """Inputs that are kept until it goes on, as far as they are at hand."""
+        _, kept, _ = in_order(row for row in self.rows if row.is_input)
+        return kept
+
     def _note(self, row: Row) -> None:
+        self.rows.append(row)
         self._steps[row.step].append(row)
         if row.kind in (Kind.EVENT, Kind.OPERATOR):
             self._events.add((row.kind, row.ref))
@@ -77,9 +94,9 @@ class StoppedSaga:
         """Stop deciding, visibly. since: the first row that is kept undecided."""
         state, (kind, words, code) = self.state, self.stop
         state.blocked = since
-        state.journal.noted(
+        self.rows.append(state.journal.noted(
             Kind.BLOCKED, at=state.now, step=since, name=kind, ref=self._fingerprint, payload=plain(words).encode()
-        )
+        ))  # fmt: skip
         state.raise_concern(Concern(kind), words, Told(code))
 
     def take(self, input: Input) -> str | None:
@@ -124,6 +141,10 @@ class StoppedSaga:
         if input.kind is Kind.EVENT or input.name != ACKNOWLEDGE:
             return CLOSED
         return None if acknowledgeable(self.state, input.step) else NO_USE
+
+
+def _is_known(row: Row) -> bool:
+    return row.kind is not Kind.UNKNOWN and (row.kind is not Kind.OPERATOR or row.name in _REQUESTS)
 
 
 def _of_closed(rows: list[Row], input: Input) -> str | None:
