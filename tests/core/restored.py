@@ -8,6 +8,7 @@ rows and lifecycle events without a gap, no close and no new command to a servic
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -17,9 +18,9 @@ from sagabus.contracts.envelope import Message, source_of
 from sagabus.contracts.names import CommandKind, RunId, SagaId
 from sagabus.coordinator.core.saga.concern import concerns_json, read_concerns
 from sagabus.coordinator.core.saga.effects import IN_MEMORY, Effects, TimerKey, TimerKind
+from sagabus.coordinator.core.saga.from_rows import in_order
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.program import Code, Program
-from sagabus.coordinator.core.saga.from_rows import in_order
 from sagabus.coordinator.core.saga.replay import _again, restore
 from sagabus.coordinator.core.saga.saga import Saga
 from sagabus.coordinator.core.saga.standing import Standing
@@ -91,8 +92,11 @@ class Restored:
         """Whether a fault of sagabus is part of the test."""
         self._undoing: dict[int, str] = {}
         self._sent: set[str] = set()
-        self.saga = Saga(self.fresh(), code, contracts=lambda name: self.declared(name))
+        self.saga = Saga(self.fresh(), code, contracts=self._declared)
         _alive.append(self)
+
+    def _declared(self, activity: str) -> Sequence[Activity[..., Any, Any]]:
+        return self.declared(activity)
 
     @property
     def state(self) -> SagaState:
@@ -139,9 +143,7 @@ class Restored:
     def restored(self) -> Saga:
         state = self.fresh()
         state.standing = self.stored.standing()
-        return restore(
-            state, self.code, self.rows, status=self.stored.status, now=self.now, contracts=lambda name: self.declared(name)
-        )
+        return restore(state, self.code, self.rows, status=self.stored.status, now=self.now, contracts=self._declared)
 
     def _store(self, effects: Effects) -> None:
         if effects.saga_changed or not self.rows:

@@ -5,7 +5,8 @@
 
 From the row `codeless` on the saga is decided like any other, by `undo` and by its inputs, and nobody hears the answers
 to its steps. That row decides, not what is deployed: a replay reads back what was decided before it, and takes again
-what was decided after it. Of contracts only names are known (`stand_in`); pauses and copies are those of services that say nothing else.
+what was decided after it. Of contracts only names are known (`stand_in`); pauses and copies are those of services that
+say nothing else.
 
 The saga's own `finally` does not run. That is said in the row and in the saga's error.
 """

@@ -98,8 +98,8 @@ def read_back(state: SagaState, inputs: Sequence[Row], decisions: Iterable[Row])
 
 
 class _Reader:
-    """to_undo: steps that turned out to have happened after the code had let them go; their undo begins at once. busy: the
-    steps of each service that keep its commands back, held: those commands (U4)."""
+    """to_undo: steps that turned out to have happened after the code had let them go; their undo begins at once. busy:
+    the steps of each service that keep its commands back, held: those commands (U4)."""
 
     def __init__(self, state: SagaState) -> None:
         self._state = state

@@ -137,8 +137,8 @@ class Saga:
         self.state.cause = cause
 
     def read_back(self, rows: Sequence[Row], concerns: bytes) -> tuple[list[Row], list[Row]]:
-        """Its state becomes what the rows before the row `codeless` tell, and its code is let go. concerns: as they stood
-        then. Returns the inputs that waited for the end of a pause, and those that were kept while it was blocked."""
+        """Its state becomes what the rows before the row `codeless` tell, and its code is let go. concerns: as they
+        stood then. Returns the inputs that waited for the end of a pause, and those kept while it was blocked."""
         state, self.stopped, self._code = self.state, None, None
         state.contracts = self._contracts
         state.stands(concerns=read_concerns(concerns, attention=None), error=None)

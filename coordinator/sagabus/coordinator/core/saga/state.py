@@ -124,9 +124,7 @@ class SagaState:
         if fingerprint != self.standing.fingerprint and fingerprint:
             self.stands(fingerprint=fingerprint)
 
-    def decide(
-        self, kind: Kind, *, step: int = 0, name: str = "", ref: str = "", payload: bytes | None = None
-    ) -> Row:
+    def decide(self, kind: Kind, *, step: int = 0, name: str = "", ref: str = "", payload: bytes | None = None) -> Row:
         return self.journal.decided(kind, at=self.now, step=step, name=name, ref=ref, payload=payload)
 
     def log(self, words: Iterable[str]) -> None:

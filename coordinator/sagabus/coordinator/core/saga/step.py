@@ -11,7 +11,6 @@ from sagabus.contracts import Activity, RetryPolicy
 from sagabus.contracts.names import CommandKind
 from sagabus.coordinator.core.saga.status import BUSY_UNDOING, Outcome, Undoing
 
-
 KEEP: Final = "keep"
 """A step that is given up is left as it is: neither settled nor undone."""
 

@@ -1,8 +1,8 @@
 """A saga whose code cannot follow its history: it takes in what comes, and decides nothing.
 
 It is open and blocked, until code that matches is loaded, or an operator ends it without its code (`codeless`); or it
-is closed, and its code is gone. Of the saga there is nothing but its rows. What they tell is enough to keep each input once (H1), and to know what a closed saga could not
-explain: a late success, a reply to what was never sent (P2, U9).
+is closed, and its code is gone. Of the saga there is nothing but its rows. What they tell is enough to keep each input
+once (H1), and to know what a closed saga could not explain: a late success, a reply to what was never sent (P2, U9).
 """
 
 from __future__ import annotations

@@ -18,7 +18,9 @@ def terminate(state: SagaState, reason: str) -> None:
     left: list[JsonValue] = [
         {"step": number, "activity": step.activity}
         for number, step in state.steps.items()
-        if step.is_open or step.outcome is Outcome.UNKNOWN or (number in state.completions and not _is_undone(step.undoing))
+        if step.is_open
+        or step.outcome is Outcome.UNKNOWN
+        or (number in state.completions and not _is_undone(step.undoing))
     ]
     state.plan.clear()
     state.clear_timers()

@@ -81,7 +81,7 @@ def _start_undo(state: SagaState, step: Step, compensation: str) -> None:
         state.steps.undo_becomes(step, Undoing.BLOCKED)
         skip = forward.command_line(state, step, "skip")
         words = (
-            f"step {step.number} ({step.activity}): the input of {compensation or 'what undoes it'} could not be made: "
+            f"step {step.number}: the input of {compensation or 'what undoes it'} could not be made: "
             f"{step.undo_fault or 'why is not in its history'}; undo it at {step.service} by hand, then {skip}"
         )
         state.raise_concern(undo_concern(step), words, Told("no_input"))
