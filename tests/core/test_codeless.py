@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from sagabus.contracts import ActivityTimedOut
+from sagabus.contracts import ActivityTimedOut, declared
 from sagabus.contracts.replies import INBOX_EXPIRED
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.core.saga import forward
+from sagabus.coordinator.core.saga.admission import UNREADABLE
 from sagabus.coordinator.core.saga.codeless import no_contracts
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
@@ -116,9 +117,8 @@ def between_attempts() -> Drive:
     return drive
 
 
-UNDO_1, UNDO_2, SETTLE_1, SETTLE_2 = (
-    "undo 1 stock.release", "undo 2 bank.refund", "settle 1 sagabus.settle", "settle 2 sagabus.settle",
-)  # fmt: skip
+UNDO_1, UNDO_2 = "undo 1 stock.release", "undo 2 bank.refund"
+SETTLE_1, SETTLE_2, SETTLE_3 = (f"settle {number} sagabus.settle" for number in (1, 2, 3))
 PLACES: list[tuple[Callable[[], Drive], list[str], str]] = [
     (no_step, [], "cancelled"),
     (one_open, [SETTLE_1, UNDO_1], "cancelled"),
@@ -289,14 +289,34 @@ def test_u8_what_nothing_undoes_needs_nobody() -> None:
     assert (drive.status, drive.attention) == ("cancelled", "")
 
 
-def test_u8_an_output_that_the_contract_at_hand_does_not_read_leaves_the_undo_to_an_operator() -> None:
-    """A blocked saga has kept it; a live one would not have taken it."""
-    drive = Drive(sequential).start()
+def test_p2_an_output_that_no_contract_at_hand_reads_is_not_taken_and_asked_for_again() -> None:
+    drive = Drive(gathered).start()
     drive.reload(keep_code=False)
     drive.take(drive.reply(Kind.STEP_COMPLETED, 1, b'{"other":1}'))
+    drive.completed(2)
+    drive.cancel()
+    assert drive.last.short == [SETTLE_3]
+    drive.reload()
+    drive.never(3)
+    assert drive.last.short == [SETTLE_1]
+    assert drive.take(drive.reply(Kind.SETTLE_COMPLETED, 1, b'{"other":1}')) == UNREADABLE
+    assert list(drive.state.concerns) == [Concern(ConcernKind.SETTLE, 1)]
+    drive.reload()
+    drive.settled(1)
+    assert (drive.last.short, drive.attention) == ([UNDO_1], "")
+    drive.undone(1)
+    drive.undone(2)
+    assert drive.status == SagaStatus.CANCELLED
+
+
+def test_p2_without_a_contract_an_output_is_taken_as_it_is() -> None:
+    drive = Drive(sequential).start()
+    drive.declared = no_contracts
+    drive.reload(keep_code=False)
+    drive.take(drive.reply(Kind.STEP_COMPLETED, 1, b"no JSON"))
     drive.cancel()
     assert (list(drive.state.concerns), drive.last.short) == ([Concern(ConcernKind.UNDO, 1)], [])
-    assert "output of stock.reserve" in drive.attention
+    drive.declared = declared.activities
     drive.reload()
     assert verb(drive, "skip") is None
     assert drive.status == SagaStatus.CANCELLED

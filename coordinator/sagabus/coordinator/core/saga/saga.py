@@ -17,20 +17,17 @@ from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.retry import as_microseconds
 from sagabus.contracts.words import plain, words_of
-from sagabus.coordinator.core.saga import codeless, forward, intents, operator, reading, undo, unexplained
+from sagabus.coordinator.core.saga import codeless, forward, intents, operator, reading, stand_in, undo, unexplained
 from sagabus.coordinator.core.saga.admission import STALE, UNREADABLE, answers_nothing, denial
 from sagabus.coordinator.core.saga.concern import (
     NO_ANSWER,
-    RELEASED,
     STOPS,
     UNREADABLE_ANSWER,
     Concern,
     ConcernKind,
     Told,
-    concern_of,
     concerns_json,
     read_concerns,
-    told_by,
 )
 from sagabus.coordinator.core.saga.effects import Effects, TimerKey, TimerKind
 from sagabus.coordinator.core.saga.from_rows import in_order, read_back
@@ -39,7 +36,7 @@ from sagabus.coordinator.core.saga.journal import Divergence
 from sagabus.coordinator.core.saga.program import Blocked, Code, Listener, Program, Spun, raised_in
 from sagabus.coordinator.core.saga.state import Declared, SagaState, reason_json
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
-from sagabus.coordinator.core.saga.stopped import Stop, StoppedSaga
+from sagabus.coordinator.core.saga.stopped import Stop, StoppedSaga, notice
 from sagabus.coordinator.core.saga.stuck import note_stuck
 
 MAX_EVENTS: Final = 1_000
@@ -165,6 +162,7 @@ class Saga:
             return False
         try:
             forward.read_output(state, step, answer.payload)
+            stand_in.check_output(state, step, answer.payload)
         except MessageInvalid as error:
             if answers_nothing(state, answer):
                 return False  # a person is told that, and nothing more
@@ -245,10 +243,8 @@ class Saga:
                 self._cancel(row)
             case Kind.TIMER:
                 self._fire(row)
-            case Kind.NOTICE if row.name == RELEASED:
-                state.clear_concern(Concern(ConcernKind.PARKED))
             case Kind.NOTICE | Kind.BLOCKED:
-                state.raise_concern(concern_of(row), (row.payload or b"").decode(), told_by(row))
+                notice(state, row)
             case Kind.RESUMED:
                 for kind in STOPS:
                     state.clear_concern(Concern(kind))

@@ -14,6 +14,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from sagabus.contracts import Activity, Compensation, Service, codec
+from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.words import plain, words_of
 from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.state import SagaState
@@ -37,6 +38,19 @@ def contract(activity: str, compensation: str | None) -> Activity[..., Any, Any]
         made.compensation = Compensation(of, name, Unread, None)
         made.compensation.name = compensation
     return made
+
+
+def check_output(state: SagaState, step: Step, output: bytes | None) -> None:
+    """Raises MessageInvalid if contracts of this activity are declared here, and none of them reads it (P2)."""
+    fault: MessageInvalid | None = None
+    for one in () if state.contracts is None else state.contracts(step.activity):
+        try:
+            _read(one, output)
+            return
+        except MessageInvalid as error:
+            fault = fault or error
+    if fault is not None:
+        raise fault
 
 
 def store_undo_input(state: SagaState, step: Step, output: bytes | None) -> None:
@@ -81,6 +95,11 @@ def _made(state: SagaState, step: Step, output: bytes | None) -> tuple[str, byte
 def _filled(one: Activity[..., Any, Any], step: Step, output: bytes | None) -> bytes:
     """Raises MessageInvalid, and whatever the author's function raises."""
     assert one.fill is not None
-    said = None if one.output_model is None else codec.decode(one.output_model, output, what=f"output of {one.name}")
+    said = _read(one, output)
     sent = cast("BaseModel", codec.decode(one.input, step.body, what=one.name))
     return codec.checked(codec.encode(one.fill(sent, said)))
+
+
+def _read(one: Activity[..., Any, Any], output: bytes | None) -> BaseModel | None:
+    """Raises MessageInvalid."""
+    return None if one.output_model is None else codec.decode(one.output_model, output, what=f"output of {one.name}")

@@ -27,7 +27,7 @@ from sagabus.coordinator.core.saga.admission import (
     UNDO_REPLIES,
 )
 from sagabus.coordinator.core.saga.bodies import same_body
-from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, Told
+from sagabus.coordinator.core.saga.concern import RELEASED, Concern, ConcernKind, Told, concern_of, told_by
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.from_rows import in_order
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
@@ -106,15 +106,23 @@ class StoppedSaga:
         reason = self.denial(input)
         if reason is not None:
             return reason
-        if self.state.is_closed and input.kind is Kind.OPERATOR:
-            acknowledge(self.state, input.step)
-            self._note(self.state.journal.taken(input, self.state.now))
+        if self.state.is_closed and input.kind in (Kind.OPERATOR, Kind.NOTICE):
+            self._take_of_closed(input)
             return None
         row = self.state.journal.taken(input, self.state.now)
         self._note(row)
         if not self.state.blocked:
             self.block(since=row.seq)
         return None
+
+    def _take_of_closed(self, input: Input) -> None:
+        """What says nothing to its code: an acknowledgement, or that its messages are parked or released."""
+        row = self.state.journal.taken(input, self.state.now)
+        self._note(row)
+        if row.kind is Kind.OPERATOR:
+            acknowledge(self.state, row.step)
+        else:
+            notice(self.state, row)
 
     def denial(self, input: Input) -> str | None:
         """None if it is to be kept, else the reason code: what the rows alone can tell.
@@ -141,6 +149,14 @@ class StoppedSaga:
         if input.kind is Kind.EVENT or input.name != ACKNOWLEDGE:
             return CLOSED
         return None if acknowledgeable(self.state, input.step) else NO_USE
+
+
+def notice(state: SagaState, row: Row) -> None:
+    """What a notice, or a block, says is so."""
+    if row.name == RELEASED:
+        state.clear_concern(Concern(ConcernKind.PARKED))
+    else:
+        state.raise_concern(concern_of(row), (row.payload or b"").decode(), told_by(row))
 
 
 def _is_known(row: Row) -> bool:
