@@ -18,8 +18,8 @@ from sagabus.contracts.envelope import Message, source_of
 from sagabus.contracts.names import CommandKind, RunId, SagaId
 from sagabus.coordinator.core.saga.concern import concerns_json, read_concerns
 from sagabus.coordinator.core.saga.effects import IN_MEMORY, Effects, TimerKey, TimerKind
-from sagabus.coordinator.core.saga.from_rows import in_order
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
+from sagabus.coordinator.core.saga.order import in_order
 from sagabus.coordinator.core.saga.program import Code, Program
 from sagabus.coordinator.core.saga.replay import _again, restore
 from sagabus.coordinator.core.saga.saga import Saga

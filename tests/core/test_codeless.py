@@ -12,7 +12,7 @@ import pytest
 from sagabus.contracts import ActivityTimedOut, declared
 from sagabus.contracts.replies import INBOX_EXPIRED
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core.saga import forward
+from sagabus.coordinator.core.saga import forward, undo
 from sagabus.coordinator.core.saga.admission import UNREADABLE
 from sagabus.coordinator.core.saga.codeless import no_contracts
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
@@ -445,6 +445,29 @@ def test_u8_a_history_that_only_a_later_release_knows_is_not_ended() -> None:
     drive.reload()
     assert (drive.status, drive.kinds[-1]) == ("running", "cancel"), "it is kept"
     drive.rows.remove(later)
+
+
+def test_u6_a_fault_on_the_way_back_is_attention_and_is_tried_again_when_it_is_asked_for_again() -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("ours")
+
+    drive = completed_and_open()
+    drive.reload(keep_code=False)
+    drive.completed(2)
+    drive.may_fail = True
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(undo, "begin", fails)
+        drive.cancel()
+    assert [concern.kind for concern in drive.state.concerns] == [ConcernKind.FAULT]
+    rows = len(drive.rows)
+    drive.reload()
+    assert (len(drive.rows), drive.last.short) == (rows, [])
+    assert drive.take(an_input(Kind.CANCEL, ref="cancel-2")) is None
+    assert (drive.last.short, drive.attention) == ([UNDO_2], "")
+    drive.reload()
+    drive.undone(2)
+    drive.undone(1)
+    assert drive.status == SagaStatus.CANCELLED
 
 
 # Termination.

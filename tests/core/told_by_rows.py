@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sagabus.coordinator.core.saga.from_rows import in_order, read_back
+from sagabus.coordinator.core.saga.from_rows import read_back
 from sagabus.coordinator.core.saga.history import Row
+from sagabus.coordinator.core.saga.order import in_order
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from sagabus.coordinator.core.saga.step import KEEP, Exchange, Step

@@ -709,7 +709,7 @@ OWN: Final = (
     Mutant(
         "code takes a saga back that was ended without it",
         "U8",
-        {f"{_CORE}.from_rows:codeless_row": _nothing},
+        {f"{_CORE}.order:codeless_row": _nothing},
         ("deploy",),
     ),
     Mutant("a long history is replayed by its first page", "H1", {"sql:history.page": _no_rows}, ("kill",)),

@@ -20,6 +20,7 @@ from sagabus.coordinator.core.saga.admission import REPLIES, answers_nothing, de
 from sagabus.coordinator.core.saga.bodies import remembered
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row
+from sagabus.coordinator.core.saga.order import set_aside
 from sagabus.coordinator.core.saga.state import VOID, SagaState
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from sagabus.coordinator.core.saga.step import Exchange, Step
@@ -29,51 +30,6 @@ RESEND_MICROSECONDS: Final = as_microseconds(30.0)
 
 _WAIT: Final = frozenset((Kind.STEP_COMPLETED, Kind.STEP_REFUSED, Kind.STEP_FAILED, Kind.EVENT))
 """What waits for the end of a pause."""
-
-
-def in_order(inputs: Iterable[Row]) -> tuple[list[Row], list[Row], int]:
-    """(the inputs in the order in which they were decided upon, those kept undecided, the first row since when).
-
-    What came while a saga was blocked was decided upon after it resumed, or went on without its code.
-    """
-    decided: list[Row] = []
-    kept: list[Row] = []
-    since = 0
-    for row in inputs:
-        if row.kind is Kind.BLOCKED:
-            at = _place(decided, row.step)
-            kept = [one for one in decided[at:] if one.kind is not Kind.CODELESS]
-            decided[at:] = [row]
-            since = row.step
-        elif row.kind is Kind.RESUMED:
-            decided += [row, *kept]
-            kept, since = [], 0
-        elif row.kind is Kind.CODELESS:
-            decided += [*kept, row]
-            kept, since = [], 0
-        elif since:
-            kept.append(row)
-        else:
-            decided.append(row)
-    return decided, kept, since
-
-
-def _place(decided: Sequence[Row], seq: int) -> int:
-    """Of the row of this number, which is one of the last; behind all if it is not there."""
-    for place in range(len(decided) - 1, -1, -1):
-        if decided[place].seq == seq:
-            return place
-    return len(decided)
-
-
-def codeless_row(decided: Sequence[Row]) -> Row | None:
-    """The last row `codeless` among these inputs: from there on the saga is decided without its code."""
-    return next((row for row in reversed(decided) if row.kind is Kind.CODELESS), None)
-
-
-def set_aside(rows: Iterable[Row]) -> set[int]:
-    """Inputs that nobody could read when the saga went on, and that were left undecided for good."""
-    return {int(row.ref) for row in rows if row.kind is Kind.NOTICE and row.ref.isdecimal()}
 
 
 def read_back(state: SagaState, inputs: Sequence[Row], decisions: Iterable[Row]) -> list[Row]:

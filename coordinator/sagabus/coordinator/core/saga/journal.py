@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sagabus.coordinator.core.saga.history import Input, Kind, Row, words
+from sagabus.coordinator.core.saga.order import set_aside
 
 _Said = tuple[Kind, str, bytes | None]
 """A decision's kind, name and payload."""
@@ -60,7 +61,7 @@ class Journal:
         self.seq = rows[-1].seq
         self._expected = [row for row in reversed(rows) if not row.is_input]
         self._read = {(row.name, row.step): row for row in rows if row.kind is Kind.READ}
-        self.aside = {int(row.ref) for row in rows if row.kind is Kind.NOTICE and row.ref.isdecimal()}
+        self.aside = set_aside(rows)
         self.replaying = True
         return [row for row in rows if row.is_input]
 

@@ -19,9 +19,9 @@ from sagabus.coordinator.core.saga.codeless import concerns_of, no_contracts
 from sagabus.coordinator.core.saga.concern import STOPS, Concern, ConcernKind, Concerns, Told, concern_of
 from sagabus.coordinator.core.saga.effects import Effects, TimerKey, TimerKind
 from sagabus.coordinator.core.saga.fingerprint import what_changed
-from sagabus.coordinator.core.saga.from_rows import codeless_row, in_order
 from sagabus.coordinator.core.saga.history import Kind, Row, words
 from sagabus.coordinator.core.saga.journal import Divergence
+from sagabus.coordinator.core.saga.order import codeless_row, in_order
 from sagabus.coordinator.core.saga.program import Code
 from sagabus.coordinator.core.saga.saga import Saga, why_stopped
 from sagabus.coordinator.core.saga.standing import Kept, Standing

@@ -30,9 +30,10 @@ from sagabus.coordinator.core.saga.concern import (
     read_concerns,
 )
 from sagabus.coordinator.core.saga.effects import Effects, TimerKey, TimerKind
-from sagabus.coordinator.core.saga.from_rows import in_order, read_back
+from sagabus.coordinator.core.saga.from_rows import read_back
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.journal import Divergence
+from sagabus.coordinator.core.saga.order import in_order
 from sagabus.coordinator.core.saga.program import Blocked, Code, Listener, Program, Spun, raised_in
 from sagabus.coordinator.core.saga.state import Declared, SagaState, reason_json
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
@@ -113,9 +114,12 @@ class Saga:
 
     @property
     def _is_to_end(self) -> bool:
-        """Whether that was asked for while it stood still. What has made it stand still was asked for before."""
-        rows = () if self.stopped is None or not self.state.blocked else self.stopped.undecided
-        return any(codeless.ends(row) and row.seq != self.state.blocked for row in rows)
+        """Whether that was asked for while it stood still. What has made it stand still was asked for before; and what
+        has failed once is not tried again by itself."""
+        if self.stopped is None or not self.state.blocked:
+            return False
+        tried = max((row.seq for row in self.stopped.rows if row.kind is Kind.CODELESS), default=self.state.blocked)
+        return any(codeless.ends(row) and row.seq > tried for row in self.stopped.undecided)
 
     @property
     def wants_its_history(self) -> bool:

@@ -29,9 +29,9 @@ from sagabus.coordinator.core.saga.admission import (
 from sagabus.coordinator.core.saga.bodies import same_body
 from sagabus.coordinator.core.saga.concern import RELEASED, Concern, ConcernKind, Told, concern_of, told_by
 from sagabus.coordinator.core.saga.effects import TimerKind
-from sagabus.coordinator.core.saga.from_rows import in_order
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.operator import ACKNOWLEDGE, RETRY, SKIP, acknowledge, acknowledgeable
+from sagabus.coordinator.core.saga.order import in_order
 from sagabus.coordinator.core.saga.state import SagaState
 
 
