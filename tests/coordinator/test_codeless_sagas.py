@@ -99,20 +99,29 @@ async def test_u8_none_of_its_timers_is_left(fixture: ShardFixture) -> None:
     assert await fixture.turn(tenure) == []
 
 
-async def test_u8_what_an_older_release_has_kept_is_carried_out_after_an_acquisition(fixture: ShardFixture) -> None:
+@pytest.mark.parametrize(
+    ("codes", "ends"),
+    [
+        (CODES, ["cancel", "resumed", "undo.input", "command", "ended", "settle"]),
+        ((expense_approval,), ["cancel", "codeless", "undo.input", "ended", "undo"]),
+    ],
+    ids=["its code is back", "its code is missing"],
+)
+async def test_u8_what_an_older_release_has_kept_is_carried_out_after_an_acquisition(
+    fixture: ShardFixture, codes: Sequence[SagaDefinition[Any, Any]], ends: list[str]
+) -> None:
     tenure = await fixture.take()
-    await fixture.turn(tenure, start(fixture))
+    _, command = await fixture.turn(tenure, start(fixture))
     tenure = await fixture.crash(expense_approval)
-    await fixture.turn(tenure)
+    await fixture.turn(tenure, fixture.reply(command, "completed", RESERVED))
     async with fixture.database.transaction() as connection:
         await connection.execute(
             "INSERT INTO sagabus.history SELECT id, run, seq + 1, at, 'cancel', 0, 0, '', 'c-1', 'enough', sequence "
             "FROM sagabus.history ORDER BY seq DESC LIMIT 1"
         )
-    tenure = await fixture.crash()
-    left = await fixture.turn(tenure)
-    assert types(left)[-1] == "sagabus.settle"
-    assert (await kinds(fixture, ORDER))[-4:] == ["cancel", "resumed", "ended", "settle"], "its code is back"
+    tenure = await fixture.crash(*codes)
+    await fixture.turn(tenure)
+    assert (await kinds(fixture, ORDER))[-len(ends) :] == ends
 
 
 async def test_u8_a_long_history_is_read_back_and_ended_behind_the_turns(fixture: ShardFixture) -> None:

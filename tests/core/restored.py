@@ -215,7 +215,7 @@ class Restored:
 
     def _check_rows(self) -> None:
         """They tell how far its steps are (U8)."""
-        if self.saga.stopped is None and self.state.status is not SagaStatus.TERMINATED:
+        if self.saga.stopped is None and self.state.contracts is None:
             found = differences(self.rows, self.fresh(), self.state)
             assert not found, found
 

@@ -22,7 +22,7 @@ from pydantic_core import from_json
 from sagabus.contracts import Activity, codec
 from sagabus.contracts.errors import ActivityError
 from sagabus.contracts.requests import RequestType
-from sagabus.coordinator.core.saga import undo
+from sagabus.coordinator.core.saga import forward, undo
 from sagabus.coordinator.core.saga.concern import STOPS, Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
@@ -74,6 +74,9 @@ def prepare(state: SagaState) -> None:
     for kind in _OF_ITS_CODE:
         state.clear_concern(Concern(kind))
     state.drop_timers()
+    for number in sorted(state.steps.open):
+        if state.steps[number].held:  # never sent, and never will be
+            forward.give_up(state, state.steps[number])
 
 
 def go_on(state: SagaState) -> None:

@@ -68,11 +68,10 @@ class Journal:
     def reach(self, row: Row) -> bool:
         """Replay has come to this input: all that is written before it must have been decided by now, and no more.
 
-        False for one that was kept while the saga was blocked: it is decided upon out of its place; and for the notice
-        that one of those is left undecided, which was written between the decisions upon others. Raises Divergence.
+        False for one that was kept while the saga was blocked: it is decided upon out of its place. Raises Divergence.
         """
         self.size += len(row.payload or b"")
-        if row.seq <= self._reached or (row.kind is Kind.NOTICE and row.ref.isdecimal()):
+        if row.seq <= self._reached:
             return False
         self._reached = row.seq
         if self._expected and self._expected[-1].seq < row.seq:

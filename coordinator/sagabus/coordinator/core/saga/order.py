@@ -13,7 +13,8 @@ from sagabus.coordinator.core.saga.history import Kind, Row
 def in_order(inputs: Iterable[Row]) -> tuple[list[Row], list[Row], int]:
     """(the inputs in the order in which they were decided upon, those kept undecided, the first row since when).
 
-    What came while a saga was blocked was decided upon after it resumed, or went on without its code.
+    What came while a saga was blocked was decided upon after it resumed, or before it went on without its code. The
+    notice that one of them is left undecided stands in its place.
     """
     decided: list[Row] = []
     kept: list[Row] = []
@@ -32,6 +33,8 @@ def in_order(inputs: Iterable[Row]) -> tuple[list[Row], list[Row], int]:
             kept, since = [], 0
         elif since:
             kept.append(row)
+        elif _sets_aside(row):
+            decided.insert(_place(decided, int(row.ref)), row)
         else:
             decided.append(row)
     return decided, kept, since
@@ -52,4 +55,8 @@ def codeless_row(decided: Sequence[Row]) -> Row | None:
 
 def set_aside(rows: Iterable[Row]) -> set[int]:
     """Inputs that nobody could read when the saga went on, and that were left undecided for good."""
-    return {int(row.ref) for row in rows if row.kind is Kind.NOTICE and row.ref.isdecimal()}
+    return {int(row.ref) for row in rows if _sets_aside(row)}
+
+
+def _sets_aside(row: Row) -> bool:
+    return row.kind is Kind.NOTICE and row.ref.isdecimal()
