@@ -414,6 +414,30 @@ def test_u7_an_end_that_was_decided_before_stands() -> None:
     assert (drive.status, drive.error["code"]) == ("compensated", "no")
 
 
+def test_u5_a_late_success_stays_before_what_is_to_be_settled() -> None:
+    drive = Drive(gathered).start()
+    drive.refused(1)
+    assert drive.last.short == [SETTLE_3]
+    drive.completed(1)
+    drive.reload(keep_code=False)
+    drive.cancel()
+    drive.never(3)
+    assert drive.last.short == [UNDO_1]
+    drive.undone(1)
+    assert drive.last.short == [SETTLE_2]
+    drive.never(2)
+    assert drive.status == SagaStatus.COMPENSATED
+
+
+def test_u4_a_command_that_was_held_back_is_never_sent() -> None:
+    drive = given_up()
+    drive.reload(keep_code=False)
+    drive.never(1)
+    drive.cancel()
+    assert (drive.status, drive.last.short) == ("cancelled", [])
+    assert drive.step(2).outcome is Outcome.NEVER
+
+
 def test_u7_a_saga_that_had_come_to_its_end_and_waits_for_a_settle_completes() -> None:
     drive = Drive(last_minute).start()
     drive.fire(TimerKind.SLEEP, 1)

@@ -54,8 +54,9 @@ def read_back(state: SagaState, inputs: Sequence[Row], decisions: Iterable[Row])
 
 
 class _Reader:
-    """to_undo: steps that turned out to have happened after the code had let them go; their undo begins at once. busy:
-    the steps of each service that keep its commands back, held: those commands (U4)."""
+    """to_undo: steps that turned out to have happened after the code had let them go; their undo begins at once.
+    after_end: the same while the saga is undone; they come first in its plan. busy: the steps of each service that keep
+    its commands back, held: those commands (U4)."""
 
     def __init__(self, state: SagaState) -> None:
         self._state = state
@@ -64,6 +65,7 @@ class _Reader:
         self._waiting: list[Row] = []
         self._just_called: list[Step] = []
         self._to_undo: set[int] = set()
+        self._after_end: set[int] = set()
         self._busy: dict[str, set[int]] = {}
         self._held: dict[str, list[Step]] = {}
 
@@ -105,14 +107,20 @@ class _Reader:
         """The steps are put where they belong. Returns what waits."""
         state = self._state
         self._close_turn()
-        steps = [*state.steps.values()]
-        state.steps = type(state.steps)()
-        for step in steps:
+        steps, state.steps = state.steps, type(state.steps)()
+        for step in steps.values():
             state.steps.put(step)
-        if state.ending not in (None, SagaStatus.COMPLETED):
+        if not self._may_end_well:
+            known = [number for number in reversed(state.completions) if steps[number].undoing is Undoing.NONE]
+            state.plan.extend(number for number in known if number in self._after_end)
             state.plan.extend(sorted(state.steps.unsettled, reverse=True))
-            state.plan.extend(n for n in reversed(state.completions) if state.steps[n].undoing is Undoing.NONE)
+            state.plan.extend(number for number in known if number not in self._after_end)
         return self._waiting
+
+    @property
+    def _may_end_well(self) -> bool:
+        """It is not being undone as a whole."""
+        return self._state.ending in (None, SagaStatus.COMPLETED)
 
     # Steps.
 
@@ -160,7 +168,7 @@ class _Reader:
 
     def _completed(self, step: Step, row: Row) -> None:
         if not step.is_open:
-            self._to_undo.add(step.number)
+            (self._to_undo if self._may_end_well else self._after_end).add(step.number)
         step.outcome, step.undoing = Outcome.COMPLETED, Undoing.NONE
         step.output = remembered(row.payload)
         self._state.completions.append(step.number)
@@ -261,7 +269,7 @@ class _Reader:
         self._just_called = []
         steps = self._state.steps
         for number in self._to_undo:
-            if steps[number].undoing is Undoing.NONE and self._state.ending in (None, SagaStatus.COMPLETED):
+            if steps[number].undoing is Undoing.NONE:
                 known = steps[number].contract.compensation
                 steps[number].undoing = Undoing.DONE if known is None else Undoing.BLOCKED
                 self._holds(steps[number])
