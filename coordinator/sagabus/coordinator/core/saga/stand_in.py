@@ -42,8 +42,9 @@ def contract(activity: str, compensation: str | None) -> Activity[..., Any, Any]
 
 def check_output(state: SagaState, step: Step, output: bytes | None) -> None:
     """Raises MessageInvalid if contracts of this activity are declared here, and none of them reads it (P2)."""
+    assert state.contracts is not None
     fault: MessageInvalid | None = None
-    for one in () if state.contracts is None else state.contracts(step.activity):
+    for one in state.contracts(step.activity):
         try:
             _read(one, output)
             return
