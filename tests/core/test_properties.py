@@ -118,7 +118,7 @@ def test_u8_the_promise_to_a_saga_that_is_blocked_anywhere_and_cancelled(
                 world.happen()
             drive.cancel("it is blocked")
             world.collect()
-            world.settle_down()
+        world.settle_down()
         assert drive.state.is_closed, f"{drive.status}, blocked {drive.state.blocked}, {drive.attention}"
         assert all(concern.kind is ConcernKind.LATE_SUCCESS for concern in drive.state.concerns)
         check_effects(world, {concern.number for concern in drive.state.concerns})
