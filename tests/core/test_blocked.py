@@ -11,7 +11,7 @@ from sagabus.contracts import SagaType
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.core.saga import forward
-from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, Concerns
+from sagabus.coordinator.core.saga.concern import RELEASED, Concern, ConcernKind, Concerns
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.program import Blocked, Intent, Program, Spun
@@ -25,6 +25,7 @@ from tests.core.services import (
     Order,
     Result,
     charge,
+    count,
     paid,
     reserve,
 )
@@ -54,13 +55,14 @@ def test_h1_inputs_are_kept_while_blocked_and_decided_upon_when_matching_code_is
     assert drive.status == SagaStatus.COMPLETED
 
 
-def test_h1_a_cancel_is_kept_while_blocked() -> None:
+def test_h1_a_cancel_that_a_release_has_kept_is_decided_by_matching_code() -> None:
+    """Older releases kept it until then."""
     drive = Drive(sequential).start()
     drive.reload(of(charge))
-    assert drive.cancel("now") is None
-    assert drive.status == SagaStatus.RUNNING
+    drive.rows.append(Row(len(drive.rows) + 1, drive.now, Kind.CANCEL, ref="cancel", payload=b"now", sequence=2))
     drive.reload(sequential)
     assert drive.last.short == ["settle 1 sagabus.settle"]
+    assert drive.kinds[-4:] == ["cancel", "resumed", "ended", "settle 1"]
     drive.never(1)
     assert drive.status == SagaStatus.CANCELLED
 
@@ -88,10 +90,9 @@ def test_h1_what_came_twice_while_blocked_counts_once() -> None:
     drive.reload(of(charge))
     drive.completed(1)
     drive.completed(1)
-    drive.cancel()
-    drive.cancel()
+    assert drive.kinds.count("step.completed 1") == 1
     drive.reload(sequential)
-    assert drive.last.short == ["do 2 bank.charge", "settle 2 sagabus.settle"]
+    assert drive.last.short == ["do 2 bank.charge"]
     drive.reload()
     assert drive.attention == ""
 
@@ -314,6 +315,19 @@ def test_a_saga_that_blocked_twice_comes_back_with_all_its_inputs(monkeypatch: p
     assert drive.result == {"refs": ["ref-1", "ref-2", "ref-3"]}
 
 
+def test_h1_one_of_several_kept_replies_that_nobody_can_read_is_set_aside_alike_by_each_replay() -> None:
+    drive = Drive(gathered).start()
+    drive.reload(of(charge))
+    drive.take(drive.reply(Kind.STEP_COMPLETED, 1, b"[]"))
+    drive.completed(2)
+    drive.reload(gathered)
+    assert drive.kinds[-3:] == ["resumed", "notice 1", "undo.input 2"]
+    drive.reload()
+    drive.completed(1)
+    drive.completed(3)
+    assert (drive.last.short, drive.attention) == (["do 4 post.book"], "")
+
+
 def _unreadable(*_: object) -> None:
     raise Blocked("unreadable")
 
@@ -420,3 +434,17 @@ def test_an_input_that_the_definition_cannot_read_blocks(day: bytes) -> None:
     assert drive.attention.endswith("; deploy a definition that reads it")
     with pytest.raises(MessageInvalid):
         strict.read_input(body)
+
+
+def test_s8_a_closed_saga_whose_code_is_gone_is_told_what_is_parked_and_released() -> None:
+    drive = Drive(sequential).start()
+    drive.refused(1)
+    assert drive.status == SagaStatus.COMPENSATED
+    drive.reload(of(charge, count))
+    drive.take(an_input(Kind.NOTICE, name=ConcernKind.PARKED, payload=b"parked"))
+    assert (drive.attention, drive.state.blocked) == ("parked", 0)
+    drive.reload()
+    drive.take(an_input(Kind.NOTICE, name=RELEASED, ref="released", payload=b"cured"))
+    assert (drive.attention, drive.state.blocked) == ("", 0)
+    drive.reload(sequential)
+    assert (drive.attention, drive.kinds[-2:]) == ("", ["notice", "notice"])

@@ -12,7 +12,7 @@ import pytest
 
 from sagabus.contracts.names import CommandKind
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core.saga.admission import CANCEL_REJECTED, CANCEL_REJECTED, DUPLICATE, LATE, NO_USE, PAUSED
+from sagabus.coordinator.core.saga.admission import CANCEL_REJECTED, DUPLICATE, LATE, NO_USE, PAUSED
 from sagabus.coordinator.core.saga.concern import ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Kind

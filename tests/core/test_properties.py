@@ -132,3 +132,29 @@ def check_duplicates(world: World) -> None:
     for arrival in world.answered:
         assert drive.take(arrival) in (DUPLICATE, LATE, OLD_ATTEMPT), arrival
     assert (len(drive.rows), drive.status, drive.last.short) == (rows, status, [])
+
+
+@pytest.mark.parametrize("code", shapes.ALL, ids=[body._body.__name__ for body in shapes.ALL])
+@given(data=st.data(), forgetful=st.booleans(), before=st.integers(0, 25), meanwhile=st.integers(0, 8))
+@settings(max_examples=EXAMPLES)
+def test_u8_the_promise_to_a_saga_that_is_blocked_anywhere_and_cancelled(
+    code: Definition, data: st.DataObject, forgetful: bool, before: int, meanwhile: int
+) -> None:
+    try:
+        world = World.of(code, lambda n: data.draw(st.integers(0, n - 1)), forgetful=forgetful)
+        for _ in range(before):
+            world.happen()
+        drive = world.drive
+        if not drive.state.is_closed:
+            drive.reload(keep_code=False)
+            for _ in range(meanwhile):
+                world.happen()
+            drive.cancel("it is blocked")
+            world.collect()
+        world.settle_down()
+        assert drive.state.is_closed, f"{drive.status}, blocked {drive.state.blocked}, {drive.attention}"
+        assert all(concern.kind is ConcernKind.LATE_SUCCESS for concern in drive.state.concerns)
+        check_effects(world, {concern.number for concern in drive.state.concerns})
+        check_one_at_a_time(drive.rows)
+    finally:
+        forget_all()

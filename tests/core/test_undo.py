@@ -162,7 +162,10 @@ def test_u1_an_undo_input_that_could_not_be_made_waits_for_a_person() -> None:
         drive = Drive(uncompensable).start()
         drive.cancel()
         drive.settled(1)
-        assert drive.attention == "step 1: the input of stock.release could not be made: IndexError: out of luck"
+        assert drive.attention == (
+            "step 1: the input of stock.release could not be made: IndexError: out of luck; undo it at stock by hand, "
+            "then `sagabus skip O-1 --step 1 --reason …`"
+        )
         assert (drive.status, drive.step(1).undoing) == (SagaStatus.COMPENSATING, Undoing.BLOCKED)
         assert drive.last.short == []
     finally:
@@ -308,4 +311,4 @@ def test_a_system_exit_in_the_making_of_an_undo_input_ends_no_process() -> None:
     do = service.activity("do", Job, Done, compensation=undo, compensate_with=leaves)
 
     drive = _completed_and_failed(do)
-    assert drive.attention == "step 1: the input of leaving.undo could not be made: SystemExit: 3"
+    assert drive.attention.startswith("step 1: the input of leaving.undo could not be made: SystemExit: 3; ")

@@ -24,7 +24,7 @@ from sagabus.coordinator.core.saga.step import Step
 from sagabus.coordinator.store.columns import HISTORY
 from tests.simulation import answers, verbs
 from tests.simulation.bus import LoggedRecord
-from tests.simulation.workload import SERVICES, Effect, journey
+from tests.simulation.workload import CODES, SERVICES, Effect, journey
 from tests.simulation.world import NAMESPACE, World
 
 EXCUSES: Final = {
@@ -195,7 +195,8 @@ class _Check:
         state = SagaState(addresses, definition=row["definition"], version=1, trace=unpack_headers(row["trace"]))
         state.standing = Standing(concerns=read_concerns(None, attention=row["attention"]))
         state.input_hash = row["input_hash"]
-        saga = restore(state, journey, history, status=SagaStatus(row["status"]), now=row["last_now"])
+        code = CODES.get(row["fingerprint"], journey)
+        saga = restore(state, code, history, status=SagaStatus(row["status"]), now=row["last_now"])
         saga.evict()
         return saga, history
 

@@ -463,6 +463,39 @@ def _completed_without_a_place(original: Any) -> Any:
     return carry_out
 
 
+def _told_otherwise(change: Callable[[Any], None]) -> Make:
+    """The rows of a saga tell something else: `change(state)`."""
+
+    def make(original: Any) -> Any:
+        def read_back(state: Any, inputs: Any, decisions: Any) -> Any:
+            waiting = original(state, inputs, decisions)
+            change(state)
+            return waiting
+
+        return read_back
+
+    return make
+
+
+def _other_order(state: Any) -> None:
+    state.completions.reverse()
+
+
+def _open_is_never(state: Any) -> None:
+    for number in [*state.steps.open]:
+        _put(state, state.steps[number], outcome=Outcome.NEVER)
+
+
+def _no_undo_inputs(state: Any) -> None:
+    for step in state.steps.values():
+        step.undo_input = None
+
+
+def _issued_long_ago(state: Any) -> None:
+    for step in state.steps.values():
+        step.do.issued = 1
+
+
 def _offset_too_far(original: Any) -> Any:
     def places_after(self: Any, offsets: Any) -> Any:
         return original(self, {topic: offset + 1 for topic, offset in offsets.items()})
@@ -714,6 +747,55 @@ OWN: Final = (
         "timers beyond the horizon are never read",
         "H3",
         {f"{_COORDINATOR}.timers:TimerQueue.wants_more": _one_page_of_timers},
+    ),
+    Mutant("a cancel of a blocked saga is only kept", "U8", {f"{_CORE}.codeless:ends": _always(False)}, ("deploy",)),
+    Mutant(
+        "a saga without code is undone in the order of completion",
+        "U8",
+        {f"{_CORE}.from_rows:read_back": _told_otherwise(_other_order)},
+        ("deploy",),
+    ),
+    Mutant(
+        "what is open in a saga without code counts as never having happened",
+        "U8",
+        {f"{_CORE}.from_rows:read_back": _told_otherwise(_open_is_never)},
+        ("deploy",),
+    ),
+    Mutant(
+        "the inputs of undos are not read from the rows",
+        "U8",
+        {f"{_CORE}.from_rows:read_back": _told_otherwise(_no_undo_inputs)},
+        ("deploy",),
+    ),
+    Mutant(
+        "a command of a saga without code was first issued at another time",
+        "U8",
+        {f"{_CORE}.from_rows:read_back": _told_otherwise(_issued_long_ago)},
+        ("deploy",),
+    ),
+    Mutant(
+        "what completes in a saga without code is not undone",
+        "U8",
+        {f"{_CORE}.stand_in:store_undo_input": _nothing},
+        ("deploy",),
+    ),
+    Mutant(
+        "the timers of a saga without code are left",
+        "U8",
+        {f"{_CORE}.state:SagaState.drop_timers": _nothing},
+        ("deploy",),
+    ),
+    Mutant(
+        "what was under way is not taken up in a saga without code",
+        "U8",
+        {f"{_CORE}.codeless:go_on": _nothing},
+        ("deploy", "lose"),
+    ),
+    Mutant(
+        "code takes a saga back that was ended without it",
+        "U8",
+        {f"{_CORE}.order:codeless_row": _nothing},
+        ("deploy",),
     ),
     Mutant("a long history is replayed by its first page", "H1", {"sql:history.page": _no_rows}, ("kill",)),
 )

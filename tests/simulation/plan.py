@@ -21,8 +21,10 @@ SHARDS: Final = 2
 KINDS: Final = (
     "kill", "kill_at", "stop", "terminate", "commit_really", "commit_never", "publish", "database_down", "bus_down",
     "rebalance", "lose", "copy", "delay", "replace_bus", "remake_topic", "prune", "restore", "skew", "cut", "reuse",
-    "refuse",
+    "refuse", "deploy",
 )  # fmt: skip
+_BESIDE: Final = ("deploy",)
+"""Chosen beside the others, so that each seed kept its run when they were added."""
 
 
 class Asked(BaseModel):
@@ -34,7 +36,8 @@ class Asked(BaseModel):
 
 
 class Order(BaseModel):
-    """A start request and what follows it. copies: how often it is sent. astray: to any partition."""
+    """A start request and what follows it. copies: how often it is sent. astray: to any partition. mistyped: of a saga
+    that nobody has."""
 
     at: float
     id: str
@@ -42,6 +45,7 @@ class Order(BaseModel):
     legs: list[Leg]
     copies: int = 1
     astray: bool = False
+    mistyped: bool = False
     cancel_at: float | None = None
     event_at: float | None = None
     asked: list[Asked] = []
@@ -58,7 +62,7 @@ class Fault(BaseModel):
 
 @dataclass(frozen=True)
 class Schedule:
-    """All of one run."""
+    """All of one run. An operator cancels what is blocked, if anything may block: see `blocks`."""
 
     seed: int
     orders: tuple[Order, ...]
@@ -67,6 +71,11 @@ class Schedule:
     @property
     def kinds(self) -> frozenset[str]:
         return frozenset(fault.kind for fault in self.faults)
+
+    @property
+    def blocks(self) -> bool:
+        """Whether sagas may meet code that is not theirs, or none."""
+        return "deploy" in self.kinds or any(order.mistyped for order in self.orders)
 
     def without(self, number: int) -> Schedule:
         """The items are the orders, then the faults."""
@@ -106,7 +115,8 @@ def _leg(leg: Leg) -> str:
 def schedule(seed: int, *, must: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> Schedule:
     """must: kinds of faults that are in it for sure; without: that are not."""
     random = Random(f"plan {seed}")
-    on = [kind for kind in KINDS if kind not in without and (kind in must or random.random() < _share(kind))]
+    drawn = (kind for kind in KINDS if kind not in _BESIDE)
+    on = [kind for kind in drawn if kind not in without and (kind in must or random.random() < _share(kind))]
     if random.random() < 0.1 and not must:
         on = []
     if "prune" in on:  # its windows are seconds, and so are its margins: clocks are to agree (P5)
@@ -117,6 +127,11 @@ def schedule(seed: int, *, must: tuple[str, ...] = (), without: tuple[str, ...] 
     orders = tuple(order.model_copy(update={"asked": _asked(operator, order.at)}) for order in orders)
     times = {kind: 1 if kind in _ONCE else random.choice((1, 1, 2, 3)) for kind in on}
     faults = [_fault(random, kind, length) for kind, count in times.items() for _ in range(count)]
+    beside = Random(f"deploy {seed}")
+    if "deploy" in must or (on and "deploy" not in without and beside.random() < 0.2):
+        faults += [_fault(beside, "deploy", length) for _ in range(beside.choice((1, 1, 2)))]
+        mistyped = _order(beside, len(orders), length).model_copy(update={"mistyped": True})
+        orders += (mistyped,) if beside.random() < 0.3 else ()
     return Schedule(seed, orders, tuple(sorted(faults, key=lambda fault: fault.at)))
 
 
@@ -204,6 +219,8 @@ def _fault(random: Random, kind: str, length: float) -> Fault:
             return Fault(at=at + 3.0, kind=kind, target="ORD-0")
         case "refuse":
             return Fault(at=at, kind=kind, target=f"ORD-{random.randrange(4)}", amount=random.choice((0.5, 4.0)))
+        case "deploy":
+            return Fault(at=at, kind=kind, amount=random.choice((0.5, 3.0, 8.0, 60.0)))
         case "skew":
             return Fault(at=0.0, kind=kind, target=process, amount=random.choice((-120.0, -1.0, 1.0, 30.0)))
         case _:

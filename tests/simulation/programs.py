@@ -25,7 +25,7 @@ from sagabus.participants.participant import Participant
 from tests.simulation.bus import Cluster, Stream
 from tests.simulation.postgres import SimulatedConnection, SimulatedDatabase
 from tests.simulation.process import SimulatedProcess
-from tests.simulation.workload import SERVICES, Ground, SimulatedSession, journey
+from tests.simulation.workload import SERVICES, Ground, SimulatedSession
 from tests.simulation.world import NAMESPACE, World
 
 COORDINATOR_TABLES = coordinator_tables(NAMESPACE)
@@ -38,7 +38,7 @@ class CoordinatorProgram:
     def __init__(self, world: World, process: SimulatedProcess) -> None:
         database = SimulatedDatabase(world.server, process, world.statements)
         loading = Loading(
-            namespace=NAMESPACE, reads=Reads(NAMESPACE), definitions=Definitions([journey]), limits=world.limits,
+            namespace=NAMESPACE, reads=Reads(NAMESPACE), definitions=Definitions([world.code]), limits=world.limits,
         )  # fmt: skip
         self.processor = SagaProcessor(
             database=database,

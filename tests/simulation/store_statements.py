@@ -34,6 +34,7 @@ class StoreStatements(Book):
                 "history.steps": self._history_steps(history),
                 "timer.set": self._upsert(timer, list(TIMER)),
                 "timer.clear": self._delete(timer, list(TIMER_KEY)),
+                "timer.drop": self._drop_timers(timer),
                 "history.page": self._history_page(history),
                 "timer.page": self._timer_page(timer),
                 "early_request.add": self._upsert(early, list(EARLY)),
@@ -91,6 +92,13 @@ class StoreStatements(Book):
             return deleted(c, table, [key_of(table[1], row) for row in rows])
 
         return delete
+
+    def _drop_timers(self, table: Table) -> Meaning:
+        async def drop(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
+            sagas = set(zip(*args, strict=True))
+            return deleted(c, table, [key for key, _ in c.tx.scan(table) if key[:3] in sagas])
+
+        return drop
 
     def _sagas(self, table: Table) -> Meaning:
         async def sagas(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:

@@ -139,6 +139,17 @@ async def journey(ctx: SagaContext, plan: Plan) -> Result:
     return Result(stamps=sorted(stamps))
 
 
+@saga(JOURNEY)
+async def other_journey(ctx: SagaContext, plan: Plan) -> Result:
+    """What was deployed in its place, and does not follow its histories: it begins with another step."""
+    first = SERVICES["beta" if plan.legs[0].service == "alpha" else "alpha"]
+    await ctx.call(first.hold(saga=ctx.id, number=len(plan.legs), mood="fine"))
+    return await journey._body(ctx, plan)
+
+
+CODES: Final = {one.fingerprint: one for one in (journey, other_journey)}
+
+
 @dataclass
 class Effect:
     """What really happened. step: the id of the step's own command, for an undo as well."""

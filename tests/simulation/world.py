@@ -25,7 +25,18 @@ from tests.simulation.plan import COORDINATORS, PARTICIPANTS, SHARDS, Fault, Ord
 from tests.simulation.postgres import Server
 from tests.simulation.process import START, Program, SimulatedProcess
 from tests.simulation.statements import Known
-from tests.simulation.workload import GO, JOURNEY, SERVICES, Effect, Ground, Plan, Told, participant
+from tests.simulation.workload import (
+    GO,
+    JOURNEY,
+    SERVICES,
+    Effect,
+    Ground,
+    Plan,
+    Told,
+    journey,
+    other_journey,
+    participant,
+)
 
 NAMESPACE: Final = "sagabus"
 TOPICS: Final = (
@@ -47,6 +58,9 @@ LIMITS: Final[Sequence[dict[str, Any]]] = (
 
 UNPUBLISHED: Final = (held_back.UNPUBLISHED_MESSAGES, 6, 3, 2)
 """Messages that may wait for the bus before a shard takes no more records in (S9): few, so that it comes to that."""
+
+OPERATOR_LOOKS: Final = 1.7
+"""Virtual seconds between two looks of the operator, who cancels what is blocked."""
 
 _CLOSED: Final = frozenset(status.value for status in CLOSED)
 _SOURCE: Final = b"/client"
@@ -74,7 +88,12 @@ class World:
         self.statements = Known(NAMESPACE, [names.service_schema(name) for name in SERVICES], self.wall)
         self.bus = Bus(TOPICS, SHARDS, Random(f"bus {seed}"), self.wall, self.later, self.fate)
         self.calm = False
+        self.code = journey
+        """That coordinators have from their next start on."""
         self.injected: list[Fault] = []
+        self.ended = 0
+        """Cancels of an operator, of sagas that were blocked."""
+        self._seen_blocked: dict[str, int] = {}
         self.sent: list[Message] = []
         self.grounds = {name: Ground(name, Random(f"{name} {seed}"), self.wall, lambda: self.calm) for name in SERVICES}
         self.loops_faults: list[str] = []
@@ -155,6 +174,8 @@ class World:
             self.operators.announce(order)
         for fault in self.schedule.faults:
             self.later(max(0.0, fault.at), lambda f=fault: self._inject(f))  # type: ignore[misc]
+        if self.schedule.blocks:
+            self.later(OPERATOR_LOOKS, self._operate)
         times = [order.at for order in self.schedule.orders] + [fault.at for fault in self.schedule.faults]
         end = max(times, default=0.0) + 15.0
         try:
@@ -208,11 +229,16 @@ class World:
         rows = self.sagas()
         if {row["id"] for row in rows} < {order.id for order in self.schedule.orders}:
             return False
-        if any(row["status"] not in _CLOSED and _goes_on(row["attention"]) for row in rows):
+        if any(row["status"] not in _CLOSED and _goes_on(row["attention"]) for row in rows) or self._blocked():
             return False
         return not any(
             self.server.table((schema, name)) for schema in self.schemas for name in ("outbox", "outbox_parked")
         )
+
+    def _blocked(self) -> list[Any]:
+        """Sagas that an operator is going to cancel."""
+        rows = self.sagas() if self.schedule.blocks else []
+        return [row for row in rows if row["status"] not in _CLOSED and row["decided"] is not None]
 
     @property
     def schemas(self) -> list[str]:
@@ -231,15 +257,15 @@ class World:
             source=_SOURCE,
             time=time,
         )
+        if order.mistyped:
+            body: dict[str, Any] = {"type": "start", "saga": "jurney", "input": plan.model_dump()}
+            start = self._request(order.id, body, f"start-{order.id}")
         if order.astray:  # as a producer that hashes by CRC32 does it
             start = _to_partition(start, self.random.randrange(SHARDS))
         for copy in range(order.copies):
             self.later(order.at + copy * 0.7, lambda: self.send(start))
         if order.cancel_at is not None:
-            body: dict[str, Any] = {"type": "cancel", "reason": "changed my mind"}
-            cancel = raw_message(
-                body, saga_id=order.id, namespace=NAMESPACE, message_id=f"cancel-{order.id}", source=_SOURCE, time=time
-            )
+            cancel = self._request(order.id, {"type": "cancel", "reason": "changed my mind"}, f"cancel-{order.id}")
             self.later(max(0.0, order.cancel_at), lambda: self.send(cancel))
         for at, asked in asked_of(order, seed=self.schedule.seed, namespace=NAMESPACE, time=time):
             self.later(at, lambda asked=asked: self.send(asked))  # type: ignore[misc]
@@ -249,6 +275,20 @@ class World:
                 message_id=f"go-{order.id}", source=_SOURCE, time=time,
             )  # fmt: skip
             self.later(max(0.0, order.event_at), lambda: self.send(go))
+
+    @staticmethod
+    def _request(id: str, body: dict[str, Any], message_id: str) -> Message:
+        time = round(START * 1_000_000)
+        return raw_message(body, saga_id=id, namespace=NAMESPACE, message_id=message_id, source=_SOURCE, time=time)
+
+    def _operate(self) -> None:
+        """An operator looks, and cancels what was blocked at the last look too."""
+        blocked = {row["id"]: row["decided"] for row in self._blocked()}
+        for id in blocked.keys() & self._seen_blocked.keys():
+            self.ended += 1
+            self.send(self._request(id, {"type": "cancel", "reason": "it is blocked"}, f"end-{id}-{self.ended}"))
+        self._seen_blocked = blocked
+        self.later(OPERATOR_LOOKS, self._operate)
 
     def send(self, message: Message) -> None:
         self.sent.append(message)
@@ -298,6 +338,9 @@ class World:
             case "refuse":
                 self.bus.refused.add(fault.target)
                 self.later(fault.amount, lambda: self._release(fault.target))
+            case "deploy":
+                self._deploy(other_journey)
+                self.later(fault.amount, lambda: self._deploy(journey))
             case "reuse":
                 self._reuse(fault.target)
             case "restore":
@@ -331,6 +374,14 @@ class World:
                 """From the beginning."""
             case _:
                 raise AssertionError(fault)
+
+    def _deploy(self, code: Any) -> None:
+        """Coordinators are started with this code, one after the other."""
+        self.code = code
+        for number, name in enumerate(COORDINATORS):
+            process = self.processes[name]
+            self.later(number * 0.9, process.kill)
+            self.later(number * 0.9 + 0.4, process.boot)
 
     def _remake(self, which: str) -> None:
         for name in TOPICS:

@@ -7,7 +7,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from pydantic import BaseModel
 
-from sagabus.contracts import names, round_trip
+from sagabus.contracts import declared, names, round_trip
 from sagabus.contracts.errors import DeclarationError
 from sagabus.contracts.event_type import EventType
 from sagabus.contracts.retry import ACTIVITY_RETRY, UNDO_RETRY, RetryPolicy, Seconds, seconds
@@ -102,6 +102,7 @@ class Service:
         self.resend_after = positive(resend_after, self.name)
         self.activities: dict[str, Activity[..., Any, Any]] = {}
         self.events: dict[str, EventType[..., Any]] = {}
+        declared.declare(self)
 
     @overload
     def activity(

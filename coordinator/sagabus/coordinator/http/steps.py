@@ -180,7 +180,8 @@ def _advance(step: StepProgress, row: Row) -> None:
         case Kind.TIMER:
             _fired(step, row.name)
         case Kind.OPERATOR if row.name == COMPLETE:
-            step.status, step.output, step.error = StepStatus.COMPLETED, output_of(row.payload), None
+            step.status, step.error = StepStatus.COMPLETED, None
+            step.output = None if row.payload is None else output_of(row.payload)  # lists are read without payloads
             step.undo = Undoing.NONE
         case Kind.OPERATOR:
             _operated(step, row.name)

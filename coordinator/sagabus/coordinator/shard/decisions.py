@@ -19,7 +19,7 @@ from sagabus.coordinator.core.saga.effects import IN_MEMORY, Effects
 from sagabus.coordinator.core.saga.history import Input
 from sagabus.coordinator.core.saga.saga import Saga
 from sagabus.coordinator.shard.memory import ShardMemory
-from sagabus.coordinator.store.rows import EarlyRequest, SagaKey, SagaRow, TimerRef
+from sagabus.coordinator.store.rows import EarlyRequest, SagaKey, SagaRef, SagaRow, TimerRef
 from sagabus.coordinator.store.write import Writes
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.messaging.shards.turn import Turn
@@ -104,6 +104,8 @@ class Decisions:
             yield saga, memory, effects
 
     def _gather_timers(self, key: SagaKey, shard: int, effects: Effects) -> None:
+        if effects.timers_dropped:
+            self.writes.timers_dropped.append(SagaRef(shard, key.id, key.run))
         for timer in effects.timers_cleared:
             if timer.kind not in IN_MEMORY:
                 self.writes.timers[TimerRef(shard, key.id, key.run, timer.kind, timer.number)] = None

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from sagabus.contracts import declared
 from sagabus.contracts.commands import Addresses
 from sagabus.contracts.envelope import source_of, unpack_headers
 from sagabus.contracts.names import RunId, SagaId
@@ -69,7 +70,8 @@ class Loading:
         """The whole history of this saga, to be gone through in portions. now: microseconds since 1970."""
         code = self.definitions.of(row.definition, row.version)
         state = self._stored(row, version=code.version if code else row.version)
-        return Replay(state, code, history, status=SagaStatus(row.status), now=now)
+        status = SagaStatus(row.status)
+        return Replay(state, code, history, status=status, now=now, contracts=declared.activities)
 
     def denial(self, row: SagaRow, of_step: Sequence[Row], reply: Input) -> str | None:
         """Of a reply to a closed saga: None if it is news, else the reason code. of_step: the rows of its step."""

@@ -84,6 +84,8 @@ class ShardMemory:
         if self._sagas.get(state.id) is saga:
             del self._sagas[state.id]
         if state.is_closed or state.blocked:
+            if saga.wants_its_history:
+                self.replays.want([state.id])
             saga.evict()
             return
         self._sagas[state.id] = saga

@@ -24,6 +24,7 @@ FIXED: Final = frozenset((
 CHANGED: Final[Columns] = {name: wire for name, wire in SAGA.items() if name not in FIXED}
 TIMER: Final[Columns] = {"shard": INTEGER, "id": TEXT, "run": TEXT, "kind": TEXT, "number": INTEGER, "due": TIME}
 TIMER_KEY: Final[Columns] = {name: wire for name, wire in TIMER.items() if name != "due"}
+SAGA_REF: Final[Columns] = {name: TIMER[name] for name in ("shard", "id", "run")}
 EARLY: Final[Columns] = {
     "shard": INTEGER, "saga_id": TEXT, "number": BIGINT, "at": TIME, "topic": TEXT, "partition": INTEGER,
     "offset": BIGINT, "timestamp": BIGINT, "key": BYTES, "headers": BYTES, "value": BYTES,

@@ -20,6 +20,14 @@ class SagaKey(NamedTuple):
     run: RunId
 
 
+class SagaRef(NamedTuple):
+    """One run of one saga, and the shard that its rows belong to."""
+
+    shard: int
+    id: SagaId
+    run: RunId
+
+
 class TimerRef(NamedTuple):
     """Which timer. kind and number are the core's: a timer of that kind exists once for each number."""
 

@@ -12,9 +12,9 @@ from operator import attrgetter
 from typing import Any
 
 from sagabus.contracts.errors import SagabusError
-from sagabus.coordinator.store.columns import CHANGED, EARLY, EARLY_KEY, SAGA, STARTED, TIMER, TIMER_KEY
+from sagabus.coordinator.store.columns import CHANGED, EARLY, EARLY_KEY, SAGA, SAGA_REF, STARTED, TIMER, TIMER_KEY
 from sagabus.coordinator.store.copy_format import HISTORY_COLUMNS, NewHistory
-from sagabus.coordinator.store.rows import EarlyRef, EarlyRequest, SagaKey, SagaRow, StartedId, TimerRef
+from sagabus.coordinator.store.rows import EarlyRef, EarlyRequest, SagaKey, SagaRef, SagaRow, StartedId, TimerRef
 from sagabus.coordinator.store.wire import LATEST, Arguments, Columns, arguments, assigned, quoted, unnest, written
 from sagabus.messaging.postgres.database import Connection
 from sagabus.messaging.postgres.statements import named_statements
@@ -37,7 +37,8 @@ class SagaMissing(SagabusError):
 class Writes:
     """What a turn of any number of shards has decided. Of two rows for the same saga the later one counts.
 
-    timers: due in microseconds since 1970, None for one that is to go. changed_sagas: all columns but those in `FIXED`.
+    timers: due in microseconds since 1970, None for one that is to go. timers_dropped: sagas of which all timers go,
+    before these are set. changed_sagas: all columns but those in `FIXED`.
     A saga made in this turn stands in new_sagas alone. An early request may be both added and removed; its number must
     not be given again in the same turn. ended_losses: shards whose open sagas have all been gone through after a loss
     of the bus (S6); here, since it has to stand behind the fence (S1).
@@ -46,6 +47,7 @@ class Writes:
     history: NewHistory = field(default_factory=NewHistory)
     new_sagas: list[SagaRow] = field(default_factory=list)
     changed_sagas: list[SagaRow] = field(default_factory=list)
+    timers_dropped: list[SagaRef] = field(default_factory=list)
     timers: dict[TimerRef, int | None] = field(default_factory=dict)
     early_added: list[EarlyRequest] = field(default_factory=list)
     early_removed: list[EarlyRef] = field(default_factory=list)
@@ -59,6 +61,7 @@ class Writes:
             changed=_columns(CHANGED, map(_changed, _latest(self.changed_sagas))),
             created=_columns(SAGA, map(_created, _latest(self.new_sagas))),
             history=self.history.encoded(),
+            timers_dropped=_columns(SAGA_REF, self.timers_dropped),
             timers_set=_columns(TIMER, [(*ref, min(due, LATEST)) for ref, due in timers if due is not None]),
             timers_cleared=_columns(TIMER_KEY, [ref for ref, due in timers if due is None]),
             early_added=_columns(EARLY, map(_early, self.early_added)),
@@ -75,6 +78,7 @@ class Encoded:
     changed: Arguments | None
     created: Arguments | None
     history: memoryview | None
+    timers_dropped: Arguments | None
     timers_set: Arguments | None
     timers_cleared: Arguments | None
     early_added: Arguments | None
@@ -106,6 +110,7 @@ class Store:
                 format="binary",
             )
         for name, given in (
+            ("timer.drop", encoded.timers_dropped),
             ("timer.clear", encoded.timers_cleared),
             ("timer.set", encoded.timers_set),
             ("early_request.add", encoded.early_added),
@@ -162,6 +167,7 @@ def _statements(schema: str) -> dict[str, str]:
         "timer.set": f"""
             INSERT INTO {timer} ({quoted(TIMER)}) SELECT {written(TIMER)} FROM {unnest(TIMER)}
             ON CONFLICT ({quoted(TIMER_KEY)}) DO UPDATE SET due = excluded.due""",
+        "timer.drop": _deletion(timer, SAGA_REF),
         "timer.clear": _deletion(timer, TIMER_KEY),
         "early_request.add": f"INSERT INTO {early} ({quoted(EARLY)}) SELECT {written(EARLY)} FROM {unnest(EARLY)}",
         "early_request.remove": _deletion(early, EARLY_KEY),

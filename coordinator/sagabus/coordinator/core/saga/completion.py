@@ -10,7 +10,7 @@ from sagabus.contracts import codec
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.coordinator.core.saga import forward, undo
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
-from sagabus.coordinator.core.saga.program import Program
+from sagabus.coordinator.core.saga.program import Listener
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
 from sagabus.coordinator.core.saga.step import Step
@@ -38,7 +38,7 @@ def fault(state: SagaState, step: Step, request: Input | Row) -> MessageInvalid 
     return None
 
 
-def carry_out(state: SagaState, program: Program | None, step: Step, row: Row) -> None:
+def carry_out(state: SagaState, program: Listener | None, step: Step, row: Row) -> None:
     """It is known that it may be completed. program: None once the saga is being undone."""
     settling = step.undoing is Undoing.SETTLING
     kind = Kind.SETTLE_COMPLETED if settling else Kind.STEP_COMPLETED

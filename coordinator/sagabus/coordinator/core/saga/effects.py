@@ -57,6 +57,8 @@ class Staged:
     messages: list[Message] = field(default_factory=list)
     timers: dict[TimerKey, int | None] = field(default_factory=dict)
     """Due in microseconds since 1970; None for one that is cleared."""
+    timers_dropped: bool = False
+    """All that were set before these are to go."""
     saga_changed: bool = False
     answers: list[RequestAnswer] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
@@ -64,11 +66,13 @@ class Staged:
 
     @property
     def is_empty(self) -> bool:
-        return not (self.messages or self.timers or self.saga_changed or self.answers or self.log or self.log_once)
+        changed = self.messages or self.timers or self.timers_dropped or self.saga_changed or self.answers
+        return not (changed or self.log or self.log_once)
 
     def clear(self) -> None:
         self.messages.clear()
         self.timers.clear()
+        self.timers_dropped = False
         self.saga_changed = False
         self.answers.clear()
         self.log.clear()
@@ -81,12 +85,14 @@ class Effects:
 
     sequence: the saga's last lifecycle event, written beside its rows: it goes on from there even if it cannot be
     replayed. saga_changed: the saga's row is to be written anew, its concerns (`concerns_json`) among it.
+    timers_dropped: all timers that are stored of this saga go, before those of `timers_set` are stored.
     """
 
     rows: list[Row] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
     timers_set: dict[TimerKey, int] = field(default_factory=dict)
     timers_cleared: set[TimerKey] = field(default_factory=set)
+    timers_dropped: bool = False
     saga_changed: bool = False
     sequence: int = 0
     answers: list[RequestAnswer] = field(default_factory=list)
@@ -103,6 +109,10 @@ class Effects:
         self.log += staged.log
         self.log_once += staged.log_once
         self.saga_changed |= staged.saga_changed
+        if staged.timers_dropped:
+            self.timers_dropped = True
+            self.timers_set.clear()
+            self.timers_cleared.clear()
         for key, due in staged.timers.items():
             if due is not None:
                 self.timers_cleared.discard(key)

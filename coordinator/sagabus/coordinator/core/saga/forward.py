@@ -23,17 +23,18 @@ from sagabus.contracts.replies import (
     read_failure,
 )
 from sagabus.contracts.round_trip import is_as_made
-from sagabus.contracts.words import words_of
+from sagabus.contracts.words import plain, words_of
+from sagabus.coordinator.core.saga import stand_in
 from sagabus.coordinator.core.saga.bodies import remembered
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, Told
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row, words
 from sagabus.coordinator.core.saga.journal import Divergence
-from sagabus.coordinator.core.saga.program import Blocked, Called, Program
+from sagabus.coordinator.core.saga.program import Blocked, Called, Listener
 from sagabus.coordinator.core.saga.reading import OUTPUT, read
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import Outcome
-from sagabus.coordinator.core.saga.step import Step
+from sagabus.coordinator.core.saga.step import KEEP, Step
 
 FOR_A_PERSON: Final = frozenset((INBOX_EXPIRED, ID_REUSED))
 """The participant cannot tell whether it happened: nothing is repeated, nothing undone, until a person has looked."""
@@ -49,7 +50,8 @@ transaction may take long; a participant that is being deployed, or repaired at 
 def called(state: SagaState, call: Called) -> None:
     """The code called an activity. Recorded at once; sent unless an undo is under way at the same service (U4)."""
     step = call.step
-    written = state.decide(Kind.COMMAND, step=step.number, name=step.activity, payload=step.body)
+    kept = KEEP if step.abandon == KEEP else ""
+    written = state.decide(Kind.COMMAND, step=step.number, name=step.activity, ref=kept, payload=step.body)
     if written.payload != step.body:
         _kept_its_place(state, step, written)
         step.made = None
@@ -116,7 +118,7 @@ def release(state: SagaState, service: str) -> None:
             first_send(state, step)
 
 
-def completed(state: SagaState, program: Program, step: Step, row: Row) -> None:
+def completed(state: SagaState, program: Listener, step: Step, row: Row) -> None:
     """`completed` counts from any attempt (P2)."""
     output = take_output(state, step, row)
     _answered(state, step)
@@ -128,7 +130,10 @@ def take_output(state: SagaState, step: Step, row: Row) -> BaseModel | None:
     output = _output(state, step, row)
     state.steps.becomes(step, Outcome.COMPLETED)
     state.completions.append(step.number)
-    _store_undo_input(state, step, output)
+    if state.contracts is None:
+        _store_undo_input(state, step, output)
+    else:
+        stand_in.store_undo_input(state, step, row.payload)
     body = row.payload if step.contract.output_model is not None else None
     step.output = remembered(row.payload)
     state.tell(LifecycleType.STEP_COMPLETED, step=step, output=body)
@@ -185,7 +190,8 @@ def _store_undo_input(state: SagaState, step: Step, output: BaseModel | None) ->
         made = codec.checked(codec.encode(fill(_as_sent(step), output)))
     except (Exception, SystemExit) as error:  # the author's function: an undo without an input needs an operator
         made, step.undo_fault = b"", f"{type(error).__name__}: {words_of(error)}"
-    written = state.decide(Kind.UNDO_INPUT, step=step.number, name=compensation.name, payload=made)
+    fault = plain(step.undo_fault or "")
+    written = state.decide(Kind.UNDO_INPUT, step=step.number, name=compensation.name, ref=fault, payload=made)
     step.undo_input = written.payload or None
 
 
@@ -211,7 +217,7 @@ def _answered(state: SagaState, step: Step) -> None:
         state.clear_concern(pause_concern(step))
 
 
-def refused(state: SagaState, program: Program, step: Step, row: Row) -> None:
+def refused(state: SagaState, program: Listener, step: Step, row: Row) -> None:
     """A business no: final at once, and known not to have happened."""
     failure = failure_of(row)
     _answered(state, step)
@@ -220,7 +226,7 @@ def refused(state: SagaState, program: Program, step: Step, row: Row) -> None:
     program.fail(step.number, _failed(step, failure.code, failure.message, failure.details))
 
 
-def failed(state: SagaState, program: Program, step: Step, row: Row) -> None:
+def failed(state: SagaState, program: Listener, step: Step, row: Row) -> None:
     """An attempt failed. Repeated with a durable pause; when the policy is used up the outcome is unknown (U1)."""
     failure = failure_of(row)
     if failure.code in FOR_A_PERSON:
@@ -289,7 +295,7 @@ def command_line(state: SagaState, step: Step, verb: str) -> str:
     return f"`sagabus {verb} {quote(state.id)} --step {step.number} --reason …`"
 
 
-def _exhausted(state: SagaState, program: Program, step: Step, failure: Failure) -> None:
+def _exhausted(state: SagaState, program: Listener, step: Step, failure: Failure) -> None:
     _answered(state, step)
     state.steps.becomes(step, Outcome.UNKNOWN)
     tried = f"{step.do.failures} attempts failed" if failure.again_after is None else "its time for attempts is up"
@@ -308,7 +314,7 @@ def retried(state: SagaState, step: Step) -> None:
     state.send_command(step, CommandKind.DO)
 
 
-def timed_out(state: SagaState, program: Program, step: Step) -> None:
+def timed_out(state: SagaState, program: Listener, step: Step) -> None:
     """No answer in time: the saga goes on, and the outcome is to be settled."""
     give_up(state, step)
     program.fail(step.number, ActivityTimedOut(activity=step.activity, step=step.number, attempts=step.do.attempt))

@@ -32,6 +32,8 @@ class Kind(StrEnum):
     OPERATOR = "operator"
     BLOCKED = "blocked"
     RESUMED = "resumed"
+    CODELESS = "codeless"
+    """From here on the saga is decided from its rows, whatever code is deployed (U8)."""
     NOTICE = "notice"
 
     COMMAND = "command"
@@ -63,8 +65,9 @@ class Row:
     first row that is kept undecided. name: activity, event, timer kind or end, of a notice or a block the kind of its
     concern; of a cancel who asked. ref: the id of the message that brought an input, of `blocked` the fingerprint of
     the code that stopped, of a notice the number of the row that is left undecided for good, if there is one, else the
-    code of what it says. payload: the bytes as they came, or as they were sent; words. sequence: the saga's last
-    lifecycle event when the row was committed; known once read.
+    code of what it says; of a command `keep`, if the saga lets its step be as it is when it gives it up; of an
+    `undo.input` that could not be made why, in words. payload: the bytes as they came, or as they were sent; words.
+    sequence: the saga's last lifecycle event when the row was committed; known once read.
     """
 
     seq: int

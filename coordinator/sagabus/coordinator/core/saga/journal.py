@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sagabus.coordinator.core.saga.history import REFUSED, Input, Kind, Row, words
+from sagabus.coordinator.core.saga.history import Input, Kind, Row, words
+from sagabus.coordinator.core.saga.order import set_aside
 
 _Said = tuple[Kind, str, bytes | None]
 """A decision's kind, name and payload."""
@@ -51,12 +52,16 @@ class Journal:
         self.aside: set[int] = set()
         """Inputs of a replay that nobody could read when the saga went on, and that were left undecided for good."""
 
-    def replay(self, rows: Sequence[Row]) -> list[Row]:
-        """Start comparing with these rows. Returns the inputs among them, in order."""
+    def replay(self, rows: Sequence[Row], *, reached: int = 0) -> list[Row]:
+        """Start comparing with these rows. Returns the inputs among them, in order.
+
+        reached: the number of the row from which on they are compared.
+        """
+        self._reached = reached
         self.seq = rows[-1].seq
         self._expected = [row for row in reversed(rows) if not row.is_input]
         self._read = {(row.name, row.step): row for row in rows if row.kind is Kind.READ}
-        self.aside = {int(row.ref) for row in rows if _sets_aside(row)}
+        self.aside = set_aside(rows)
         self.replaying = True
         return [row for row in rows if row.is_input]
 
@@ -66,7 +71,7 @@ class Journal:
         False for one that was kept while the saga was blocked: it is decided upon out of its place. Raises Divergence.
         """
         self.size += len(row.payload or b"")
-        if row.seq < self._reached:
+        if row.seq <= self._reached:
             return False
         self._reached = row.seq
         if self._expected and self._expected[-1].seq < row.seq:
@@ -113,11 +118,18 @@ class Journal:
         """An input of the saga's own making: that it stops, or goes on, or that nobody answers it."""
         return self._new(Row(self.seq + 1, at, kind, step, attempt, name, ref, payload or None))
 
-    def decided(self, kind: Kind, *, at: int, step: int = 0, name: str = "", payload: bytes | None = None) -> Row:
+    def decided(
+        self, kind: Kind, *, at: int, step: int = 0, name: str = "", ref: str = "", payload: bytes | None = None
+    ) -> Row:
         """A decision: a new row, or the written one that it must equal in kind, number and name."""
         if self.replaying:
-            return self._compared(Row(0, at, kind, step, 0, name, "", payload))
-        return self._new(Row(self.seq + 1, at, kind, step, 0, name, "", payload))
+            return self._compared(Row(0, at, kind, step, 0, name, ref, payload))
+        return self._new(Row(self.seq + 1, at, kind, step, 0, name, ref, payload))
+
+    @property
+    def next_decision(self) -> Row | None:
+        """While replaying: the one that is written next."""
+        return self._expected[-1] if self._expected else None
 
     def _new(self, row: Row) -> Row:
         self.seq = row.seq
@@ -137,8 +149,3 @@ class Journal:
 
     def _is_ahead(self, made: Row) -> bool:
         return made.payload is not None and self.ahead(made.kind, made.name, made.payload) is not None
-
-
-def _sets_aside(row: Row) -> bool:
-    """A notice that names a row. That of a refused request names the request, whose id may be a number too."""
-    return row.kind is Kind.NOTICE and row.name != REFUSED and row.ref.isdecimal()

@@ -21,7 +21,7 @@ from sagabus.coordinator.core.saga import completion, forward, pause, terminatio
 from sagabus.coordinator.core.saga.concern import ACKNOWLEDGEABLE, Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Input, Row
-from sagabus.coordinator.core.saga.program import Blocked, Program
+from sagabus.coordinator.core.saga.program import Blocked, Listener
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import Outcome, Undoing
 from sagabus.coordinator.core.saga.step import Step
@@ -96,7 +96,7 @@ def acknowledge(state: SagaState, step: int) -> None:
         state.clear_concern(concern)
 
 
-def carry_out(state: SagaState, program: Program | None, row: Row) -> None:
+def carry_out(state: SagaState, program: Listener | None, row: Row) -> None:
     """It is known to be of use, and no `resume`. Raises Blocked for a later version's."""
     match row.name:
         case RequestType.ACKNOWLEDGE:
@@ -132,6 +132,11 @@ def _retry(state: SagaState, step: Step) -> None:
     else:
         state.clear_timer(TimerKind.RETRY, step.number)
         forward.retried(state, step)
+
+
+def _reason_of(row: Row) -> str:
+    body = codec.decode_value(row.payload)
+    return str(body.get("reason", "")) if isinstance(body, dict) else ""
 
 
 def _skip(state: SagaState, step: Step) -> None:

@@ -50,6 +50,14 @@ class Spun(Blocked):
     """It would not come to rest. The same code will hardly do so when it is tried again."""
 
 
+class Listener(Protocol):
+    """What hears the answers to steps: a saga's code, or nobody (`codeless.Nobody`)."""
+
+    def complete(self, number: int, output: BaseModel | None) -> None: ...
+
+    def fail(self, number: int, error: ActivityError) -> None: ...
+
+
 class Code(Protocol):
     """A definition, as far as the core needs it."""
 

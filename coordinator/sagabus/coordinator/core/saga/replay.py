@@ -2,7 +2,8 @@
 
 When the code does something else than its history says, the saga is blocked: inputs are kept, nothing is sent, and the
 first difference stands in words before a person, with what has changed since it was last decided with (H7). When
-matching code is back, the next load goes on with what was kept.
+matching code is back, the next load goes on with what was kept. A saga that an operator has ended without its code goes
+on from its rows, whatever code is there (`codeless`).
 
 A history may be long, and a process has more to do: `Replay` takes it in portions, as many rows at a time as its owner
 likes. `restore` takes it in one.
@@ -10,20 +11,21 @@ likes. `restore` takes it in one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-from sagabus.coordinator.core.saga import request_answers
 from sagabus.coordinator.core.saga.admission import denial
+from sagabus.coordinator.core.saga.codeless import concerns_of, no_contracts
 from sagabus.coordinator.core.saga.concern import STOPS, Concern, ConcernKind, Concerns, Told, concern_of
 from sagabus.coordinator.core.saga.effects import Effects, TimerKey, TimerKind
 from sagabus.coordinator.core.saga.fingerprint import what_changed
 from sagabus.coordinator.core.saga.history import Kind, Row, words
 from sagabus.coordinator.core.saga.journal import Divergence
+from sagabus.coordinator.core.saga.order import codeless_row, in_order
 from sagabus.coordinator.core.saga.program import Code
-from sagabus.coordinator.core.saga.saga import Saga, Unreadable, why_stopped
+from sagabus.coordinator.core.saga.saga import Saga, why_stopped
 from sagabus.coordinator.core.saga.standing import Standing
-from sagabus.coordinator.core.saga.state import SagaState
+from sagabus.coordinator.core.saga.state import Declared, SagaState
 from sagabus.coordinator.core.saga.status import CLOSED, SagaStatus
 from sagabus.coordinator.core.saga.stopped import Stop
 from sagabus.coordinator.core.saga.stuck import STUCK
@@ -33,10 +35,11 @@ _ALL: Final = 2**31
 
 
 def restore(
-    state: SagaState, code: Code | None, rows: Sequence[Row], *, status: SagaStatus, now: int, again: bool = True
-) -> Saga:
+    state: SagaState, code: Code | None, rows: Sequence[Row], *, status: SagaStatus, now: int, again: bool = True,
+    contracts: Declared = no_contracts,
+) -> Saga:  # fmt: skip
     """The saga as it was after its last row, at once. See Replay."""
-    replay = Replay(state, code, rows, status=status, now=now, again=again)
+    replay = Replay(state, code, rows, status=status, now=now, again=again, contracts=contracts)
     while not replay.go_on(_ALL):
         pass
     return replay.saga
@@ -60,24 +63,38 @@ class Replay:
         status: SagaStatus,
         now: int,
         again: bool = True,
+        contracts: Declared = no_contracts,
     ) -> None:
         """status: as stored, like the state's fingerprint and concerns. now: microseconds since 1970.
 
         again: whether its code is tried, if it is blocked or closed. Code that spun is not tried again while it is the
-        same; that much stands in the history.
+        same; that much stands in the history. contracts: see `Saga`.
         """
-        self.saga = Saga(state, code)
+        self.saga = Saga(state, code, contracts=contracts)
         self.fault: Stop | None = None
         """Why the code cannot follow its history."""
         self._code = code
         self._rows = rows
         self._now = now
         self._at = 0
-        self._decided, self._kept, self._since = in_order(state.journal.replay(rows))
+        self._decided, self._kept, self._since = in_order(row for row in rows if row.is_input)
         self._sequence = max(row.sequence for row in rows)
         self._stored = state.standing._replace(status=status)
         state.standing = Standing(Concerns(), fingerprint=state.fingerprint)
+        if (row := codeless_row(self._decided)) is not None:
+            self._begin_without_code(row)
+        else:
+            state.journal.replay(rows)
         self._again = (again or not (self._since or status in CLOSED)) and not self._spun_already()
+
+    def _begin_without_code(self, row: Row) -> None:
+        """It goes on from its rows, whatever code there is: what was decided before this row is read back, the rest is
+        taken again."""
+        saga, self._code = self.saga, None
+        at, saga.state.now = self._rows.index(row), row.at
+        saga.state.journal.replay(self._rows[at:], reached=row.seq)
+        waited, kept = saga.read_back(self._rows[:at], concerns_of(row))
+        self._decided = [*waited, *self._decided[self._decided.index(row) - len(kept) :]]
 
     def _spun_already(self) -> bool:
         """Whether this very code did not come to rest: to try it once more would stop all others for seconds (L10)."""
@@ -131,6 +148,16 @@ class Replay:
             self._go_on()
         else:
             self._stop(self.fault or _stored_stop(self._told))
+        self._end_if_asked()
+
+    def _end_if_asked(self) -> None:
+        """An operator has asked for its end while it was blocked, and its code is not back."""
+        saga, state, stopped = self.saga, self.saga.state, self.saga.stopped
+        if stopped is None or not state.blocked:
+            return
+        stopped.rows = [*self._rows, *state.effects.rows, *state.journal.new]
+        state.now = max(self._now, state.now)
+        saga.end_if_asked()
 
     @property
     def _told(self) -> Concerns:
@@ -161,46 +188,17 @@ class Replay:
         state.rearm()
         state.now = max(self._now, state.now)
         saga.advance_or_block(state.journal.noted(Kind.RESUMED, at=state.now))
-        refused: list[tuple[Row, str]] = []
-        aside: list[tuple[Row, Unreadable]] = []
-        for row in self._kept:
-            if saga.stopped is not None:
-                break
-            reason = denial(state, row)
-            if reason is not None and request_answers.verb_of(row):
-                refused.append((row, reason))
-            elif reason is None and (found := saga.unreadable(row)) is not None:
-                aside.append((row, found))
-            elif reason is None:
-                state.cause = "" if row.kind is Kind.NOTICE else row.ref
-                saga.advance_or_block(row)
-        self._note_behind(refused, aside)
+        saga.decide_in_turn(self._kept)
         stopped = saga.stopped
         if stopped is not None and stopped.state.blocked == self._since and _is_told(self._told, stopped.stop):
             state.now = self._rows[-1].at
             self._stop_again(stopped.stop)
-
-    def _note_behind(self, refused: Iterable[tuple[Row, str]], aside: Iterable[tuple[Row, Unreadable]]) -> None:
-        """What changes nothing has its notices behind all decisions: there a replay finds them."""
-        saga = self.saga
-        for row, found in aside:
-            saga.set_aside(row, found)
-        for row, reason in refused:
-            saga.refuse(row, reason)
 
     def _stop_again(self, stop: Stop) -> None:
         """What its row says of it is said in the words of now."""
         self._stop(stop)
         if Concern(stop.kind) in self._told:
             self.saga.state.raise_concern(Concern(stop.kind), stop.words, Told(stop.code))
-
-
-def _place(decided: Sequence[Row], seq: int) -> int:
-    """Of the row of this number, which is one of the last; behind all if it is not there."""
-    for place in range(len(decided) - 1, -1, -1):
-        if decided[place].seq == seq:
-            return place
-    return len(decided)
 
 
 def _again(saga: Saga, row: Row) -> None:
@@ -222,30 +220,6 @@ def _stored_stop(concerns: Concerns) -> Stop:
     """Why a saga that nobody tries stands still."""
     kind = next((kind for kind in STOPS if Concern(kind) in concerns), ConcernKind.BLOCKED)
     return Stop(kind, concerns.get(Concern(kind), ""))
-
-
-def in_order(inputs: Iterable[Row]) -> tuple[list[Row], list[Row], int]:
-    """(the inputs in the order in which they were decided upon, those kept undecided, the first row since when).
-
-    What came while a saga was blocked was decided upon after it resumed.
-    """
-    decided: list[Row] = []
-    kept: list[Row] = []
-    since = 0
-    for row in inputs:
-        if row.kind is Kind.BLOCKED:
-            at = _place(decided, row.step)
-            kept = decided[at:]
-            decided[at:] = [row]
-            since = row.step
-        elif row.kind is Kind.RESUMED:
-            decided += [row, *kept]
-            kept, since = [], 0
-        elif since:
-            kept.append(row)
-        else:
-            decided.append(row)
-    return decided, kept, since
 
 
 def _fires_in_turn(state: SagaState, row: Row) -> None:

@@ -70,8 +70,8 @@ def applied(state: SagaState, row: Row) -> None:
     state.answer(RequestAnswer(row.ref, verb, RequestOutcome.APPLIED))
 
 
-def kept(state: SagaState, row: Row) -> None:
-    state.answer(RequestAnswer(row.ref, verb_of(row), RequestOutcome.KEPT))
+def kept(state: SagaState, asked: Input | Row) -> None:
+    state.answer(RequestAnswer(asked.ref, verb_of(asked), RequestOutcome.KEPT))
 
 
 def refused(state: SagaState, asked: Input | Row, code: str, message: str) -> Row | None:

@@ -18,6 +18,7 @@ from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.retry import as_microseconds
 from sagabus.contracts.words import plain, words_of
 from sagabus.coordinator.core.saga import (
+    codeless,
     forward,
     intents,
     operator,
@@ -25,6 +26,7 @@ from sagabus.coordinator.core.saga import (
     reading,
     refusal,
     request_answers,
+    stand_in,
     termination,
     undo,
     unexplained,
@@ -32,22 +34,23 @@ from sagabus.coordinator.core.saga import (
 from sagabus.coordinator.core.saga.admission import DUPLICATE, FOR_GOOD, STALE, UNREADABLE, answers_nothing, denial
 from sagabus.coordinator.core.saga.concern import (
     NO_ANSWER,
-    RELEASED,
     STOPS,
     UNREADABLE_ANSWER,
     Concern,
     ConcernKind,
     Told,
-    concern_of,
-    told_by,
+    concerns_json,
+    read_concerns,
 )
 from sagabus.coordinator.core.saga.effects import Effects, TimerKey, TimerKind
+from sagabus.coordinator.core.saga.from_rows import read_back
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.journal import Divergence
-from sagabus.coordinator.core.saga.program import Blocked, Code, Program, Spun, raised_in
-from sagabus.coordinator.core.saga.state import SagaState, reason_json
+from sagabus.coordinator.core.saga.order import in_order
+from sagabus.coordinator.core.saga.program import Blocked, Code, Listener, Program, Spun, raised_in
+from sagabus.coordinator.core.saga.state import Declared, SagaState, reason_json
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
-from sagabus.coordinator.core.saga.stopped import Stop, StoppedSaga
+from sagabus.coordinator.core.saga.stopped import Stop, StoppedSaga, notice
 from sagabus.coordinator.core.saga.stuck import note_stuck
 
 MAX_EVENTS: Final = 1_000
@@ -68,22 +71,20 @@ _SAID: Final = frozenset((Outcome.COMPLETED, Outcome.NEVER))
 """Another answer changes neither, and so it need not be read."""
 
 
-Unreadable = tuple[Concern, str, Told]
-"""What a person is told of it."""
-
-
 class Saga:
     """One saga in memory: its state, and its code as far as it has come."""
 
-    __slots__ = ("_code", "program", "state", "stopped")
+    __slots__ = ("_code", "_contracts", "program", "state", "stopped")
 
-    def __init__(self, state: SagaState, code: Code | None) -> None:
+    def __init__(self, state: SagaState, code: Code | None, *, contracts: Declared = codeless.no_contracts) -> None:
+        """contracts: where those of its steps are looked for, should it be ended without its code."""
         self.state = state
         """Another object once the saga has stopped."""
         self.program: Program | None = None
         self.stopped: StoppedSaga | None = None
         """What takes its place while its code cannot follow its history."""
         self._code = code
+        self._contracts = contracts
 
     @property
     def fingerprint(self) -> str:
@@ -99,7 +100,7 @@ class Saga:
         state.now = max(now, state.now)
         state.cause = input.cause
         if self.stopped is not None:
-            return self.stopped.take(input)
+            return self._keep(self.stopped, input)
         reason = denial(state, input)
         if reason is not None:
             if reason != DUPLICATE and request_answers.verb_of(input):
@@ -119,35 +120,97 @@ class Saga:
         row = request_answers.refused(self.state, asked, code, refusal.words(self.state, asked, code))
         if row is not None and self.stopped is None:
             self.advance_or_block(row)
-        elif row is not None:
-            request_answers.note(self.state, row)
+        elif row is not None and self.stopped is not None:
+            self.stopped.note(row)
+
+    def _keep(self, stopped: StoppedSaga, input: Input) -> str | None:
+        """It stands still; but a request of an operator to end it is carried out."""
+        reason = stopped.take(input)
+        if reason is not None or not request_answers.verb_of(input):
+            return reason
+        if codeless.ends(input):
+            self.end_if_asked()
+        if self.stopped is not None and not self.state.is_closed and not self.wants_its_history:
+            request_answers.kept(self.state, input)
+        return None
+
+    def end_if_asked(self) -> None:
+        """A saga that stands still is ended if an operator has asked for that, and its history is at hand (U8)."""
+        if self._is_to_end and self.stopped is not None and self.stopped.tells_all:
+            self._go_on_without_code(self.stopped)
+
+    @property
+    def _is_to_end(self) -> bool:
+        """Whether that was asked for while it stood still. What has made it stand still was asked for before; and what
+        has failed once is not tried again by itself."""
+        if self.stopped is None or not self.state.blocked:
+            return False
+        tried = max((row.seq for row in self.stopped.rows if row.kind is Kind.CODELESS), default=self.state.blocked)
+        return any(codeless.ends(row) and row.seq > tried for row in self.stopped.undecided)
+
+    @property
+    def wants_its_history(self) -> bool:
+        """It is to end, which is done when it is loaded again, with all of its rows."""
+        return self._is_to_end and self.stopped is not None and self.stopped.rows[0].seq > 1
+
+    def _go_on_without_code(self, stopped: StoppedSaga) -> None:
+        """From here on its rows are what it is decided from."""
+        state, cause = self.state, self.state.cause
+        concerns = concerns_json(state.concerns)
+        said = codeless.said(state, stopped.stop, concerns)
+        row = state.journal.noted(Kind.CODELESS, at=state.now, name=stopped.stop.kind, payload=said)
+        state.blocked = 0
+        waited, kept = self.read_back(stopped.rows, concerns)
+        self.decide_in_turn([*waited, *kept, row])
+        self.state.cause = cause
+
+    def read_back(self, rows: Sequence[Row], concerns: bytes) -> tuple[list[Row], list[Row]]:
+        """Its state becomes what the rows before the row `codeless` tell, and its code is let go; a pause is over.
+        concerns: as they stood then. Returns the inputs that waited for the end of a pause, and those kept while it was
+        blocked."""
+        state, self.stopped, self._code = self.state, None, None
+        state.contracts = self._contracts
+        state.stands(concerns=read_concerns(concerns, attention=None), error=None, paused=False)
+        decided, kept, _ = in_order(row for row in rows if row.is_input)
+        waited = read_back(state, decided, (row for row in rows if not row.is_input))
+        codeless.prepare(state)
+        return waited, kept
+
+    def decide_in_turn(self, rows: Sequence[Row]) -> None:
+        """What has been a row for a while is decided upon now, as far as it still counts. A verb that does not is
+        refused behind all decisions: there a replay finds its notice."""
+        refused: list[tuple[Row, str]] = []
+        for row in rows:
+            if self.stopped is not None:
+                break
+            reason = denial(self.state, row)
+            if reason is not None and request_answers.verb_of(row):
+                refused.append((row, reason))
+            elif reason is None and not self.cannot_read(row):
+                self.state.cause = "" if row.kind is Kind.NOTICE else row.ref
+                self.advance_or_block(row)
+        for row, reason in refused:
+            self.refuse(row, reason)
 
     def cannot_read(self, answer: Input | Row) -> bool:
         """Whether it brings an output that nobody can read. It is not taken then: a person is told, the step stays as
         it is and is asked for again, until the answer can be read."""
-        found = self.unreadable(answer)
-        if found is not None:
-            self._note(*found)
-        return found is not None
-
-    def set_aside(self, kept: Row, found: Unreadable) -> None:
-        """A kept answer that nobody can read is left undecided for good."""
-        self._note(*found, aside=str(kept.seq))
-
-    def unreadable(self, answer: Input | Row) -> Unreadable | None:
-        """What a person is to be told of an output that nobody can read; None for any other input."""
         state = self.state
         step = state.steps.get(answer.step) if answer.kind in _OUTPUTS else None
         if step is None or step.outcome in _SAID:
-            return None
+            return False
         try:
             forward.read_output(state, step, answer.payload)
+            if state.contracts is not None:
+                stand_in.check_output(state, step, answer.payload)
         except MessageInvalid as error:
             if answers_nothing(state, answer):
-                return None  # a person is told that, and nothing more
+                return False  # a person is told that, and nothing more
+            aside = str(answer.seq) if isinstance(answer, Row) else ""
             concern, words = forward.unreadable(state, step, error, settling=answer.kind is Kind.SETTLE_COMPLETED)
-            return concern, words, Told(UNREADABLE_ANSWER, answer.attempt)
-        return None
+            self._note(concern, words, Told(UNREADABLE_ANSWER, answer.attempt), aside=aside)
+            return True
+        return False
 
     def _note(self, concern: Concern, words: str, told: Told, *, aside: str = "") -> None:
         """A notice in history, if there is something new to say. aside: the row that is left undecided for good."""
@@ -156,14 +219,10 @@ class Saga:
         if not aside and before is not None and before.covers(told):
             return
         kind, number = concern
-        row = state.journal.noted(
+        self.advance_or_block(state.journal.noted(
             Kind.NOTICE, at=state.now, step=number, attempt=told.attempt, name=kind, ref=aside or told.code,
             payload=plain(words).encode(),
-        )  # fmt: skip
-        if self.stopped is None:
-            self.advance_or_block(row)
-        else:
-            state.raise_concern(concern, words, told)
+        ))  # fmt: skip
 
     def _take_timer(self, input: Input) -> str | None:
         kind = TimerKind(input.name)
@@ -238,13 +297,13 @@ class Saga:
                 self._fire(row)
             case Kind.NOTICE if request_answers.is_refusal(row):
                 request_answers.note(state, row)
-            case Kind.NOTICE if row.name == RELEASED:
-                state.clear_concern(Concern(ConcernKind.PARKED))
             case Kind.NOTICE | Kind.BLOCKED:
-                state.raise_concern(concern_of(row), (row.payload or b"").decode(), told_by(row))
+                notice(state, row)
             case Kind.RESUMED:
                 for kind in STOPS:
                     state.clear_concern(Concern(kind))
+            case Kind.CODELESS:
+                codeless.go_on(state)
             case Kind.UNKNOWN:
                 words = f"row {row.seq} is a {row.name!r}, which only a later release knows; deploy that one"
                 raise Blocked(words, "row_unknown")
@@ -257,6 +316,8 @@ class Saga:
     def _start(self, row: Row) -> None:
         state = self.state
         state.started_at = row.at  # which a replay finds here first
+        if state.contracts is not None:
+            return  # it is ended before it has begun
         if self._code is None:
             raise Blocked(
                 f"no definition {state.definition!r} (version {state.version}) here; deploy a coordinator that has it",
@@ -305,7 +366,8 @@ class Saga:
             return
         if row.name == operator.TERMINATE:
             self._note_what_waits()
-        operator.carry_out(self.state, self.program, row)
+        nobody = self.state.contracts is not None
+        operator.carry_out(self.state, codeless.NOBODY if nobody else self.program, row)
 
     def _resume(self) -> None:
         """As if it had never been paused, but later (U8)."""
@@ -331,7 +393,10 @@ class Saga:
             self._note_what_waits()
             pause.end(self.state)
         reason = (row.payload or b"").decode() or "cancelled on request"
-        self._stop_code(SagaStatus.CANCELLED, reason_json("sagabus.cancelled", reason))
+        if self.state.contracts is None:
+            self._stop_code(SagaStatus.CANCELLED, reason_json("sagabus.cancelled", reason))
+        else:
+            codeless.cancel(self.state, reason)
 
     def _fire(self, row: Row) -> None:
         state, kind = self.state, TimerKind(row.name)
@@ -361,7 +426,7 @@ class Saga:
             case kind if step.by_operator and kind in FOR_GOOD:
                 unexplained.contradiction(state, step)
             case Kind.STEP_COMPLETED if step.is_open:
-                forward.completed(state, self._alive(), step, row)
+                forward.completed(state, self._listener, step, row)
             case Kind.STEP_COMPLETED | Kind.SETTLE_COMPLETED if operator.settle_was_skipped(step):
                 operator.happened_after_skip(state, step)
             case Kind.STEP_COMPLETED if step.outcome is not Outcome.FAILED:
@@ -369,9 +434,9 @@ class Saga:
             case Kind.STEP_COMPLETED:
                 undo.late_success(state, step, row)
             case Kind.STEP_REFUSED:
-                forward.refused(state, self._alive(), step, row)
+                forward.refused(state, self._listener, step, row)
             case Kind.STEP_FAILED:
-                forward.failed(state, self._alive(), step, row)
+                forward.failed(state, self._listener, step, row)
             case Kind.UNDO_COMPLETED if step.undoing is Undoing.SKIPPED:
                 operator.skipped_too_late(state, step)
             case Kind.UNDO_COMPLETED:
@@ -382,6 +447,11 @@ class Saga:
                 undo.settled(state, step, row)
             case _:
                 undo.unsettled(state, step, row)
+
+    @property
+    def _listener(self) -> Listener:
+        """Who hears the answers to its steps."""
+        return self._alive() if self.state.contracts is None else codeless.NOBODY
 
     def _alive(self) -> Program:
         if self.program is None:
@@ -410,7 +480,7 @@ class Saga:
     def _go_on(self) -> None:
         """After the code has come to rest: give-ups are settled, an end begins or closes the saga."""
         state, program = self.state, self.program
-        ended = program is not None and program.ended
+        ended = program.ended if program is not None else state.contracts is not None and state.ending is not None
         if state.standing.status is SagaStatus.RUNNING:
             if ended and state.ending is not None and state.ending is not SagaStatus.COMPLETED:
                 undo.begin(state, state.ending)

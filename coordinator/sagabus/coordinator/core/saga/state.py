@@ -7,12 +7,12 @@ it was sent then; only numbers are counted up.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
 from pydantic import JsonValue
 
-from sagabus.contracts import codec
+from sagabus.contracts import Activity, codec
 from sagabus.contracts.commands import Addresses, command_message
 from sagabus.contracts.envelope import Headers, Message
 from sagabus.contracts.lifecycle import LifecycleType, lifecycle_message
@@ -32,15 +32,18 @@ VOID: Final = b"null"
 Same = tuple[Kind, int, int, str, str, bytes | None]
 """What makes two inputs the same one (`pause.same`)."""
 
+Declared = Callable[[str], Sequence[Activity[..., Any, Any]]]
+"""The contracts of this activity that are known here, the one to be preferred first."""
+
 
 class SagaState:
     """One saga. `now` and `cause` are those of the input at hand: microseconds since 1970, the id of its message."""
 
     __slots__ = (
-        "_known_timers", "_name", "addresses", "answered", "blocked", "cause", "completions", "definition", "effects",
-        "ending", "id", "input_hash", "journal", "kept", "now", "other_input", "output", "plan", "refusals_since_end",
-        "resumed_at", "run", "seen_events", "sequence", "staged", "standing", "started_at", "steps", "timers", "trace",
-        "version", "waiting",
+        "_known_timers", "_name", "addresses", "answered", "blocked", "cause", "completions", "contracts", "definition",
+        "effects", "ending", "id", "input_hash", "journal", "kept", "now", "other_input", "output", "plan",
+        "refusals_since_end", "resumed_at", "run", "seen_events", "sequence", "staged", "standing", "started_at",
+        "steps", "timers", "trace", "version", "waiting",
     )  # fmt: skip
 
     def __init__(self, addresses: Addresses, *, definition: str, version: int, trace: Headers = ()) -> None:
@@ -66,6 +69,8 @@ class SagaState:
         self.kept: Kept = (self.standing, 0, 0)
         self.output: tuple[bytes | None, Any, bytes | None] | None = None
         """The last output that was read: of which payload, the value, the form that is to be kept."""
+        self.contracts: Declared | None = None
+        """Of a saga that is decided from its rows: where contracts are looked for. None while its code decides."""
         self.ending: SagaStatus | None = None
         self.steps = Steps()
         self.completions: list[int] = []
@@ -132,8 +137,8 @@ class SagaState:
         if fingerprint != self.standing.fingerprint and fingerprint:
             self.stands(fingerprint=fingerprint)
 
-    def decide(self, kind: Kind, *, step: int = 0, name: str = "", payload: bytes | None = None) -> Row:
-        return self.journal.decided(kind, at=self.now, step=step, name=name, payload=payload)
+    def decide(self, kind: Kind, *, step: int = 0, name: str = "", ref: str = "", payload: bytes | None = None) -> Row:
+        return self.journal.decided(kind, at=self.now, step=step, name=name, ref=ref, payload=payload)
 
     def log(self, words: Iterable[str]) -> None:
         """For the log; what a replay says was said then."""
@@ -276,6 +281,12 @@ class SagaState:
         for kind, number in tuple(self.timers):
             self.clear_timer(kind, number)
 
+    def drop_timers(self) -> None:
+        """All of them, also those that are stored and that nobody here knows of."""
+        self.timers.clear()
+        self.staged.timers.clear()
+        self.staged.timers_dropped = True
+
     def keep(self) -> None:
         """What was staged counts. The decisions upon the next input begin here."""
         effects, journal, staged = self.effects, self.journal, self.staged
@@ -308,6 +319,8 @@ class SagaState:
         self.keep()
         made, self.effects = self.effects, Effects()
         made.sequence = self.sequence
+        if made.timers_dropped:
+            self._known_timers.clear()
         self._known_timers.difference_update(made.timers_cleared)
         self._known_timers.update(made.timers_set)
         return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel
 
@@ -11,6 +11,9 @@ from sagabus.contracts import Activity, RetryPolicy
 from sagabus.contracts.names import CommandKind
 from sagabus.contracts.round_trip import Values
 from sagabus.coordinator.core.saga.status import BUSY_UNDOING, Outcome, Undoing
+
+KEEP: Final = "keep"
+"""A step that is given up is left as it is: neither settled nor undone."""
 
 
 @dataclass(slots=True)
@@ -49,7 +52,7 @@ class Step:
     resend_after: int
     """Microseconds until what is unanswered is sent again."""
     abandon: str
-    """What becomes of it when it is given up: "undo", or "keep", so neither settled nor undone."""
+    """What becomes of it when it is given up: "undo", or `KEEP`."""
     made: Values | None = None
     """What the input held when the body was written; None where that is not known, or the body is of a replay."""
     do: Exchange = field(default_factory=Exchange)
@@ -69,7 +72,7 @@ class Step:
     """An operator has said that it has completed, and with which output (U8)."""
     undo_input: bytes | None = None
     """Computed and stored when the step completes, so that an undo never needs the saga's code (U1)."""
-    undo_fault: str | None = None
+    undo_fault: str | None = field(default=None, compare=False)
     """Why it could not be."""
 
     @property
@@ -84,7 +87,7 @@ class Step:
     @property
     def is_unsettled(self) -> bool:
         """Its outcome is unknown, and nobody has asked yet."""
-        return self.outcome is Outcome.UNKNOWN and self.undoing is Undoing.NONE and self.abandon != "keep"
+        return self.outcome is Outcome.UNKNOWN and self.undoing is Undoing.NONE and self.abandon != KEEP
 
     @property
     def holds_its_service(self) -> bool:

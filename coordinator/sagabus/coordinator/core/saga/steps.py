@@ -39,6 +39,13 @@ class Steps(dict[int, Step]):
             step.held = True
             self.held.setdefault(step.service, {})[step.number] = None
 
+    def put(self, step: Step) -> None:
+        """One of which its rows have told how far it is."""
+        self[step.number] = step
+        if step.held:
+            self.held.setdefault(step.service, {})[step.number] = None
+        self._note(step, held_its_service=False)
+
     def let_go(self, step: Step) -> None:
         """It is held no more."""
         step.held = False

@@ -1,8 +1,8 @@
 """A saga whose code cannot follow its history: it takes in what comes, and decides nothing.
 
-It is open and blocked, until code that matches is loaded; or it is closed, and its code is gone. Of the saga there is
-nothing but its rows. What they tell is enough to keep each input once (H1), and to know what a closed saga could not
-explain: a late success, a reply to what was never sent (P2, U9).
+It is open and blocked, until code that matches is loaded, or an operator ends it without its code (`codeless`); or it
+is closed, and its code is gone. Of the saga there is nothing but its rows. What they tell is enough to keep each input
+once (H1), and to know what a closed saga could not explain: a late success, a reply to what was never sent (P2, U9).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from sagabus.contracts.requests import RequestType
 from sagabus.contracts.words import plain
 from sagabus.coordinator.core.saga import refusal, request_answers
 from sagabus.coordinator.core.saga.admission import (
@@ -29,10 +30,11 @@ from sagabus.coordinator.core.saga.admission import (
 )
 from sagabus.coordinator.core.saga.bodies import same_body
 from sagabus.coordinator.core.saga.completion import output_of
-from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, Told
+from sagabus.coordinator.core.saga.concern import RELEASED, Concern, ConcernKind, Told, concern_of, told_by
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.operator import ACKNOWLEDGE, COMPLETE, RETRY, SKIP, acknowledge, acknowledgeable
+from sagabus.coordinator.core.saga.order import in_order
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.core.saga.termination import HAPPENED
@@ -55,13 +57,14 @@ _ASKED: Final[dict[Kind, tuple[Kind, str]]] = {
 """Of a reply: the row of what it answers, and the timer that leads to its next attempt."""
 
 
+_REQUESTS: Final = frozenset(RequestType)
 _FINAL: Final = (Kind.STEP_COMPLETED, Kind.SETTLE_COMPLETED, Kind.SETTLE_NEVER)
 
 
 class StoppedSaga:
     """Its state knows how it stands, and neither steps nor timers."""
 
-    __slots__ = ("_events", "_fingerprint", "_steps", "state", "stop")
+    __slots__ = ("_events", "_fingerprint", "_steps", "rows", "state", "stop")
 
     def __init__(self, state: SagaState, stop: Stop, rows: Sequence[Row], *, fingerprint: str) -> None:
         """rows: its history, or those of one step, or none where the state knows what was asked of it.
@@ -70,15 +73,30 @@ class StoppedSaga:
         """
         self.state = state
         self.stop = stop
+        self.rows: list[Row] = []
+        """Its history, if it was at hand from the first row on; else what was added since it stopped."""
         self._fingerprint = fingerprint
         self._events: set[str] = set()
         self._steps: defaultdict[int, list[Row]] = defaultdict(list)
         if rows:
             state.refusals_since_end = 0  # which are counted anew
         for row in rows:
-            self._note(row)
+            self.note(row)
 
-    def _note(self, row: Row) -> None:
+    @property
+    def tells_all(self) -> bool:
+        """Whether its history is at hand, and says nothing that only a later release knows."""
+        return bool(self.rows) and self.rows[0].seq == 1 and all(map(_is_known, self.rows))
+
+    @property
+    def undecided(self) -> list[Row]:
+        """Inputs that are kept until it goes on, as far as they are at hand."""
+        _, kept, _ = in_order(row for row in self.rows if row.is_input)
+        return kept
+
+    def note(self, row: Row) -> None:
+        """A row of its history."""
+        self.rows.append(row)
         self._steps[row.step].append(row)
         if row.kind is Kind.EVENT:
             self._events.add(row.ref)
@@ -89,9 +107,9 @@ class StoppedSaga:
         """Stop deciding, visibly. since: the first row that is kept undecided."""
         state, (kind, words, code) = self.state, self.stop
         state.blocked = since
-        state.journal.noted(
+        self.rows.append(state.journal.noted(
             Kind.BLOCKED, at=state.now, step=since, name=kind, ref=self._fingerprint, payload=plain(words).encode()
-        )
+        ))  # fmt: skip
         state.raise_concern(Concern(kind), words, Told(code))
 
     def take(self, input: Input) -> str | None:
@@ -104,14 +122,11 @@ class StoppedSaga:
             if is_verb and reason != DUPLICATE:
                 self._refuse(input, reason)
             return reason
-        row = self.state.journal.taken(input, self.state.now)
-        self._note(row)
-        if self.state.is_closed and is_verb:
-            acknowledge(self.state, input.step)
-            request_answers.applied(self.state, row)
+        if self.state.is_closed and (is_verb or input.kind is Kind.NOTICE):
+            self._take_of_closed(input)
             return None
-        if is_verb:
-            request_answers.kept(self.state, row)
+        row = self.state.journal.taken(input, self.state.now)
+        self.note(row)
         if not self.state.blocked:
             self.block(since=row.seq)
         return None
@@ -119,7 +134,17 @@ class StoppedSaga:
     def _refuse(self, input: Input, code: str) -> None:
         row = request_answers.refused(self.state, input, code, refusal.words(self.state, input, code))
         if row is not None:
-            self._note(row)
+            self.note(row)
+
+    def _take_of_closed(self, input: Input) -> None:
+        """What says nothing to its code: an acknowledgement, or that its messages are parked or released."""
+        row = self.state.journal.taken(input, self.state.now)
+        self.note(row)
+        if row.kind is Kind.OPERATOR:
+            acknowledge(self.state, row.step)
+            request_answers.applied(self.state, row)
+        else:
+            notice(self.state, row)
 
     def denial(self, input: Input) -> str | None:
         """None if it is to be kept, else the reason code: what the rows alone can tell.
@@ -153,6 +178,18 @@ class StoppedSaga:
         if input.kind is Kind.EVENT or input.name != ACKNOWLEDGE:
             return CLOSED
         return None if acknowledgeable(self.state, input.step) else NO_USE
+
+
+def notice(state: SagaState, row: Row) -> None:
+    """What a notice, or a block, says is so."""
+    if row.name == RELEASED:
+        state.clear_concern(Concern(ConcernKind.PARKED))
+    else:
+        state.raise_concern(concern_of(row), (row.payload or b"").decode(), told_by(row))
+
+
+def _is_known(row: Row) -> bool:
+    return row.kind is not Kind.UNKNOWN and (row.kind is not Kind.OPERATOR or row.name in _REQUESTS)
 
 
 def _of_closed(rows: list[Row], input: Input, *, terminated: bool) -> str | None:

@@ -79,7 +79,11 @@ def start(state: SagaState, step: Step) -> None:
 def _start_undo(state: SagaState, step: Step, compensation: str) -> None:
     if step.undo_input is None:
         state.steps.undo_becomes(step, Undoing.BLOCKED)
-        words = f"step {step.number}: the input of {compensation} could not be made: {step.undo_fault}"
+        skip = forward.command_line(state, step, "skip")
+        words = (
+            f"step {step.number}: the input of {compensation or 'what undoes it'} could not be made: "
+            f"{step.undo_fault or 'why is not in its history'}; undo it at {step.service} by hand, then {skip}"
+        )
         state.raise_concern(undo_concern(step), words, Told("no_input"))
         return
     state.steps.undo_becomes(step, Undoing.SENT)
