@@ -10,7 +10,7 @@ import pytest
 
 from sagabus.contracts import codec
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core.saga.admission import CANCEL_REJECTED, CLOSED, DUPLICATE, NO_USE
+from sagabus.coordinator.core.saga.admission import CANCEL_REJECTED, CLOSED, DUPLICATE, NO_USE, PAUSED
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import RequestAnswer, RequestOutcome
 from sagabus.coordinator.core.saga.history import REFUSED, Kind, Row
@@ -203,14 +203,14 @@ def test_u8_what_is_refused_as_a_saga_stops_again_stays_refused() -> None:
     drive.reload(of(charge))
     asked(drive, "retry", 1, ref="ann-1")
     drive.event(paid, {"amount": 1})
-    drive.cancel(ref="bob-1")
+    asked(drive, "skip", 1, ref="bob-1")
     drive.reload(odd)
     assert drive.state.blocked
     assert drive.all.answers == [f"refused retry {NO_USE}"]
     drive.reload(of(charge))
     drive.reload(mended)
     assert drive.status == SagaStatus.COMPLETED
-    assert drive.all.answers == [f"refused retry {NO_USE}", f"refused cancel {CANCEL_REJECTED}"]
+    assert drive.all.answers == [f"refused retry {NO_USE}", f"refused skip {CLOSED}"]
     drive.reload()
     assert [row.ref for row in refusals(drive)] == ["ann-1", "bob-1"]
 
@@ -249,19 +249,19 @@ def test_u8_a_verb_that_a_blocked_saga_keeps_is_answered_when_it_is_decided_upon
     drive = Drive(sequential).start()
     drive.completed(1)
     drive.reload(of(charge))
-    assert drive.cancel("now", ref="ann-1") is None
-    assert drive.cancel("now", ref="bob-1") is None
+    assert asked(drive, "pause", ref="ann-1") is None
+    assert asked(drive, "pause", ref="bob-1") is None
     assert asked(drive, "retry", 7, ref="bob-2") is None
-    assert drive.cancel("now", ref="bob-1") == DUPLICATE
+    assert asked(drive, "pause", ref="bob-1") == DUPLICATE
     assert drive.all.answers == [], "nobody knows yet"
     drive.reload(sequential)
     assert drive.last.answers == [
-        "applied cancel", f"refused cancel {CANCEL_REJECTED}", f"refused retry {NO_USE}",
+        "applied pause", f"refused pause {PAUSED}", f"refused retry {NO_USE}",
     ]  # fmt: skip
     assert [row.ref for row in refusals(drive)] == ["bob-1", "bob-2"]
     assert [event.cause for event in drive.last.rejections] == ["bob-1", "bob-2"]
     drive.reload()
-    assert drive.cancel("now", ref="bob-1") == DUPLICATE
+    assert asked(drive, "pause", ref="bob-1") == DUPLICATE
     assert drive.attention == ""
 
 
@@ -283,8 +283,37 @@ def test_u8_kept_verbs_are_answered_once_though_the_saga_is_blocked_again() -> N
 def test_u8_a_kept_verb_is_told_as_kept_to_whoever_waits_here() -> None:
     drive = Drive(sequential).start()
     drive.reload(of(charge))
-    drive.offer(an_input(Kind.CANCEL, ref="ann-1"))
-    assert drive.saga.drain().answers == [RequestAnswer("ann-1", "cancel", RequestOutcome.KEPT)]
+    drive.offer(an_input(Kind.OPERATOR, 1, name="retry", ref="ann-1"))
+    assert drive.saga.drain().answers == [RequestAnswer("ann-1", "retry", RequestOutcome.KEPT)]
+
+
+@pytest.mark.parametrize(("verb", "status"), [("cancel", "compensating"), ("terminate", "terminated")])
+def test_u8_the_end_of_a_blocked_saga_is_told_as_applied(verb: str, status: str) -> None:
+    drive = Drive(sequential).start()
+    drive.reload(of(charge))
+    kind, name = (Kind.CANCEL, "") if verb == "cancel" else (Kind.OPERATOR, verb)
+    drive.offer(an_input(kind, name=name, ref="ann-1", payload=b"{}"))
+    assert drive.saga.drain().answers == [RequestAnswer("ann-1", verb, RequestOutcome.APPLIED)]
+    assert drive.status == status
+
+
+def test_u8_whoever_ends_a_blocked_saga_hears_of_it_once_its_history_is_at_hand() -> None:
+    """It has stopped in this process, where its rows are no more: it is loaded again at once."""
+
+    @saga("saga")
+    async def odd(ctx: SagaContext, order: Order) -> Result:
+        await ctx.event(paid)
+        await asyncio.to_thread(print)
+        return Result(refs=[])
+
+    drive = Drive(odd).start()
+    drive.event(paid, {"amount": 1})
+    assert drive.state.blocked
+    assert drive.cancel("now", ref="ann-1") is None
+    assert drive.all.answers == []
+    drive.reload()
+    assert drive.all.answers == ["applied cancel"]
+    assert drive.status == SagaStatus.CANCELLED
 
 
 def test_u8_what_rows_tell_of_a_request() -> None:

@@ -14,7 +14,12 @@ from sagabus.coordinator.core.saga.step import KEEP, Exchange, Step
 
 
 def differences(rows: Sequence[Row], fresh: SagaState, state: SagaState) -> dict[str, tuple[Any, Any]]:
-    """Of what its undo depends on, by name: what the rows tell, what the saga knows. fresh: a new state."""
+    """Of what its undo depends on, by name: what the rows tell, what the saga knows. fresh: a new state.
+
+    Nothing of one that is terminated: there is no undo.
+    """
+    if state.status is SagaStatus.TERMINATED:
+        return {}
     decided, _, _ = in_order(row for row in rows if row.is_input)
     read_back(fresh, decided, (row for row in rows if not row.is_input))
     told, known = _known(fresh, closed=state.is_closed), _known(state, closed=state.is_closed)

@@ -17,7 +17,7 @@ from sagabus.contracts.names import CommandKind
 from sagabus.contracts.requests import RequestType
 from sagabus.contracts.retry import ACTIVITY_RETRY, as_microseconds
 from sagabus.coordinator.core.saga import completion, forward, operator, pause, request_answers, stand_in
-from sagabus.coordinator.core.saga.admission import REPLIES, answers_nothing, denial
+from sagabus.coordinator.core.saga.admission import FOR_GOOD, REPLIES, answers_nothing, denial
 from sagabus.coordinator.core.saga.bodies import remembered
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row
@@ -53,8 +53,9 @@ def read_back(state: SagaState, inputs: Sequence[Row], decisions: Iterable[Row])
 
 class _Reader:
     """to_undo: steps that turned out to have happened after the code had let them go; their undo begins at once.
-    after_end: the same while the saga is undone; they come first in its plan. busy: the steps of each service that keep
-    its commands back, held: those commands (U4)."""
+    after_end: the same while the saga is undone; they come first in its plan. in_place: of which an operator has said so
+    then; they are undone where they would have been settled. busy: the steps of each service that keep its commands
+    back, held: those commands (U4)."""
 
     def __init__(self, state: SagaState) -> None:
         self._state = state
@@ -64,6 +65,7 @@ class _Reader:
         self._just_called: list[Step] = []
         self._to_undo: set[int] = set()
         self._after_end: set[int] = set()
+        self._in_place: set[int] = set()
         self._busy: dict[str, set[int]] = {}
         self._held: dict[str, list[Step]] = {}
 
@@ -72,6 +74,9 @@ class _Reader:
         self._close_turn()
         self._at = max(self._at, row.at)
         self._state.journal.size += len(row.payload or b"")
+        self._take(row)
+
+    def _take(self, row: Row) -> None:
         if self._paused and pause.waits(row):
             self._waiting.setdefault(pause.same(row), row)
             return
@@ -114,9 +119,11 @@ class _Reader:
             state.steps.put(step)
         if not self._may_end_well:
             known = [number for number in reversed(state.completions) if steps[number].undoing is Undoing.NONE]
-            state.plan.extend(number for number in known if number in self._after_end)
-            state.plan.extend(sorted(state.steps.unsettled, reverse=True))
-            state.plan.extend(number for number in known if number not in self._after_end)
+            in_place = self._in_place.intersection(known)
+            first = self._after_end - in_place
+            state.plan.extend(number for number in known if number in first)
+            state.plan.extend(sorted(state.steps.unsettled | in_place, reverse=True))
+            state.plan.extend(number for number in known if number not in first | in_place)
         return [*self._waiting.values()]
 
     @property
@@ -145,6 +152,8 @@ class _Reader:
         if step is None or answers_nothing(state, row) or denial(state, row) is not None:
             return
         match row.kind:
+            case kind if step.by_operator and kind in FOR_GOOD:
+                step.contradicted = True
             case Kind.STEP_COMPLETED | Kind.SETTLE_COMPLETED if step.outcome in (Outcome.COMPLETED, Outcome.NEVER):
                 step.contradicted = True
             case Kind.STEP_COMPLETED | Kind.SETTLE_COMPLETED:
@@ -179,6 +188,7 @@ class _Reader:
         if row.kind is Kind.SETTLE:
             if step.outcome is Outcome.COMPLETED:  # said by a reply that was kept, and that came too late then
                 self._state.completions.remove(step.number)
+                step.output = None
             step.outcome, step.undoing = Outcome.UNKNOWN, Undoing.SETTLING
             step.settle = Exchange(issued=self._at, sent_at=self._at)
             self._holds(step)
@@ -246,13 +256,15 @@ class _Reader:
             return
         kind = Kind.SETTLE_COMPLETED if step.undoing is Undoing.SETTLING else Kind.STEP_COMPLETED
         step.by_operator = True
+        if step.is_unsettled and not self._may_end_well:
+            self._in_place.add(step.number)
         self._completed(step, replace(row, kind=kind, payload=completion.output_of(row.payload)))
 
     def _goes_on(self) -> None:
         self._paused = False
         waited, self._waiting = self._waiting, {}
         for row in waited.values():
-            self.taken(row)
+            self._take(row)
 
     def _tried_again(self, step: Step) -> None:
         step.outcome = Outcome.SENT
@@ -284,9 +296,8 @@ class _Reader:
                 self._holds(steps[number])
         self._to_undo.clear()
         for service, busy in self._busy.items():
-            before = len(busy)
             busy -= {number for number in busy if not steps[number].is_being_undone}
-            if before and not busy:
+            if not busy and not self._paused:
                 self._let_go(service)
 
     def _let_go(self, service: str) -> None:
