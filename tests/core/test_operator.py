@@ -18,7 +18,7 @@ WORDS = b'{"type":"retry","step":1,"reason":"the shelf is free","actor":"ann"}'
 
 
 def verb(drive: Drive, name: str, step: int = 1) -> str | None:
-    return drive.take(an_input(Kind.OPERATOR, step, name=name, ref=f"{name}-1", payload=WORDS))
+    return drive.take(an_input(Kind.OPERATOR, step, name=name, ref=f"{name}-{len(drive.rows)}", payload=WORDS))
 
 
 def failing_undo() -> Drive:

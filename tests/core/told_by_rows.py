@@ -34,7 +34,7 @@ def _known(state: SagaState, *, closed: bool) -> dict[str, Any]:
         "running": running,
         "undoable": undoable,
         "plan": None if closed or running else planned,
-        "events": state.seen_events,
+        "events": None if closed else state.seen_events,
         "started_at": state.started_at,
         **{f"step {number}": _known_of(step) for number, step in steps.items()},
     }

@@ -53,8 +53,8 @@ def read_back(state: SagaState, inputs: Sequence[Row], decisions: Iterable[Row])
 
 class _Reader:
     """to_undo: steps that turned out to have happened after the code had let them go; their undo begins at once.
-    after_end: the same while the saga is undone; they come first in its plan. in_place: of which an operator has said so
-    then; they are undone where they would have been settled. busy: the steps of each service that keep its commands
+    after_end: the same while the saga is undone; they come first in its plan. in_place: of which an operator has said
+    so then; they are undone where they would have been settled. busy: the steps of each service that keep its commands
     back, held: those commands (U4)."""
 
     def __init__(self, state: SagaState) -> None:
