@@ -51,7 +51,7 @@ def _is_verb(record: LoggedRecord) -> bool:
 
 
 def _rows(history: Iterable[Mapping[str, Any]]) -> Mapping[str, Sequence[str]]:
-    """What each request became. One that was kept has a row of its own, and then that of its refusal."""
+    """What each request became. One that was kept has a row of its own, and then that of its refusal, which counts."""
     applied: defaultdict[str, list[str]] = defaultdict(list)
     refused: defaultdict[str, list[str]] = defaultdict(list)
     for row in history:
@@ -59,7 +59,7 @@ def _rows(history: Iterable[Mapping[str, Any]]) -> Mapping[str, Sequence[str]]:
             applied[row["ref"]].append("applied")
         elif (row["kind"], row["name"]) == ("notice", REFUSED):
             refused[row["ref"]].append("refused")
-    return {id: [*refused.get(id, []), *applied.get(id, [])] for id in applied.keys() | refused.keys()}
+    return {**applied, **refused}
 
 
 def _told(published: Iterable[LoggedRecord]) -> Mapping[str, set[str]]:
