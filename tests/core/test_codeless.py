@@ -515,3 +515,51 @@ def test_u8_a_blocked_saga_is_terminated_wherever_it_stands(
     assert (drive.status, drive.last.told) == ("terminated", [])
     left = {int(sent.split()[1]) for sent in sends}
     assert {one["step"] for one in drive.error["outstanding"]} >= left
+
+
+# What operators had asked for before.
+
+
+@pytest.mark.parametrize("end", ["cancel", "terminate"])
+def test_u8_a_paused_saga_that_is_blocked_is_ended_and_is_paused_no_more(end: str) -> None:
+    drive = Drive(of(reserve, charge)).start()
+    drive.completed(1)
+    drive.operate("pause")
+    drive.completed(2)
+    drive.reload(keep_code=False)
+    assert (drive.cancel() if end == "cancel" else drive.operate("terminate")) is None
+    assert not drive.state.paused
+    assert drive.state.completions == [1, 2], "what was kept counts first"
+    drive.reload()
+    if end == "terminate":
+        assert [one["outstanding"] for one in drive.error["outstanding"]] == ["undo", "undo"]
+        return
+    drive.undone(2)
+    assert drive.last.short == [UNDO_1]
+    drive.undone(1)
+    assert drive.status == SagaStatus.CANCELLED
+
+
+def test_u8_a_step_that_an_operator_has_completed_is_not_settled() -> None:
+    """Nothing undoes it, so that its own row is all that tells of it."""
+    drive = Drive(of(reserve, check, charge)).start()
+    drive.completed(1)
+    assert drive.operate("complete", 2, output=None) is None
+    drive.reload(keep_code=False)
+    drive.cancel()
+    assert drive.last.short == ["settle 3 sagabus.settle"]
+    drive.never(3)
+    assert drive.last.short == [UNDO_1]
+    drive.undone(1)
+    assert drive.status == SagaStatus.CANCELLED
+
+
+def test_u8_a_copy_of_what_was_asked_before_counts_once_in_a_saga_without_code() -> None:
+    drive = completed_and_open()
+    drive.operate("pause", ref="p")
+    drive.operate("pause", ref="q")
+    drive.reload(keep_code=False)
+    drive.cancel(ref="c")
+    drive.reload()
+    assert [drive.operate("pause", ref=ref) for ref in ("p", "q")] == ["duplicate", "duplicate"]
+    assert drive.cancel(ref="c") == "duplicate"
