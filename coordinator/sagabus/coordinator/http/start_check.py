@@ -54,5 +54,5 @@ def _unknown(name: str, known: Collection[str]) -> str:
     has = ", ".join([*sorted(known)[:MOST_LISTED], *(["…"] if len(known) > MOST_LISTED else [])]) or "none"
     return (
         f"no coordinator here runs a saga {name[:60]!r}{f'; did you mean {meant}?' if meant else '.'} They run: {has}. "
-        "If its definition is yet to be deployed, start it with ?unknown=allow (`sagabus start --allow-unknown`)"
+        "If its definition is yet to be deployed, start it with ?unknown=allow, or --allow-unknown"
     )
