@@ -34,4 +34,5 @@ class TopicChoice:
     async def found(self, kafka: Kafka) -> list[TopicInfo]:
         """Those that there are now. Raises KafkaUnreachable."""
         wanted = re.compile(self.regex)
-        return [topic for name, topic in (await kafka.topics()).items() if wanted.match(name)]
+        names = filter(wanted.match, await kafka.names())
+        return [*(await kafka.topics([*names])).values()]
