@@ -33,6 +33,7 @@ class TopicChoice:
 
     async def found(self, kafka: Kafka) -> list[TopicInfo]:
         """Those that there are now. Raises KafkaUnreachable."""
-        wanted = re.compile(self.regex)
-        names = filter(wanted.match, await kafka.names())
+        if not self.pattern:
+            return [*(await kafka.topics(self.names)).values()]
+        names = filter(re.compile(self.regex).match, await kafka.names())
         return [*(await kafka.topics([*names])).values()]
