@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import TopicCollection
 
 from sagabus.messaging.bus import topic_admin
-from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
+from sagabus.messaging.bus.kafka_connection import KafkaRefused, KafkaUnreachable
 from sagabus.messaging.bus.topic_admin import TopicSpec
 from sagabus.messaging.bus.topic_metadata import TopicMetadataAnswer, Uuid
 from tests.messaging.clusters import real_kafka
@@ -54,9 +54,7 @@ def metadata(*, brokers: list[tuple[Any, ...]], topics: list[tuple[Any, ...]]) -
 
 
 @asynccontextmanager
-async def listening(
-    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
-) -> AsyncIterator[str]:
+async def listening(serve: Serve) -> AsyncIterator[str]:
     server = await asyncio.start_server(serve, "127.0.0.1", port := free_port())
     try:
         yield f"127.0.0.1:{port}"
@@ -75,9 +73,16 @@ async def test_a_broker_that_does_not_know_its_cluster_yet_gives_no_answer() -> 
                 await question
 
 
-@pytest.mark.parametrize("answer", [b"\0\1", b"\xff" * 64, b""])
+async def test_a_kafka_without_topic_ids_is_refused_with_the_cure() -> None:
+    old = FakeBroker({API_VERSIONS: struct.pack(">hi", 0, 1) + struct.pack(">hhh", METADATA, 0, 9)})
+    async with listening(old.serve) as address:
+        with pytest.raises(KafkaRefused, match=f"{address} has no version .* use Kafka 2.8 or a later one"):
+            await real_kafka(address).topics(["orders"])
+
+
+@pytest.mark.parametrize("answer", [b"\0\1", b"\xff" * 64, b"\0"])
 async def test_an_answer_that_cannot_be_read_is_none(answer: bytes) -> None:
-    odd = FakeBroker({API_VERSIONS: VERSIONS, METADATA: answer or b"\0"})
+    odd = FakeBroker({API_VERSIONS: VERSIONS, METADATA: answer})
     async with listening(odd.serve) as address:
         with pytest.raises(KafkaUnreachable, match=address):
             await real_kafka(address).topics(["orders"])

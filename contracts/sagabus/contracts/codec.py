@@ -58,22 +58,29 @@ def encode(model: BaseModel, *, valid: bool = False) -> bytes:
 
 @cache
 def _encoder_of(kind: type[BaseModel]) -> Callable[[BaseModel, bool], bytes]:
-    """Most values are of exactly their types and leave no doubt; those are written, and little more."""
+    """What decides for a class whether its values need a second look is found once. Most need none."""
     write, is_exact, doubts = kind.__pydantic_serializer__.to_json, exactness_of(kind), doubts_of(kind)
     suspect = _suspect(doubts)
-    numbers, read = (False, False) if doubts is None else (doubts.numbers, doubts.read)
 
     def encoded(model: BaseModel, valid: bool) -> bytes:
-        if not is_exact(model):
-            return _of_other_types(model, doubts, valid)
-        data: bytes = write(model, by_alias=True, round_trip=True, warnings=False)
+        exact = is_exact(model)
+        try:
+            data: bytes = write(model, by_alias=True, round_trip=True, warnings=False if exact else "error")
+        except PydanticSerializationError:  # perhaps only of another type than was declared, as 5 in a float
+            data = write(model, by_alias=True, round_trip=True, warnings=False)
+            _confirm(model, data)
+            return data
+        if doubts is None:
+            return data
         for token in suspect:
             if token in data:
                 _confirm(model, data)
                 return data
-        if numbers and len(data) >= LONGEST_DOUBLE and may_overflow(data):
+        if not (exact or _is_as_exact(doubts, data)):
+            _confirm(model, data)
+        elif doubts.numbers and len(data) >= LONGEST_DOUBLE and may_overflow(data):
             _read_back(model, data)
-        elif read and not valid:
+        elif doubts.read and not valid:
             _check_rules(model, data)
         return data
 
@@ -87,26 +94,6 @@ def _suspect(doubts: Doubts | None) -> tuple[bytes, ...]:
     if doubts.compare:
         return (b"",)
     return (b"null",) * doubts.nulls + (b"NaN", b"Infinity") * doubts.constants
-
-
-def _of_other_types(model: BaseModel, doubts: Doubts | None, valid: bool) -> bytes:
-    """Values that are perhaps of other types than was declared: the serializer can tell, and takes longer."""
-    write = type(model).__pydantic_serializer__.to_json
-    try:
-        data: bytes = write(model, by_alias=True, round_trip=True, warnings="error")
-    except PydanticSerializationError:  # perhaps only of another type than was declared, as 5 in a float
-        data = write(model, by_alias=True, round_trip=True, warnings=False)
-        _confirm(model, data)
-        return data
-    if doubts is None:
-        return data
-    if any(token in data for token in _suspect(doubts)) or not _is_as_exact(doubts, data):
-        _confirm(model, data)
-    elif doubts.numbers and len(data) >= LONGEST_DOUBLE and may_overflow(data):
-        _read_back(model, data)
-    elif doubts.read and not valid:
-        _check_rules(model, data)
-    return data
 
 
 def encode_as(kind: type[BaseModel], model: BaseModel, *, what: str) -> bytes:

@@ -62,6 +62,9 @@ class BrokerQuestions:
                     return await use(connection)
             except REFUSALS as error:
                 raise KafkaRefused(f"Kafka at {_named(host)} and we do not trust each other: {error}") from error
+            except NotImplementedError as error:  # aiokafka and the broker have no version of the question in common
+                words = f"Kafka at {_named(host)} has no version of this question that we know"
+                raise KafkaRefused(f"{words}; use Kafka 2.8 or a later one: {error}") from error
             except FAILURES as error:
                 self._put_last(host)
                 reasons.append(f"{_named(host)}: {str(error) or type(error).__name__}")

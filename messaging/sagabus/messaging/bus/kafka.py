@@ -103,10 +103,17 @@ class Kafka:
         if self._bus is None:
             await self._admin.ping()
 
+    async def names(self) -> Collection[str]:
+        """Of all topics but Kafka's own. A question about all of them takes 0.1 ms of the loop for each: ask for few.
+
+        Raises KafkaUnreachable.
+        """
+        return await self._admin.names() if self._bus is None else (await self.topics()).keys()
+
     async def topics(self, names: Collection[str] | None = None) -> dict[str, TopicInfo]:
         """Those of these topics that there are, or all but Kafka's own. Raises KafkaUnreachable."""
         if self._bus is None:
-            return await self._admin.describe(await self._admin.names() if names is None else names)
+            return await self._admin.describe(await self.names() if names is None else names)
         async with self._metadata() as client:
             cluster = client.cluster
         there = cluster.topics() if names is None else cluster.topics().intersection(names)

@@ -33,5 +33,7 @@ class TopicChoice:
 
     async def found(self, kafka: Kafka) -> list[TopicInfo]:
         """Those that there are now. Raises KafkaUnreachable."""
-        wanted = re.compile(self.regex)
-        return [topic for name, topic in (await kafka.topics()).items() if wanted.match(name)]
+        if not self.pattern:
+            return [*(await kafka.topics(self.names)).values()]
+        names = filter(re.compile(self.regex).match, await kafka.names())
+        return [*(await kafka.topics([*names])).values()]
