@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from sagabus.coordinator.core.saga import closed
 from sagabus.coordinator.core.saga.admission import (
     CANCEL_REJECTED,
     CLOSED,
@@ -24,15 +25,19 @@ from sagabus.coordinator.core.saga.admission import (
     denial,
 )
 from sagabus.coordinator.core.saga.concern import ConcernKind, Concerns
-from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
+from sagabus.coordinator.core.saga.effects import Effects, TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.journal import Journal
+from sagabus.coordinator.core.saga.program import Code
+from sagabus.coordinator.core.saga.replay import restore
+from sagabus.coordinator.core.saga.saga import Saga
 from sagabus.coordinator.core.saga.standing import Standing
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import CLOSED as CLOSED_STATUSES
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from sagabus.coordinator.core.saga.step import Exchange
 from sagabus.coordinator.core.saga.stopped import Stop, StoppedSaga
+from sagabus.coordinator.core.saga.termination import HAPPENED
 from tests.core import shapes
 from tests.core.kit import Definition, Drive
 from tests.core.restored import forget_all
@@ -213,10 +218,48 @@ def rows_tell(rows: list[Row], input: Input, *, closed: bool, status: SagaStatus
 
 
 def rows_agree(drive: Drive) -> None:
+    seen: set[tuple[Kind, str]] = set()
     for arrival in replies(drive):
         told = rows_tell(drive.rows, arrival, closed=True, status=drive.state.status)
         expected = denial(drive.state, arrival)
         assert (told is None, told == FOREIGN) == (expected is None, expected == FOREIGN), arrival
+        news = (arrival.kind, closed_heard(drive, arrival))
+        if told is None and news not in seen:  # one of each sort, since three sagas are made for each
+            seen.add(news)
+            heard_alike(drive, arrival)
+
+
+def closed_heard(drive: Drive, arrival: Input) -> str:
+    of_step = [row for row in drive.rows if row.step == arrival.step]
+    return closed.heard(of_step, arrival, terminated=drive.status == SagaStatus.TERMINATED)
+
+
+def heard_alike(drive: Drive, arrival: Input) -> None:
+    """With and without its code the same is to be seen to, and told; and its code knows it later."""
+    contract = drive.contracts.get(arrival.step)
+    output = b'{"ref":"another"}' if contract is not None and contract.output is not None else b"null"
+    arrival = arrival._replace(payload=output if arrival.kind in HAPPENED else arrival.payload)
+    by_code, by_rows = drive.restored(), restored(drive, drive.rows, code=None)
+    words = [saga.take(arrival, now=drive.now) for saga in (by_code, by_rows)]
+    assert words in ([None, None], [DUPLICATE, DUPLICATE]), arrival
+    assert not by_rows.state.blocked
+    effects = by_rows.drain()
+    assert told(by_code.drain()) == told(effects), arrival
+    later = restored(drive, [*drive.rows, *effects.rows], code=drive.code)
+    assert later.stopped is None, arrival
+    assert by_code.state.concerns == by_rows.state.concerns == later.state.concerns, arrival
+    for saga in (by_code, by_rows, later):
+        saga.evict()
+
+
+def restored(drive: Drive, rows: list[Row], *, code: Code | None) -> Saga:
+    state = drive.fresh()
+    state.standing = drive.stored.standing()
+    return restore(state, code, rows, status=drive.stored.status, now=drive.now)
+
+
+def told(effects: Effects) -> list[str]:
+    return [dict(message.headers)["ce_type"].decode() for message in effects.messages]
 
 
 def ended(code: Definition, random: Random) -> Drive:

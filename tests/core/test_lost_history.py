@@ -144,23 +144,42 @@ def test_all_of_a_saga_is_acknowledged_at_once_where_no_step_is_named() -> None:
     assert not drive.state.concerns
 
 
-def test_attention_of_a_closed_saga_is_acknowledged_though_its_code_is_gone() -> None:
+def test_u9_what_a_closed_saga_cannot_explain_is_told_and_acknowledged_though_its_code_is_gone() -> None:
     drive = Drive(sequential).start()
     for number in (1, 2, 3):
         drive.completed(number)
     drive.reload(of(charge))
     drive.take(drive.reply(Kind.STEP_COMPLETED, 9, b"null"))
-    drive.reload(of(charge))
-    assert drive.attention
-    assert drive.take(acknowledgement(0)) == NO_USE, "it is that the code is gone"
-    drive.reload(sequential)
-    assert list(drive.state.concerns) == [Concern(ConcernKind.HISTORY_LOST, 9)]
-    drive.reload(of(charge))
+    for code in (of(charge), sequential, of(charge)):
+        drive.reload(code)
+        assert list(drive.state.concerns) == [Concern(ConcernKind.HISTORY_LOST, 9)]
+    assert drive.take(acknowledgement(8)) == NO_USE
     assert drive.take(acknowledgement(9)) is None
     assert (drive.attention, drive.state.blocked, drive.status) == ("", 0, "completed")
     assert drive.take(acknowledgement(9)) == DUPLICATE
     drive.reload(sequential)
     assert not drive.state.concerns
+
+
+def test_a_closed_saga_that_an_older_release_has_blocked_goes_on_when_its_code_is_back() -> None:
+    """It has kept what came, and said that its code is gone."""
+    drive = Drive(sequential).start()
+    for number in (1, 2, 3):
+        drive.completed(number)
+    drive.reload(of(charge))
+    stopped = drive.saga.stopped
+    assert stopped is not None
+    row = stopped.state.journal.taken(drive.reply(Kind.STEP_COMPLETED, 9, b"null"), drive.now)
+    stopped.note(row)
+    stopped.block(since=row.seq)
+    drive.commit()
+    assert drive.take(acknowledgement(0)) == NO_USE, "it is that the code is gone"
+    assert drive.take(drive.reply(Kind.STEP_COMPLETED, 8, b"null")) is None, "kept as the other one"
+    drive.reload(sequential)
+    assert set(drive.state.concerns) == {Concern(ConcernKind.HISTORY_LOST, 9), Concern(ConcernKind.HISTORY_LOST, 8)}
+    drive.reload(of(charge))
+    assert drive.take(acknowledgement(0, ref="again")) is None
+    assert (drive.attention, drive.state.blocked, drive.status) == ("", 0, "completed")
 
 
 def acknowledgement(step: int, *, ref: str = "") -> Input:
@@ -203,5 +222,6 @@ def test_p2_of_a_closed_saga_without_code_the_rows_tell_it() -> None:
     drive.reload(of(charge))
     assert drive.take(drive.reply(Kind.STEP_COMPLETED, 1, b'{ "ref": "ref-1" }')) == DUPLICATE
     assert drive.take(drive.reply(Kind.STEP_COMPLETED, 1, b'{"ref":"another"}')) is None
+    assert list(drive.state.concerns) == [Concern(ConcernKind.CONTRADICTION, 1)]
     drive.reload(sequential)
     assert list(drive.state.concerns) == [Concern(ConcernKind.CONTRADICTION, 1)]

@@ -266,13 +266,25 @@ def test_l4_nothing_of_a_terminated_saga_runs_after_a_restart() -> None:
     assert (drive.saga.program, drive.last.short, drive.due) == (None, [], {})
 
 
-def test_h1_a_terminated_saga_whose_code_is_gone_still_hears_of_a_late_success() -> None:
+def test_p2_a_terminated_saga_whose_code_is_gone_still_hears_of_a_late_success() -> None:
     drive = terminated(Drive(impatient).start())
     drive.reload(keep_code=False)
     assert drive.failed(1) == LATE
     assert drive.completed(1) is None
-    drive.reload(impatient)
     assert list(drive.state.concerns) == [Concern(ConcernKind.LATE_SUCCESS, 1)]
+    assert "undo it by hand" in drive.attention
+    assert (drive.last.told, drive.state.blocked) == (["step.completed", "saga.attention"], 0)
+    assert [drive.completed(1), drive.completed(1, Done(ref="another"))] == [DUPLICATE, None]
+    assert Concern(ConcernKind.CONTRADICTION, 1) in drive.state.concerns
+    for code in (impatient, None):
+        drive.reload(code, keep_code=False)
+        assert set(drive.state.concerns) == {
+            Concern(ConcernKind.LATE_SUCCESS, 1), Concern(ConcernKind.CONTRADICTION, 1),
+        }  # fmt: skip
+    assert drive.operate("acknowledge", 1) is None
+    assert (drive.attention, drive.status) == ("", "terminated")
+    drive.reload(impatient)
+    assert (drive.attention, drive.step(1).outcome) == ("", Outcome.COMPLETED)
 
 
 def test_u8_a_terminate_beats_a_timer_of_the_same_turn() -> None:

@@ -122,14 +122,10 @@ class _Check:
             yield f"{row['id']} has ended and left timers: {left}"
 
     def _excusable(self, row: Mapping[str, Any]) -> bool:
-        if _stands_still(row):
-            return True
         excused = [*self._excused, *(_AFTER_TERMINATION if row["status"] == SagaStatus.TERMINATED else ())]
         return any(words in row["attention"] for words in excused)
 
     def _left_behind(self, row: Mapping[str, Any], history: Sequence[Row]) -> Iterator[str]:
-        if _stands_still(row):
-            return
         run = f"{row['id']}:{row['run']}:"
         inside = [effect for effect in self._world.ledger() if effect.step.startswith(run)]
         undone = {effect.step for effect in inside if effect.undo}
@@ -203,11 +199,6 @@ class _Check:
         saga = restore(state, code, history, status=SagaStatus(row["status"]), now=row["last_now"])
         saga.evict()
         return saga, history
-
-
-def _stands_still(row: Mapping[str, Any]) -> bool:
-    """It was terminated, its code is another one now, and what it has heard since is kept: a person is told so."""
-    return row["status"] == SagaStatus.TERMINATED and row["decided"] is not None
 
 
 def _says_completed(row: Row) -> bool:

@@ -127,17 +127,25 @@ def completed(state: SagaState, program: Listener, step: Step, row: Row) -> None
 
 def take_output(state: SagaState, step: Step, row: Row) -> BaseModel | None:
     """The step is known as completed: its place in the order of undoing, and the undo's input, are fixed now (U1)."""
-    output = _output(state, step, row)
+    output = None if _heard_without_code(state, step) else _output(state, step, row)
     state.steps.becomes(step, Outcome.COMPLETED)
     state.completions.append(step.number)
-    if state.contracts is None:
-        _store_undo_input(state, step, output)
-    else:
+    if state.contracts is not None:
         stand_in.store_undo_input(state, step, row.payload)
+    elif not _heard_without_code(state, step):
+        _store_undo_input(state, step, output)
     body = row.payload if step.contract.output_model is not None else None
     step.output = remembered(row.payload)
     state.tell(LifecycleType.STEP_COMPLETED, step=step, output=body)
     return output
+
+
+def _heard_without_code(state: SagaState, step: Step) -> bool:
+    """A replay of what a closed saga heard while its code was gone: nobody has read it, and nothing was decided."""
+    if not (state.is_closed and state.journal.replaying):
+        return False
+    written = state.journal.next_decision
+    return written is None or written.kind not in (Kind.READ, Kind.UNDO_INPUT) or written.step != step.number
 
 
 def _output(state: SagaState, step: Step, row: Row) -> BaseModel | None:

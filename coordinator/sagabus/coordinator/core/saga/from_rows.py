@@ -11,23 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Final
 
 from sagabus.contracts.names import CommandKind
 from sagabus.contracts.requests import RequestType
-from sagabus.contracts.retry import ACTIVITY_RETRY, as_microseconds
 from sagabus.coordinator.core.saga import completion, forward, operator, pause, request_answers, stand_in
 from sagabus.coordinator.core.saga.admission import FOR_GOOD, REPLIES, answers_nothing, denial
 from sagabus.coordinator.core.saga.bodies import remembered
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.order import set_aside
-from sagabus.coordinator.core.saga.state import VOID, SagaState, Same
+from sagabus.coordinator.core.saga.state import SagaState, Same
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from sagabus.coordinator.core.saga.step import Exchange, Step
-
-RESEND_MICROSECONDS: Final = as_microseconds(30.0)
-"""As of a service that says nothing else."""
 
 
 def read_back(state: SagaState, inputs: Sequence[Row], decisions: Iterable[Row]) -> list[Row]:
@@ -134,12 +129,7 @@ class _Reader:
     # Steps.
 
     def _called(self, row: Row) -> None:
-        contract = stand_in.contract(row.name, None)
-        step = Step(
-            number=row.step, contract=contract, service=contract.service.name, activity=row.name,
-            input=stand_in.Unread(), body=row.payload or VOID, retry=ACTIVITY_RETRY, timeout=None,
-            resend_after=RESEND_MICROSECONDS, abandon=row.ref,
-        )  # fmt: skip
+        step = stand_in.step(row)
         step.do.issued = step.do.sent_at = self._at
         if self._busy.get(step.service):
             self._hold(step)

@@ -418,7 +418,7 @@ class Saga:
         state = self.state
         step = state.steps.get(row.step)
         if step is None or answers_nothing(state, row):
-            unexplained.reply(state, row)
+            unexplained.reply(state, step, row)
             return
         match row.kind:
             case Kind.STEP_COMPLETED | Kind.SETTLE_COMPLETED if state.is_closed and termination.is_unknown(step):

@@ -9,16 +9,20 @@ there, so that all processes undo alike whatever contracts they have.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from pydantic import BaseModel
 
 from sagabus.contracts import Activity, Compensation, Service, codec
 from sagabus.contracts.errors import MessageInvalid
+from sagabus.contracts.retry import ACTIVITY_RETRY, as_microseconds
 from sagabus.contracts.words import plain, words_of
-from sagabus.coordinator.core.saga.history import Kind
-from sagabus.coordinator.core.saga.state import SagaState
+from sagabus.coordinator.core.saga.history import Kind, Row
+from sagabus.coordinator.core.saga.state import VOID, SagaState
 from sagabus.coordinator.core.saga.step import Step
+
+RESEND_MICROSECONDS: Final = as_microseconds(30.0)
+"""As of a service that says nothing else."""
 
 _UNKNOWN = ""
 """Name of an `undo.input` of a step of which nobody here knows whether anything undoes it."""
@@ -38,6 +42,16 @@ def contract(activity: str, compensation: str | None) -> Activity[..., Any, Any]
         made.compensation = Compensation(of, name, Unread, None)
         made.compensation.name = compensation
     return made
+
+
+def step(command: Row, *, compensation: str | None = None) -> Step:
+    """A step as the row of its command tells. compensation: the name of what undoes it, as far as that is known."""
+    made = contract(command.name, compensation)
+    return Step(
+        number=command.step, contract=made, service=made.service.name, activity=command.name, input=Unread(),
+        body=command.payload or VOID, retry=ACTIVITY_RETRY, timeout=None, resend_after=RESEND_MICROSECONDS,
+        abandon=command.ref,
+    )  # fmt: skip
 
 
 def check_output(state: SagaState, step: Step, output: bytes | None) -> None:

@@ -2,7 +2,8 @@
 
 It is open and blocked, until code that matches is loaded, or an operator ends it without its code (`codeless`); or it
 is closed, and its code is gone. Of the saga there is nothing but its rows. What they tell is enough to keep each input
-once (H1), and to know what a closed saga could not explain: a late success, a reply to what was never sent (P2, U9).
+once (H1), and to tell an operator what a closed saga could not explain (`closed`). Older releases blocked such a closed
+saga: it keeps what comes, until code that matches is back.
 """
 
 from __future__ import annotations
@@ -13,31 +14,14 @@ from typing import Final, NamedTuple
 
 from sagabus.contracts.requests import RequestType
 from sagabus.contracts.words import plain
-from sagabus.coordinator.core.saga import refusal, request_answers
-from sagabus.coordinator.core.saga.admission import (
-    BLOCKED,
-    CANCEL_REJECTED,
-    CLOSED,
-    DUPLICATE,
-    FOR_GOOD,
-    FOREIGN,
-    LATE,
-    NO_USE,
-    REPLIES,
-    SETTLE_REPLIES,
-    STEP_REPLIES,
-    UNDO_REPLIES,
-)
-from sagabus.coordinator.core.saga.bodies import same_body
-from sagabus.coordinator.core.saga.completion import output_of
+from sagabus.coordinator.core.saga import closed, refusal, request_answers
+from sagabus.coordinator.core.saga.admission import BLOCKED, CANCEL_REJECTED, CLOSED, DUPLICATE, NO_USE, REPLIES
 from sagabus.coordinator.core.saga.concern import RELEASED, Concern, ConcernKind, Told, concern_of, told_by
-from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
-from sagabus.coordinator.core.saga.operator import ACKNOWLEDGE, COMPLETE, RETRY, SKIP, acknowledge, acknowledgeable
+from sagabus.coordinator.core.saga.operator import ACKNOWLEDGE, acknowledge, acknowledgeable
 from sagabus.coordinator.core.saga.order import in_order
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import SagaStatus
-from sagabus.coordinator.core.saga.termination import HAPPENED
 
 
 class Stop(NamedTuple):
@@ -49,16 +33,7 @@ class Stop(NamedTuple):
     """What tells it from others of its kind; empty if nothing does, or if an older release has not stored it."""
 
 
-_ASKED: Final[dict[Kind, tuple[Kind, str]]] = {
-    **dict.fromkeys(STEP_REPLIES, (Kind.COMMAND, TimerKind.RETRY.value)),
-    **dict.fromkeys(UNDO_REPLIES, (Kind.UNDO, TimerKind.UNDO_RETRY.value)),
-    **dict.fromkeys(SETTLE_REPLIES, (Kind.SETTLE, "")),
-}
-"""Of a reply: the row of what it answers, and the timer that leads to its next attempt."""
-
-
 _REQUESTS: Final = frozenset(RequestType)
-_FINAL: Final = (Kind.STEP_COMPLETED, Kind.SETTLE_COMPLETED, Kind.SETTLE_NEVER)
 
 
 class StoppedSaga:
@@ -125,11 +100,21 @@ class StoppedSaga:
         if self.state.is_closed and (is_verb or input.kind is Kind.NOTICE):
             self._take_of_closed(input)
             return None
+        news = None if self.state.blocked else self._heard(input)
         row = self.state.journal.taken(input, self.state.now)
+        if isinstance(news, ConcernKind):
+            closed.tell(self.state, self._steps[input.step], row, news)
         self.note(row)
-        if not self.state.blocked:
+        if not self.state.is_closed and not self.state.blocked:
             self.block(since=row.seq)
         return None
+
+    def _heard(self, reply: Input) -> str | None:
+        """What a closed saga makes of a reply: see `closed.heard`. None of an open one, which decides later."""
+        if not self.state.is_closed:
+            return None
+        terminated = self.state.status is SagaStatus.TERMINATED
+        return closed.heard(self._steps[reply.step], reply, terminated=terminated)
 
     def _refuse(self, input: Input, code: str) -> None:
         row = request_answers.refused(self.state, input, code, refusal.words(self.state, input, code))
@@ -152,19 +137,18 @@ class StoppedSaga:
         An open saga takes in whatever is not there already, and decides when its code is back. A closed one has nothing
         to decide any more: only what its rows do not explain is news.
         """
-        closed = self.state.is_closed
         if input.kind in (Kind.EVENT, Kind.CANCEL, Kind.OPERATOR):
             if self._is_known(input):
                 return DUPLICATE
-            return self._to_closed(input) if closed else None
+            return self._to_closed(input) if self.state.is_closed else None
         if input.kind not in REPLIES:
             return None
         same = input.kind, input.attempt, input.name, input.payload
         rows = self._steps[input.step]
         if any((row.kind, row.attempt, row.name, row.payload) == same for row in rows):
             return DUPLICATE
-        terminated = self.state.status is SagaStatus.TERMINATED
-        return _of_closed(rows, input, terminated=terminated) if closed else None
+        heard = self._heard(input)
+        return None if isinstance(heard, ConcernKind) else heard
 
     def _is_known(self, input: Input) -> bool:
         """A copy of an event, or of a request, that its history has."""
@@ -190,73 +174,3 @@ def notice(state: SagaState, row: Row) -> None:
 
 def _is_known(row: Row) -> bool:
     return row.kind is not Kind.UNKNOWN and (row.kind is not Kind.OPERATOR or row.name in _REQUESTS)
-
-
-def _of_closed(rows: list[Row], input: Input, *, terminated: bool) -> str | None:
-    """rows: those of the step."""
-    kinds = {row.kind for row in rows}
-    asked, retry = _ASKED[input.kind]
-    command = next((row for row in rows if row.kind is Kind.COMMAND), None)
-    if command is None or asked not in kinds or (retry and input.attempt > _attempts(rows, asked, retry)):
-        return None
-    if input.name and input.name != command.name.partition(".")[0]:
-        return FOREIGN
-    if (by_operator := _completed_by_operator(rows)) is not None:
-        rows = rows[by_operator:]
-        if input.kind in FOR_GOOD:
-            return DUPLICATE if _contradicted(rows) or _says_the_same(rows[0], input) else None
-    if terminated and by_operator is None and kinds.isdisjoint(_FINAL) and input.kind in HAPPENED:
-        return None
-    if _settle_was_skipped(rows) and input.kind in (Kind.STEP_COMPLETED, Kind.SETTLE_COMPLETED):
-        return None if kinds.isdisjoint(_FINAL) else DUPLICATE
-    if input.kind is Kind.STEP_COMPLETED:
-        return _of_completed(rows, input, settling=Kind.SETTLE in kinds)
-    if input.kind is Kind.UNDO_COMPLETED and input.kind not in kinds and not (terminated and not _is_skipped(rows)):
-        return None  # it was skipped, and is done after all
-    return DUPLICATE if input.kind in kinds else LATE
-
-
-def _of_completed(rows: list[Row], input: Input, *, settling: bool) -> str | None:
-    """News is a late success, and once the contradiction of what was said for good."""
-    final = [row for row in rows if row.kind in _FINAL]
-    if not final:
-        return LATE if settling else None
-    if len(final) > 1:
-        return DUPLICATE
-    said = final[0]
-    if said.kind is Kind.SETTLE_NEVER:
-        return None
-    return DUPLICATE if same_body(said.payload, input.payload) else None
-
-
-def _completed_by_operator(rows: list[Row]) -> int | None:
-    """Where among the rows; None if no operator has said that the step has completed."""
-    found = (place for place, row in enumerate(rows) if (row.kind, row.name) == (Kind.OPERATOR, COMPLETE))
-    return next(found, None)
-
-
-def _contradicted(rows: list[Row]) -> bool:
-    """rows: since an operator has completed the step."""
-    return any(row.kind in FOR_GOOD for row in rows)
-
-
-def _says_the_same(completed: Row, input: Input) -> bool:
-    return input.kind in HAPPENED and same_body(output_of(completed.payload), input.payload)
-
-
-def _is_skipped(rows: list[Row]) -> bool:
-    return any((row.kind, row.name) == (Kind.OPERATOR, SKIP) for row in rows)
-
-
-def _settle_was_skipped(rows: list[Row]) -> bool:
-    """A skip is of the undo, if there is one; else of the settle."""
-    kinds = {row.kind for row in rows}
-    return _is_skipped(rows) and Kind.SETTLE in kinds and kinds.isdisjoint((Kind.UNDO, Kind.UNDO_INPUT))
-
-
-def _attempts(rows: list[Row], asked: Kind, retry: str) -> int:
-    """Of the step, or of its undo: what was tried again after the settle or the undo began was that."""
-    ends = (Kind.UNDO,) if asked is Kind.UNDO else (Kind.UNDO, Kind.SETTLE)
-    begun = next((place for place, row in enumerate(rows) if row.kind in ends), len(rows))
-    tries = ((Kind.TIMER, retry), (Kind.OPERATOR, RETRY))
-    return 1 + sum((row.kind, row.name) in tries for row in (rows[begun:] if asked is Kind.UNDO else rows[:begun]))

@@ -245,13 +245,18 @@ def late_success(state: SagaState, step: Step, row: Row) -> None:
     """A step counted as failed has happened after all: it is undone; after the end a person must look (P2)."""
     forward.take_output(state, step, row)
     if state.is_closed:
-        words = f"step {step.number} ({step.activity}) succeeded after the saga had ended: undo it by hand"
-        state.raise_concern(Concern(ConcernKind.LATE_SUCCESS, step.number), words, Told("succeeded"))
+        succeeded_after_end(state, step)
     elif state.status is SagaStatus.COMPENSATING and not state.paused:
         state.plan.appendleft(step.number)
         advance(state)
     elif not state.paused:  # while it is paused only a termination comes here, which undoes nothing
         start(state, step)
+
+
+def succeeded_after_end(state: SagaState, step: Step) -> None:
+    """Nothing is sent any more: a person must look (P2)."""
+    words = f"step {step.number} ({step.activity}) succeeded after the saga had ended: undo it by hand"
+    state.raise_concern(Concern(ConcernKind.LATE_SUCCESS, step.number), words, Told("succeeded"))
 
 
 def go_on(state: SagaState) -> None:

@@ -16,9 +16,9 @@ from sagabus.coordinator.core.saga.step import Step
 _LOST = "or history was lost: was the coordinator's database set back?"
 
 
-def reply(state: SagaState, row: Row) -> None:
+def reply(state: SagaState, step: Step | None, row: Row) -> None:
     """A reply to what this history never sent."""
-    kind, words = _explained(state.steps.get(row.step), row)
+    kind, words = _explained(step, row)
     state.raise_concern(Concern(kind, row.step), words)
 
 
