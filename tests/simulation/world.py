@@ -302,9 +302,14 @@ class World:
             self.later(0.5, lambda: self._deliver(message))
 
     def _send_all_again(self) -> None:
-        """Clients whose requests were lost with the bus."""
-        for message in list(self.sent):
-            self._deliver(message)
+        """Clients whose requests were lost with the bus; in another order than before, but each its own in order. The
+        new log has the old one's records at other places then: who reads on at an old place misses some."""
+        of_sagas: dict[str, list[Message]] = {}
+        for message in self.sent:
+            of_sagas.setdefault(message.saga_id, []).append(message)
+        for messages in reversed([*of_sagas.values()]):
+            for message in messages:
+                self._deliver(message)
 
     # Faults.
 
