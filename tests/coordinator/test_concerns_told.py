@@ -113,7 +113,7 @@ async def test_a_concern_that_ends_leaves_the_row_and_may_be_told_again(
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         tenure = await fixture.crash(expense_approval)
-        await fixture.turn(tenure, fixture.request(ORDER, type="cancel", reason="no"))
+        await fixture.turn(tenure, fixture.request(ORDER, type="event", name="paid", data={}, event_id="e-1"))
     assert len(lines(caplog, "needs attention (blocked)")) == 1
 
 
