@@ -28,6 +28,7 @@ from sagabus.coordinator.http.verbs import VERBS
 from sagabus.coordinator.store import SagaRow, Writes
 from sagabus.coordinator.store.copy_format import NewHistory
 from sagabus.coordinator.store.operators import OperatorReads
+from sagabus.coordinator.store.rows import SagaKey
 from tests.coordinator.saga_rows import AT, saga
 from tests.coordinator.test_http import CLOSED, REQUEST, SAGAS, Api, _api, api, history, offline
 from tests.support.conditions import until
@@ -175,7 +176,7 @@ async def test_a_verb_that_a_blocked_saga_keeps_is_202_with_what_it_waits_for(ap
     words = "no definition 'order_processing' here"
     row = await open_saga(api, decided=2, attention=words, concerns=concerns_json(concerns))
     api.owner = deciding(api, row, applied_row)
-    answer = await ask(api, "cancel")
+    answer = await ask(api, "retry")
     told = answer.json()
     assert (answer.status_code, told["outcome"]) == (202, "kept")
     assert told["waits_for"] == f"its code cannot go on: blocked: {words}"
@@ -184,6 +185,36 @@ async def test_a_verb_that_a_blocked_saga_keeps_is_202_with_what_it_waits_for(ap
     await api.write(Writes(history=refused, changed_sagas=[saga()]))
     again = (await looking).json()
     assert (again["outcome"], again["error"]["code"]) == ("refused", "request.no_use")
+
+
+@pytest.mark.parametrize("verb", ["cancel", "terminate"])
+async def test_u8_the_end_of_a_blocked_saga_is_waited_for_while_its_owner_loads_its_history(
+    api: Api, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner is another process: it keeps the request in one transaction, and decides upon it in a later one."""
+    looks: list[RequestAnswer | None] = []
+    look = OperatorReads.request_answer
+
+    async def noted(self: OperatorReads, key: SagaKey, request: str, *, after: int = 0) -> RequestAnswer | None:
+        looks.append(await look(self, key, request, after=after))
+        return looks[-1]
+
+    monkeypatch.setattr(OperatorReads, "request_answer", noted)
+    row = await open_saga(api, decided=2)
+    api.owner = deciding(api, row, applied_row)
+    asking = asyncio.create_task(ask(api, verb, wait="50"))
+    await until(lambda: any(one and one.outcome is RequestOutcome.KEPT for one in looks), what="it is seen as kept")
+    ended = NewHistory((row.key, [Row(4, AT, Kind.CODELESS, name="blocked")], 2))
+    await api.write(Writes(history=ended, changed_sagas=[saga(status=SagaStatus.COMPENSATING)]))
+    answer = await asking
+    assert (answer.status_code, answer.json()["outcome"]) == (200, "applied")
+
+
+async def test_u8_an_end_that_a_blocked_saga_still_keeps_when_the_wait_is_over_is_202(api: Api) -> None:
+    row = await open_saga(api, decided=2)
+    api.owner = deciding(api, row, applied_row)
+    answer = await ask(api, "cancel", wait="0.2")
+    assert (answer.status_code, answer.json()["outcome"]) == (202, "kept")
 
 
 @pytest.mark.parametrize("outcome", [RequestOutcome.APPLIED, RequestOutcome.REFUSED])

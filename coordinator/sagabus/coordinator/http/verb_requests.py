@@ -21,11 +21,12 @@ from starlette.responses import Response
 
 from sagabus.contracts import codec
 from sagabus.contracts.envelope import Message
+from sagabus.contracts.requests import RequestType
 from sagabus.coordinator.core.saga.effects import RequestAnswer, RequestOutcome
 from sagabus.coordinator.http import query
 from sagabus.coordinator.http.answers import answer
 from sagabus.coordinator.http.refusals import ApiError, ErrorDetail
-from sagabus.coordinator.http.request_answers import RequestAnswers
+from sagabus.coordinator.http.request_answers import RequestAnswers, Waiting
 from sagabus.coordinator.http.saga_requests import SagaRequests, body_of, id_of
 from sagabus.coordinator.http.saga_views import ROWS_IN_LIST, not_found
 from sagabus.coordinator.http.verbs import VERBS, CancelBody
@@ -39,6 +40,11 @@ APPEARS_SECONDS: Final = 1.0
 """How long a verb waits for its saga to be there: a start that was accepted a moment ago may still be on its way."""
 
 LOOK_PAUSE_SECONDS: Final = 0.1
+
+_ENDS: Final = frozenset((RequestType.CANCEL, RequestType.TERMINATE))
+"""Verbs that a blocked saga does not keep for long: its owner loads its history, and then decides."""
+
+_Look = Callable[[SagaKey, str, int], Awaitable[RequestAnswer | None]]
 
 
 class VerbRequests:
@@ -86,10 +92,8 @@ class VerbRequests:
             return await self._sent(message, view)
         with self._answers.awaited(message_id) as waiting:
             await self._requests.publish(message)
-            found = await waiting.wait(
-                lambda: self._look(saga.key, message_id, after), seconds=seconds, owned=lambda: self._owns(id),
-                given_up=lambda: self._given_up(request),
-            )  # fmt: skip
+            look = self._look_for_end if verb in _ENDS else self._look
+            found = await self._wait(waiting, look, request, saga.key, message_id, after, seconds)
         view = await self._view(saga.key, verb, message_id, found, after)
         return await self._answered(view, saga)
 
@@ -117,16 +121,24 @@ class VerbRequests:
         self, request: Request, key: SagaKey, message_id: str, after: int, seconds: float
     ) -> RequestAnswer | None:
         """Once it is applied or refused; None after these seconds, if it is not even kept."""
-
-        async def look() -> RequestAnswer | None:
-            found = await self._look(key, message_id, after)
-            return None if found is not None and found.outcome is RequestOutcome.KEPT else found
-
         with self._answers.awaited(message_id) as waiting:
-            found = await waiting.wait(
-                look, seconds=seconds, owned=lambda: self._owns(key.id), given_up=lambda: self._given_up(request)
-            )
+            return await self._wait(waiting, self._look_for_end, request, key, message_id, after, seconds)
+
+    async def _wait(
+        self, waiting: Waiting, look: _Look, request: Request, key: SagaKey, message_id: str, after: int,
+        seconds: float,
+    ) -> RequestAnswer | None:  # fmt: skip
+        """What `look` finds within these seconds, or what is known then."""
+        found = await waiting.wait(
+            lambda: look(key, message_id, after), seconds=seconds, owned=lambda: self._owns(key.id),
+            given_up=lambda: self._given_up(request),
+        )  # fmt: skip
         return found or await self._look(key, message_id, after)
+
+    async def _look_for_end(self, key: SagaKey, message_id: str, after: int) -> RequestAnswer | None:
+        """None too while the request is kept."""
+        found = await self._look(key, message_id, after)
+        return None if found is not None and found.outcome is RequestOutcome.KEPT else found
 
     async def _there(self, request: Request, id: str, run: str | None, seconds: float) -> SagaRow:
         """Raises ApiError: then nothing was published."""
