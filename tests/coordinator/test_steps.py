@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.history import Kind
+from sagabus.coordinator.core.saga.request_answers import is_refusal
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from sagabus.coordinator.http.step_progress import StepProgress, StepStatus
-from sagabus.coordinator.http.steps import steps_of
+from sagabus.coordinator.http.steps import StepsTold, steps_of
 from tests.core import shapes
 from tests.core.kit import Definition, Drive
 from tests.core.restored import forget_all
+from tests.core.shapes import sequential
 from tests.core.situations import compensating, given_up, one_step
 from tests.core.test_operator import verb
 from tests.core.world import World
@@ -24,6 +29,13 @@ MOST_ACTIONS = 25
 def told(drive: Drive) -> list[StepProgress]:
     retries = [key.number for key in drive.timers if key.kind is TimerKind.RETRY]
     return steps_of(drive.rows, retries=retries, compensating=drive.state.status is SagaStatus.COMPENSATING)
+
+
+def read_once(drive: Drive) -> StepsTold:
+    steps = StepsTold()
+    for row in drive.rows:
+        steps.take(row)
+    return steps
 
 
 @pytest.mark.parametrize("code", shapes.ALL, ids=[body._body.__name__ for body in shapes.ALL])
@@ -102,6 +114,31 @@ def test_u8_a_step_that_an_operator_has_completed_says_so_with_its_output() -> N
     drive.operate("complete", 1, output={"ref": "by hand"})
     (step,) = told(drive)
     assert (step.status, step.output, step.error) == (StepStatus.COMPLETED, b'{"ref":"by hand"}', None)
+
+
+@pytest.mark.parametrize("verb", ["retry", "skip", "complete"])
+@pytest.mark.parametrize("make", [lambda: Drive(sequential).start(), compensating, given_up])
+def test_u8_a_verb_that_a_blocked_saga_has_kept_and_then_refuses_changes_no_step(
+    make: Callable[[], Drive], verb: str
+) -> None:
+    """Its row stays, and the notice that it was refused is another one."""
+    for step in (1, 2):
+        for answered in (False, True):
+            drive = make()
+            if answered and (step not in drive.state.steps or drive.step(step).held or not drive.step(step).is_open):
+                continue
+            code = drive.code
+            drive.reload(keep_code=False)
+            if answered:
+                drive.take(drive.reply(Kind.STEP_COMPLETED, step, b'{"ref":"r"}'))
+            fields = {"output": {"unfit": 1}} if verb == "complete" else {}
+            drive.operate(verb, step, ref="kept", **fields)
+            drive.code = code
+            drive.reload()
+            assert not drive.state.blocked
+            if any(is_refusal(row) for row in drive.rows):
+                check(drive)
+                assert read_once(drive).in_vain == {"kept"}, "so whoever reads page by page reads again"
 
 
 def test_u8_what_is_held_at_a_paused_saga_waits_for_its_resume() -> None:

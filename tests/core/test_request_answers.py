@@ -14,6 +14,7 @@ from sagabus.coordinator.core.saga.admission import CANCEL_REJECTED, CLOSED, DUP
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import RequestAnswer, RequestOutcome
 from sagabus.coordinator.core.saga.history import REFUSED, Kind, Row
+from sagabus.coordinator.core.saga.operator import OUTPUT_INVALID
 from sagabus.coordinator.core.saga.request_answers import (
     MAX_REASON,
     MAX_REFUSALS_OF_CLOSED,
@@ -278,6 +279,20 @@ def test_u8_kept_verbs_are_answered_once_though_the_saga_is_blocked_again() -> N
     drive.reload(of(reserve, charge))
     assert drive.all.answers == answered
     assert [row.ref for row in refusals(drive)] == ["ann-1"]
+
+
+def test_u8_a_completion_that_a_blocked_saga_has_kept_is_refused_if_its_output_does_not_fit() -> None:
+    """It would stop the saga again, since its code has nothing that it could go on with."""
+    drive = Drive(sequential).start()
+    drive.reload(of(charge))
+    assert drive.operate("complete", 1, ref="ann-1", output={"unfit": 1}) is None
+    drive.reload(sequential)
+    assert drive.last.answers == [f"refused complete {OUTPUT_INVALID}"]
+    assert (drive.attention, drive.state.blocked) == ("", 0)
+    assert drive.operate("complete", 1, ref="ann-2", output={"ref": "by hand"}) is None
+    drive.reload()
+    assert drive.last.answers == []
+    assert drive.all.short == ["do 1 stock.reserve", "do 2 bank.charge"]
 
 
 def test_u8_a_kept_verb_is_told_as_kept_to_whoever_waits_here() -> None:

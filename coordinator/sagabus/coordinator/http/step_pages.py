@@ -50,15 +50,22 @@ class StepPages:
         return bool(await self._reads.history(saga.key, after=told.last, limit=1))
 
     async def _read(self, saga: SagaRow) -> _Told:
-        """The history is read page by page: other work has its turn, and other readers, between two."""
-        told, after, more = StepsTold(), 0, True
+        """Once; and once more if verbs were refused that a blocked saga had kept."""
+        told, after = await self._read_all(saga.key, StepsTold())
+        if told.in_vain:
+            told, after = await self._read_all(saga.key, StepsTold(told.in_vain))
+        retries = frozenset(await self._reads.retries(saga))
+        return _Told(told.steps_now(retries, saga.status is SagaStatus.COMPENSATING), after, saga.status)
+
+    async def _read_all(self, key: SagaKey, told: StepsTold) -> tuple[StepsTold, int]:
+        """And the number of the last row. Page by page: other work has its turn, and other readers, between two."""
+        after, more = 0, True
         while more:
-            rows = await self._reads.history(saga.key, after=after)
+            rows = await self._reads.history(key, after=after)
             for row in rows:
                 told.take(row)
             more, after = len(rows) == MAX_PAGE, rows[-1].seq if rows else after
-        retries = frozenset(await self._reads.retries(saga))
-        return _Told(told.steps_now(retries, saga.status is SagaStatus.COMPENSATING), after, saga.status)
+        return told, after
 
     def _keep(self, key: SagaKey, told: _Told) -> None:
         self._forget(key)

@@ -6,7 +6,7 @@ timer that is set for it. A property test holds this to what the core itself kno
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from sagabus.contracts.errors import MessageInvalid
@@ -16,6 +16,7 @@ from sagabus.coordinator.core.saga.completion import output_of
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import INPUTS, Kind, Row
 from sagabus.coordinator.core.saga.operator import COMPLETE, RETRY, SKIP, TERMINATE
+from sagabus.coordinator.core.saga.request_answers import is_refusal, verb_of
 from sagabus.coordinator.core.saga.status import Undoing
 from sagabus.coordinator.http.step_progress import StepProgress, StepStatus
 
@@ -26,16 +27,28 @@ _NOT_REPEATED: Final = frozenset((INBOX_EXPIRED, ID_REUSED))
 
 def steps_of(history: Iterable[Row], *, retries: Collection[int], compensating: bool = False) -> list[StepProgress]:
     """All steps by number. retries: numbers of the steps for which a retry timer is set."""
-    told = StepsTold()
-    for row in history:
-        told.take(row)
+    told = told_by([*history])
     return told.steps_now(frozenset(retries), compensating)
+
+
+def told_by(rows: Sequence[Row]) -> StepsTold:
+    """What these rows tell."""
+    told = StepsTold(refused={row.ref for row in rows if is_refusal(row)})
+    for row in rows:
+        told.take(row)
+    return told
 
 
 class StepsTold:
     """What the rows so far tell. held, undoing: numbers by service, so that a row costs the same in a long history."""
 
-    def __init__(self) -> None:
+    def __init__(self, refused: Collection[str] = ()) -> None:
+        """refused: requests that were refused, as far as that is known. A verb that a blocked saga has kept has a row,
+        and that it was refused stands further on."""
+        self._refused = refused
+        self._asked: set[str] = set()
+        self.in_vain: set[str] = set()
+        """Requests that were taken for applied, and are refused further on: to be told anew with these."""
         self._steps: dict[int, StepProgress] = {}
         self._held: dict[str, list[StepProgress]] = {}
         self._undoing: dict[str, dict[int, StepProgress]] = {}
@@ -48,6 +61,12 @@ class StepsTold:
         self._terminated = False
 
     def take(self, row: Row) -> None:
+        if verb_of(row):
+            if row.ref in self._refused:
+                return
+            self._asked.add(row.ref)
+        elif is_refusal(row) and row.ref in self._asked:
+            self.in_vain.add(row.ref)
         if self._kept is not None and pause.waits(row):
             self._kept.append(row)
             return

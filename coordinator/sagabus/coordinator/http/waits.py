@@ -20,7 +20,7 @@ from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.request_answers import is_refusal
 from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
 from sagabus.coordinator.http.step_progress import StepProgress, StepStatus
-from sagabus.coordinator.http.steps import StepsTold
+from sagabus.coordinator.http.steps import told_by
 from sagabus.coordinator.store.recent import Recent
 from sagabus.coordinator.store.rows import SagaRow
 
@@ -87,9 +87,7 @@ def waits_of(saga: SagaRow, recent: Recent) -> Waits:
 
 
 def _steps(saga: SagaRow, recent: Recent) -> Sequence[StepProgress]:
-    told = StepsTold()
-    for row in recent.rows:
-        told.take(row)
+    told = told_by(recent.rows)
     retries = {timer.number for timer in recent.timers if timer.kind == TimerKind.RETRY}
     if not recent.has_all_timers:  # of those that are not read we believe that they are set
         retries |= {row.step for row in recent.rows}

@@ -50,7 +50,7 @@ class Journal:
         self._ahead: dict[_Said, list[Row]] | None = None
         self._read: dict[tuple[str, int], Row] = {}
         self.aside: set[int] = set()
-        """Inputs of a replay that nobody could read when the saga went on, and that were left undecided for good."""
+        """Inputs of a replay that led to nothing when the saga went on: see `set_aside`."""
 
     def replay(self, rows: Sequence[Row], *, reached: int = 0) -> list[Row]:
         """Start comparing with these rows. Returns the inputs among them, in order.

@@ -69,7 +69,7 @@ def _of_step(state: SagaState, step: Step, input: Input | Row) -> str | None:
     if input.name == COMPLETE:
         if not completion.may_be_completed(state, step):
             return NO_USE
-        fits = isinstance(input, Row) or completion.fault(state, step, input) is None
+        fits = state.journal.replaying or completion.fault(state, step, input) is None
         return None if fits else OUTPUT_INVALID
     if not (step.undoing is Undoing.PAUSED or step.outcome is Outcome.PAUSED or _is_stuck(state, step)):
         return NO_USE

@@ -6,8 +6,11 @@ What comes while a saga is blocked is kept, and decided upon when it goes on. Wh
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from sagabus.coordinator.core.saga.history import REFUSED, Kind, Row
+
+_VERBS: Final = (Kind.CANCEL, Kind.OPERATOR)
 
 
 def in_order(inputs: Iterable[Row]) -> tuple[list[Row], list[Row], int]:
@@ -53,9 +56,11 @@ def codeless_row(decided: Sequence[Row]) -> Row | None:
     return next((row for row in reversed(decided) if row.kind is Kind.CODELESS), None)
 
 
-def set_aside(rows: Iterable[Row]) -> set[int]:
-    """Inputs that nobody could read when the saga went on, and that were left undecided for good."""
-    return {int(row.ref) for row in rows if _sets_aside(row)}
+def set_aside(rows: Sequence[Row]) -> set[int]:
+    """Inputs that led to nothing when the saga went on: nobody could read them, or they are verbs that were refused."""
+    refused = {row.ref for row in rows if row.kind is Kind.NOTICE and row.name == REFUSED}
+    unread = {int(row.ref) for row in rows if _sets_aside(row)}
+    return unread | {row.seq for row in rows if refused and row.kind in _VERBS and row.ref in refused}
 
 
 def _sets_aside(row: Row) -> bool:
