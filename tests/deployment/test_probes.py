@@ -20,11 +20,12 @@ from sagabus.messaging.service.prerequisites import coordinator_topics
 from sagabus.messaging.settings import Settings, load_settings
 from sagabus.messaging.shards.ownership import Ownership
 from sagabus.shop.order_processing import order_processing
+from tests.deployment.an_order import ORDER
 from tests.support.conditions import until
 from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer
 
-START = {"saga": "order_processing", "id": "ORD-1", "input": {}}
+START = {"saga": "order_processing", "id": "ORD-2", "input": ORDER.model_dump(mode="json")}
 
 
 @dataclass

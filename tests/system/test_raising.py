@@ -180,10 +180,8 @@ async def test_an_output_that_is_too_large_is_a_failure_with_its_size_and_holds_
         ({"type": "skip", "step": 2_000_000, "reason": "x"}, "payload.invalid"),
         ({"type": "skip", "step": 1}, "request.incomplete"),
         ({"type": "skip", "reason": "x"}, "request.incomplete"),
-        ({"type": "pause", "reason": "x"}, "saga.closed"),
         ({"type": "pause"}, "request.incomplete"),
         ({"type": "complete", "step": 1, "reason": "x"}, "request.incomplete"),
-        ({"type": "terminate", "reason": "x"}, "saga.closed"),
     ],
 )
 async def test_a_verb_that_cannot_be_carried_out_is_a_dead_letter(
@@ -197,3 +195,15 @@ async def test_a_verb_that_cannot_be_carried_out_is_a_dead_letter(
     )
     letters = await pair.coordinator.rows("SELECT reason FROM sagabus.dead_letter ORDER BY id")
     assert {row["reason"] for row in letters} == {"request.no_saga", reason}
+
+
+@pytest.mark.parametrize("verb", ["pause", "terminate"])
+async def test_a_verb_that_a_closed_saga_refuses_stands_in_its_history_and_is_no_dead_letter(
+    pair: Pair, verb: str
+) -> None:
+    await pair.exchange(*pair.start(FIRST))
+    request = pair.coordinator.record(REQUESTS, FIRST, {"type": verb, "reason": "x"})
+    await pair.coordinator.turn(pair.tenures[0], request)
+    assert await pair.coordinator.rows("SELECT reason FROM sagabus.dead_letter") == []
+    refused = await pair.coordinator.rows("SELECT payload FROM sagabus.history WHERE name = 'refused'")
+    assert [json.loads(row["payload"])["code"] for row in refused] == ["saga.closed"]
