@@ -15,8 +15,8 @@ from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.journal import Journal
 from sagabus.coordinator.core.saga.program import Program
 from sagabus.coordinator.core.saga.reading import read
-from sagabus.coordinator.core.saga.saga import MAX_EVENT_BYTES, MAX_EVENTS
 from sagabus.coordinator.core.saga.status import SagaStatus
+from sagabus.coordinator.core.saga.unconsumed import MAX_EVENT_BYTES, MAX_EVENTS
 from tests.core.kit import T0, Drive
 from tests.core.restored import forget_all
 from tests.core.services import Order, Paid, Result, check, paid, reserve
@@ -215,7 +215,7 @@ def test_a_waiter_waits_for_a_name_and_each_reads_with_its_own_model() -> None:
 
 def test_h5_too_many_unconsumed_events_are_attention_and_all_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("sagabus.coordinator.core.saga.saga.MAX_EVENTS", 3)
+        patch.setattr("sagabus.coordinator.core.saga.unconsumed.MAX_EVENTS", 3)
         drive = Drive(two_payments).start()
         for amount in range(5):
             drive.event(paid, Paid(amount=amount))
@@ -235,7 +235,7 @@ def test_h5_when_half_of_the_events_are_taken_nobody_has_to_look(monkeypatch: py
             await ctx.event(paid)
 
     with monkeypatch.context() as patch:
-        patch.setattr("sagabus.coordinator.core.saga.saga.MAX_EVENTS", 4)
+        patch.setattr("sagabus.coordinator.core.saga.unconsumed.MAX_EVENTS", 4)
         drive = Drive(slow).start()
         for amount in range(5):
             drive.event(paid, Paid(amount=amount))

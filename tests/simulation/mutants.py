@@ -748,7 +748,9 @@ OWN: Final = (
         "H3",
         {f"{_COORDINATOR}.timers:TimerQueue.wants_more": _one_page_of_timers},
     ),
-    Mutant("a cancel of a blocked saga is only kept", "U8", {f"{_CORE}.codeless:ends": _always(False)}, ("deploy",)),
+    Mutant(
+        "a cancel of a blocked saga is only kept", "U8", {f"{_CORE}.request_answers:ends": _always(False)}, ("deploy",)
+    ),
     Mutant(
         "a saga without code is undone in the order of completion",
         "U8",

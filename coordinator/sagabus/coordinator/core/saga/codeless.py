@@ -21,11 +21,10 @@ from pydantic_core import from_json
 
 from sagabus.contracts import Activity, codec
 from sagabus.contracts.errors import ActivityError
-from sagabus.contracts.requests import RequestType
 from sagabus.coordinator.core.saga import forward, undo
 from sagabus.coordinator.core.saga.concern import STOPS, Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
-from sagabus.coordinator.core.saga.history import Input, Kind, Row
+from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.state import SagaState, reason_json
 from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
 from sagabus.coordinator.core.saga.step import Step
@@ -50,11 +49,6 @@ NOBODY: Final = Nobody()
 
 def no_contracts(activity: str) -> Sequence[Activity[..., Any, Any]]:
     return ()
-
-
-def ends(input: Input | Row) -> bool:
-    """Whether it asks for the end of a saga, whatever its code would do."""
-    return input.kind is Kind.CANCEL or (input.kind is Kind.OPERATOR and input.name == RequestType.TERMINATE)
 
 
 def said(state: SagaState, stop: Stop, concerns: bytes) -> bytes:

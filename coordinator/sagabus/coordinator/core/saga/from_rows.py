@@ -19,6 +19,7 @@ from sagabus.coordinator.core.saga.admission import FOR_GOOD, REPLIES, answers_n
 from sagabus.coordinator.core.saga.bodies import remembered
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row
+from sagabus.coordinator.core.saga.holds import Holds
 from sagabus.coordinator.core.saga.order import set_aside
 from sagabus.coordinator.core.saga.state import SagaState, Same
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
@@ -49,8 +50,7 @@ def read_back(state: SagaState, inputs: Sequence[Row], decisions: Iterable[Row])
 class _Reader:
     """to_undo: steps that turned out to have happened after the code had let them go; their undo begins at once.
     after_end: the same while the saga is undone; they come first in its plan. in_place: of which an operator has said
-    so then; they are undone where they would have been settled. busy: the steps of each service that keep its commands
-    back, held: those commands (U4)."""
+    so then; they are undone where they would have been settled."""
 
     def __init__(self, state: SagaState) -> None:
         self._state = state
@@ -61,8 +61,7 @@ class _Reader:
         self._to_undo: set[int] = set()
         self._after_end: set[int] = set()
         self._in_place: set[int] = set()
-        self._busy: dict[str, set[int]] = {}
-        self._held: dict[str, list[Step]] = {}
+        self._holds = Holds()
 
     def taken(self, row: Row) -> None:
         """An input."""
@@ -131,8 +130,7 @@ class _Reader:
     def _called(self, row: Row) -> None:
         step = stand_in.step(row)
         step.do.issued = step.do.sent_at = self._at
-        if self._busy.get(step.service):
-            self._hold(step)
+        self._holds.called(step)
         self._state.steps[step.number] = step
         self._just_called.append(step)
 
@@ -181,10 +179,10 @@ class _Reader:
                 step.output = None
             step.outcome, step.undoing = Outcome.UNKNOWN, Undoing.SETTLING
             step.settle = Exchange(issued=self._at, sent_at=self._at)
-            self._holds(step)
+            self._holds.begins(step)
             for other in self._just_called:  # the code gave a step up, and then called others
                 if other.service == step.service and not other.held:
-                    self._hold(other)
+                    self._holds.hold(other)
         elif row.kind is Kind.UNDO_INPUT:
             step.contract = stand_in.contract(step.activity, row.name)
             step.undo_input, step.undo_fault = row.payload or None, row.ref or None
@@ -192,7 +190,7 @@ class _Reader:
             step.undoing, step.undo_input = Undoing.SENT, row.payload
             step.contract = stand_in.contract(step.activity, row.name)
             step.undo = Exchange(issued=self._at, sent_at=self._at)
-            self._holds(step)
+            self._holds.begins(step)
 
     def _ended(self, row: Row) -> None:
         """Nobody waits any more for what is open. What was never sent will not happen."""
@@ -270,11 +268,6 @@ class _Reader:
             undo.attempt, undo.sent_at = undo.attempt + 1, self._at
             step.undoing = Undoing.SENT
 
-    # What keeps commands back (U4).
-
-    def _holds(self, step: Step) -> None:
-        self._busy.setdefault(step.service, set()).add(step.number)
-
     def _close_turn(self) -> None:
         """All decisions upon the last input are read."""
         self._just_called = []
@@ -283,21 +276,9 @@ class _Reader:
             if steps[number].undoing is Undoing.NONE:
                 known = steps[number].contract.compensation
                 steps[number].undoing = Undoing.DONE if known is None else Undoing.BLOCKED
-                self._holds(steps[number])
+                self._holds.begins(steps[number])
         self._to_undo.clear()
-        for service, busy in self._busy.items():
-            busy -= {number for number in busy if not steps[number].is_being_undone}
-            if not busy and not self._paused:
-                self._let_go(service)
-
-    def _let_go(self, service: str) -> None:
-        for step in self._held.pop(service, ()):
-            if step.held:
-                step.held, step.do.issued, step.do.sent_at = False, self._at, self._at
-
-    def _hold(self, step: Step) -> None:
-        step.held, step.do.issued, step.do.sent_at = True, 0, 0
-        self._held.setdefault(step.service, []).append(step)
+        self._holds.let_go(steps, at=self._at, paused=self._paused)
 
 
 def _is_for_a_person(row: Row) -> bool:

@@ -16,6 +16,7 @@ from pydantic_core import from_json
 from sagabus.contracts import codec
 from sagabus.contracts.envelope import Message, source_of
 from sagabus.contracts.lifecycle import LifecycleType, rejection_message
+from sagabus.contracts.requests import RequestType
 from sagabus.contracts.words import plain
 from sagabus.coordinator.core.saga.effects import RequestAnswer, RequestOutcome
 from sagabus.coordinator.core.saga.history import REFUSED, Input, Kind, Row
@@ -45,6 +46,11 @@ def verb_of(asked: Input | Row) -> str:
     if asked.kind is Kind.CANCEL:
         return CANCEL
     return asked.name if asked.kind is Kind.OPERATOR else ""
+
+
+def ends(asked: Input | Row) -> bool:
+    """Whether it asks for the end of a saga, whatever its code would do."""
+    return asked.kind is Kind.CANCEL or (asked.kind is Kind.OPERATOR and asked.name == RequestType.TERMINATE)
 
 
 def is_refusal(row: Input | Row) -> bool:

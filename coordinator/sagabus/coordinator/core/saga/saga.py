@@ -9,13 +9,10 @@ I/O: time and ids come in with the input.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Final
 
-from sagabus.contracts import canonical
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.lifecycle import LifecycleType
-from sagabus.contracts.retry import as_microseconds
 from sagabus.contracts.words import plain, words_of
 from sagabus.coordinator.core.saga import (
     codeless,
@@ -23,11 +20,12 @@ from sagabus.coordinator.core.saga import (
     intents,
     operator,
     pause,
-    reading,
     refusal,
     request_answers,
     stand_in,
+    start,
     termination,
+    unconsumed,
     undo,
     unexplained,
 )
@@ -53,11 +51,6 @@ from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from sagabus.coordinator.core.saga.stopped import Stop, StoppedSaga, notice
 from sagabus.coordinator.core.saga.stuck import note_stuck
 
-MAX_EVENTS: Final = 1_000
-MAX_EVENT_BYTES: Final = 1024 * 1024
-"""Unconsumed events of an open saga; beyond that somebody should look (H5)."""
-
-
 MAX_HISTORY_BYTES: Final = 128 * 1024 * 1024
 """Payloads of a history. All of them are read each time that the saga comes into memory."""
 
@@ -65,7 +58,6 @@ MAX_ROWS: Final = 20_000
 """Rows of a history. To replay so many takes about half a second, each time that the saga comes into memory."""
 
 
-_EVENTS: Final = Concern(ConcernKind.EVENTS)
 _OUTPUTS: Final = frozenset((Kind.STEP_COMPLETED, Kind.SETTLE_COMPLETED))
 _SAID: Final = frozenset((Outcome.COMPLETED, Outcome.NEVER))
 """Another answer changes neither, and so it need not be read."""
@@ -128,7 +120,7 @@ class Saga:
         reason = stopped.take(input)
         if reason is not None or not request_answers.verb_of(input):
             return reason
-        if codeless.ends(input):
+        if request_answers.ends(input):
             self.end_if_asked()
         if self.stopped is not None and not self.state.is_closed and not self.wants_its_history:
             request_answers.kept(self.state, input)
@@ -136,22 +128,13 @@ class Saga:
 
     def end_if_asked(self) -> None:
         """A saga that stands still is ended if an operator has asked for that, and its history is at hand (U8)."""
-        if self._is_to_end and self.stopped is not None and self.stopped.tells_all:
+        if self.stopped is not None and self.stopped.is_to_end and self.stopped.tells_all:
             self._go_on_without_code(self.stopped)
 
     @property
-    def _is_to_end(self) -> bool:
-        """Whether that was asked for while it stood still. What has made it stand still was asked for before; and what
-        has failed once is not tried again by itself."""
-        if self.stopped is None or not self.state.blocked:
-            return False
-        tried = max((row.seq for row in self.stopped.rows if row.kind is Kind.CODELESS), default=self.state.blocked)
-        return any(codeless.ends(row) and row.seq > tried for row in self.stopped.undecided)
-
-    @property
     def wants_its_history(self) -> bool:
-        """It is to end, which is done when it is loaded again, with all of its rows."""
-        return self._is_to_end and self.stopped is not None and self.stopped.rows[0].seq > 1
+        """See `StoppedSaga`."""
+        return self.stopped is not None and self.stopped.wants_its_history
 
     def _go_on_without_code(self, stopped: StoppedSaga) -> None:
         """From here on its rows are what it is decided from."""
@@ -318,29 +301,8 @@ class Saga:
         state.started_at = row.at  # which a replay finds here first
         if state.contracts is not None:
             return  # it is ended before it has begun
-        if self._code is None:
-            raise Blocked(
-                f"no definition {state.definition!r} (version {state.version}) here; deploy a coordinator that has it",
-                "no_definition",
-            )
-        try:
-            self.program = self._program(self._code, row)
-        except MessageInvalid as error:
-            raise Blocked(f"{error.message}; deploy a definition that reads it", "start_unreadable") from error
-        self.program.quiet = state.journal.replaying
-        if self._code.timeout is not None:
-            state.set_timer(TimerKind.SAGA, 0, row.at + as_microseconds(self._code.timeout))
+        self.program = start.begin(state, self._code, row)
         state.tell(LifecycleType.STARTED)
-
-    def _program(self, code: Code, row: Row) -> Program:
-        """Raises MessageInvalid."""
-        state, request = self.state, row.payload or b""
-        reads = partial(reading.read, state.journal)
-        if not canonical.reads_alike(code.request):
-            _, kept = reads(reading.INPUT, 0, code.request, request, f"start of {code.name}")
-            if kept is not None:
-                request = state.decide(Kind.READ, name=reading.INPUT, payload=kept).payload or kept
-        return Program(code, request, id=state.id, run=state.run, started_at=row.at, read=reads)
 
     def _event(self, row: Row) -> None:
         self.state.seen_events.add(row.ref)
@@ -348,10 +310,7 @@ class Saga:
         if program is None:
             return  # it is being undone: nobody waits any more
         program.deliver(row.name, row.payload or b"")
-        count, size = program.unconsumed()
-        if count > MAX_EVENTS or size > MAX_EVENT_BYTES:
-            words = f"more than {MAX_EVENTS} events, or {MAX_EVENT_BYTES} bytes, came that nobody waits for"
-            self.state.raise_concern(_EVENTS, words)
+        unconsumed.note_event(self.state, program)
 
     def _stop_code(self, ending: SagaStatus, error: bytes) -> None:
         """CancelledError is thrown once (U7): the end is decided from here on, no timeout of the saga changes it."""
@@ -469,13 +428,7 @@ class Saga:
         if self.program.loop.timers_changed:
             intents.note_timers(self.state, self.program)
         note_stuck(self.state, self.program)
-        if _EVENTS in self.state.concerns:
-            self._note_events_taken(self.program)
-
-    def _note_events_taken(self, program: Program) -> None:
-        count, size = program.unconsumed()
-        if program.ended or (count <= MAX_EVENTS // 2 and size <= MAX_EVENT_BYTES // 2):
-            self.state.clear_concern(_EVENTS)
+        unconsumed.note_taken(self.state, self.program)
 
     def _go_on(self) -> None:
         """After the code has come to rest: give-ups are settled, an end begins or closes the saga."""

@@ -69,6 +69,21 @@ class StoppedSaga:
         _, kept, _ = in_order(row for row in self.rows if row.is_input)
         return kept
 
+    @property
+    def is_to_end(self) -> bool:
+        """Whether that was asked for while it stood still. What has made it stand still was asked for before; and what
+        has failed once is not tried again by itself."""
+        blocked = self.state.blocked
+        if not blocked:
+            return False
+        tried = max((row.seq for row in self.rows if row.kind is Kind.CODELESS), default=blocked)
+        return any(request_answers.ends(row) and row.seq > tried for row in self.undecided)
+
+    @property
+    def wants_its_history(self) -> bool:
+        """It is to end, which is done when it is loaded again, with all of its rows."""
+        return self.is_to_end and self.rows[0].seq > 1
+
     def note(self, row: Row) -> None:
         """A row of its history."""
         self.rows.append(row)
