@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
-from aiokafka import TopicPartition, errors
+from aiokafka import AIOKafkaProducer, TopicPartition, errors
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from sagabus.contracts.envelope import MAX_PAYLOAD, Message
@@ -309,12 +310,12 @@ async def test_what_is_asked_for_at_once_travels_together(
     await real.create_topics({namespace: TopicSpec(2)})
     sent: list[int] = []
 
-    async def counting(self: Sender, to: TopicPartition, batch: BatchBuilder) -> None:
+    def counting(self: AIOKafkaProducer, batch: BatchBuilder, topic: str, *, partition: int) -> Any:
         sent.append(batch.record_count())
-        await send(self, to, batch)
+        return send(self, batch, topic, partition=partition)
 
-    send = Sender.send
-    monkeypatch.setattr(Sender, "send", counting)
+    send = AIOKafkaProducer.send_batch
+    monkeypatch.setattr(AIOKafkaProducer, "send_batch", counting)
     await asyncio.gather(*(producer.publish([message(namespace, n, partition=n % 2)]) for n in range(5_000)))
     found = await read(real, namespace)
     assert [numbers(found[place]) for place in (0, 1)] == [list(range(0, 5_000, 2)), list(range(1, 5_000, 2))]
@@ -447,3 +448,26 @@ async def test_stop_does_not_wait_for_a_kafka_that_is_away(own_broker: KafkaBrok
         await producer.stop()
         await producer.stop()
     await until(lambda: len(asyncio.all_tasks()) == 1, within=5, what="no task of the producer is left")
+
+
+async def test_stop_fails_what_is_under_way_to_a_silent_kafka(own_broker: KafkaBroker, namespace: str) -> None:
+    """The batch was sent without a task, and its answer never comes: its caller must hear of the end all the same."""
+    cluster = real_kafka(own_broker.address)
+    await cluster.create_topics({namespace: TopicSpec(1)})
+    producer = cluster.producer()
+    await producer.publish([message(namespace, 0)])
+    own_broker.process.pause()
+    tasks = asyncio.all_tasks()
+    publishing = asyncio.create_task(producer.publish([message(namespace, 1)]))
+    behind = asyncio.create_task(producer.publish([message(namespace, 2)]))
+    await asyncio.sleep(0)  # both have run as far as they can
+    ours = {task.get_name() for task in asyncio.all_tasks() - tasks - {publishing, behind}}
+    assert not any(name.startswith("sagabus publishing") for name in ours)
+    await until(lambda: under_way(producer), what="the first batch is under way")
+    async with asyncio.timeout(30):
+        await producer.stop()
+        with pytest.raises(PublishFailed, match="not known to be published"):
+            await publishing
+        with pytest.raises(KafkaUnreachable, match="not published"):
+            await behind
+    own_broker.process.resume()

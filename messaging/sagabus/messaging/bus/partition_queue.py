@@ -4,74 +4,40 @@ One batch is under way at a time, made of whatever waits when the one before it 
 message each travel in a few batches, and none overtakes another. A batch fails for those whose messages are in it;
 what waits behind it goes on. A batch that Kafka refuses is sent again in smaller ones, until the message that it
 refuses stands alone.
+
+A batch is sent where it is asked for, and its answer is heard where it arrives, without a task. A task runs only while
+something must be waited for: a connection, a topic that is not known, a late answer, the end of a spoilt sender.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final, NamedTuple, cast
 
 from aiokafka import TopicPartition
-from aiokafka.producer.message_accumulator import BatchBuilder
 
 from sagabus.contracts.envelope import Message
 from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
 from sagabus.messaging.bus.kafka_refusals import REFUSALS
-from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused, Reason
-from sagabus.messaging.bus.sender import BATCH_BYTES, Sender, SenderSource
+from sagabus.messaging.bus.publication import Part, Publication, RecordBatch, next_batch
+from sagabus.messaging.bus.publish_errors import Reason
+from sagabus.messaging.bus.sender import BATCH_BYTES, TOPIC_APPEARS_SECONDS, Answer, Sender
+from sagabus.messaging.bus.sender_source import SenderSource
 
 BATCHES_BEFORE_GROWTH: Final = 16
 """Acknowledged ones after which batches that were made smaller may be twice as large again. A refusal costs a new
 connection, so that it must be rare where a topic takes only small batches."""
 
 
-class Publication:
-    """One call of `publish`: published when each of its parts is acknowledged, over with the first error."""
+class _UnderWay(NamedTuple):
+    """late: ends the waiting without a task."""
 
-    def __init__(self, parts: int) -> None:
-        self.published: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._open = parts
-
-    @property
-    def over(self) -> bool:
-        """Nobody waits for it any more: its caller was cancelled, or has an answer."""
-        return self.published.done()
-
-    def acknowledge_part(self) -> None:
-        self._open -= 1
-        if not self._open and not self.over:
-            self.published.set_result(None)
-
-    def fail(self, error: Exception) -> None:
-        if not self.over:
-            self.published.set_exception(error)
-
-
-@dataclass(slots=True)
-class Part:
-    """The messages of a publication for one partition. acknowledged: how many of them are; begun: some were sent."""
-
-    publication: Publication
-    messages: Sequence[Message]
-    since: float
-    acknowledged: int = 0
-    begun: bool = False
-
-
-@dataclass(slots=True)
-class _Batch:
-    """builder: aiokafka's. slices: how many messages of which part, in order."""
-
-    builder: BatchBuilder
-    slices: list[tuple[Part, int]] = field(default_factory=list)
-
-    @property
-    def count(self) -> int:
-        return sum(count for _, count in self.slices)
+    sender: Sender
+    batch: RecordBatch
+    answer: Answer
+    late: asyncio.TimerHandle
 
 
 class PartitionQueue:
@@ -85,29 +51,89 @@ class PartitionQueue:
         self._batch_bytes = BATCH_BYTES
         self._acknowledged_batches = 0
         self.last_acknowledged = 0.0
+        self._under_way: _UnderWay | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
     def task(self) -> asyncio.Task[None] | None:
-        """Runs while something waits here."""
+        """Runs while something must be waited for but an answer in time."""
         return None if self._task is None or self._task.done() else self._task
+
+    @property
+    def end(self) -> asyncio.Future[Any] | None:
+        """Of what is going on here; more may follow. None: nothing waits."""
+        return self._under_way.answer.future if self._under_way else self.task
 
     def add(self, publication: Publication, messages: Sequence[Message]) -> None:
         """To be sent after all that was added before."""
         self._waiting.append(Part(publication, messages, asyncio.get_running_loop().time()))
-        if self.task is None:
-            self._task = asyncio.create_task(self._run(), name=f"sagabus publishing to {self.to.topic}")
+        if self._under_way is None and self.task is None:
+            self._go_on()
 
     def fail_all(self, sentence: str) -> None:
+        """Also what is under way: its answer is not heard any more."""
+        if self._under_way is not None:
+            self._off_the_way(self._under_way)
         while self._waiting:
-            _fail(self._waiting.popleft(), sentence)
+            self._waiting.popleft().fail(sentence)
 
-    async def _run(self) -> None:
+    def _go_on(self) -> None:
+        """Send what waits: at once, or in a task where something must be waited for before."""
         try:
-            while self._drop_ended():
+            if self._something_waits() and not self._send_at_once():
+                self._run(self._send_next())
+        except BaseException as error:
+            self._fail_by_fault(error)
+            raise
+
+    def _send_at_once(self) -> bool:
+        batch = next_batch(self._waiting, self._batch_bytes)
+        sender = self._senders.take_at_once() if batch.slices else None
+        if sender is None:
+            return False
+        if (answer := sender.begin(self.to, batch.builder)) is None:
+            self._senders.give_back_at_once(sender)
+            return False
+        batch.begin()
+        late = asyncio.get_running_loop().call_later(min(TOPIC_APPEARS_SECONDS, self._timeout), self._wait_on)
+        self._under_way = _UnderWay(sender, batch, answer, late)
+        answer.future.add_done_callback(self._hear)
+        return True
+
+    def _hear(self, future: asyncio.Future[Any]) -> None:
+        """The answer of what is under way is there."""
+        under_way = cast("_UnderWay", self._under_way)
+        sender, batch, answer, _ = self._off_the_way(under_way)
+        failed = future.cancelled() or future.exception() is not None
+        if failed or not self._senders.give_back_at_once(sender):
+            self._run(self._finish(sender, batch, sender.answered(answer)))
+            return
+        sender.end(answer)
+        self._acknowledge(batch)
+        self._go_on()
+
+    def _wait_on(self) -> None:
+        """The answer of what is under way is late."""
+        sender, batch, answer, _ = self._off_the_way(cast("_UnderWay", self._under_way))
+        left = max(0.0, self._timeout - TOPIC_APPEARS_SECONDS)
+        self._run(self._finish(sender, batch, sender.answered(answer), seconds=left))
+
+    def _off_the_way(self, under_way: _UnderWay) -> _UnderWay:
+        under_way.late.cancel()
+        under_way.answer.future.remove_done_callback(self._hear)
+        self._under_way = None
+        return under_way
+
+    def _run(self, first: Coroutine[Any, Any, None]) -> None:
+        self._task = asyncio.create_task(self._send_all(first), name=f"sagabus publishing to {self.to.topic}")
+
+    async def _send_all(self, first: Coroutine[Any, Any, None]) -> None:
+        try:
+            await first
+            while self._something_waits():
                 await self._send_next()
-        except BaseException as error:  # a fault of ours: who waits must hear of it, whatever it is
-            self.fail_all(f"{type(error).__name__}: {error}")
+        except BaseException as error:
+            self._fail_by_fault(error)
             raise
 
     async def _send_next(self) -> None:
@@ -116,11 +142,22 @@ class PartitionQueue:
         except KafkaUnreachable as error:
             self.fail_all(str(error))
             return
+        batch = next_batch(self._waiting, self._batch_bytes)
+        batch.begin()
+        await self._finish(sender, batch, self._send(sender, batch))
+
+    async def _send(self, sender: Sender, batch: RecordBatch) -> None:
+        if batch.slices:
+            await sender.send(self.to, batch.builder)
+
+    async def _finish(
+        self, sender: Sender, batch: RecordBatch, sending: Coroutine[Any, Any, None], *, seconds: float | None = None
+    ) -> None:
+        """seconds: for which the batch may go on waiting for its acknowledgement."""
         failure: Exception | None = None
-        batch = self._next_batch()
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._send(sender, batch)
+            async with asyncio.timeout(self._timeout if seconds is None else seconds):
+                await sending
         except Exception as error:
             failure = error
         finally:
@@ -130,64 +167,20 @@ class PartitionQueue:
         else:
             self._fail(batch, failure)
 
-    async def _send(self, sender: Sender, batch: _Batch) -> None:
-        if batch.slices:
-            for part, _ in batch.slices:
-                part.begun = True
-            await sender.send(self.to, batch.builder)
-
-    def _next_batch(self) -> _Batch:
-        """A message that cannot be put into a record is refused, and the batch is made without that publication."""
-        while True:
-            batch = _Batch(BatchBuilder(BATCH_BYTES, 0))
-            try:
-                self._fill(batch)
-            except _Unencodable as error:
-                error.part.publication.fail(PublishRefused(error.message, Reason.INVALID, str(error)))
-            else:
-                return batch
-
-    def _fill(self, batch: _Batch) -> None:
-        now, builder = int(time.time() * 1000), batch.builder
-        for part in self._waiting:
-            if part.publication.over:
-                continue
-            left = len(part.messages) - part.acknowledged
-            taken = 0
-            while taken < left and (not builder.record_count() or builder.size() < self._batch_bytes):
-                if not _append(builder, part, part.messages[part.acknowledged + taken], now):
-                    break
-                taken += 1
-            if taken:
-                batch.slices.append((part, taken))
-            if taken < left:
-                return
-
-    def _acknowledge(self, batch: _Batch) -> None:
+    def _acknowledge(self, batch: RecordBatch) -> None:
         self.last_acknowledged = asyncio.get_running_loop().time()
-        for part, count in batch.slices:
-            part.acknowledged += count
-            if part.acknowledged == len(part.messages):
-                part.publication.acknowledge_part()
-        self._grow()
-
-    def _grow(self) -> None:
+        batch.acknowledge()
         self._acknowledged_batches += 1
         if self._acknowledged_batches % BATCHES_BEFORE_GROWTH == 0:
             self._batch_bytes = min(BATCH_BYTES, self._batch_bytes * 2)
 
-    def _fail(self, batch: _Batch, error: Exception) -> None:
+    def _fail(self, batch: RecordBatch, error: Exception) -> None:
         reason = REFUSALS.get(type(error))
         if reason is None:
-            said = str(error) or f"Kafka has acknowledged nothing for {self._timeout:g} s"
-            for part, _ in batch.slices:
-                _fail(part, said)
+            batch.fail(str(error) or f"Kafka has acknowledged nothing for {self._timeout:g} s")
             self._fail_overdue()
         elif batch.count == 1 or reason in (Reason.UNKNOWN_TOPIC, Reason.NOT_AUTHORISED):
-            for part, _ in batch.slices:
-                refused = PublishRefused(part.messages[part.acknowledged], reason, str(error))
-                refused.__cause__ = error
-                part.publication.fail(refused)
+            batch.refuse(reason, error)
         else:
             self._batch_bytes = max(1, min(self._batch_bytes, batch.builder.size()) // 2)
             self._acknowledged_batches = 0
@@ -197,38 +190,14 @@ class PartitionQueue:
         now = asyncio.get_running_loop().time()
         for part in self._waiting:
             if now - max(part.since, self.last_acknowledged) >= self._timeout:
-                _fail(part, f"Kafka has acknowledged nothing for {self._timeout:g} s")
+                part.fail(f"Kafka has acknowledged nothing for {self._timeout:g} s")
 
-    def _drop_ended(self) -> bool:
-        """Whether something waits. What is over, or acknowledged, stands in front of it."""
-        while self._waiting and _ended(self._waiting[0]):
+    def _fail_by_fault(self, error: BaseException) -> None:
+        """A fault of ours: who waits must hear of it, whatever it is."""
+        self.fail_all(f"{type(error).__name__}: {error}")
+
+    def _something_waits(self) -> bool:
+        """What is over, or acknowledged, stands in front of it."""
+        while self._waiting and self._waiting[0].ended:
             self._waiting.popleft()
         return bool(self._waiting)
-
-
-class _Unencodable(Exception):
-    def __init__(self, part: Part, message: Message, error: Exception) -> None:
-        super().__init__(f"{type(error).__name__}: {error}")
-        self.part = part
-        self.message = message
-
-
-def _append(builder: BatchBuilder, part: Part, message: Message, now: int) -> bool:
-    """False if the batch is full. The first record is always taken."""
-    try:
-        headers = list(message.headers)
-        return builder.append(timestamp=now, key=message.key, value=message.value, headers=headers) is not None
-    except (TypeError, ValueError) as error:
-        raise _Unencodable(part, message, error) from error
-
-
-def _ended(part: Part) -> bool:
-    return part.publication.over or part.acknowledged == len(part.messages)
-
-
-def _fail(part: Part, sentence: str) -> None:
-    """What was never sent is known not to be published."""
-    if part.begun:
-        part.publication.fail(PublishFailed(f"not known to be published: {sentence}"))
-    else:
-        part.publication.fail(KafkaUnreachable(f"not published: {sentence}"))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import TopicPartition
 
@@ -20,11 +20,16 @@ from sagabus.contracts.envelope import MAX_PAYLOAD, Message
 from sagabus.messaging.background import cancelled
 from sagabus.messaging.bus.kafka_connection import KafkaConnection, KafkaUnreachable
 from sagabus.messaging.bus.partition import partition_of
-from sagabus.messaging.bus.partition_queue import PartitionQueue, Publication
+from sagabus.messaging.bus.partition_queue import PartitionQueue
+from sagabus.messaging.bus.publication import Publication
 from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused, Reason
-from sagabus.messaging.bus.sender import Sender, SenderSource
+from sagabus.messaging.bus.sender import Sender
+from sagabus.messaging.bus.sender_source import SenderSource
 
 Groups = dict[TopicPartition, list[Message]]
+
+Counts = dict[str, int]
+"""How many partitions each topic has; 0: there is none, or we may not see it."""
 
 UNACKNOWLEDGED_SECONDS: Final = 15.0
 """Without any acknowledgement on its partition, after which a publication has failed. By itself an idempotent aiokafka
@@ -77,20 +82,14 @@ class BatchProducer:
             raise PublishFailed(STOPPED)
         if not messages:
             return
-        await (await self._queued(messages)).published
+        topics = {message.topic for message in messages}
+        counts = self._known_counts(topics) or await self._counts(topics)
+        await self._queued(_grouped(messages, counts)).published
 
-    async def _queued(self, messages: Sequence[Message]) -> Publication:
-        """Raises PublishRefused, KafkaUnreachable."""
-        queued: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._not_queued.add(queued)
-        try:
-            groups = await self._grouped(messages)
-            publication = Publication(len(groups))
-            for to, group in groups.items():
-                self._queue(to).add(publication, group)
-        finally:
-            self._not_queued.discard(queued)
-            queued.set_result(None)
+    def _queued(self, groups: Groups) -> Publication:
+        publication = Publication(len(groups))
+        for to, group in groups.items():
+            self._queue(to).add(publication, group)
         return publication
 
     def _queue(self, to: TopicPartition) -> PartitionQueue:
@@ -98,43 +97,59 @@ class BatchProducer:
             self._queues[to] = PartitionQueue(to, self._senders, timeout=self._timeout)
         return self._queues[to]
 
-    async def _grouped(self, messages: Sequence[Message]) -> Groups:
-        """The messages of each partition, in order. Raises PublishRefused, and KafkaUnreachable."""
-        counts = await self._counts({message.topic for message in messages})
-        groups: Groups = {}
-        for message in messages:
-            to = TopicPartition(message.topic, _partition(message, counts[message.topic]))
-            if to in groups:
-                groups[to].append(message)
-            else:
-                groups[to] = [message]
-        return groups
+    def _known_counts(self, topics: set[str]) -> Counts | None:
+        """The number of partitions of each; None if something must be asked for."""
+        sender = self._senders.take_at_once()
+        if sender is None:
+            return None
+        counts = {topic: sender.known_partitions(topic) for topic in topics}
+        self._senders.give_back_at_once(sender)
+        return counts if all(counts.values()) else None
 
-    async def _counts(self, topics: set[str]) -> dict[str, int]:
-        """The number of partitions of each."""
-        async with self._senders.taken() as sender:
-            try:
-                async with asyncio.timeout(self._timeout):
-                    return {topic: await sender.partitions(topic) for topic in topics}
-            except TimeoutError as error:
-                said = f"Kafka has not told for {self._timeout:g} s which topics there are"
-                raise KafkaUnreachable(f"not published: {said}") from error
+    async def _counts(self, topics: set[str]) -> Counts:
+        """The number of partitions of each. Raises KafkaUnreachable."""
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._not_queued.add(told)
+        try:
+            async with self._senders.taken() as sender, asyncio.timeout(self._timeout):
+                return {topic: await sender.partitions(topic) for topic in topics}
+        except TimeoutError as error:
+            said = f"Kafka has not told for {self._timeout:g} s which topics there are"
+            raise KafkaUnreachable(f"not published: {said}") from error
+        finally:
+            self._not_queued.discard(told)
+            told.set_result(None)
 
     def _tasks(self) -> list[asyncio.Task[None]]:
         return [queue.task for queue in self._queues.values() if queue.task]
 
+    def _ends(self) -> list[asyncio.Future[Any]]:
+        return [queue.end for queue in self._queues.values() if queue.end]
+
     async def _drain(self) -> None:
         if self._not_queued:
             await asyncio.wait(self._not_queued, timeout=DRAIN_SECONDS)
-        while tasks := self._tasks():
+        while ends := self._ends():
             waited, before = asyncio.get_running_loop().time(), self._last_acknowledged()
-            await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
+            await asyncio.wait(ends, timeout=DRAIN_SECONDS)
             late = asyncio.get_running_loop().time() - waited >= DRAIN_SECONDS
             if late and self._last_acknowledged() == before:
                 return
 
     def _last_acknowledged(self) -> float:
         return max(queue.last_acknowledged for queue in self._queues.values())
+
+
+def _grouped(messages: Sequence[Message], counts: Counts) -> Groups:
+    """The messages of each partition, in order. Raises PublishRefused."""
+    groups: Groups = {}
+    for message in messages:
+        to = TopicPartition(message.topic, _partition(message, counts[message.topic]))
+        if to in groups:
+            groups[to].append(message)
+        else:
+            groups[to] = [message]
+    return groups
 
 
 def _partition(message: Message, count: int) -> int:

@@ -12,9 +12,8 @@ recover from. So the sender is spoilt: who still sends through it goes on, and `
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import asynccontextmanager
-from typing import Any, Final, Generic, TypeVar, cast
+from collections.abc import Coroutine
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import aiokafka
 from aiokafka import TopicPartition
@@ -22,6 +21,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from sagabus.messaging.bus.kafka_connection import KafkaConnection, KafkaUnreachable
+from sagabus.messaging.bus.lookups import STOPPED, Lookups, heard
 from sagabus.messaging.loop_time import monotonic
 
 T = TypeVar("T")
@@ -45,7 +45,13 @@ LOOK_PAUSE_SECONDS: Final = 0.1
 
 DELETED: Final = "there is no such topic any more"
 
-STOPPED: Final = "the producer was stopped before the answer"
+
+class Answer(NamedTuple):
+    """What a batch under way waits for. size: bytes of the batch."""
+
+    future: asyncio.Future[Any]
+    topic: str
+    size: int
 
 
 class Sender:
@@ -56,7 +62,7 @@ class Sender:
         self.spoilt = False
         self._makes_topics = makes_topics
         self._missing: dict[str, float] = {}
-        self._lookups = _Lookups()
+        self._lookups = Lookups()
         self._room = _Room(UNDER_WAY_BYTES)
         self._given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._producer = aiokafka.AIOKafkaProducer(
@@ -86,19 +92,66 @@ class Sender:
         known = self._producer.client.cluster.partitions_for_topic(topic)
         return len(known) if known else await self._lookups.ask(topic, lambda: self._look_up(topic))
 
+    def known_partitions(self, topic: str) -> int:
+        """How many the topic has, as far as is known without asking; 0 if it is not known."""
+        return len(self._producer.client.cluster.partitions_for_topic(topic) or ())
+
+    def begin(self, to: TopicPartition, batch: BatchBuilder) -> Answer | None:
+        """Send the batch, if nothing need be waited for before; otherwise nothing is done. `send` waits.
+
+        No other batch of this partition may be under way. The answer is handed to `end` when it is there and good, to
+        `answered` in all other cases.
+        """
+        if not self._room.free(size := batch.size()) or not self.known_partitions(to.topic):
+            return None
+        try:
+            future = _result_at_once(self._producer.send_batch(batch, to.topic, partition=to.partition))
+        except Exception:  # `send` meets it again, and tells
+            return None
+        if future is None:
+            return None
+        self._room.take(size)
+        return _answer(future, to, size)
+
+    def end(self, answer: Answer) -> None:
+        """To be called once for an answer that `answered` is not asked for."""
+        self._room.leave(answer.size)
+
     async def send(self, to: TopicPartition, batch: BatchBuilder) -> None:
         """Returns when the batch is acknowledged; no other one of this partition may be under way.
 
-        Raises what aiokafka raises. That a topic has been deleted, aiokafka never says: it tries again without end. So
-        it is looked up here.
+        Raises what aiokafka raises, and KafkaUnreachable once this sender is abandoned.
         """
-        topic, partition = to
-        async with self._room.taken(batch.size()):
-            if not await self.partitions(topic):  # `send_batch` would wait long for it
+        size = batch.size()
+        await self._room.enter(size)
+        try:
+            if not await self.partitions(to.topic):  # `send_batch` would wait long for it
                 raise UnknownTopicOrPartitionError(DELETED)
-            answer: asyncio.Future[Any] = await self._producer.send_batch(batch, topic, partition=partition)
-            answer.add_done_callback(_heard)
-            await self._answered(answer, topic)
+            future = await self._producer.send_batch(batch, to.topic, partition=to.partition)
+        except BaseException:
+            self._room.leave(size)
+            raise
+        await self.answered(_answer(future, to, size), late=False)
+
+    async def answered(self, answer: Answer, *, late: bool = True) -> None:
+        """Returns when the batch is acknowledged. Raises as `send`. late: it should have been answered already.
+
+        That a topic has been deleted, aiokafka never says: it tries again without end. So it is looked up here.
+        """
+        try:
+            if not late:
+                await self._wait_for(answer.future)
+            looks = 0
+            while not answer.future.done():
+                looks = looks + 1 if await self._exists(answer.topic) is False else 0
+                if looks > 1 and not answer.future.done():
+                    raise UnknownTopicOrPartitionError(DELETED)
+                await self._wait_for(answer.future)
+            if answer.future.cancelled():
+                raise KafkaUnreachable(STOPPED)
+            answer.future.result()
+        finally:
+            self.end(answer)
 
     async def abandon(self) -> None:
         """Stop at once, and let nobody wait any longer. Nothing is sent after it returns.
@@ -116,17 +169,12 @@ class Sender:
         if not self._given_up.done():
             self._given_up.set_result(None)
 
-    async def _answered(self, answer: asyncio.Future[Any], topic: str) -> None:
-        looks = 0
-        while not answer.done():
-            ends: list[asyncio.Future[Any]] = [answer, self._given_up]
-            await asyncio.wait(ends, timeout=TOPIC_APPEARS_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            if self._given_up.done() and not answer.done():
-                raise KafkaUnreachable(STOPPED)
-            looks = looks + 1 if not answer.done() and await self._exists(topic) is False else 0
-            if looks > 1:
-                raise UnknownTopicOrPartitionError(DELETED)
-        answer.result()
+    async def _wait_for(self, answer: asyncio.Future[Any]) -> None:
+        """For as long as no topic is looked up."""
+        ends: list[asyncio.Future[Any]] = [answer, self._given_up]
+        await asyncio.wait(ends, timeout=TOPIC_APPEARS_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if self._given_up.done() and not answer.done():
+            raise KafkaUnreachable(STOPPED)
 
     async def _look_up(self, topic: str) -> int:
         end = monotonic() + (0 if self._missed(topic) else TOPIC_APPEARS_SECONDS)
@@ -163,103 +211,6 @@ class Sender:
             return set()
 
 
-class SenderSource:
-    """The sender that is in use, made when it is first needed, and anew when it is spoilt."""
-
-    def __init__(self, make: Callable[[], Sender]) -> None:
-        self._make = make
-        self._current: Sender | None = None
-        self._lookups = _Lookups()
-        self._given: set[Sender] = set()
-        self._closed = False
-
-    async def take(self) -> Sender:
-        """To be given back. Raises KafkaUnreachable where none can be started."""
-        while (sender := self._current) is None or sender.spoilt:
-            if self._closed:
-                raise KafkaUnreachable(STOPPED)
-            await self._lookups.ask("sender", self._open)
-        sender.users += 1
-        return sender
-
-    async def give_back(self, sender: Sender, *, spoilt: bool = False) -> None:
-        """spoilt: a batch was not acknowledged. The last to give it back then waits until nothing is left of it."""
-        sender.users -= 1
-        sender.spoilt = sender.spoilt or spoilt
-        if sender.spoilt and not sender.users and sender in self._given:
-            self._given.discard(sender)
-            await sender.abandon()
-
-    @asynccontextmanager
-    async def taken(self) -> AsyncIterator[Sender]:
-        sender = await self.take()
-        try:
-            yield sender
-        finally:
-            await self.give_back(sender)
-
-    async def close(self) -> None:
-        """Whatever is under way is given up, and nothing is begun any more."""
-        self._closed, self._current = True, None
-        self._lookups.cancel()
-        while self._given:
-            await self._given.pop().abandon()
-
-    async def _open(self) -> None:
-        sender = self._make()
-        await sender.start()
-        self._given.add(sender)
-        self._current = sender
-
-
-class _Lookups:
-    """Who asks for what is being looked up already waits for the same answer. It ends when nobody waits any more."""
-
-    def __init__(self) -> None:
-        self._running: dict[Hashable, _Lookup[Any]] = {}
-
-    async def ask(self, key: Hashable, look: Callable[[], Awaitable[T]]) -> T:
-        lookup = self._running.get(key)
-        if lookup is None:
-            lookup = self._running[key] = _Lookup(look)
-        lookup.waiting += 1
-        try:
-            return cast("T", await lookup.answer())
-        finally:
-            lookup.waiting -= 1
-            if self._running.get(key) is lookup and (lookup.task.done() or not lookup.waiting):
-                del self._running[key]
-            if not lookup.waiting:
-                lookup.task.cancel()
-
-    def cancel(self) -> None:
-        for lookup in self._running.values():
-            lookup.task.cancel()
-
-
-class _Lookup(Generic[T]):
-    """waiting: how many do."""
-
-    def __init__(self, look: Callable[[], Awaitable[T]]) -> None:
-        self.waiting = 0
-        self.task: asyncio.Task[T] = asyncio.ensure_future(_coroutine(look))
-        self.task.add_done_callback(_heard)
-
-    async def answer(self) -> T:
-        try:
-            return await asyncio.shield(self.task)
-        except KafkaUnreachable as error:
-            raise KafkaUnreachable(str(error)) from error  # each of them one of its own
-        except asyncio.CancelledError:
-            if self.task.cancelled():
-                raise KafkaUnreachable(STOPPED) from None
-            raise
-
-
-async def _coroutine(look: Callable[[], Awaitable[T]]) -> T:
-    return await look()
-
-
 class _Room:
     """Bytes that may be under way at once. Who came first goes first; what is larger than all of it goes alone."""
 
@@ -269,21 +220,39 @@ class _Room:
         self._entrance = asyncio.Lock()
         self._left = asyncio.Event()
 
-    @asynccontextmanager
-    async def taken(self, size: int) -> AsyncIterator[None]:
+    def free(self, size: int) -> bool:
+        """Whether nobody waits, and there is room for so many bytes."""
+        return not self._entrance.locked() and self._fits(size)
+
+    def take(self, size: int) -> None:
+        self._taken += size
+
+    async def enter(self, size: int) -> None:
+        """Returns when there is room for so many bytes, which are taken then."""
         async with self._entrance:
-            while self._taken and self._taken + size > self._size:
+            while not self._fits(size):
                 self._left.clear()
                 await self._left.wait()
-            self._taken += size
-        try:
-            yield
-        finally:
-            self._taken -= size
-            self._left.set()
+            self.take(size)
+
+    def leave(self, size: int) -> None:
+        self._taken -= size
+        self._left.set()
+
+    def _fits(self, size: int) -> bool:
+        return not self._taken or self._taken + size <= self._size
 
 
-def _heard(future: asyncio.Future[Any]) -> None:
-    """A failure of which nobody asks, because its callers were cancelled, is no news for the log."""
-    if not future.cancelled():
-        future.exception()
+def _answer(future: asyncio.Future[Any], to: TopicPartition, size: int) -> Answer:
+    future.add_done_callback(heard)
+    return Answer(future, to.topic, size)
+
+
+def _result_at_once(coroutine: Coroutine[Any, Any, T]) -> T | None:
+    """What the coroutine returns, if it waits for nothing; else it is closed where it would wait first."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return cast("T", end.value)
+    coroutine.close()
+    return None
