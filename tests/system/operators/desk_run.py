@@ -147,10 +147,10 @@ class DeskRun:
     def _due(self, one: dict[str, Any]) -> Iterator[str]:
         """What moves this saga."""
         shape, stops = self.sagas[one["id"]], {concern["kind"] for concern in one["concerns"]}
-        if one["paused"]:
-            yield "resume"
-        elif "blocked" in stops:
+        if "blocked" in stops:  # whether it is paused or not
             yield "cancel" if int(one["id"].removeprefix("DESK-")) % 3 else "terminate"
+        elif one["paused"]:
+            yield "resume"
         elif one["status"] == "compensating":
             if "undo" in stops:
                 yield "skip"

@@ -100,8 +100,8 @@ def judge_requests(
     for ask in asked.values():
         answers = told.get(ask.id, [])
         if ask.way is Way.HTTP and answers and all(answer.status == 404 for answer in answers):
-            if left.outcome(ask) is not None or left.events.get(ask.id):
-                yield f"{ask.id}: nothing was asked (404), and it has an outcome"
+            if ask.id in left.rows or ask.id in left.letters or left.events.get(ask.id):
+                yield f"{ask.id}: nothing was asked (404), and something has come of it"
             continue
         outcome = left.outcome(ask)
         if outcome is None:
