@@ -18,6 +18,7 @@ BODY = {"type": "pause", **ASK.fields}
 APPLIED = Line(5, "operator", 0, "pause", "ask-1", json.dumps(BODY).encode())
 NOTICE = {"verb": "pause", "code": "saga.closed", "message": "it has ended", "reason": ASK.reason, "actor": "ann"}
 REFUSED = Line(5, "notice", 0, "refused", "ask-1", json.dumps(NOTICE).encode())
+BLOCKED = Line(6, "blocked", 5, "blocked", "", None)
 TOLD_APPLIED = Event("DESK-1:r:event:7", "sagabus.request.applied", b'{"request": "pause"}')
 TOLD_REFUSED = Event(
     "ask-1:rejected", "sagabus.request.refused", b'{"request": "pause", "error": {"code": "saga.closed"}}'
@@ -42,7 +43,7 @@ def of_requests(
         ([APPLIED], [TOLD_APPLIED], [OK], AGAIN_OK),
         ([APPLIED], [TOLD_APPLIED], [KEPT], AGAIN_OK),
         ([REFUSED], [TOLD_REFUSED], [NO], AGAIN_NO),
-        ([APPLIED, REFUSED], [TOLD_REFUSED], [KEPT], AGAIN_NO),
+        ([APPLIED, BLOCKED, REFUSED._replace(seq=7)], [TOLD_REFUSED], [KEPT], AGAIN_NO),
         ([], [], [NOT_THERE], NOT_THERE),
     ],
     ids=["applied", "kept, then applied", "refused", "kept, then refused", "nobody there"],
@@ -58,6 +59,7 @@ def test_a_story_that_holds(
     [
         ([APPLIED, APPLIED], [TOLD_APPLIED], [OK], AGAIN_OK),
         ([REFUSED, REFUSED], [TOLD_REFUSED], [NO], AGAIN_NO),
+        ([APPLIED, REFUSED], [TOLD_REFUSED], [KEPT], AGAIN_NO),
         ([], [], [Answer(202, "unknown")], NOT_THERE),
         ([APPLIED], [TOLD_APPLIED], [NO], AGAIN_OK),
         ([REFUSED], [TOLD_REFUSED], [OK], AGAIN_NO),
@@ -75,9 +77,10 @@ def test_a_story_that_holds(
         ([APPLIED, APPLIED._replace(ref="ask-2")], [TOLD_APPLIED], [OK], AGAIN_OK),
     ],
     ids=[
-        "applied twice", "refused twice", "lost", "applied and told 409", "refused and told 200", "another code",
-        "an answer too many", "not found again", "untold", "told twice", "told both", "told of another verb",
-        "told as a cancel", "told 404 and applied", "without its reason", "another verb", "never asked for",
+        "applied twice", "refused twice", "applied, then refused", "lost", "applied and told 409",
+        "refused and told 200", "another code", "an answer too many", "not found again", "untold", "told twice",
+        "told both", "told of another verb", "told as a cancel", "told 404 and applied", "without its reason",
+        "another verb", "never asked for",
     ],
 )  # fmt: skip
 def test_a_story_that_does_not_hold(

@@ -75,7 +75,10 @@ class Left:
 
     def __post_init__(self) -> None:
         self.rows: dict[str, list[Line]] = {}
+        self.kept: set[str] = set()
+        """Requests that a blocked saga has kept."""
         for saga in self.sagas.values():
+            self.kept |= _kept(saga.history)
             for line in saga.history:
                 if _is_about_a_request(line):
                     self.rows.setdefault(line.ref, []).append(line)
@@ -85,7 +88,7 @@ class Left:
         rows, of which the refusal counts."""
         rows = self.rows.get(ask.id, [])
         refused = [row for row in rows if row.kind == "notice"]
-        if len(refused) == 1 and len(rows) <= 2:
+        if len(refused) == 1 and len(rows) == 1 + (ask.id in self.kept):
             return Outcome(REFUSED, _json(refused[0].payload)["code"])
         if not refused and len(rows) == 1:
             return Outcome(APPLIED)
@@ -202,6 +205,17 @@ def _steps(saga: Saga, verb: str) -> set[int]:
     """Of which an operator has said so."""
     refused = {row.ref for row in saga.history if row.kind == "notice"}
     return {row.step for row in saga.history if (row.kind, row.name) == ("operator", verb) and row.ref not in refused}
+
+
+def _kept(history: Sequence[Line]) -> set[str]:
+    """The first row that is kept undecided stands in the row of the block."""
+    kept: set[str] = set()
+    for place, row in enumerate(history):
+        if row.kind == "blocked":
+            ends = (one.seq for one in history[place:] if one.kind in ("resumed", "codeless"))
+            end = next(ends, history[-1].seq + 1)
+            kept |= {one.ref for one in history if row.step <= one.seq < end and one.kind in ("cancel", "operator")}
+    return kept
 
 
 def _is_about_a_request(line: Line) -> bool:
