@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import psutil
@@ -31,11 +31,15 @@ class Holding(NamedTuple):
 
 @dataclass(eq=False)
 class Post:
-    """A place that is filled by one process after the other. With an instance it is a static member of its groups."""
+    """A place that is filled by one process after the other. With an instance it is a static member of its groups.
+
+    settings: of its next process, if it is a coordinator; beside those of the deployment.
+    """
 
     side: str
     name: str
     instance: str = ""
+    settings: dict[str, str] = field(default_factory=dict)
     child: Child | None = None
     starts: int = 0
 
@@ -66,8 +70,10 @@ class ServiceProcesses:
         """A new process for this post; it is ready when this returns."""
         post.starts += 1
         name = f"{post.name}.{post.starts}"
-        make = self._deployment.coordinator if post.side == COORDINATOR else self._deployment.all_participants
-        post.child = await make(name, instance=post.instance)
+        if post.side == COORDINATOR:
+            post.child = await self._deployment.coordinator(name, instance=post.instance, settings=post.settings)
+        else:
+            post.child = await self._deployment.all_participants(name, instance=post.instance)
 
     async def end(self, post: Post) -> None:
         """SIGTERM, and it drains."""
