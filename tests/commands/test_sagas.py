@@ -180,7 +180,7 @@ def test_c4_show_says_what_a_saga_waits_for_and_watch_follows_it_to_its_end(
     assert main(["show", "EXP-120"]) == Exit.DONE
     shown = capsys.readouterr().out
     assert "  waits: a sleep, or a time limit that its code has set, is running, until " in shown
-    assert "  waits: its code may wait for an event; its name is not stored, for " in shown
+    assert "  waits: its code may wait for an event (its name is not stored), for " in shown
     assert main(["list", "--id-prefix", "EXP-120", "--updated-before", "0s"]) == Exit.DONE
     assert "waits: a sleep" in capsys.readouterr().out
     with watching(host, "EXP-120") as watch:

@@ -13,6 +13,7 @@ import pytest
 from sagabus.commands import verb_sheets, verbs
 from sagabus.commands.main import main
 from sagabus.commands.subcommand import Exit
+from sagabus.coordinator.core.saga.termination import Outstanding
 from sagabus.coordinator.http.verbs import VERBS
 from tests.commands.test_sagas import answer, expense, order, running
 from tests.support.conditions import blocking_until
@@ -155,6 +156,28 @@ def test_one_that_nobody_has_decided_upon_says_how_to_look_again() -> None:
         "LOAN-1: cancel is sent, and not decided upon within 5 s: the coordinator that owns shard 3 has not taken it "
         "in yet; `sagabus show LOAN-1 --history` tells of it (request req-1)"
     )
+
+
+def test_a_terminated_saga_is_told_with_what_it_leaves_behind(capsys: pytest.CaptureFixture[str]) -> None:
+    standing_order(capsys, "ORD-240")
+    code, out, err = said(capsys, "terminate", "ORD-240", "--reason", "undone by hand")
+    assert (code, err) == (Exit.DONE, "")
+    assert out == (
+        "ORD-240 is terminated; undo by hand what is left behind: step 1 (inventory.reserve_inventory) is not undone; "
+        "step 2 (payment.process_payment) is not undone; step 3 (shipping.ship_order) is not answered\n"
+    )
+
+
+def test_every_reason_why_a_step_is_left_behind_has_words() -> None:
+    listed = [{"step": 1, "activity": "bank.pay", "outstanding": why} for why in Outstanding]
+    saga = {"id": "LOAN-1", "error": {"outstanding": listed}}
+    assert verb_sheets.terminated({"saga": saga}) == (
+        "LOAN-1 is terminated; undo by hand what is left behind: step 1 (bank.pay) is not answered; "
+        "step 1 (bank.pay) may have happened; step 1 (bank.pay) is not undone"
+    )
+    saga = {"id": "LOAN-1", "error": {"outstanding": listed * 4, "more": 7}}
+    assert verb_sheets.terminated({"saga": saga}).endswith("; and 9 more: see `sagabus show LOAN-1 --history`")
+    assert verb_sheets.terminated({"saga": {"id": "LOAN-1"}}) == "LOAN-1 is terminated; no step is left behind"
 
 
 @pytest.mark.parametrize("verb", verbs.VERBS, ids=lambda one: one.name)

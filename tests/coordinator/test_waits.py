@@ -118,13 +118,13 @@ def test_c4_what_is_parked_waits_for_an_operator() -> None:
 
 def test_c4_a_wait_for_an_event_is_told_and_what_is_not_certain_is_said_so() -> None:
     wait = only(Drive(of(result=False)).start())
-    assert (wait.kind, wait.words) == (WaitKind.EVENT, "its code waits for an event; its name is not stored")
+    assert (wait.kind, wait.words) == (WaitKind.EVENT, "its code waits for an event (its name is not stored)")
     drive = Drive(shapes.awaiting).start()
     assert [wait.kind for wait in waits(drive)] == [WaitKind.ANSWER, WaitKind.TIMEOUT]
     drive.completed(1)
     timeout, event = waits(drive)
     assert timeout.due == drive.timers[next(iter(drive.timers))]
-    assert (event.kind, event.words) == (WaitKind.EVENT, "its code may wait for an event; its name is not stored")
+    assert (event.kind, event.words) == (WaitKind.EVENT, "its code may wait for an event (its name is not stored)")
 
 
 def test_c4_a_sleep_is_told_with_its_end() -> None:

@@ -1,15 +1,19 @@
-"""What a page shows in fences: the kinds of its blocks, and what one sees who types its commands."""
+"""What a page shows in fences: the kinds of its blocks, what one sees who types its commands or sends its requests."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.support.conditions import blocking_until
+from tests.support.processes import clean
 
 ANY = "…"
 """Stands for any text; alone on a line for any lines."""
@@ -17,7 +21,7 @@ ANY = "…"
 ENDED_OTHERWISE = re.compile(r"^\S+ is (?:compensated|cancelled|terminated): ", re.MULTILINE)
 """What `start --wait` says with exit code 1."""
 
-LOOKS = re.compile(r"sagabus (?:show|list) ")
+LOOKS = re.compile(r"sagabus (?:show|list|dead-letters list) ")
 """Commands that change nothing."""
 
 PATIENCE = 180
@@ -31,6 +35,37 @@ class Block:
     kind: str
     about: str
     text: str
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A block `http`: `METHOD PATH`, a JSON body, an empty line, `STATUS WORDS`, a JSON answer."""
+
+    method: str
+    path: str
+    body: Any
+    status: int
+    answer: dict[str, Any]
+
+    @classmethod
+    def read(cls, block: Block) -> Exchange:
+        request, _, answer = block.text.partition("\n\n")
+        head, _, body = request.partition("\n")
+        method, path = head.split()
+        status, _, said = answer.partition("\n")
+        return cls(method, path, json.loads(body), int(status.split()[0]), json.loads(said))
+
+
+def differences(expected: Any, said: Any, at: str = "") -> list[str]:
+    """Where an answer is not what a page says. `…` in a text is any text; `"…": "…"` stands for other fields."""
+    if isinstance(expected, dict) and isinstance(said, dict):
+        names = expected.keys() - {ANY}
+        wrong = names ^ said.keys() if ANY not in expected else names - said.keys()
+        inner = (differences(expected[name], said[name], f"{at}.{name}") for name in sorted(names & said.keys()))
+        return [f"{at}.{name}" for name in sorted(wrong)] + [one for found in inner for one in found]
+    is_text = isinstance(expected, str) and isinstance(said, str)
+    same = re.fullmatch(_pattern(expected), said, re.DOTALL) if is_text else expected == said
+    return [] if same else [f"{at}: {expected!r} is {said!r}"]
 
 
 class Page:
@@ -71,6 +106,22 @@ def assert_seen(transcript: str, folder: Path, environment: Mapping[str, str]) -
             done = _run(command, folder, environment)
             otherwise = "start" in command and ENDED_OTHERWISE.search("\n".join(expected))
             assert done.returncode == (1 if otherwise else 0), (command, done.stdout, done.stderr)
+            assert missing(expected, done.stdout) == [], (command, done.stdout)
+            return True
+
+        blocking_until(seen, what=command) if LOOKS.match(command) else seen()
+
+
+def assert_typed(transcript: str, folder: Path) -> None:
+    """The same with the programs of this environment, without settings, and with errors as they stand in a terminal.
+
+    An exit code is compared where the transcript asks for it.
+    """
+    environment = with_programs(Path(sys.executable).parent, clean({}))
+    for command, expected in commands(transcript):
+
+        def seen(command: str = command, expected: list[str] = expected) -> bool:
+            done = _run(f"exec 2>&1; {command}", folder, environment)
             assert missing(expected, done.stdout) == [], (command, done.stdout)
             return True
 

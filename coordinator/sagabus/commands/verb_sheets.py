@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 Json = dict[str, Any]
 
 _UNDONE = ("done", "skipped")
+
+MOST_TOLD: Final = 10
+"""Steps that a terminated saga leaves behind, in one line."""
+_OUTSTANDING: Final = {"open": "is not answered", "unknown": "may have happened", "undo": "is not undone"}
+"""Why a step is left behind, by its code in the saga's error."""
 
 
 def cancelled(answer: Json) -> str:
@@ -45,8 +50,20 @@ def resumed(answer: Json) -> str:
 
 
 def terminated(answer: Json) -> str:
-    left = [step for step in answer["steps"] if _is_done(step)]
-    return f"{answer['saga']['id']} is terminated: steps that stay as they are: {len(left)}; `sagabus show` lists them"
+    """With the first of the steps that its error lists as outstanding."""
+    id, error = answer["saga"]["id"], answer["saga"].get("error") or {}
+    listed = error.get("outstanding", ())
+    if not listed:
+        return f"{id} is terminated; no step is left behind"
+    told = "; ".join(_left_behind(one) for one in listed[:MOST_TOLD])
+    more = len(listed) - MOST_TOLD + error.get("more", 0)
+    rest = f"; and {more} more: see `sagabus show {id} --history`" if more > 0 else ""
+    return f"{id} is terminated; undo by hand what is left behind: {told}{rest}"
+
+
+def _left_behind(one: Json) -> str:
+    """A step that a terminated saga leaves behind. An unknown code, of a later release, is told as it is."""
+    return f"step {one['step']} ({one['activity']}) {_OUTSTANDING.get(one['outstanding'], one['outstanding'])}"
 
 
 def standing(answer: Json) -> str:

@@ -128,6 +128,8 @@ async def _answered(api: CoordinatorApi, verb: Verb, options: Namespace, answer:
         return await wait_for_end(api, options, None, answer)
     if answer["outcome"] == "applied":
         saga = answer["saga"] or {"id": options.id, "run": answer["run"]}
+        if saga.get("status") == "terminated":
+            saga = await api.saga(options.id)  # what it leaves behind stands in its error
         steps = await all_pages(api.steps, saga, "steps") if not options.json else []
         tell(
             options, answer, verb.done({**answer, "saga": saga, "steps": steps, "step": getattr(options, "step", None)})

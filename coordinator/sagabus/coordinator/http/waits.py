@@ -159,7 +159,7 @@ def _of_code(timers: _Timers, recent: Recent, *, is_busy: bool) -> Iterator[Wait
     if not is_busy and recent.rows:
         is_certain = recent.is_whole and recent.has_all_timers and not sleeps and own is None
         words = "its code waits for an event" if is_certain else "its code may wait for an event"
-        yield Wait(kind=WaitKind.EVENT, words=f"{words}; its name is not stored", since=recent.rows[-1].at)
+        yield Wait(kind=WaitKind.EVENT, words=f"{words} (its name is not stored)", since=recent.rows[-1].at)
 
 
 def _what(step: StepProgress, command: CommandKind) -> str:
