@@ -15,7 +15,7 @@ AT_ONCE := $(TWO_AT_ONCE)
 LATER := simulation fuzz faults deployment
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all $(LATER:%=ring-%) simulate check format clean kafka
+.PHONY: help run test test-all $(LATER:%=ring-%) simulate check site format clean kafka
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name does; do \
@@ -48,6 +48,11 @@ check: $(VENV)/installed-dev ## run the linters and type checkers
 
 types-%:
 	$(BIN)/$*
+
+site: $(VENV)/installed-dev ## build the pages of docs/ as a site, in build/site; a link that leads nowhere fails it
+	$(BIN)/python -m sphinx --builder html --conf-dir docs/site --doctree-dir build/doctrees \
+	  --fail-on-warning --keep-going --quiet . build/site
+	@echo "open build/site/index.html"
 
 format: $(VENV)/installed-dev ## let ruff write the files as it wants them
 	$(BIN)/ruff check --fix .

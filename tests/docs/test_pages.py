@@ -34,3 +34,10 @@ def test_each_page_is_in_the_index() -> None:
     listed = {link.removeprefix("./") for link in LINK.findall((DOCS / "README.md").read_text())}
     there = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md") if path.parent.name != "decisions"}
     assert there - listed == {"README.md"}
+
+
+def test_each_decision_is_in_its_index_with_its_title() -> None:
+    index = (DOCS / "decisions" / "README.md").read_text()
+    titles = {path.name: path.read_text().partition("\n")[0] for path in (DOCS / "decisions").glob("0*.md")}
+    rows = [f"| [{page}]({page}) | {title.removeprefix(f'# {int(page[:4])}. ')} |" for page, title in titles.items()]
+    assert sorted(line for line in index.splitlines() if line.startswith("| [")) == sorted(rows)
