@@ -415,7 +415,7 @@ def test_faults_are_told_to_people_with_their_cures(well: Patient) -> None:
     assert main(["doctor"]) == Exit.FOUND
     told = well.capsys.readouterr().out
     assert "1. 1 sagas need operator action" in told
-    assert "[sagas.attention]\n   cure: see `sagabus list" in told
+    assert "[sagas.attention]\n   cure: `sagabus show ID` says why; " in told
     assert told.endswith("\n1 found\n")
 
 

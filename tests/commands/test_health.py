@@ -69,7 +69,7 @@ def test_a_coordinator_that_does_not_answer(
     address = f"0.0.0.0:{free_port()}"
     monkeypatch.setenv("SAGABUS_HTTP", address)
     assert main(["health"]) == Exit.UNREACHABLE
-    assert f"http://127.0.0.1:{address.rpartition(':')[2]} is out of reach" in capsys.readouterr().err
+    assert f"http://127.0.0.1:{address.rpartition(':')[2]} is unreachable" in capsys.readouterr().err
     monkeypatch.setenv("SAGABUS_HTTP", "off")
     assert main(["health"]) == Exit.USAGE
     assert "--health-file" in capsys.readouterr().err

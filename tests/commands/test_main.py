@@ -73,7 +73,7 @@ def _minimal(name: str) -> list[str]:
 def test_the_list_of_commands_has_every_one_and_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     text = help_of(capsys)
     assert all(re.search(rf"^ +{name} ", text, re.MULTILINE) or f"    {name}\n" in text for name in SUBCOMMANDS)
-    ways = "done|the|usage|out|not|refused|faults|interrupted"
+    ways = "done|the|usage|unreachable|not|refused|faults|interrupted"
     shown = {int(number) for number in re.findall(rf"\b(\d+) (?:{ways})", text)}
     assert shown == {exit.value for exit in Exit} - {Exit.OUR_FAULT}
     for line in EXAMPLES:

@@ -249,7 +249,7 @@ def test_without_settings_and_without_a_host_the_cure_is_named(
     began = time.monotonic()
     assert main(["list"]) == Exit.UNREACHABLE
     assert time.monotonic() - began < 10
-    assert "out of reach" in capsys.readouterr().err
+    assert "unreachable" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [("show",), ("cancel",), ("acknowledge", "--reason", "x")])

@@ -92,7 +92,7 @@ REFUSED: dict[str, tuple[type[BaseModel], str]] = {
     "secret": (one(SecretStr), r"Buy\.it .*\*\*\*.*send a reference to the secret, or a str"),
     "secret bytes": (one(SecretBytes), "send a reference to the secret, or bytes"),
     "secret in a list": (one(list[SecretStr]), "send a reference|reads what it writes"),
-    "excluded": (one(str, Field(exclude=True)), r"Buy\.it .*exclude=True.*leave the exclusion away"),
+    "excluded": (one(str, Field(exclude=True)), r"Buy\.it .*exclude=True.*remove the exclusion"),
     "read by another key": (one(str, Field(validation_alias="x")), r"as 'it' and read from 'x'; give it one alias="),
     "written by another key": (one(str, Field(serialization_alias="x")), "written as 'x' and read from 'it'"),
     "no choice is written": (one(str, Field(validation_alias=AliasChoices("a", "b"))), "read from 'a', 'b'"),

@@ -140,7 +140,7 @@ async def test_services_wait_for_their_servers_and_go_on(
 def they_said_so_once(child: Child, services: int) -> None:
     """Each of its services, for each of the servers at most."""
     said = [line for line in child.stderr.splitlines() if WAITED in line]
-    of_kafka = [line for line in said if "Kafka is out of reach" in line]
+    of_kafka = [line for line in said if "Kafka is unreachable" in line]
     assert len(of_kafka) == services, child.report()
     assert len(said) <= 2 * services, child.report()
 

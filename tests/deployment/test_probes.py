@@ -81,7 +81,7 @@ async def test_one_on_standby_is_ready_as_long_as_it_reaches_the_database(
 
 async def say_why(*probed: Probed) -> bool:
     reasons = " | ".join(sorted([await one.readiness() for one in probed]))
-    return "PostgreSQL is out of reach" in reasons and "not acquired: 0" in reasons
+    return "PostgreSQL is unreachable" in reasons and "not acquired: 0" in reasons
 
 
 async def test_a_probe_says_no_before_the_drain_begins(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

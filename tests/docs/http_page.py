@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
 from types import NoneType, UnionType
-from typing import Any, Final, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel, JsonValue
 from pydantic.fields import FieldInfo
@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from sagabus.contracts.envelope import MAX_PAYLOAD
 from sagabus.coordinator import http
 from sagabus.coordinator.http.query import DEFAULT_LIMIT, MAX_WAIT
+from sagabus.coordinator.http.request_answers import ANSWER_SECONDS
 from sagabus.coordinator.store.operators import MAX_PAGE
 
 HEAD: Final = f"""\
@@ -30,15 +31,17 @@ Without it the API answers this machine only. Any coordinator of the namespace a
 [commands.md](commands.md) use this API.
 
 A body is JSON, with `Content-Type: application/json`, up to {MAX_PAYLOAD // 1024} KiB. An error is
-`{{"error": {{"code", "message"}}}}`: the code is stable, the message is for people. Fields may be added to answers;
-none is renamed or removed. An id in a path is percent-encoded.
+`{{"error": {{"code", "message"}}}}`, with `message_id` if it is about a request that was published. The code is stable,
+the message is for people. Fields may be added to answers; none is renamed or removed. An id in a path is
+percent-encoded.
 """
 
 PARAMETERS: Final = f"""\
 
 | parameter | meaning |
 |---|---|
-| `wait` | Answer when the saga has ended, or after so many seconds, at most {MAX_WAIT:g}. |
+| `wait` | Seconds, at most {MAX_WAIT:g}. For a saga: until it has ended. For a verb: until it is decided; \
+{ANSWER_SECONDS:g} if it is not given. |
 | `run` | Of several sagas that had this id one after the other, this one. Without it: the open one, else the latest. |
 | `limit` | At most so many, 1 to {MAX_PAGE}; {DEFAULT_LIMIT} if it is not given. |
 | `cursor`, `after` | The `next` of the page before. |
@@ -89,11 +92,13 @@ def _table(model: type[BaseModel]) -> Iterator[str]:
 
 
 def _value(info: FieldInfo) -> str:
-    default = "" if info.is_required() else "; may be left out"
+    default = "" if info.is_required() else "; may be omitted"
     return f"{_type(info.annotation)}{default}"
 
 
 def _type(annotation: Any) -> str:
+    if get_origin(annotation) is Annotated:
+        return _type(get_args(annotation)[0])
     parts = get_args(annotation)
     if annotation is JsonValue:
         return "any JSON value"

@@ -124,7 +124,7 @@ async def test_waiting_for_kafka_is_said_in_the_log_and_ends_when_it_comes(
     broker = KafkaBroker(kafka_installation, tmp_path)
     caplog.set_level(logging.WARNING, logger="sagabus.messaging.bus.kafka")
     waiting = asyncio.create_task(real_kafka(broker.address).wait_until_reachable())
-    await until(lambda: f"Kafka is out of reach ({broker.address}" in caplog.text)
+    await until(lambda: f"Kafka is unreachable ({broker.address}" in caplog.text)
     try:
         await asyncio.to_thread(broker.start)
         await waiting

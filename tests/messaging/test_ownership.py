@@ -285,14 +285,14 @@ async def test_kafka_that_does_not_answer_is_known_and_so_is_its_return(
     monkeypatch.setattr(ownership, "PING_PAUSE_SECONDS", 0.005)
     process = await world.process()
     await process.stream.assign(0)
-    bus.away = "Kafka is out of reach"
-    await until(lambda: process.ownership.kafka_away == "Kafka is out of reach")
-    bus.away = "Kafka is out of reach, for another reason"
+    bus.away = "Kafka is unreachable"
+    await until(lambda: process.ownership.kafka_away == "Kafka is unreachable")
+    bus.away = "Kafka is unreachable, for another reason"
     await until(lambda: process.ownership.kafka_away == bus.away)
     bus.away = ""
     await until(lambda: process.ownership.kafka_away == "")
-    assert [one.getMessage() for one in caplog.records if "out of reach" in one.getMessage()] == [
-        "Kafka is out of reach; retrying until it answers"
+    assert [one.getMessage() for one in caplog.records if "unreachable" in one.getMessage()] == [
+        "Kafka is unreachable; retrying until it answers"
     ]
 
 

@@ -49,7 +49,7 @@ def test_the_answer_says_why() -> None:
     assert readiness.why_not == f"shards that the group gave to it are not acquired: 2: {problem}"
     shards.given = {1}
     assert readiness.why_not == ""
-    shards.kafka_away = "Kafka is out of reach"
+    shards.kafka_away = "Kafka is unreachable"
     assert readiness.why_not == shards.kafka_away
     readiness.dies("the consumer has died")
     readiness.drains()

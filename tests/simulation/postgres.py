@@ -284,7 +284,7 @@ class SimulatedDatabase(Database):
     async def start(self) -> None:
         await self._process.boundary("database")
         if not self._server.up:
-            raise DatabaseUnreachable("PostgreSQL is out of reach: connection refused")
+            raise DatabaseUnreachable("PostgreSQL is unreachable: connection refused")
 
     async def stop(self) -> None: ...
 

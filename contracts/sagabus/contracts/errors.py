@@ -7,7 +7,7 @@
         ActivityFailed      the participant said no, or the retries are used up
         ActivityTimedOut    no answer in time; whether it happened is settled by the coordinator
 
-Errors of the world (Kafka or a database out of reach) are raised by `sagabus.messaging`.
+Errors of the world (Kafka or a database unreachable) are raised by `sagabus.messaging`.
 """
 
 from __future__ import annotations

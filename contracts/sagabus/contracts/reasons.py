@@ -18,7 +18,7 @@ from typing import Final
 
 
 class Fate(StrEnum):
-    """APPLIED: it took effect. DUPLICATE: it had done so before. IGNORED: it came too late, or must not take effect.
+    """APPLIED: it counts. DUPLICATE: it has counted already. IGNORED: it came too late, or must not take effect.
 
     DEAD_LETTER: it stands in `dead_letter`, with the word as its reason. FORWARDED: sent on to its own partition. KEPT:
     it waits until its saga can take it in.

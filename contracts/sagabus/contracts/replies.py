@@ -27,7 +27,8 @@ _PREFIX: Final = "sagabus.reply."
 
 
 class ReplyKind(StrEnum):
-    """completed: the output follows. refused: a business no, final. failed: an attempt failed. never: settled."""
+    """completed: the output follows. refused: a business rejection, final. failed: this attempt failed, another may
+    follow. never: settled, it has not happened and never will."""
 
     COMPLETED = "completed"
     REFUSED = "refused"

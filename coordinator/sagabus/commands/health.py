@@ -107,7 +107,7 @@ async def asked_coordinator() -> Response:
         async with httpx.AsyncClient(timeout=ANSWER_SECONDS, verify=may_use_tls(url)) as client:
             return await client.get(f"{url}/readyz")
     except httpx.HTTPError as error:
-        sentence = f"the coordinator at {url} is out of reach: {str(error) or type(error).__name__}"
+        sentence = f"the coordinator at {url} is unreachable: {str(error) or type(error).__name__}"
         raise Failed(Exit.UNREACHABLE, sentence) from error
 
 
@@ -128,9 +128,9 @@ SUBCOMMANDS: Final = (
     Subcommand(
         name="health",
         about=(
-            "Asks whether a service is ready: connected, a member of its group, and in possession of the shards that "
-            "the group gives to it. A coordinator is asked at SAGABUS_URL, else SAGABUS_HTTP; any service that was "
-            "started with --health-file, through that file. 0 is ready, 6 is not ready with the reason, 3 no answer."
+            "Asks whether a service is ready: connected, a member of its group, and owner of the shards that the group "
+            "gave to it. A coordinator is asked at SAGABUS_URL, else SAGABUS_HTTP. Any service that was started with "
+            "--health-file is asked through that file. Exit code 0: ready. 6: not ready, with the reason. 3: no answer."
         ),
         examples={
             "sagabus health": "the coordinator, as GET /readyz does",

@@ -32,14 +32,14 @@ SUBCOMMANDS: Final = {
     "watch": ("watch", "follow one saga until it has closed"),
     "event": ("sagas", "send an event to a saga"),
     "cancel": ("verbs", "cancel a saga: what it has done is undone"),
-    "retry": ("verbs", "try a failing step or undo again at once"),
+    "retry": ("verbs", "make the next attempt of a step or an undo now"),
     "skip": ("verbs", "count an undo as done"),
     "complete": ("verbs", "give the output of a step whose outcome a person knows"),
-    "acknowledge": ("verbs", "take a saga off attention: a person has seen it"),
-    "pause": ("verbs", "have a saga send nothing new"),
-    "resume": ("verbs", "have a paused saga go on"),
+    "acknowledge": ("verbs", "remove a saga's attention flag: a person has seen to it"),
+    "pause": ("verbs", "pause a saga: it sends nothing new"),
+    "resume": ("verbs", "let a paused saga go on"),
     "terminate": ("verbs", "end a saga as it is, without an undo"),
-    "dead-letters": ("dead_letters", "what could not be understood or sent: look, repair, send again"),
+    "dead-letters": ("dead_letters", "messages that were invalid, or could not be sent: look, repair, send again"),
     "migrate": ("setup", "make the tables, or bring them up to date"),
     "topics": ("setup", "make the topics"),
     "doctor": ("doctor", "look for what is wrong here, and say how to cure it"),
@@ -58,7 +58,7 @@ EXAMPLES: Final = {
 }
 
 EXIT_CODES: Final = """exit codes:
-  0 done   1 the saga ended otherwise   2 usage or settings   3 out of reach   4 not found   5 refused
+  0 done   1 the saga ended otherwise   2 usage or settings   3 unreachable   4 not found   5 refused
   6 faults were found   74 the output was not written   124 the wait ran out   130 interrupted"""
 
 HELP_WIDTH: Final = 100

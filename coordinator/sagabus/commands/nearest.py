@@ -21,7 +21,7 @@ COMMANDS: Final[Mapping[str, Sequence[str]]] = {
     "describe": ["show"], "diagnose": ["doctor"], "dlq": ["dead-letters"], "emit": ["event"], "example": ["demo"],
     "exec": ["start"], "execute": ["start"], "find": ["list"], "follow": ["watch", "show"], "get": ["show", "list"],
     "healthcheck": ["health"], "help": ["--help"], "history": ["show"], "ignore": ["skip"], "info": ["show"],
-    "inspect": ["show"], "invoke": ["start"], "kill": ["terminate", "cancel"], "launch": ["start"], "log": ["show"],
+    "inspect": ["show"], "invoke": ["start"], "kill": ["cancel", "terminate"], "launch": ["start"], "log": ["show"],
     "logs": ["show"], "ls": ["list"], "new": ["init", "start"], "notify": ["event"], "ping": ["health"], "ps": ["list"],
     "publish": ["event"], "purge": ["drop"], "query": ["list", "show"], "ready": ["health"], "redo": ["retry"],
     "redrive": ["replay"], "remove": ["drop", "cancel"], "requeue": ["replay"], "rerun": ["retry"],

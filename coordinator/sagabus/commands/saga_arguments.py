@@ -9,7 +9,7 @@ DEFAULT_WAIT_SECONDS: Final = 60.0
 """That --wait waits, unless told otherwise."""
 
 DEFAULT_ANSWER_SECONDS: Final = 5.0
-"""That a verb waits for what becomes of it, unless told otherwise."""
+"""That a verb waits for its answer, unless told otherwise."""
 
 STATUSES: Final = ("running", "compensating", "completed", "compensated", "cancelled", "terminated", "continued")
 
@@ -33,7 +33,7 @@ def list_arguments(place: ArgumentParser) -> None:
     place.add_argument("--status", action="append", choices=STATUSES, help="only these; may be repeated")
     place.add_argument("--saga", metavar="NAME", help="only those of this name")
     place.add_argument("--attention", action="store_true", help="only those that need operator action")
-    place.add_argument("--concern", metavar="KIND", help="only those that need it because of this: undo, parked, …")
+    place.add_argument("--concern", metavar="KIND", help="only those that need it for this reason: undo, parked, …")
     place.add_argument("--error", metavar="CODE", help="only those that ended, or are being undone, with this error")
     place.add_argument("--service", metavar="NAME", help="only open ones that wait for this service")
     place.add_argument("--id-prefix", metavar="TEXT", help="only those whose id begins so, sorted by id")
@@ -41,7 +41,7 @@ def list_arguments(place: ArgumentParser) -> None:
     place.add_argument("--started-before", metavar="AGE|TIME", help=before.format("were started"))
     place.add_argument("--updated-before", metavar="AGE|TIME", help=before.format("had their last row of history"))
     place.add_argument("--limit", type=int, default=50, help="at most so many, the latest first (%(default)s)")
-    place.add_argument("--cursor", metavar="TEXT", help="go on where the list before has ended, as it said")
+    place.add_argument("--cursor", metavar="TEXT", help="go on after an earlier list: the cursor that it printed")
     json_argument(place)
 
 
@@ -99,7 +99,7 @@ def _why_and_who(place: ArgumentParser, *, why: str | None = None) -> None:
     place.add_argument("--actor", metavar="NAME", help="who asks, for the history (you)")
     place.add_argument(
         "--wait", type=_seconds, default=DEFAULT_ANSWER_SECONDS, metavar="SECONDS",
-        help="for what becomes of it, at most so long (%(default)g); 0: only send it",
+        help="wait for the answer at most so long (%(default)g); 0: only send it",
     )  # fmt: skip
     json_argument(place)
 

@@ -194,7 +194,7 @@ async def all_pages(read: Callable[..., Awaitable[Json]], saga: Json, what: str)
 SUBCOMMANDS: Final = (
     Subcommand(
         name="start",
-        about="Starts a saga, and with --wait ends as it does: 0 completed, 1 ended otherwise, 124 not yet ended.",
+        about="Starts a saga. With --wait the exit code tells its end. 0: completed. 1: not completed. 124: not ended.",
         examples={
             "sagabus start order_processing --id ORD-1 --input order.json": "from a file",
             "sagabus start order_processing --id ORD-1 --input order.json --wait --timeout 10": "and wait for its end",
@@ -206,19 +206,19 @@ SUBCOMMANDS: Final = (
     ),
     Subcommand(
         name="list",
-        about="Lists sagas with what they wait for, the latest first; with --id-prefix by id.",
+        about="Lists sagas and what they wait for, the latest first. With --id-prefix they are sorted by id.",
         examples={
             "sagabus list": "the latest 50",
             "sagabus list --status compensating --attention --json": "those that are stuck in their undo, as JSON",
-            "sagabus list --service payment --updated-before 10m": "those that wait for payment, for ten minutes",
-            "sagabus list --error out_of_stock --started-before 7d": "those that failed so, a week ago or earlier",
+            "sagabus list --service payment --updated-before 10m": "those that have waited for payment for ten minutes",
+            "sagabus list --error out_of_stock --started-before 7d": "those with this error, a week old or older",
         },
         arguments=saga_arguments.list_arguments,
         run=run_list,
     ),
     Subcommand(
         name="show",
-        about="Shows a saga with what it waits for, its steps and how far their undoing is.",
+        about="Shows a saga: what it waits for, its steps, and how far its undo is.",
         examples={
             "sagabus show ORD-1": "how far it is",
             "sagabus show ORD-1 --history": "with all that has happened to it",
@@ -228,7 +228,7 @@ SUBCOMMANDS: Final = (
     ),
     Subcommand(
         name="event",
-        about="Sends an event to a saga. It need not wait for it yet: an early event is kept.",
+        about="Sends an event to a saga. The saga need not wait for it yet: an early event is kept.",
         examples={
             """sagabus event EXP-1 approvals.decided --data '{"approved": true, "by": "ann"}'""": "a decision",
         },

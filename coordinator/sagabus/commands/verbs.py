@@ -37,8 +37,8 @@ class Verb:
 VERBS: Final = (
     Verb(
         "cancel",
-        "Has all that a saga has done undone. Its code may tidy up first, in its `finally` blocks. One that has ended, "
-        "or is being undone, refuses.",
+        "Cancels a saga: all that it has done is undone. Its code may tidy up first, in its `finally` blocks. A saga "
+        "that has ended, or is being undone, refuses.",
         {
             "cancel ORD-1 --reason 'the customer called'": "undo it",
             "cancel ORD-1 --reason 'the customer called' --until-closed": "and wait until all is undone",
@@ -48,35 +48,35 @@ VERBS: Final = (
     ),
     Verb(
         "retry",
-        "Has a step, or its settle or undo, tried at once that waits for its next attempt, or that its participant "
-        "cannot answer.",
+        "Makes the next attempt of a step now, or of its settle or undo: if it waits between two attempts, or if its "
+        "participant cannot answer it.",
         {"retry ORD-1 --step 2 --reason 'the bank is back'": "instead of waiting for its pause"},
         saga_arguments.step_verb_arguments,
         verb_sheets.retried,
     ),
     Verb(
         "skip",
-        "Counts the undo of a step as done, because a person has done it or answers for it. The saga goes on with the "
-        "next one. A step of which its participant is being asked whether it happened counts as never having happened. "
-        "Nothing else can be skipped.",
+        "Counts the undo of a step as done, because a person has done it by hand or answers for it. The saga goes on "
+        "with the next undo. While a participant is asked whether a step has happened, the question can be skipped: "
+        "the step then counts as never having happened. Nothing else can be skipped.",
         {"skip ORD-1 --step 2 --reason 'refunded by hand, see case 17'": "an undo that cannot succeed"},
         saga_arguments.step_verb_arguments,
         verb_sheets.skipped,
     ),
     Verb(
         "complete",
-        "Gives the output of a step whose outcome a person knows: the saga goes on as if its participant had sent it.",
+        "Gives the output of a step whose outcome a person knows. The saga goes on as if its participant had sent it.",
         {
             """complete ORD-1 --step 2 --output '{"transaction_id": "T-7"}' """
-            """--reason 'paid, as the bank says'""": "a step whose participant cannot say it",
+            """--reason 'paid, as the bank says'""": "a step whose participant cannot answer",
         },
         saga_arguments.complete_arguments,
         verb_sheets.completed,
     ),
     Verb(
         "acknowledge",
-        "Takes a saga off attention, open or closed: a person has seen why it was flagged, and has done what was to be "
-        "done. It changes nothing else. What happens again flags it again.",
+        "Removes the attention flag of a saga, open or closed: a person has seen why it was flagged, and has done what "
+        "was to be done. It changes nothing else. If the same happens again, the saga is flagged again.",
         {
             "acknowledge ORD-1 --reason 'refunded by hand, see case 17'": "all that it is flagged for",
             "acknowledge ORD-1 --step 2 --reason 'known, see case 18'": "what is about step 2",
@@ -86,21 +86,23 @@ VERBS: Final = (
     ),
     Verb(
         "pause",
-        "Has a saga send nothing new until it is resumed. What comes for it is kept; an undo that has begun goes on.",
+        "Pauses a saga: it sends nothing new until it is resumed. What comes for it is kept. An undo that has begun "
+        "goes on.",
         {"pause ORD-1 --reason 'the warehouse moves'": "until `sagabus resume`"},
         saga_arguments.saga_verb_arguments,
         verb_sheets.paused,
     ),
     Verb(
         "resume",
-        "Has a paused saga go on.",
+        "Lets a paused saga go on.",
         {"resume ORD-1 --reason 'the warehouse has moved'": "after `sagabus pause`"},
         saga_arguments.saga_verb_arguments,
         verb_sheets.resumed,
     ),
     Verb(
         "terminate",
-        "Ends a saga as it is: nothing is undone, nothing more is sent. What it has done is for a person to undo.",
+        "Ends a saga as it is: nothing is undone, nothing more is sent. The answer lists what an operator undoes by "
+        "hand.",
         {"terminate ORD-1 --reason 'undone by hand, see case 19'": "when not even `sagabus cancel` can end it"},
         saga_arguments.saga_verb_arguments,
         verb_sheets.terminated,
@@ -162,7 +164,7 @@ def _subcommand(verb: Verb) -> Subcommand:
 
     return Subcommand(
         name=verb.name,
-        about=f"{verb.about} Waits for what becomes of it: 0 applied, 5 refused, 124 not decided upon yet.",
+        about=f"{verb.about} Waits for the answer. Exit code 0: applied. 5: refused. 124: not decided yet.",
         examples={f"sagabus {line}": what for line, what in verb.examples.items()},
         arguments=verb.arguments,
         run=run,

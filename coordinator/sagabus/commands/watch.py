@@ -139,7 +139,7 @@ SUBCOMMANDS: Final = (
         name="watch",
         about=(
             "Follows a saga until it has closed: each new row of its history, its status, what it waits for, and why "
-            "it needs operator action. Ends as the saga does: 0 completed, 1 ended otherwise. Ctrl-C ends it with 130; "
+            "it needs operator action. The exit code tells its end. 0: completed. 1: ended otherwise. 130: Ctrl-C; "
             "the saga goes on."
         ),
         examples={

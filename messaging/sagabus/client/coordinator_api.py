@@ -197,7 +197,7 @@ class CoordinatorApi:
         except UnicodeEncodeError as error:
             raise MessageInvalid("request.not_utf8", "what is to be sent holds characters that no text has") from error
         except httpx.HTTPError as error:
-            sentence = f"the coordinator at {self.url} is out of reach: {str(error) or type(error).__name__}"
+            sentence = f"the coordinator at {self.url} is unreachable: {str(error) or type(error).__name__}"
             raise CoordinatorUnreachable(sentence) from error
         if answer.is_success:
             return cast("Json", answer.json())

@@ -1,7 +1,7 @@
 """What the author of a participant uses, and every error that its author meets.
 
 SagabusError
-  what a handler raises     Refused (a business no), TryAgain (not now)
+  what a handler raises     Refused (a business rejection), TryAgain (not now)
   what its context raises   SessionMisuse, HandlerEnded, NotOurs (nothing was stored), MessageInvalid (an event)
   when it is declared       DeclarationError
   when it is started        SettingsError, NotReady, PartitionsChanged, KafkaRefused

@@ -109,7 +109,7 @@ class Participant(Generic[R]):
     def running(self, *, kafka: str | None = None) -> AbstractAsyncContextManager[None]:
         """Run inside a program of yours (FastAPI or FastStream lifespan): entering connects, leaving drains.
 
-        While Kafka or PostgreSQL is away it waits, and says so once in the log; `why_not_ready` says it too.
+        While Kafka or PostgreSQL is unreachable it waits, and says so once in the log; `why_not_ready` says it too.
 
         kafka: bootstrap servers, in place of SAGABUS_KAFKA. Settings not given come from SAGABUS_*. Without topics or
         tables it refuses to start, with the command that makes them; on a host's embedded bus and database it makes

@@ -252,7 +252,7 @@ class Inspection:
 
     def _field(self, name: str, field: Schema, path: str, config: Schema) -> None:
         if field.get("serialization_exclude"):
-            raise Unfaithful(path, "Field(exclude=True): it is not written", "leave the exclusion away")
+            raise Unfaithful(path, "Field(exclude=True): it is not written", "remove the exclusion")
         model, outside = self._model_of_fields, self._tried
         self._tried = False
         if field.get("serialization_exclude_if"):

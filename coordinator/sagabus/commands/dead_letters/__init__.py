@@ -63,7 +63,7 @@ VERBS: Final = {
         arguments.unpark_arguments,
         {
             "sagabus dead-letters unpark ORD-1 --reason 'the topic is back'": "one saga",
-            "sagabus dead-letters unpark --all --topic payment.commands --reason 'made again'": "whoever waits for it",
+            "sagabus dead-letters unpark --all --topic payment.commands --reason 'made again'": "all of this topic",
         },
     ),
 }
@@ -93,9 +93,9 @@ SUBCOMMANDS: Final = (
     Subcommand(
         name="dead-letters",
         about=(
-            "Records that could not be understood are kept as dead letters: look at them, repair them, send them "
-            "again, or drop them. Messages that could not be published are parked with what follows of their saga: "
-            "cure the cause, and unpark them. Works on the tables in SAGABUS_DATABASE; a service's may be in another "
+            "Invalid messages are kept as dead letters until an operator handles them: look at them, repair them, send "
+            "them again, or drop them. Messages that Kafka refuses are parked, with all later ones of their saga: cure "
+            "the cause, and unpark them. Works on the tables in SAGABUS_DATABASE; a service's may be in another "
             "database than the coordinator's."
         ),
         examples={line: what for verb in VERBS.values() for line, what in verb.examples.items()},

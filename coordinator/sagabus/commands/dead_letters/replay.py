@@ -32,7 +32,7 @@ class DeadLetterReplay:
         self._repair = repair
 
     async def each(self, ids: Sequence[int]) -> None:
-        """Raises Failed when Kafka is out of reach."""
+        """Raises Failed when Kafka is unreachable."""
         for id in sorted(set(ids)):
             try:
                 await self._batch([id])

@@ -24,13 +24,13 @@ class Services:
             stack = AsyncExitStack()
             await stack.enter_async_context(self._participants[service].running())
             self._present[service] = stack
-            self._teller.tell(service, "is here")
+            self._teller.tell(service, "has started")
 
     async def leave(self, *services: str) -> None:
         """Drain, and take no more commands; they wait on their topic."""
         for service in services:
             await self._present.pop(service).aclose()
-            self._teller.tell(service, "is away")
+            self._teller.tell(service, "has stopped")
 
     async def __aenter__(self) -> Self:
         await self.come(*self._participants)

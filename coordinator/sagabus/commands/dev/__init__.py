@@ -20,7 +20,7 @@ async def run(options: Namespace) -> Exit:
 
 def _arguments(place: ArgumentParser) -> None:
     place.add_argument("modules", nargs="+", metavar="MODULE[:OBJECT]", help="where sagas and participants are defined")
-    place.add_argument("--fresh", action="store_true", help="forget the data of earlier runs")
+    place.add_argument("--fresh", action="store_true", help="delete the data of earlier runs")
     place.add_argument("--folder", default=str(FOLDER), metavar="DIR", help="where the data is kept (%(default)s)")
     level_argument(place)
 

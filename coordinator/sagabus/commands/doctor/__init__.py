@@ -28,9 +28,10 @@ SUBCOMMANDS: Final = (
     Subcommand(
         name="doctor",
         about=(
-            "Looks for what is wrong and says how to cure it: servers that are away, topics and tables that are missing"
-            " or not as they should be, rights, clocks, sagas that nobody works on or that wait for a person, what is "
-            "parked or was refused. Changes nothing. 0: all is well. 6: something was found. 3: a server is away."
+            "Looks for what is wrong and says how to cure it: servers that are unreachable, topics and tables that are "
+            "missing or not as they should be, rights, clocks, sagas that nobody works on or that need operator "
+            "action, dead letters, parked messages. Changes nothing. Exit code 0: all is well. 6: something was found. "
+            "3: a server is unreachable."
         ),
         examples={
             "sagabus doctor": "the coordinator's topics and tables, and its sagas",

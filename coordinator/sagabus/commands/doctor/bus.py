@@ -80,7 +80,7 @@ def _replicated(found: Mapping[str, TopicInfo], settings: Settings, report: Repo
     behind = [f"{one.name} {one.behind}" for one in found.values() if one.behind]
     if behind:
         what = f"partitions whose replicas are not all in step: {', '.join(sorted(behind))}"
-        report.found("topics.behind", what, "look after the brokers: one of them is away or slow")
+        report.found("topics.behind", what, "look after the brokers: one of them is unreachable or slow")
 
 
 def _compacted(policies: Mapping[str, TopicPolicy], report: Report) -> None:

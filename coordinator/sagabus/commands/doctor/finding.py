@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """away: a server is out of reach, so that nothing can be said of what it holds."""
+    """away: a server is unreachable, so that nothing can be said of what it holds."""
 
     code: str
     what: str

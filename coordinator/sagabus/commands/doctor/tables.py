@@ -194,7 +194,10 @@ class Tables:
         if waiting.count:
             examples = "; ".join(f"{id}: {reason}" for id, reason in waiting.examples)
             what = f"{waiting.count} sagas need operator action, among them {examples}"
-            cure = "see `sagabus list --attention`, `sagabus show ID`; then `sagabus acknowledge ID --reason WHY`"
+            cure = (
+                "`sagabus show ID` says why; cure that, or end the saga: `sagabus cancel ID --reason WHY`; "
+                "what has only to be seen: `sagabus acknowledge ID --reason WHY`"
+            )
             self._report.found("sagas.attention", what, cure)
         return await open_sagas.their_shards(connection, namespace)
 

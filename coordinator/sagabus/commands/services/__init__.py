@@ -44,8 +44,8 @@ SUBCOMMANDS: Final = (
         about=(
             "Runs sagas. Several processes share the work: each owns some shards, and takes over those of one that "
             "ends. Needs SAGABUS_KAFKA and SAGABUS_DATABASE, and what `sagabus migrate` and `sagabus topics` make; "
-            "waits for servers that are away. Serves its API, /livez and /readyz at SAGABUS_HTTP. Modules are found in "
-            "the current directory too. SIGTERM drains it."
+            "waits for servers that are unreachable. Serves its API, /livez and /readyz at SAGABUS_HTTP. Modules are "
+            "found in the current directory too. SIGTERM drains it."
         ),
         examples={
             "sagabus coordinator shop.order_processing": "all sagas that the module defines",
@@ -62,12 +62,12 @@ SUBCOMMANDS: Final = (
         about=(
             "Runs participants: carries out the commands of their services, each once, and replies. "
             "Needs SAGABUS_KAFKA and SAGABUS_DATABASE, and what `sagabus migrate` and `sagabus topics` make; waits for "
-            "servers that are away. Modules are found in the current directory too. SIGTERM and Ctrl-C drain it."
+            "servers that are unreachable. Modules are found in the current directory too. SIGTERM and Ctrl-C drain it."
         ),
         examples={
             "sagabus participant shop.inventory": "all participants that the module makes",
             "sagabus participant shop.inventory:service shop.payment:service": "two of them, by name, in one process",
-            "sagabus participant --health-file /tmp/health shop.inventory": "and says there how it is",
+            "sagabus participant --health-file /tmp/health shop.inventory": "with a file that says whether it is ready",
         },
         arguments=_participant_arguments,
         run=_participant,

@@ -23,7 +23,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Sagas that wait for a person. examples: (id, reason), the longest waiting first."""
+    """Sagas that are flagged for attention. examples: (id, reason), the longest waiting first."""
 
     count: int
     examples: list[tuple[str, str]]

@@ -9,7 +9,7 @@ Indexes beyond the keys are those that a read needs, because each one is paid fo
 - `saga_open`: at most one open run an id (S12);
 - `saga_shard`: the open sagas of a shard that is taken. Of 100,000 on 12 shards it finds a shard's in 7 ms, not in 200;
 - `saga_listed`: sagas of a status by time of start, for lists;
-- `saga_attention`: the few that wait for a person;
+- `saga_attention`: the few that are flagged for attention;
 - `saga_blocked`: those of a shard that could not go on, and are tried again after a take;
 - `timer_due`: the timers of a shard in the order in which they fire. Those of the next minutes are in memory;
 - `dead_letter_key`: the dead letters of one saga, the latest last. Of the key it holds a hash: keys may be very long;

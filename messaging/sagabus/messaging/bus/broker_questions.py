@@ -68,7 +68,7 @@ class BrokerQuestions:
             except FAILURES as error:
                 self._put_last(host)
                 reasons.append(f"{_named(host)}: {str(error) or type(error).__name__}")
-        raise KafkaUnreachable(f"Kafka is out of reach ({'; '.join(reasons)})")
+        raise KafkaUnreachable(f"Kafka is unreachable ({'; '.join(reasons)})")
 
     @asynccontextmanager
     async def _connected(self, host: Host, seconds: float) -> AsyncIterator[AIOKafkaConnection]:

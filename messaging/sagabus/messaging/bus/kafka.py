@@ -203,4 +203,4 @@ class Kafka:
         try:
             yield
         except (KafkaError, OSError, TimeoutError) as error:
-            raise KafkaUnreachable(f"Kafka at {self.address} is out of reach: {error!r}") from error
+            raise KafkaUnreachable(f"Kafka at {self.address} is unreachable: {error!r}") from error

@@ -82,7 +82,7 @@ class Sender:
             await self._producer.stop()
             if not isinstance(error, Exception):
                 raise
-            raise KafkaUnreachable(f"Kafka is out of reach: {str(error) or type(error).__name__}") from error
+            raise KafkaUnreachable(f"Kafka is unreachable: {str(error) or type(error).__name__}") from error
 
     async def partitions(self, topic: str) -> int:
         """How many the topic has; 0 if Kafka says for some time that there is none.

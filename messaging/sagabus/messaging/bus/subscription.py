@@ -316,4 +316,4 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (KafkaError, OSError, TimeoutError) as error:
-        raise KafkaUnreachable(f"Kafka is out of reach: {str(error) or type(error).__name__}") from error
+        raise KafkaUnreachable(f"Kafka is unreachable: {str(error) or type(error).__name__}") from error

@@ -153,7 +153,7 @@ class TopicAdmin:
             return
         if error is ClusterAuthorizationFailedError:
             raise KafkaRefused(f"Kafka at {self._address} refuses us: {_words(code, message)}")
-        raise KafkaUnreachable(f"Kafka at {self._address} is out of reach: {what}: {_words(code, message)}")
+        raise KafkaUnreachable(f"Kafka at {self._address} is unreachable: {what}: {_words(code, message)}")
 
 
 def _info(name: str, topic_id: str, partitions: list[tuple[Any, ...]]) -> TopicInfo:

@@ -1,4 +1,4 @@
-"""What it means that PostgreSQL is out of reach: no connection could be had, or none that takes writes."""
+"""What it means that PostgreSQL is unreachable: no connection could be had, or none that takes writes."""
 
 from __future__ import annotations
 
@@ -45,4 +45,4 @@ def out_of_reach() -> Iterator[None]:
         raise
     except UNREACHABLE as error:
         said = getattr(error, "orig", None) or error  # without what SQLAlchemy puts around it
-        raise DatabaseUnreachable(f"PostgreSQL is out of reach: {str(said) or type(said).__name__}") from error
+        raise DatabaseUnreachable(f"PostgreSQL is unreachable: {str(said) or type(said).__name__}") from error

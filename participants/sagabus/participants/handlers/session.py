@@ -147,7 +147,7 @@ class Sessions:
                 self._lost(error)
                 return await _begin(await self.engine.connect(), connecting.COMMAND_SECONDS)
         except UNREACHABLE as error:
-            raise DatabaseUnreachable(f"PostgreSQL is out of reach: {str(error) or type(error).__name__}") from error
+            raise DatabaseUnreachable(f"PostgreSQL is unreachable: {str(error) or type(error).__name__}") from error
 
 
 class _Permits:

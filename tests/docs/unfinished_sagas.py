@@ -1,4 +1,4 @@
-"""Sagas that get stuck, each in its own way: docs/stuck-sagas.md shows what an operator sees of them.
+"""Sagas that do not go on, each for another cause: docs/troubleshooting.md shows what an operator sees of them.
 
 Run by `sagabus dev`. What `purchase` does is changed by the test, as a deployment would.
 """

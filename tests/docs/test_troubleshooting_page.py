@@ -1,4 +1,4 @@
-"""docs/stuck-sagas.md: each case is made, heard of in the log, seen and ended by what the page shows."""
+"""docs/troubleshooting.md: each case is made, heard of in the log, seen and ended by what the page shows."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from sagabus.contracts.envelope import Message
 from sagabus.contracts.names import CommandKind, command_id
 from sagabus.messaging.service.backing import find_backing
 from sagabus.messaging.settings import load_settings
-from tests.docs import stuck_shop
+from tests.docs import unfinished_sagas
 from tests.support.conditions import blocking_until
 from tests.support.dev_host import DevHost
 from tests.support.folders import data_folder
 from tests.support.processes import ROOT
 from tests.support.transcripts import Block, Page, assert_typed, missing
 
-PAGE = Page((ROOT / "docs" / "stuck-sagas.md").read_text())
-MODULE = Path(stuck_shop.__file__)
+PAGE = Page((ROOT / "docs" / "troubleshooting.md").read_text())
+MODULE = Path(unfinished_sagas.__file__)
 FIRST_STEP = "    await ctx.call(charge(amount=debit.amount))\n"
 OTHER_STEP = "    await ctx.call(permit(amount=debit.amount))\n"
 SAGAS = {
@@ -35,7 +35,7 @@ SAGAS = {
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[DevHost]:
-    """After an upgrade, with each saga stuck, or about to be so."""
+    """After an upgrade, with each saga at its cause, or on its way there."""
     with data_folder() as folder:
         module = Path(shutil.copy(MODULE, folder))
         with DevHost(folder, module.stem) as host:
