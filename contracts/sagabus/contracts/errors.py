@@ -47,7 +47,7 @@ class DeclarationError(SagabusError):
 
 
 class MessageInvalid(SagabusError):
-    """Bytes that cannot be understood. `reason` is a code for dead letters and metrics; the message is for people."""
+    """Bytes that cannot be read. `reason` is a code for dead letters and metrics; the message is for people."""
 
     exit_code = ExitCode.USAGE
 
@@ -72,7 +72,7 @@ class ActivityError(SagabusError):
 
 
 class ActivityFailed(ActivityError):
-    """The participant said no (`Refused`), or the retry policy is used up.
+    """The participant refused (a business rejection), or the retry policy is used up.
 
     code is the participant's, `sagabus.handler_error` for an exception of a handler, or `sagabus.retries_exhausted`
     (then details["last"] is the last failure).

@@ -104,7 +104,8 @@ def no_such_saga(id: str, error: NoSuchSaga) -> Failed:
 async def run_event(options: Namespace) -> Exit:
     async with opened_api() as api:
         accepted = await api.event(options.id, name=options.name, data=given(options.data), event_id=options.event_id)
-    tell(options, accepted, f"{options.id}: event {options.name} accepted")
+    words = f"{options.id}: event {options.name} accepted; it is kept until the saga's code waits for it"
+    tell(options, accepted, words)
     return Exit.DONE
 
 

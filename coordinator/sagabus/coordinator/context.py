@@ -39,7 +39,7 @@ class SagaLog(logging.LoggerAdapter[logging.Logger]):
 
 
 class SagaContext:
-    """A saga's only door to the outside. Time, randomness and ids come from history, so a replay has the same."""
+    """All that a saga uses from outside of its code. Time, randomness and ids are the same in a replay."""
 
     __slots__ = ("_log", "_program")
 
@@ -83,13 +83,13 @@ class SagaContext:
         return self._program.event(event)
 
     def publish(self, event: Event[BaseModel], /, *, key: str | None = None) -> None:
-        """Tell the world, in the turn's transaction. key: in place of the declared field or the saga id."""
+        """Publish an event, in the turn's transaction. key: in place of the declared field or the saga id."""
         if event.type.topic is None:
             raise DeclarationError(f"event {event.type.name} has no topic; declare it with Service.event")
         self._program.publish(event.type, event.data, key)
 
     def now(self) -> datetime:
-        """The wall clock of whoever decided this turn, in UTC; never runs backwards within a saga (H3)."""
+        """The clock of the process that decided this turn, in UTC; never runs backwards within a saga (H3)."""
         self._program.loop.check()
         return moment(self._program.now)
 

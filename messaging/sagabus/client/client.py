@@ -54,7 +54,7 @@ class SagaClient:
         the name or the input before it is published: `SagaHandle.result` tells of a start that was rejected.
 
         Raises MessageInvalid for an id or input that no coordinator takes; PublishFailed where it is not known whether
-        the request was published (ask again), PublishRefused where Kafka will not have it, KafkaUnreachable.
+        the request was published (ask again), PublishRefused where Kafka refuses it, KafkaUnreachable.
         """
         envelope = self._envelope(None)
         await self._publish(start_message(start, id=id, **envelope))
@@ -65,7 +65,7 @@ class SagaClient:
         return SagaHandle(id, self._http)
 
     async def send(self, saga_id: str, event: Event[BaseModel], /, *, event_id: str | None = None) -> None:
-        """Tell a saga something. It need not have started yet, nor wait for it.
+        """Send an event to a saga. It need not have started yet, nor wait for it.
 
         event_id: sent twice with the same one, the event counts once. Raises like `start`.
         """
@@ -74,7 +74,7 @@ class SagaClient:
     async def cancel(self, saga_id: str, /, *, reason: str) -> None:
         """Ask for the undo of all that a saga has done. One that ends first is not cancelled. Raises like `start`.
 
-        It does not wait for what becomes of it: a lifecycle event tells that, as the HTTP API does.
+        It does not wait for the outcome: a lifecycle event tells that, as the HTTP API does.
         """
         asked = {"type": "cancel", "reason": reason}
         await self._publish(raw_message(asked, saga_id=saga_id, **self._envelope(None)))

@@ -10,9 +10,10 @@ Status = Literal["compensated", "cancelled", "terminated"]
 
 
 class SagaFailed(SagabusError):
-    """The saga ended, and not as it was meant to. compensated, cancelled: whatever was done has been undone.
+    """The saga has ended, and is not completed. compensated, cancelled: what it had done is undone. terminated: nothing
+    was undone.
 
-    code and message: of the error that ended it, or of the person who did.
+    code and message: of the error that ended it; for a cancel or a termination the operator's reason.
     """
 
     saga_id: str

@@ -35,7 +35,7 @@ DRAIN_STEP_SECONDS: Final = 10.0
 
 
 class PartDied(SagabusError):
-    """A part of this process has died of what nobody foresaw, and the process cannot do its work without it."""
+    """A part of this process was ended by an unexpected error, and the process cannot work without it."""
 
     exit_code = ExitCode.OUR_FAULT
 

@@ -207,7 +207,7 @@ class Accepted(BaseModel):
 
 class VerbAnswer(BaseModel):
     """What became of a verb. outcome: `applied`; `refused`, with the code and the reason in error; `kept` in history
-    until the saga's code can go on; `unknown` while nobody has decided upon it.
+    until the saga's code can go on; `unknown` while it is not decided.
 
     message_id: of the request, its `ce_id`, which is the ref of its row in history. waits_for: what a request that is
     kept or unknown waits for, in words. saga: as it stands now; null where that could not be read. look_again: where

@@ -23,7 +23,7 @@ class KafkaUnreachable(SagabusError):
 
 
 class KafkaRefused(SagabusError):
-    """Kafka answers, and will not: credentials, rights, or a topic that cannot be made so."""
+    """Kafka answers, and refuses: credentials, rights, or a topic that cannot be made in this way."""
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ class _Context(Generic[R]):
         return logging.LoggerAdapter(logging.getLogger(f"sagabus.activity.{self._activity.name}"), extra)
 
     def publish(self, event: Event[BaseModel], /, *, key: str | None = None) -> None:
-        """Tell the world, if and when the command's completion is committed; before its reply, in the order of calls.
+        """Publish an event, if and when the command's completion is committed; before its reply, in call order.
 
         key: the record's, where neither the event's declared field nor the saga id will do. The event is encoded now.
         Raises DeclarationError for an event without a topic, MessageInvalid for one of more than 900 KiB or one that
@@ -120,7 +120,7 @@ class _Context(Generic[R]):
 class ActivityContext(_Context[R]):
     """Of a transactional handler: what is done with `session` commits with the inbox row and the outbox, or not at all.
 
-    The handler may run more than once before that commit: an effect outside of the session wants `transaction=False`.
+    The handler may run more than once before that commit: an effect outside of the session needs `transaction=False`.
     The transaction is shared with the other commands of its batch, so `SET LOCAL` and `now()` are as well.
     """
 

@@ -12,7 +12,7 @@ from sagabus.contracts.retry import Seconds, seconds
 
 
 class Refused(SagabusError):
-    """A business refusal: never retried, the saga sees `ActivityFailed` with this code. What was written is undone."""
+    """A business rejection, never retried: a saga gets `ActivityFailed` with this code. What was written is undone."""
 
     def __init__(self, code: str, message: str, /, **details: JsonValue) -> None:
         super().__init__(f"{code}: {message}")
