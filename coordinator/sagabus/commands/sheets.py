@@ -83,9 +83,14 @@ def compact(value: Any) -> str:
 def _step(step: Json) -> tuple[str, ...]:
     undo = "" if step["undo"] == "none" else f"{step['undo']} {step['compensation'] or ''}".rstrip()
     problem = step["undo_error"] or step["error"]
-    words = f"{problem['code']}: {problem['message']}" if isinstance(problem, dict) and "code" in problem else ""
+    words = _said(problem) if isinstance(problem, dict) else ""
     words = "; ".join(filter(None, (step.get("waits"), words)))
     return f"  {step['number']}", step["activity"], step["status"], str(step["attempts"]), undo, words
+
+
+def _said(problem: Mapping[str, Any]) -> str:
+    """A participant need not say more than a code."""
+    return ": ".join(str(problem[part]) for part in ("code", "message") if problem.get(part))
 
 
 def _marks(saga: Json, now: datetime) -> str:
