@@ -8,6 +8,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from sagabus.contracts.names import CommandKind
+from sagabus.coordinator.core.saga.admission import REPLIES, answers_nothing
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.request_answers import is_refusal
@@ -20,6 +22,7 @@ from tests.core.restored import forget_all
 from tests.core.shapes import sequential
 from tests.core.situations import compensating, given_up, one_step
 from tests.core.test_operator import verb
+from tests.core.wire import failure
 from tests.core.world import World
 
 EXAMPLES = 20
@@ -50,6 +53,8 @@ def test_b10_the_api_tells_of_each_step_what_the_core_knows(
             world.happen()
             if data.draw(st.integers(0, 3)) == 0:
                 operate(world.drive, data)
+            if data.draw(st.integers(0, 3)) == 0:
+                mislead(world.drive, data)
             check(world.drive)
         world.settle_down()
         check(world.drive)
@@ -60,6 +65,15 @@ def test_b10_the_api_tells_of_each_step_what_the_core_knows(
 def operate(drive: Drive, data: st.DataObject) -> None:
     """Of use or not: what is refused leaves no row."""
     verb(drive, data.draw(st.sampled_from(["retry", "skip"])), data.draw(st.integers(1, 3)))
+
+
+def mislead(drive: Drive, data: st.DataObject) -> None:
+    """A participant answers what it was not asked: a later attempt, an undo or a settle that was never sent."""
+    kind, step = data.draw(st.sampled_from(sorted(REPLIES))), data.draw(st.integers(1, 3))
+    body = b"null" if kind in (Kind.UNDO_COMPLETED, Kind.SETTLE_NEVER) else failure("no")
+    reply = drive.reply(kind, step, body, attempt=data.draw(st.sampled_from([1, 9])))
+    if step in drive.state.steps and answers_nothing(drive.state, reply):
+        drive.take(reply)
 
 
 def check(drive: Drive) -> None:
@@ -95,6 +109,21 @@ def test_b10_a_step_that_an_operator_has_retried_is_sent_again() -> None:
     verb(drive, "retry")
     (step,) = told(drive)
     assert (step.status, step.attempts) == (StepStatus.SENT, 2)
+
+
+def test_p2_an_answer_of_an_attempt_that_was_never_made_changes_no_step() -> None:
+    drive = Drive(one_step()).start()
+    drive.completed(1, attempt=5)
+    (step,) = told(drive)
+    assert (step.status, step.output, step.unanswered) == (StepStatus.SENT, None, CommandKind.DO)
+
+
+@pytest.mark.parametrize("kind", [Kind.SETTLE_NEVER, Kind.UNDO_COMPLETED])
+def test_u9_an_answer_to_an_undo_or_a_settle_that_was_never_sent_changes_no_step(kind: Kind) -> None:
+    drive = Drive(one_step()).start()
+    drive.take(drive.reply(kind, 1, b"null", attempt=1))
+    (step,) = told(drive)
+    assert (step.status, step.undo, step.unanswered) == (StepStatus.SENT, Undoing.NONE, CommandKind.DO)
 
 
 def test_b10_an_undo_that_an_operator_has_retried_or_skipped_says_so() -> None:

@@ -44,6 +44,8 @@ class StepProgress:
     """When what it is in began, in microseconds since 1970: sent, paused, its undo sent. Copies do not count."""
     undo_attempts: int = 0
     """Of its undo; 0 before it was sent."""
+    settle_sent: bool = False
+    """Its participant was asked at some time whether it has happened."""
     resting: bool = False
     """Its last answer was a failure, and nothing is sent until it is tried again: a settle between two attempts, or
     what its participant cannot tell."""

@@ -12,6 +12,7 @@ from typing import Final
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.replies import ID_REUSED, INBOX_EXPIRED, read_failure
 from sagabus.coordinator.core.saga import pause
+from sagabus.coordinator.core.saga.admission import SETTLE_REPLIES, STEP_REPLIES, UNDO_REPLIES
 from sagabus.coordinator.core.saga.completion import output_of
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import INPUTS, Kind, Row
@@ -96,7 +97,7 @@ class StepsTold:
             self._called(StepProgress(row.step, row.name, since=row.at))
         elif row.kind is Kind.ENDED:
             self._ended()
-        elif (step := self._steps.get(row.step)) is not None:
+        elif (step := self._steps.get(row.step)) is not None and not _answers_nothing(step, row):
             before, undo = step.condition, step.undo
             _advance(step, row)
             if self._terminated:
@@ -180,6 +181,15 @@ def _plan(step: StepProgress, busy: StepProgress | None, *, paused: bool) -> Non
         step.undo = Undoing.BLOCKED
 
 
+def _answers_nothing(step: StepProgress, row: Row) -> bool:
+    """A reply to what was never sent: its row tells a person of it, and it counts for nothing (P2, U9)."""
+    if row.kind in STEP_REPLIES:
+        return step.status is StepStatus.HELD or row.attempt > step.attempts
+    if row.kind in UNDO_REPLIES:
+        return row.attempt > step.undo_attempts
+    return row.kind in SETTLE_REPLIES and not step.settle_sent
+
+
 def _advance(step: StepProgress, row: Row) -> None:
     match row.kind:
         case Kind.STEP_COMPLETED | Kind.SETTLE_COMPLETED if step.status is StepStatus.NEVER:
@@ -255,6 +265,7 @@ def _advance_undo(step: StepProgress, row: Row) -> None:
     match row.kind:
         case Kind.SETTLE:
             step.status, step.undo, step.resting = StepStatus.UNKNOWN, Undoing.SETTLING, False
+            step.settle_sent = True
         case Kind.SETTLE_NEVER:
             step.status, step.undo = StepStatus.NEVER, Undoing.DONE
         case Kind.UNDO_INPUT:
