@@ -16,7 +16,7 @@ from sagabus.commands.nearest import COMMANDS, MOST, OPTIONS, nearest
     ("word", "meant"),
     [
         ("status", "show"), ("describe", "show"), ("logs", "show"), ("ps", "list"), ("ls", "list"),
-        ("abort", "cancel"), ("kill", "terminate"), ("run", "start"), ("signal", "event"), ("dlq", "dead-letters"),
+        ("abort", "cancel"), ("kill", "cancel"), ("run", "start"), ("signal", "event"), ("dlq", "dead-letters"),
         ("STATUS", "show"), ("topcs", "topics"), ("retyr", "retry"), ("coord", "coordinator"), ("lst", "list"),
     ],
 )  # fmt: skip

@@ -332,7 +332,7 @@ async def test_p2_a_late_success_is_seen_without_the_definition_too(ground: Grou
     fixture = ground.fixture
     tenure = await fixture.crash(expense_approval)
     await fixture.turn(tenure, fixture.reply(ground.done, "completed", {"reservation_id": "R", "total_amount": "1.00"}))
-    assert "no definition" in (await fixture.saga(ENDED))["attention"]
+    assert "undo it by hand" in (await fixture.saga(ENDED))["attention"]
     tenure = await fixture.crash(order_processing)
     again = fixture.reply(ground.done, "completed", {"reservation_id": "R", "total_amount": "1.00"})
     await fixture.turn(tenure, again)
