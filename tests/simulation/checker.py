@@ -130,10 +130,8 @@ class _Check:
         inside = [effect for effect in self._world.ledger() if effect.step.startswith(run)]
         undone = {effect.step for effect in inside if effect.undo}
         done = [int(one.step.removeprefix(run)) for one in inside if not one.undo and one.step not in undone]
-        heard: set[int] = set()
-        if not (self._bus_lost or self._restored):
-            heard = verbs.completed_replies(row["id"], row["run"], self._world.bus.published)
-        yield from verbs.left_behind(row, history, done, heard)
+        lost = self._bus_lost or self._restored
+        yield from verbs.left_behind(row, history, done, () if lost else self._world.bus.published)
 
     def _step(self, row: Mapping[str, Any], step: Step) -> Iterator[str]:
         id = names.command_id(row["id"], row["run"], step.number)

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from sagabus.contracts import names
+from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.coordinator.core.saga.history import DECISIONS, Kind, Row
 from tests.simulation.bus import LoggedRecord
 
@@ -98,21 +99,37 @@ def _microseconds(time: str) -> int:
 
 
 def left_behind(
-    row: Mapping[str, Any], history: Sequence[Row], done: Collection[int], answered: Collection[int]
+    row: Mapping[str, Any], history: Sequence[Row], done: Collection[int], published: Sequence[LoggedRecord]
 ) -> Iterator[str]:
-    """Of a terminated saga. done: steps that have happened within a transaction and are not undone. answered: steps
-    whose completion was published as a reply."""
+    """Of a terminated saga. done: steps that have happened within a transaction and are not undone. published: all
+    records, and all of them were read.
+
+    Of a step that was open each completion is a row, or a later word. That of a step which was given up before is late
+    (U1): only what came after the termination is a later word then (U8).
+    """
+    answered = completed_replies(row["id"], row["run"], published)
+    later = completed_replies(row["id"], row["run"], _since_terminated(row["id"], row["run"], published))
+    heard = {"open": answered, "unknown": later}
     listed = {one["step"]: one["outstanding"] for one in json.loads(row["error"])["outstanding"]}
     concerns = {one["number"] for one in json.loads(row["concerns"] or "[]")}
     for step in sorted(done):
         if step not in listed and step not in concerns:
             yield f"{row['id']} was terminated, step {step} has happened, and nobody is told"
-        if listed.get(step) in ("open", "unknown") and step in answered and step not in concerns:
+        if step in heard.get(listed.get(step, ""), ()) and step not in concerns:
             yield f"{row['id']} was terminated, has heard that step {step} happened, and nobody is told"
     ended = next(place for place, one in enumerate(history) if (one.kind, one.name) == (Kind.OPERATOR, "terminate"))
     for one in history[ended + 1 :]:
         if one.kind in BEGINS or one.kind in (Kind.UNDO, Kind.TIMER):
             yield f"{row['id']} was terminated, and its history goes on with {one.kind} {one.name}"
+
+
+def _since_terminated(id: str, run: str, published: Sequence[LoggedRecord]) -> Sequence[LoggedRecord]:
+    """What was published after the event that tells of it."""
+    for place, record in enumerate(published):
+        header = {name: value.decode() for name, value in record.headers}
+        if header.get("ce_type") == LifecycleType.TERMINATED and (header["ce_subject"], header["ce_run"]) == (id, run):
+            return published[place:]
+    return ()
 
 
 def completed_replies(id: str, run: str, published: Iterable[LoggedRecord]) -> set[int]:

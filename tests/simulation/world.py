@@ -225,15 +225,24 @@ class World:
         return list(self.server.table((NAMESPACE, "saga")).values())
 
     def quiet(self) -> bool:
-        """Everything that was ordered has ended, or waits for a person; nothing is left to be sent."""
+        """Everything that was ordered has ended, or waits for a person; nothing is left to be sent, or to be read."""
         rows = self.sagas()
         if {row["id"] for row in rows} < {order.id for order in self.schedule.orders}:
             return False
         if any(row["status"] not in _CLOSED and _goes_on(row["attention"]) for row in rows) or self._blocked():
             return False
-        return not any(
-            self.server.table((schema, name)) for schema in self.schemas for name in ("outbox", "outbox_parked")
-        )
+        if any(self.server.table((schema, name)) for schema in self.schemas for name in ("outbox", "outbox_parked")):
+            return False
+        return not self._unread()
+
+    def _unread(self) -> bool:
+        """Whether a coordinator has records to read. A terminated saga has ended before all answers to it are read."""
+        for row in self.server.table((NAMESPACE, "shard")).values():
+            for name, read in row["topics"].items():
+                topic = self.bus.topics.get(name)
+                if topic is not None and topic.id == read["id"] and len(topic.logs[row["shard"]]) > read["next"]:
+                    return True
+        return False
 
     def _blocked(self) -> list[Any]:
         """Sagas that an operator is going to cancel."""
