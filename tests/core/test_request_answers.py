@@ -30,6 +30,14 @@ from tests.core.situations import compensating, of, one_step
 from tests.core.wire import an_input
 
 
+@saga("saga")
+async def odd(ctx: SagaContext, order: Order) -> Result:
+    """It stops at what no saga may do."""
+    await ctx.event(paid)
+    await asyncio.to_thread(print)
+    return Result(refs=[])
+
+
 def asked(drive: Drive, verb: str, step: int = 0, *, ref: str, reason: str = "why", actor: str = "ann") -> str | None:
     body = codec.encode_value({"type": verb, "step": step, "reason": reason, "actor": actor})
     return drive.take(an_input(Kind.OPERATOR, step, name=verb, ref=ref, payload=body))
@@ -190,12 +198,6 @@ def test_u8_what_is_refused_as_a_saga_stops_again_stays_refused() -> None:
     """It goes on, and stops at the event: the refusal of what came before that stands behind the block."""
 
     @saga("saga")
-    async def odd(ctx: SagaContext, order: Order) -> Result:
-        await ctx.event(paid)
-        await asyncio.to_thread(print)
-        return Result(refs=[])
-
-    @saga("saga")
     async def mended(ctx: SagaContext, order: Order) -> Result:
         await ctx.event(paid)
         return Result(refs=[])
@@ -217,12 +219,6 @@ def test_u8_what_is_refused_as_a_saga_stops_again_stays_refused() -> None:
 
 
 def test_u8_a_copy_is_known_in_the_turn_in_which_the_saga_stops() -> None:
-    @saga("saga")
-    async def odd(ctx: SagaContext, order: Order) -> Result:
-        await ctx.event(paid)
-        await asyncio.to_thread(print)
-        return Result(refs=[])
-
     drive = Drive(odd).start()
     retry = an_input(Kind.OPERATOR, 1, name="retry", ref="ann-1")
     assert drive.offer(retry) == NO_USE
@@ -314,12 +310,6 @@ def test_u8_the_end_of_a_blocked_saga_is_told_as_applied(verb: str, status: str)
 
 def test_u8_whoever_ends_a_blocked_saga_hears_of_it_once_its_history_is_at_hand() -> None:
     """It has stopped in this process, where its rows are no more: it is loaded again at once."""
-
-    @saga("saga")
-    async def odd(ctx: SagaContext, order: Order) -> Result:
-        await ctx.event(paid)
-        await asyncio.to_thread(print)
-        return Result(refs=[])
 
     drive = Drive(odd).start()
     drive.event(paid, {"amount": 1})

@@ -21,8 +21,8 @@ from starlette.responses import Response
 
 from sagabus.contracts import codec
 from sagabus.contracts.envelope import Message
-from sagabus.contracts.requests import RequestType
 from sagabus.coordinator.core.saga.effects import RequestAnswer, RequestOutcome
+from sagabus.coordinator.core.saga.request_answers import ENDS
 from sagabus.coordinator.http import query
 from sagabus.coordinator.http.answers import answer
 from sagabus.coordinator.http.refusals import ApiError, ErrorDetail
@@ -40,9 +40,6 @@ APPEARS_SECONDS: Final = 1.0
 """How long a verb waits for its saga to be there: a start that was accepted a moment ago may still be on its way."""
 
 LOOK_PAUSE_SECONDS: Final = 0.1
-
-_ENDS: Final = frozenset((RequestType.CANCEL, RequestType.TERMINATE))
-"""Verbs that a blocked saga does not keep for long: its owner loads its history, and then decides."""
 
 _Look = Callable[[SagaKey, str, int], Awaitable[RequestAnswer | None]]
 
@@ -92,7 +89,7 @@ class VerbRequests:
             return await self._sent(message, view)
         with self._answers.awaited(message_id) as waiting:
             await self._requests.publish(message)
-            look = self._look_for_end if verb in _ENDS else self._look
+            look = self._look_for_end if verb in ENDS else self._look
             found = await self._wait(waiting, look, request, saga.key, message_id, after, seconds)
         view = await self._view(saga.key, verb, message_id, found, after)
         return await self._answered(view, saga)

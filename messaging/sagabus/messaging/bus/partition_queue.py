@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Coroutine, Sequence
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 from aiokafka import TopicPartition
 
@@ -73,7 +73,7 @@ class PartitionQueue:
     def fail_all(self, sentence: str) -> None:
         """Also what is under way: its answer is not heard any more."""
         if self._under_way is not None:
-            self._off_the_way(self._under_way)
+            self._off_the_way()
         while self._waiting:
             self._waiting.popleft().fail(sentence)
 
@@ -102,8 +102,7 @@ class PartitionQueue:
 
     def _hear(self, future: asyncio.Future[Any]) -> None:
         """The answer of what is under way is there."""
-        under_way = cast("_UnderWay", self._under_way)
-        sender, batch, answer, _ = self._off_the_way(under_way)
+        sender, batch, answer, _ = self._off_the_way()
         failed = future.cancelled() or future.exception() is not None
         if failed or not self._senders.give_back_at_once(sender):
             self._run(self._finish(sender, batch, sender.answered(answer)))
@@ -114,11 +113,14 @@ class PartitionQueue:
 
     def _wait_on(self) -> None:
         """The answer of what is under way is late."""
-        sender, batch, answer, _ = self._off_the_way(cast("_UnderWay", self._under_way))
+        sender, batch, answer, _ = self._off_the_way()
         left = max(0.0, self._timeout - TOPIC_APPEARS_SECONDS)
         self._run(self._finish(sender, batch, sender.answered(answer), seconds=left))
 
-    def _off_the_way(self, under_way: _UnderWay) -> _UnderWay:
+    def _off_the_way(self) -> _UnderWay:
+        """Its answer is not heard any more, and the next batch may begin."""
+        under_way = self._under_way
+        assert under_way is not None
         under_way.late.cancel()
         under_way.answer.future.remove_done_callback(self._hear)
         self._under_way = None

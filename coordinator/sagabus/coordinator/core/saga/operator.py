@@ -134,11 +134,6 @@ def _retry(state: SagaState, step: Step) -> None:
         forward.retried(state, step)
 
 
-def _reason_of(row: Row) -> str:
-    body = codec.decode_value(row.payload)
-    return str(body.get("reason", "")) if isinstance(body, dict) else ""
-
-
 def _skip(state: SagaState, step: Step) -> None:
     for kind in (TimerKind.RESEND, TimerKind.UNDO_RETRY):
         state.clear_timer(kind, step.number)

@@ -23,6 +23,9 @@ from sagabus.coordinator.core.saga.history import REFUSED, Input, Kind, Row
 from sagabus.coordinator.core.saga.state import SagaState
 
 CANCEL: Final = "cancel"
+ENDS: Final = frozenset((CANCEL, RequestType.TERMINATE.value))
+"""Verbs that end a saga whatever its code would do. A blocked one does not keep them for long: its owner loads its
+history, and then decides."""
 MAX_REFUSALS_OF_CLOSED: Final = 100
 """Refused requests of which a closed saga keeps a row. Later ones are told, and leave none: nothing of a saga that has
 ended may grow without end."""
@@ -50,7 +53,7 @@ def verb_of(asked: Input | Row) -> str:
 
 def ends(asked: Input | Row) -> bool:
     """Whether it asks for the end of a saga, whatever its code would do."""
-    return asked.kind is Kind.CANCEL or (asked.kind is Kind.OPERATOR and asked.name == RequestType.TERMINATE)
+    return verb_of(asked) in ENDS
 
 
 def is_refusal(row: Input | Row) -> bool:
