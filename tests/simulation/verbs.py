@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, Final
 
 from sagabus.contracts import names
 from sagabus.contracts.lifecycle import LifecycleType
+from sagabus.coordinator.core.saga import request_answers
 from sagabus.coordinator.core.saga.history import DECISIONS, Kind, Row
 from tests.simulation.bus import LoggedRecord
 
@@ -36,7 +38,39 @@ def pauses(history: Iterable[Row]) -> Iterator[tuple[int, int]]:
 
 
 def _ends_a_pause(row: Row) -> bool:
-    return row.kind is Kind.CANCEL or (row.kind is Kind.OPERATOR and row.name in ("resume", "terminate"))
+    ends = row.kind is Kind.OPERATOR and row.name in ("resume", "terminate")
+    return ends or row.kind in (Kind.CANCEL, Kind.CODELESS)
+
+
+def in_effect(history: Iterable[Row]) -> list[Row]:
+    """A pause, or a termination, that a blocked saga has kept stands behind the turn in which the saga goes on: what
+    came before it is decided upon first. A verb that was refused is left out, and so is a kept pause that has ended.
+    """
+    history = [*history]
+    refused = {row.ref for row in history if request_answers.is_refusal(row)}
+    placed: list[Row] = []
+    kept: list[Row] = []
+    is_blocked, goes_on_at = False, 0
+    for row in history:
+        if not is_blocked and row.at != goes_on_at:
+            placed += [replace(one, at=goes_on_at) for one in kept]
+            kept = []
+        if row.kind is Kind.BLOCKED:
+            kept += [one for one in placed if one.seq >= row.step and _begins_a_rest(one)]
+            placed = [one for one in placed if one not in kept]
+            is_blocked = True
+        elif row.kind in (Kind.RESUMED, Kind.CODELESS):
+            is_blocked, goes_on_at = False, row.at
+        if request_answers.verb_of(row) and row.ref in refused:
+            continue
+        if is_blocked and _ends_a_pause(row):
+            kept = [one for one in kept if one.name != "pause"]
+        (kept if is_blocked and _begins_a_rest(row) else placed).append(row)
+    return placed if is_blocked else placed + [replace(one, at=goes_on_at) for one in kept]
+
+
+def _begins_a_rest(row: Row) -> bool:
+    return row.kind is Kind.OPERATOR and row.name in ("pause", "terminate")
 
 
 def as_decided(history: Iterable[Row]) -> list[Row]:
@@ -68,7 +102,7 @@ def of_history(id: str, history: Sequence[Row], *, restored: bool) -> Iterator[s
         if times > 1:
             yield f"the request {ref} to {id} was applied {times} times"
     paused = False
-    for row, after in pairwise(history):
+    for row, after in pairwise(in_effect(history)):
         paused = (paused or (row.kind, row.name) == (Kind.OPERATOR, "pause")) and not _ends_a_pause(row)
         if paused and (after.kind in BEGINS or (after.kind is Kind.TIMER and after.name != "undo_retry")):
             yield f"{id} is paused, and its history goes on with {after.kind} {after.name}"
@@ -80,7 +114,7 @@ def of_history(id: str, history: Sequence[Row], *, restored: bool) -> Iterator[s
 
 def sent_while_paused(id: str, run: str, history: Sequence[Row], published: Iterable[LoggedRecord]) -> Iterator[str]:
     """Copies of commands, too. A message that was decided before the pause may leave after it began."""
-    times = [*pauses(history)]
+    times = [*pauses(in_effect(history))]
     if not times:
         return
     for record in published:
@@ -117,6 +151,7 @@ def left_behind(
             yield f"{row['id']} was terminated, step {step} has happened, and nobody is told"
         if step in heard.get(listed.get(step, ""), ()) and step not in concerns:
             yield f"{row['id']} was terminated, has heard that step {step} happened, and nobody is told"
+    history = in_effect(history)
     ended = next(place for place, one in enumerate(history) if (one.kind, one.name) == (Kind.OPERATOR, "terminate"))
     for one in history[ended + 1 :]:
         if one.kind in BEGINS or one.kind in (Kind.UNDO, Kind.TIMER):
