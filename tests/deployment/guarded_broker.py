@@ -17,6 +17,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from tests.support.conditions import blocking_until
 from tests.support.kafka_broker import KafkaBroker
 from tests.support.kafka_installation import KafkaInstallation
 from tests.support.ports import free_port
@@ -45,6 +46,7 @@ class GuardedBroker(KafkaBroker):
         admin = self.admin()
         for made in admin.create_acls(list(rights)).values():
             made.result(30)
+        blocking_until(lambda: _known(admin, rights), what="the broker knows the rights")
         try:
             yield
         finally:
@@ -74,6 +76,11 @@ class GuardedBroker(KafkaBroker):
 def right(kind: ResourceType, name: str, operation: str, *, prefix: bool = False) -> AclBinding:
     pattern = ResourcePatternType.PREFIXED if prefix else ResourcePatternType.LITERAL
     return AclBinding(kind, name, pattern, ANONYMOUS, "*", AclOperation[operation], AclPermissionType.ALLOW)
+
+
+def _known(admin: AdminClient, rights: Sequence[AclBinding]) -> bool:
+    """By the broker: its controller confirms rights before the broker has read them."""
+    return all(admin.describe_acls(_same(one)).result(30) for one in rights)
 
 
 def _same(one: AclBinding) -> AclBindingFilter:

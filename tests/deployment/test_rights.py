@@ -15,6 +15,7 @@ from sagabus.client import SagaClient
 from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.service import Coordinator
 from sagabus.coordinator.store.migrations import migrate
+from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
 from sagabus.messaging.settings import Settings, load_settings
 from sagabus.shop.contracts import inventory as contract
 from sagabus.shop.contracts import order_processing as order
@@ -111,6 +112,13 @@ async def test_each_party_has_enough_rights(settings: Settings, broker: GuardedB
     with broker.allowing(rights("`sagabus doctor`", namespace)):
         doctor = await command("doctor", "sagabus.shop.contracts", settings=settings, folder=run_folder)
     assert re.findall(r"\[((?:topics|kafka)\.\w+)\]", doctor.stdout) == [], doctor.report()
+
+
+@pytest.mark.usefixtures("settings")
+async def test_who_may_write_to_no_topic_is_told_so() -> None:
+    with pytest.raises(KafkaUnreachable, match="this user may write to no topic; give it WRITE"):
+        async with SagaClient():
+            pytest.fail("connected")
 
 
 async def _prepared(settings: Settings, broker: GuardedBroker, folder: Path) -> int:

@@ -46,7 +46,7 @@ TOPICS: Final = (
 )  # fmt: skip
 
 PATIENCE: Final = 150.0
-"""Virtual seconds of calm after which what has not come to an end is stuck."""
+"""Virtual seconds of calm after which what has not come to an end is stuck, where all clocks agree."""
 
 LIMITS: Final[Sequence[dict[str, Any]]] = (
     {},
@@ -181,12 +181,18 @@ class World:
         try:
             self.engine.run(lambda: self._quiet_early(end), limit=FIRST_MOMENT + end)
             self._calm_down()
-            done = self.engine.run(self.quiet, limit=self.engine.now + PATIENCE)
+            done = self.engine.run(self.quiet, limit=self.engine.now + self._patience)
         except Deadlock:
             return "nothing can move it"
         except Livelock as error:
             return f"callbacks without end in {error}"
-        return None if done else f"after {PATIENCE:.0f} s of calm"
+        return None if done else f"after {self._patience:.0f} s of calm"
+
+    @property
+    def _patience(self) -> float:
+        """What one process has set for later is due by the clock of the next one: so much later as they are apart."""
+        clocks = [process.skew for process in self.processes.values()]
+        return PATIENCE + max(clocks) - min(clocks)
 
     def _quiet_early(self, end: float) -> bool:
         """Once all has been sent and injected, there is no need to wait for the end of the faulty time."""

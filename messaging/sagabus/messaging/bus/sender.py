@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import aiokafka
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.errors import ClusterAuthorizationFailedError, KafkaError, UnknownTopicOrPartitionError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from sagabus.messaging.bus.kafka_connection import KafkaConnection, KafkaUnreachable
@@ -82,7 +82,7 @@ class Sender:
             await self._producer.stop()
             if not isinstance(error, Exception):
                 raise
-            raise KafkaUnreachable(f"Kafka is unreachable: {str(error) or type(error).__name__}") from error
+            raise KafkaUnreachable(_not_started(error)) from error
 
     async def partitions(self, topic: str) -> int:
         """How many the topic has; 0 if Kafka says for some time that there is none.
@@ -241,6 +241,12 @@ class _Room:
 
     def _fits(self, size: int) -> bool:
         return not self._taken or self._taken + size <= self._size
+
+
+def _not_started(error: Exception) -> str:
+    if isinstance(error, ClusterAuthorizationFailedError):  # the answer to whoever asks for a producer id
+        return "Kafka refuses: this user may write to no topic; give it WRITE as docs/kafka.md says"
+    return f"Kafka is unreachable: {str(error) or type(error).__name__}"
 
 
 def _answer(future: asyncio.Future[Any], to: TopicPartition, size: int) -> Answer:
