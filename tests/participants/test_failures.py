@@ -86,6 +86,73 @@ async def test_an_exception_is_told_without_its_traceback_and_logged_with_it(
     assert logged[0].__dict__["saga_id"] == "A"
 
 
+async def logged(fixture: ServiceFixture, caplog: pytest.LogCaptureFixture, *attempts: int) -> list[tuple[str, bool]]:
+    """What each of these attempts of a `take` of saga A has left at level error, and whether with a traceback."""
+    tenure = await fixture.take()
+    for attempt in attempts:
+        await fixture.turn(tenure, *batch("A", attempt=attempt))
+    errors = [record for record in caplog.records if record.levelname == "ERROR"]
+    return [(record.getMessage(), record.exc_info is not None) for record in errors]
+
+
+async def test_the_same_exception_of_a_later_attempt_is_one_line(
+    fixture: ServiceFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    takes(fixture, fail={"A"})
+    first, second, third = await logged(fixture, caplog, 1, 2, 3)
+    assert first == ("shop.take of saga A, attempt 1 failed", True)
+    assert second == ("shop.take of saga A, attempt 2 failed as before: ValueError: broken", False)
+    assert third == ("shop.take of saga A, attempt 3 failed as before: ValueError: broken", False)
+
+
+async def test_another_exception_of_a_later_attempt_has_its_traceback(
+    fixture: ServiceFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    @fixture.handles(take_item)
+    async def handler(command: Take, ctx: ActivityContext) -> Taken:
+        if ctx.attempt == 2:
+            raise KeyError("other")
+        raise ValueError("broken")
+
+    assert [whole for _, whole in await logged(fixture, caplog, 1, 2, 3)] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("output", "what"),
+    [({"secret": "s3cret"}, "a dict"), (None, "nothing (None)"), (Take(item="s3cret"), "a Take")],
+    ids=["dict", "nothing", "another model"],
+)
+async def test_p3_an_output_of_another_type_is_a_failed_attempt_and_said_once_in_plain_words(
+    fixture: ServiceFixture, caplog: pytest.LogCaptureFixture, output: Any, what: str
+) -> None:
+    """No traceback: it would show the kit's own code. Never the value."""
+
+    @fixture.handles(take_item)
+    async def handler(command: Take, ctx: ActivityContext) -> Any:
+        return output
+
+    first, second = await logged(fixture, caplog, 1, 2)
+    returned = f"its handler returned {what}, its contract says a Taken"
+    assert first[0].startswith(
+        f"shop.take of saga A, attempt 1 failed: {returned}. No retry helps: change the handler's code: "
+    )
+    assert f"handler, {__file__}:" in first[0]
+    assert second[0] == f"shop.take of saga A, attempt 2 failed as before: WrongOutput: {returned}"
+    assert (first[1], second[1]) == (False, False)
+    assert "s3cret" not in caplog.text
+
+
+async def test_an_output_where_the_contract_has_none_is_said_so(
+    fixture: ServiceFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    @fixture.handles(note)
+    async def handler(command: Take, ctx: ActivityContext) -> Any:
+        return {}
+
+    [reply] = await fixture.turn(await fixture.take(), Saga("A").command(note, BOOK))
+    assert reply.failure.message == "its handler returned a dict, its contract says nothing (None)"
+
+
 async def test_details_that_json_does_not_know_go_as_text(fixture: ServiceFixture) -> None:
     @fixture.handles(take_item)
     async def handler(command: Take, ctx: ActivityContext) -> Taken:
@@ -127,7 +194,7 @@ async def test_an_output_of_another_type_is_the_handlers_error(fixture: ServiceF
 
     tenure = await fixture.take()
     [reply] = await fixture.turn(tenure, Saga("A").command(note, BOOK))
-    assert (reply.code, reply.failure.details) == ("sagabus.handler_error", {"type": "TypeError"})
+    assert (reply.code, reply.failure.details) == ("sagabus.handler_error", {"type": "WrongOutput"})
     assert await fixture.effects() == []
 
 

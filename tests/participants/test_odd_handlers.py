@@ -173,7 +173,7 @@ async def test_an_output_that_nobody_could_read_is_a_failed_attempt(
 ) -> None:
     reply = await answered(fixture, lambda ctx: output, outside=outside)
     assert (reply.kind, reply.code) == (ReplyKind.FAILED, HANDLER_ERROR)
-    assert reply.failure.details == {"type": "MessageInvalid"}
+    assert reply.failure.details == {"type": "WrongOutput"}
     assert "Rate" in reply.failure.message or "larger than any double" in reply.failure.message
 
 

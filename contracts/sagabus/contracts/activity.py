@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from sagabus.contracts import declared, names, round_trip
 from sagabus.contracts.errors import DeclarationError
 from sagabus.contracts.event_type import EventType
-from sagabus.contracts.retry import ACTIVITY_RETRY, UNDO_RETRY, RetryPolicy, Seconds, seconds
+from sagabus.contracts.retry import ACTIVITY_RETRY, UNDO_RETRY, RetryPolicy, Seconds, policy, positive
 from sagabus.contracts.undo_input import Fill, by_field, by_function
 
 P = ParamSpec("P")
@@ -66,7 +66,7 @@ class Activity(Generic[P, I, O]):
         self.refusals = refusals
         self.timeout = None if timeout is None else positive(timeout, self.name, "timeout")
         self.resend_after = service.resend_after if resend_after is None else positive(resend_after, self.name)
-        self.retry = retry
+        self.retry = policy(retry, self.name)
         self.compensation: Compensation[..., Any] | None = None
         self.fill: Fill | None = None
 
@@ -98,7 +98,7 @@ class Service:
 
     def __init__(self, name: str, *, retry: RetryPolicy | None = None, resend_after: Seconds = 30.0) -> None:
         self.name = names.service_name(name)
-        self.retry = retry
+        self.retry = policy(retry, self.name)
         self.resend_after = positive(resend_after, self.name)
         self.activities: dict[str, Activity[..., Any, Any]] = {}
         self.events: dict[str, EventType[..., Any]] = {}
@@ -200,6 +200,8 @@ class Service:
             if compensate_with is not None:
                 raise DeclarationError(f"{made.name}: compensate_with= without compensation=; name the compensation")
             return
+        if not isinstance(compensation, Compensation):
+            raise DeclarationError(f"{made.name}: compensation={compensation!r}: give what `.compensation(…)` returned")
         if compensation.service is not self:
             raise DeclarationError(
                 f"{made.name}: {compensation.name} belongs to another service; a step is undone by the service that "
@@ -223,18 +225,12 @@ class Service:
 
 
 def retry_of(contract: Activity[..., Any, Any], call: RetryPolicy | None = None) -> RetryPolicy:
-    """Call beats activity beats service. An undo is never given up, whatever its policy says."""
-    chosen = call or contract.retry or contract.service.retry
+    """Call beats activity beats service. An undo is never given up, whatever its policy says. Raises DeclarationError
+    for a call's that is no policy."""
+    chosen = policy(call, contract.name) or contract.retry or contract.service.retry
     if isinstance(contract, Compensation):
         return (chosen or UNDO_RETRY).without_end()
     return chosen or ACTIVITY_RETRY
-
-
-def positive(value: Seconds, what: str, field: str = "resend_after") -> Seconds:
-    """Raises DeclarationError, for NaN too. Without a pause the same command would be sent again in every turn."""
-    if not seconds(value) > 0:
-        raise DeclarationError(f"{what}: {field}={value}: give more than 0 seconds")
-    return value
 
 
 def model_type(candidate: Any, what: str) -> Any:

@@ -41,7 +41,15 @@ class RetryPolicy:
     give_up_after: Seconds | None = None
 
     def __post_init__(self) -> None:
-        faults = [
+        try:
+            wrong = [sentence for bad, sentence in self._checks() if bad]
+        except (TypeError, ValueError) as error:
+            raise DeclarationError(f"RetryPolicy: {error}; give numbers, or a timedelta") from error
+        if wrong:
+            raise DeclarationError("RetryPolicy: " + "; ".join(wrong))
+
+    def _checks(self) -> list[tuple[bool, str]]:
+        return [
             (not 0 <= seconds(self.first) < inf, f"first={self.first}: at least 0, and finite"),
             (not 1 <= self.factor < inf, f"factor={self.factor}: at least 1, and finite"),
             (not 0 <= seconds(self.longest) < inf, f"longest={self.longest}: at least 0, and finite"),
@@ -55,9 +63,6 @@ class RetryPolicy:
                 f"attempts={self.attempts}: a whole number, at least 1, or None",
             ),
         ]
-        wrong = [sentence for bad, sentence in faults if bad]
-        if wrong:
-            raise DeclarationError("RetryPolicy: " + "; ".join(wrong))
 
     def pause(self, failures: int, chance: float) -> int:
         """Microseconds to wait after the n-th failure (from 1). chance: evenly spread in [0, 1)."""
@@ -80,3 +85,21 @@ class RetryPolicy:
 
 ACTIVITY_RETRY: Final = RetryPolicy(attempts=5, longest=30.0)
 UNDO_RETRY: Final = RetryPolicy(attempts=None, longest=300.0)
+
+
+def policy(value: RetryPolicy | None, what: str) -> RetryPolicy | None:
+    """The same. Raises DeclarationError for what is none: a number would be found out by the first failure."""
+    if value is not None and not isinstance(value, RetryPolicy):
+        raise DeclarationError(f"{what}: retry={value!r}: give a policy, such as RetryPolicy(attempts=3)")
+    return value
+
+
+def positive(value: Seconds, what: str, field: str = "resend_after") -> Seconds:
+    """Raises DeclarationError, for NaN too. Without a pause the same command would be sent again in every turn."""
+    try:
+        enough = seconds(value) > 0
+    except (TypeError, ValueError):
+        enough = False
+    if not enough:
+        raise DeclarationError(f"{what}: {field}={value}: give more than 0 seconds")
+    return value

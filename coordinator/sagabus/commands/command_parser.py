@@ -12,7 +12,7 @@ from argparse import Action, ArgumentParser
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
-from sagabus.commands.nearest import COMMANDS, OPTIONS, nearest
+from sagabus.commands.nearest import COMMANDS, OPTIONS, did_you_mean, nearest
 from sagabus.commands.printable import LINES, printable
 
 ANSWERED_FIRST: Final = frozenset({"-h", "--help", "-V", "--version"})
@@ -70,7 +70,7 @@ class CommandParser(ArgumentParser):
         before, word = _command_in(self._words)
         if self.commands and word and word not in self.commands and not ANSWERED_FIRST.intersection(before):
             meant = [f"`{self.prog} {one}`" for one in nearest(word, {*self.commands, *self.options}, COMMANDS)]
-            self.error(f"there is no command {word!r}{_did_you_mean(meant) or f': `{self.prog} --help` lists all'}")
+            self.error(f"there is no command {word!r}{did_you_mean(meant) or f': `{self.prog} --help` lists all'}")
 
     def _unknown_options(self) -> Iterator[str]:
         """Of the words of this command itself. An option may be written in part, as long as one only begins so."""
@@ -84,7 +84,7 @@ class CommandParser(ArgumentParser):
         of = next((name for name, one in self.commands.items() if option in one.options), None)
         if of:
             return f"{option} stands after its command: {self.prog} {of} {option}"
-        return f"there is no option {option}{_did_you_mean(nearest(option, self.options, OPTIONS))}"
+        return f"there is no option {option}{did_you_mean(nearest(option, self.options, OPTIONS))}"
 
 
 def _may_be_option(word: str) -> bool:
@@ -99,7 +99,3 @@ def _command_in(words: Sequence[str]) -> tuple[Sequence[str], str]:
         if not word.startswith("-"):
             return words[:place], word
     return words, ""
-
-
-def _did_you_mean(meant: Sequence[str]) -> str:
-    return f"; did you mean {' or '.join(meant)}?" if meant else ""

@@ -89,13 +89,15 @@ async def hosting(folder: Path, *, fresh: bool = False, http: str | None = None)
 
     Until then the environment names them, so that whatever runs in this process, or is started by it, finds them as any
     service does. http: host:port for the coordinator's API, or `off`; left out, as SAGABUS_HTTP says. Raises Failed
-    where another host runs, EmbeddedKafkaFailed, EmbeddedPostgresFailed, SettingsError.
+    where another host runs, CannotListen where the address is taken, both before anything is started;
+    EmbeddedKafkaFailed, EmbeddedPostgresFailed, SettingsError.
     """
     folder = _absolute(folder)
     settings = load_settings(kafka=EMBEDDED, database=f"{database_url.EMBEDDED}{folder}", http=http, serves=True)
     postgres, children = EmbeddedPostgres(folder), list[Child]()
     what = f"the PostgreSQL in {folder}"
     with _alone(folder), done_last(what, lambda: _end_at_once(folder, postgres, children)):
+        _refuse_taken(settings)
         try:
             if fresh:
                 await uninterrupted(asyncio.to_thread(_forget, postgres, folder))
@@ -111,6 +113,14 @@ async def hosting(folder: Path, *, fresh: bool = False, http: str | None = None)
                     remove_run(folder)
         finally:
             await uninterrupted(asyncio.to_thread(postgres.stop))
+
+
+def _refuse_taken(settings: Settings) -> None:
+    """Raises CannotListen."""
+    if settings.http_address is not None:
+        from sagabus.coordinator.http.listening import refuse_taken  # the demo's host has no API
+
+        refuse_taken(settings.http_address)
 
 
 @contextmanager

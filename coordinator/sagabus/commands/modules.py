@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import importlib
+import logging
+import pkgutil
 import sys
-import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
+from sagabus.commands.nearest import did_you_mean, nearest
+from sagabus.commands.origin import origin
 from sagabus.commands.subcommand import Exit, Failed
 from sagabus.contracts.activity import Activity, Service
+from sagabus.contracts.errors import SagabusError
 from sagabus.coordinator import SagaDefinition
+from sagabus.coordinator.definition import distinct
 from sagabus.messaging.service.participation import Participation
 
 T = TypeVar("T")
 
 Definition = SagaDefinition[Any, Any]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +44,12 @@ def find(names: Iterable[str]) -> Found:
 
 
 def definitions(names: Iterable[str]) -> Sequence[Definition]:
-    """Raises Failed where there is none."""
+    """Raises Failed where there is none, DeclarationError where two are of one name and version."""
     names = [*names]
     found = find(names).definitions
     if not found:
         raise Failed(Exit.USAGE, f"no saga in {', '.join(names)}: define one with @saga at the module's top")
-    return found
+    return distinct(found)
 
 
 def participants(names: Iterable[str]) -> Sequence[Participation]:
@@ -84,7 +91,13 @@ def _objects(name: str) -> Iterable[object]:
     try:
         return [getattr(module, attribute)]
     except AttributeError:
-        raise Failed(Exit.USAGE, f"module {module_name} has no {attribute}") from None
+        meant = did_you_mean(nearest(attribute, _objects_of_use(module), {}))
+        raise Failed(Exit.USAGE, f"module {module_name} has no {attribute}{meant}") from None
+
+
+def _objects_of_use(module: Any) -> Collection[str]:
+    """Names of what a command can be given of it."""
+    return [name for name, value in vars(module).items() if isinstance(value, SagaDefinition) or _takes_part(value)]
 
 
 def _imported(name: str) -> Any:
@@ -95,22 +108,37 @@ def _imported(name: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise Failed(Exit.USAGE, _missing(name)) from None
+            raise Failed(Exit.USAGE, _missing(name, error.name)) from None
         raise _broken(name, error) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _broken(name, error) from error
 
 
-def _missing(name: str) -> str:
-    cure = ""
+def _missing(name: str, part: str) -> str:
+    """part: of the name, up to what is not there."""
+    cure = did_you_mean([f"{one}{name.removeprefix(part)}" for one in nearest(part, _beside(part), {})])
     if name.endswith(".py") or "/" in name:
         guess = name.removesuffix(".py").strip("./").replace("/", ".")
         cure = f"; give the name of a module, as in an import: {guess}"
     return f"there is no module {name}, in the current directory neither{cure}"
 
 
-def _broken(name: str, error: Exception) -> Failed:
-    """With the place in one line: a traceback would be mostly import machinery."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
-    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return Failed(Exit.USAGE, f"module {name} cannot be imported: {type(error).__name__}: {error}{place}")
+def _beside(name: str) -> Collection[str]:
+    """Modules of the same package, or of the current directory."""
+    package = name.rpartition(".")[0]
+    places = [str(Path.cwd())] if not package else getattr(sys.modules.get(package), "__path__", [])
+    before = f"{package}." if package else ""
+    return [one.name for one in pkgutil.iter_modules(places, before)]
+
+
+def _broken(name: str, error: BaseException) -> Failed:
+    """With the author's line. The traceback, mostly import machinery and our own inside, is there at level debug."""
+    logger.debug("the import of %s, in full:", name, exc_info=error)
+    place = origin(error)
+    if isinstance(error, SagabusError):
+        return Failed(Exit.USAGE, f"{place or f'module {name}'}: {error}")
+    if isinstance(error, SystemExit):
+        cure = 'put what is to run under `if __name__ == "__main__":`'
+        return Failed(Exit.USAGE, f"module {name} ends the process when it is imported ({place}): {cure}")
+    where = f" ({place})" if place else ""
+    return Failed(Exit.USAGE, f"module {name} cannot be imported: {type(error).__name__}: {error}{where}")

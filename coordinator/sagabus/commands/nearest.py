@@ -58,6 +58,11 @@ def nearest(word: str, known: Collection[str], synonyms: Mapping[str, Sequence[s
     return [*dict.fromkeys([*meant, *begun])][:MOST] or _close(lower, known)
 
 
+def did_you_mean(meant: Sequence[str]) -> str:
+    """The end of a sentence that has said what there is not; empty for no words."""
+    return f"; did you mean {' or '.join(meant)}?" if meant else ""
+
+
 def _close(word: str, known: Collection[str]) -> list[str]:
     """Dashes are no likeness: all options have them."""
     from difflib import get_close_matches

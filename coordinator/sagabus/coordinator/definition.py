@@ -5,15 +5,17 @@ from __future__ import annotations
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable
 from functools import cached_property
-from types import CodeType, FunctionType
+from types import FunctionType
 from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, overload
 
 from pydantic import BaseModel, create_model
 
-from sagabus.contracts import DeclarationError, SagaType, Seconds, Start, canonical, codec, names
-from sagabus.contracts.activity import model_type, positive
+from sagabus.contracts import Activity, DeclarationError, EventType, SagaType, Seconds, Start, canonical, codec, names
+from sagabus.contracts.activity import Service, model_type
+from sagabus.contracts.retry import positive
+from sagabus.coordinator.code_names import functions_named, objects_named
 from sagabus.coordinator.context import SagaContext
 from sagabus.coordinator.core.saga.fingerprint import fingerprint
 from sagabus.coordinator.core.saga.program import Program
@@ -50,7 +52,23 @@ class SagaDefinition(Generic[I, O]):
         """Changes with the saga's function, with the functions of its module that it names, and with Python's minor
         version (H7). Reads their sources: to be asked for while the files are those that were imported."""
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
-        return fingerprint(self.name, self.version, python, map(_source, _reached(self._body)))
+        return fingerprint(self.name, self.version, python, map(_source, functions_named(self._body)))
+
+    @cached_property
+    def services(self) -> frozenset[Service]:
+        """Those whose activities its code names: it may name one that it never calls, and call one of another."""
+        return frozenset(one.service for one in objects_named(self._body) if isinstance(one, Activity))
+
+    @cached_property
+    def events(self) -> frozenset[str]:
+        """Whole names of the events that its code names; it may wait for others."""
+        return frozenset(one.name for one in objects_named(self._body) if isinstance(one, EventType))
+
+    @property
+    def written_at(self) -> str:
+        """Where its function stands: file and line."""
+        code = inspect.unwrap(self._body).__code__
+        return f"{code.co_filename}:{code.co_firstlineno}"
 
     def __call__(self, **fields: Any) -> Start[O]:
         """A start request from the fields of the input model, as of a SagaType. Raises pydantic.ValidationError."""
@@ -87,6 +105,18 @@ class SagaDefinition(Generic[I, O]):
 
     def __repr__(self) -> str:
         return f"<saga {self.name} version {self.version}>"
+
+
+def distinct(definitions: Iterable[SagaDefinition[Any, Any]]) -> tuple[SagaDefinition[Any, Any], ...]:
+    """Each once. Raises DeclarationError where two are of one name and version."""
+    found: dict[tuple[str, int], SagaDefinition[Any, Any]] = {}
+    for definition in definitions:
+        other = found.setdefault((definition.name, definition.version), definition)
+        if other is not definition:
+            where = f"at {other.written_at} and at {definition.written_at}"
+            cure = "give one of them another version, or another name"
+            raise DeclarationError(f"{definition!r} is declared twice, {where}; {cure}")
+    return tuple(found.values())
 
 
 @overload
@@ -134,27 +164,6 @@ def _contract(name: str, body: Callable[..., Any]) -> SagaType[..., Any, Any]:
     result = None if output is type(None) else model_type(output, f"saga {name}")
     input = model_type(hints[parameters[1]], f"saga {name}")
     return SagaType(name, input, cast("Any", result))
-
-
-def _reached(body: Any) -> list[FunctionType]:
-    """The function and, by name, those of its own module that it names, and so on. Defined later is no obstacle."""
-    found: dict[str, FunctionType] = {body.__qualname__: body}
-    waiting = [body]
-    while waiting:
-        function = inspect.unwrap(waiting.pop())
-        for name in _names(function.__code__):
-            other = function.__globals__.get(name)
-            if isinstance(other, FunctionType) and other.__module__ == body.__module__ and name not in found:
-                found[name] = other
-                waiting.append(other)
-    return [found[name] for name in sorted(found)]
-
-
-def _names(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names(constant)
 
 
 def _source(function: FunctionType) -> str:

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 from sagabus.contracts import names
 from sagabus.contracts.envelope import Message
-from sagabus.contracts.errors import DeclarationError
 from sagabus.coordinator import http
-from sagabus.coordinator.definition import SagaDefinition
+from sagabus.coordinator.definition import SagaDefinition, distinct
 from sagabus.coordinator.shard.definitions import Definitions
 from sagabus.coordinator.shard.identity import ProcessIdentity
 from sagabus.coordinator.shard.loading import Loading
@@ -58,7 +57,7 @@ class Coordinator:
         self, definitions: Sequence[SagaDefinition[Any, Any]], *, settings: Settings, kafka: Kafka | None = None
     ) -> None:
         """kafka: where the caller has it already. Raises DeclarationError, and SettingsError where no host runs."""
-        self._definitions = _distinct(definitions)
+        self._definitions = distinct(definitions)
         backing = Backing(settings) if kafka is not None else find_backing(settings)
         self._settings = backing.settings
         self._kafka = kafka or backing.kafka
@@ -219,12 +218,3 @@ class Coordinator:
 
     def _close(self) -> None:
         self._open = False
-
-
-def _distinct(definitions: Iterable[SagaDefinition[Any, Any]]) -> tuple[SagaDefinition[Any, Any], ...]:
-    found: dict[tuple[str, int], SagaDefinition[Any, Any]] = {}
-    for definition in definitions:
-        other = found.setdefault((definition.name, definition.version), definition)
-        if other is not definition:
-            raise DeclarationError(f"{definition!r} is declared twice; give one of them another version")
-    return tuple(found.values())

@@ -31,6 +31,7 @@ from sagabus.participants.handlers.context import Guard
 from sagabus.participants.handlers.database_errors import DatabaseFailed
 from sagabus.participants.handlers.declaration import Handler
 from sagabus.participants.handlers.external import Externals
+from sagabus.participants.handlers.failure_log import FailureLog
 from sagabus.participants.handlers.jobs import Job
 from sagabus.participants.handlers.outcome import HandlerOutcome, told
 from sagabus.participants.handlers.session import Sessions, Transaction
@@ -115,6 +116,7 @@ class CommandProcessor:
         self._clock = clock
         self._watcher = watcher
         self._started = StartedRows(self._inbox, handlers, self.externals)
+        self._failure_log = FailureLog()
         self._failing = False
         self._held: dict[Attempt, int] = {}
         """To how many turns have failed around it while its handler took HELD_SECONDS."""
@@ -317,7 +319,10 @@ class CommandProcessor:
         return Turn(work, schema=self._schema, dead_letters=self._dead_letters, at=at)
 
     def _batch(self, turn: Turn, rows: InboxRows, handling: Handling) -> Batch:
-        return Batch(turn, rows, handling, handlers=self._handlers, externals=self.externals, source=self._source)
+        return Batch(
+            turn, rows, handling, handlers=self._handlers, externals=self.externals, source=self._source,
+            failure_log=self._failure_log,
+        )  # fmt: skip
 
     # External handlers.
 

@@ -57,6 +57,8 @@ class Participant(Generic[R]):
         database: Database = None,
         tables: MetaData | None = None,
     ) -> None:
+        if not isinstance(service, Service):
+            raise DeclarationError(f"Participant({service!r}): give a Service, as the contracts declare it")
         if isinstance(database, AsyncEngine | async_sessionmaker):
             Sessions.of(database)  # raises DeclarationError now, not when it is first used
         self.service = service

@@ -11,7 +11,8 @@ from pathlib import Path
 class Opening:
     """sagas: name and input fields of each. url: of the API; empty where it is off. database: without a password.
 
-    here: whether the other commands find all of it in the current directory.
+    absent: a sentence for each service that is called and not served. here: whether the other commands find all of it
+    in the current directory.
     """
 
     sagas: Sequence[tuple[str, Sequence[str]]]
@@ -21,6 +22,7 @@ class Opening:
     database: str
     log: Path
     here: bool
+    absent: Sequence[str] = ()
 
     def lines(self) -> Iterator[str]:
         yield f"sagas:        {', '.join(name for name, _ in self.sagas)}"
@@ -29,6 +31,7 @@ class Opening:
         yield f"database:     {self.database}"
         yield f"log:          {self.log} (here: warnings, and what sagas and handlers log)"
         yield from self._next() if self.url else ()
+        yield from (f"warning: {sentence}" for sentence in self.absent)
         yield f"ready at {self.url or 'no address: SAGABUS_HTTP is off'}; Ctrl-C ends it, a second Ctrl-C at once"
 
     def _next(self) -> Iterator[str]:

@@ -7,7 +7,8 @@ answers for all sagas, whoever owns them.
 
 from sagabus.coordinator.http.application import application
 from sagabus.coordinator.http.closings import Closings
+from sagabus.coordinator.http.listening import CannotListen
 from sagabus.coordinator.http.request_answers import RequestAnswers
-from sagabus.coordinator.http.server import CannotListen, serve, serving
+from sagabus.coordinator.http.server import serve, serving
 
 __all__ = ["CannotListen", "Closings", "RequestAnswers", "application", "serve", "serving"]

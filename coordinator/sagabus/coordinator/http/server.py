@@ -1,6 +1,6 @@
 """Serving the API with uvicorn, inside a process that has other work: no signal handlers, no logging set up, no exit.
 
-An address that cannot be had is an error of ours, raised before anything is served.
+An address that cannot be had is an error of ours (`listening`), raised before anything is served.
 """
 
 from __future__ import annotations
@@ -15,19 +15,12 @@ from typing import Final, cast
 import uvicorn
 from starlette.applications import Starlette
 
-from sagabus.contracts.errors import ExitCode, SagabusError
 from sagabus.coordinator.http.connections import BACKLOG, Connections, RunOut, most_connections
+from sagabus.coordinator.http.listening import listen
 from sagabus.messaging.background import Supervisor
-from sagabus.messaging.settings import variable
 
 GRACE: Final = 1
 """Seconds for answers that are under way when the server stops."""
-
-
-class CannotListen(SagabusError):
-    """The address is in use, or is not one of this machine."""
-
-    exit_code = ExitCode.USAGE
 
 
 @asynccontextmanager
@@ -39,7 +32,7 @@ async def serving(
     most: connections at once; left out, as many as the process can bear. Raises CannotListen. On leaving, who waits in
     a long poll is answered at once.
     """
-    listening, quiet = _listen(address), RunOut()
+    listening, quiet = listen(address), RunOut()
     connections = Connections(most_connections() if most is None else most)
     server = _Server(
         uvicorn.Config(
@@ -72,16 +65,6 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Signals belong to the process, which drains in an order of its own."""
         yield
-
-
-def _listen(address: tuple[str, int]) -> socket.socket:
-    host, port = address
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        cure = f"choose another address with {variable('http')}"
-        raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror or error}; {cure}") from error
 
 
 def _name(listening: socket.socket) -> str:

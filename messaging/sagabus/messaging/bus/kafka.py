@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +60,9 @@ class Kafka:
                 ["SAGABUS_KAFKA=embedded: no host runs here; start `sagabus dev`, or name a real Kafka"]
             )
         client_logs.install()
+        self.topic_appears: Callable[[str], None] = lambda _: None
+        """On the embedded bus: told of a topic that a producer names first, and thereby makes. To be set before that
+        producer is made."""
         self._bus = bus
         self.connection = KafkaConnection(settings, bus.address if bus else settings.kafka)
         self._questions = BrokerQuestions(self.connection)
@@ -92,7 +95,7 @@ class Kafka:
 
     def producer(self) -> BatchProducer:
         """A new one, not started."""
-        return BatchProducer(self.connection, makes_topics=self.embedded)
+        return BatchProducer(self.connection, topic_appears=self.topic_appears if self.embedded else None)
 
     async def cluster_id(self) -> str:
         """Which cluster this is; of the embedded bus, the id that its host gave it. Raises KafkaUnreachable."""

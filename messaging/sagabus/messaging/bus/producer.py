@@ -11,7 +11,7 @@ It must never reorder messages of one partition, also not by trying again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from aiokafka import TopicPartition
@@ -45,11 +45,16 @@ class BatchProducer:
     """Made by `Kafka.producer()`. Any number of tasks of one event loop may publish at once."""
 
     def __init__(
-        self, connection: KafkaConnection, *, makes_topics: bool = False, timeout: float = UNACKNOWLEDGED_SECONDS
+        self,
+        connection: KafkaConnection,
+        *,
+        topic_appears: Callable[[str], None] | None = None,
+        timeout: float = UNACKNOWLEDGED_SECONDS,
     ) -> None:
-        """`makes_topics`: on the embedded bus a topic appears when it is named. timeout: seconds."""
+        """topic_appears: told of a topic that appears as it is named, as on the embedded bus; None where topics do not.
+        timeout: seconds."""
         self._timeout = timeout
-        self._senders = SenderSource(lambda: Sender(connection, makes_topics=makes_topics))
+        self._senders = SenderSource(lambda: Sender(connection, topic_appears=topic_appears))
         self._queues: dict[TopicPartition, PartitionQueue] = {}
         self._not_queued: set[asyncio.Future[None]] = set()
         """Calls that do not know yet where their messages go."""

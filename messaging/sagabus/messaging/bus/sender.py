@@ -12,7 +12,7 @@ recover from. So the sender is spoilt: who still sends through it goes on, and `
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import aiokafka
@@ -57,10 +57,10 @@ class Answer(NamedTuple):
 class Sender:
     """An aiokafka producer. `users` counts what is being done with it, `spoilt` says that nothing more is begun."""
 
-    def __init__(self, connection: KafkaConnection, *, makes_topics: bool) -> None:
+    def __init__(self, connection: KafkaConnection, *, topic_appears: Callable[[str], None] | None) -> None:
         self.users = 0
         self.spoilt = False
-        self._makes_topics = makes_topics
+        self._topic_appears = topic_appears
         self._missing: dict[str, float] = {}
         self._lookups = Lookups()
         self._room = _Room(UNDER_WAY_BYTES)
@@ -198,7 +198,8 @@ class Sender:
 
         A bus without any topic has taken the place of ours and is still being set up: no answer either.
         """
-        if self._makes_topics:
+        if self._topic_appears is not None:
+            self._topic_appears(topic)
             return True
         there = await self._lookups.ask(None, self._topics)
         return topic in there if there else None

@@ -23,11 +23,23 @@ class Handler:
     function: Callable[[Any, Any], Awaitable[Any]]
     transaction: bool
 
+    @property
+    def written_at(self) -> str:
+        """The function, and where it stands: `reserve, shop/inventory.py:42`."""
+        plain = inspect.unwrap(self.function)
+        name, code = getattr(plain, "__qualname__", repr(plain)), getattr(plain, "__code__", None)
+        return name if code is None else f"{name}, {code.co_filename}:{code.co_firstlineno}"
+
 
 def belongs(service: Service, activity: object) -> Activity[..., Any, Any]:
     """Raises DeclarationError for what is no activity, and for another service's."""
     if not isinstance(activity, Activity):
         raise DeclarationError(f"handles({activity!r}): give an activity or a compensation, as declared with Service")
+    if activity.service is not service and activity.service.name == service.name:
+        raise DeclarationError(
+            f"{activity.name} belongs to another Service({service.name!r}) than this participant: import the one that "
+            "the activity was declared with"
+        )
     if activity.service is not service:
         raise DeclarationError(
             f"{activity.name} does not belong to this participant, whose service is {service.name}: its commands "

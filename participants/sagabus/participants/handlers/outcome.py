@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pydantic import BaseModel, JsonValue
+from pydantic_core import PydanticSerializationError
 from sqlalchemy.exc import DBAPIError
 
 from sagabus.contracts import codec
@@ -37,8 +38,19 @@ _VOID: Final = b"null"
 logger = logging.getLogger(__name__)
 
 
-class ReplyTooLarge(SagabusError):
-    """An output that no broker takes by default. What the handler did is undone."""
+class OutputUnusable(SagabusError):
+    """What a handler has returned is no output of its activity: a mistake in its code. What it did is undone.
+
+    The sentence never holds a value.
+    """
+
+
+class WrongOutput(OutputUnusable, TypeError):
+    """It has another type, or cannot be written and read back."""
+
+
+class ReplyTooLarge(OutputUnusable):
+    """No broker takes it by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +81,7 @@ class HandlerOutcome:
 
 
 def completed(activity: Activity[..., Any, Any], output: object, events: tuple[PublishedEvent, ...]) -> HandlerOutcome:
-    """Raises TypeError for an output of another type, ReplyTooLarge, MessageInvalid for one that cannot be read back,
-    pydantic_core.PydanticSerializationError for one that cannot be written."""
+    """Raises OutputUnusable."""
     return HandlerOutcome(ReplyKind.COMPLETED, _encoded(activity, output), events)
 
 
@@ -116,19 +127,28 @@ def _sole(error: BaseException) -> BaseException:
 
 
 def _encoded(activity: Activity[..., Any, Any], output: object) -> bytes:
-    if activity.output is None:
-        if output is not None:
-            raise TypeError(f"{activity.name} has no output, but its handler returned a {type(output).__name__}")
+    wanted: type[BaseModel] | None = activity.output
+    if wanted is None and output is None:
         return _VOID
-    if not isinstance(output, activity.output):
-        wanted = activity.output.__name__
-        raise TypeError(f"the handler of {activity.name} returned a {type(output).__name__}, not a {wanted}")
+    if wanted is None or not isinstance(output, wanted):
+        raise WrongOutput(f"its handler returned {_kind(output)}, its contract says {_kind_named(wanted)}")
     try:
-        return codec.encode_as(activity.output, output, what=f"the output of {activity.name}")
+        return codec.encode_as(wanted, output, what=f"the output of {activity.name}")
     except MessageInvalid as fault:
         if fault.reason != TOO_LARGE:
-            raise
+            raise WrongOutput(fault.message) from fault
         raise ReplyTooLarge(f"the output of {activity.name} has {fault.message}: return a reference to it") from fault
+    except PydanticSerializationError as fault:
+        raise WrongOutput(f"the output of {activity.name} cannot be written: {fault}") from fault
+
+
+def _kind(output: object) -> str:
+    """Its type, never its value."""
+    return "nothing (None)" if output is None else _kind_named(type(output))
+
+
+def _kind_named(kind: type | None) -> str:
+    return "nothing (None)" if kind is None else f"{'an' if kind.__name__[0] in 'AEIOUaeiou' else 'a'} {kind.__name__}"
 
 
 def _failure(code: object, message: object, details: Mapping[str, JsonValue], again_after: float | None) -> bytes:

@@ -16,11 +16,11 @@ from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.lifecycle import domain_event_message
 from sagabus.contracts.names import CommandKind
 from sagabus.contracts.replies import NO_HANDLER, ReplyKind, reply_message
-from sagabus.contracts.words import words_of
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.messaging.shards.turn import Turn
 from sagabus.participants.handlers.declaration import Handler
 from sagabus.participants.handlers.external import Externals
+from sagabus.participants.handlers.failure_log import FailureLog
 from sagabus.participants.handlers.jobs import Job
 from sagabus.participants.handlers.outcome import HandlerOutcome, failure
 from sagabus.participants.handlers.transactional import Handling
@@ -43,6 +43,7 @@ class Batch:
         handlers: Mapping[str, Handler],
         externals: Externals,
         source: bytes,
+        failure_log: FailureLog,
     ) -> None:
         self.outcomes: list[tuple[ReceivedCommand, HandlerOutcome]] = []
         """What handlers have come to in this transaction."""
@@ -54,6 +55,7 @@ class Batch:
         self._handlers = handlers
         self._externals = externals
         self._source = source
+        self._failure_log = failure_log
         self._begun: dict[Key, Job] = {}
         self._waiting: set[Tenure] = set()
         """Tenures with a row `started` of ours that has no job yet."""
@@ -121,7 +123,7 @@ class Batch:
             job.settles[settle.head.id] = settle
         self._externals.forget(self._ended)
         for command, outcome in self.outcomes:
-            _log(command.head, outcome)
+            self._failure_log.tell(self._handlers.get(command.head.activity), command.head, outcome)
 
     async def _run(self, received: Received, command: ReceivedCommand) -> str:
         head, tenure = command.head, received.tenure
@@ -221,18 +223,3 @@ def _no_handler(head: CommandHead) -> HandlerOutcome:
         "no handler for %s (command %s): declare one with handles(), or look for who sends it", head.activity, head.id
     )
     return failure(ReplyKind.FAILED, NO_HANDLER, f"this participant has no handler for {head.activity}")
-
-
-def _log(head: CommandHead, outcome: HandlerOutcome) -> None:
-    error = outcome.error
-    if error is None:
-        return
-    extra = {"saga_id": head.saga_id, "step": head.step, "attempt": head.attempt}
-    if outcome.expected:
-        logger.info(
-            "%s of saga %s, attempt %d: %s", head.activity, head.saga_id, head.attempt, words_of(error), extra=extra
-        )
-    else:
-        logger.error(
-            "%s of saga %s, attempt %d failed", head.activity, head.saga_id, head.attempt, exc_info=error, extra=extra
-        )

@@ -17,9 +17,9 @@ from typing import Any, Final, Protocol
 from pydantic import BaseModel, create_model
 
 from sagabus.contracts import Command, EventType, RetryPolicy, codec
-from sagabus.contracts.activity import positive, retry_of
+from sagabus.contracts.activity import retry_of
 from sagabus.contracts.errors import ActivityError, MessageInvalid
-from sagabus.contracts.retry import Seconds, as_microseconds
+from sagabus.contracts.retry import Seconds, as_microseconds, positive
 from sagabus.contracts.round_trip import is_as_made
 from sagabus.contracts.words import words_of
 from sagabus.coordinator.core.loop.loop import LoopOverrun, LoopRefused, PumpInterrupted, SagaFuture, SagaLoop, SagaTask

@@ -1,0 +1,39 @@
+"""The line of the author's code that an error came from, as editors and terminals take it: `shop/contracts.py:12`."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+LIBRARIES: Final = frozenset({"sagabus", "pydantic", "pydantic_core", *sys.stdlib_module_names})
+"""First parts of the names of modules that are never the author's."""
+
+INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
+"""Folders of what others wrote. The author's own code may be there too: in an image it is installed."""
+
+
+def origin(error: BaseException) -> str:
+    """The innermost line outside of the libraries; empty where there is none. Of a SyntaxError, what cannot be read."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return _shown(error.filename, error.lineno or 0)
+    lines = [line for line in traceback.walk_tb(error.__traceback__) if _may_be_the_authors(line[0])]
+    if not lines:
+        return ""
+    own = [line for line in lines if not INSTALLED.intersection(Path(line[0].f_code.co_filename).parts)]
+    frame, number = (own or lines)[-1]
+    return _shown(frame.f_code.co_filename, number)
+
+
+def _may_be_the_authors(frame: FrameType) -> bool:
+    """Generated code, such as a dataclass's, is named `<string>`, and bears its class's module."""
+    name = str(frame.f_globals.get("__name__", ""))
+    return name.partition(".")[0] not in LIBRARIES and not frame.f_code.co_filename.startswith("<")
+
+
+def _shown(file: str, line: int) -> str:
+    """As short as it can be written from here."""
+    path, here = Path(file), Path.cwd()
+    return f"{path.relative_to(here) if path.is_relative_to(here) else path}:{line}"
