@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import shlex
 import signal
+import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from sagabus.commands.main import parser
 from sagabus.commands.subcommand import Exit
 from tests.support.dev_host import DevHost
 from tests.support.folders import data_folder
+from tests.support.processes import Child, clean
 
 MOST_LINES = 12
 
@@ -82,3 +85,17 @@ def test_a_session_is_not_the_databases_and_ends_with_words() -> None:
         dev.process.send(signal.SIGINT)
         assert dev.process.blocking_end() == Exit.DONE
         assert "a second Ctrl-C ends it at once" in dev.process.stderr
+
+
+def test_a_taken_port_is_found_before_anything_is_started() -> None:
+    with data_folder() as folder, socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        command = [sys.executable, "-m", "sagabus.commands.main", "dev", "sagabus.shop.order_processing"]
+        settings = {"SAGABUS_HTTP": f"127.0.0.1:{port}"}
+        with Child(command, folder=folder, name="dev", environment=clean(settings)) as dev:
+            assert dev.blocking_end() == Exit.USAGE
+        assert f"cannot listen on 127.0.0.1:{port}: another process listens there, such as another `sagabus dev`" in (
+            dev.stderr
+        )
+        assert f"choose another address, SAGABUS_HTTP=127.0.0.1:{port + 1}" in dev.stderr
+        assert not (folder / ".sagabus" / "postgres").exists()

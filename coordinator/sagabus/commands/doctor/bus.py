@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from typing import Final
 
 from sagabus.commands.doctor.finding import Report
@@ -41,7 +41,10 @@ async def look(kafka: Kafka, settings: Settings, services: Sequence[Service], re
         report.found("kafka.away", str(error), cure, away=True)
         return {}
     report.figures |= {"kafka": kafka.address, "topics": len(found)}
-    _missing(wanted - found.keys(), services, report)
+    if kafka.embedded:
+        _unserved(wanted - found.keys(), services, settings.namespace, report)
+    else:
+        _missing(wanted - found.keys(), services, report)
     _unequal(found, settings.namespace, report)
     if not kafka.embedded:
         _replicated(found, settings, report)
@@ -59,6 +62,20 @@ def _missing(missing: Collection[str], services: Sequence[Service], report: Repo
         modules = "the modules of your contracts" if services else "MODULE, with the module of your contracts"
         cure = f"run `sagabus topics` with {modules}"
         report.found("topics.missing", f"topics are missing: {', '.join(sorted(missing))}", cure)
+
+
+def _unserved(missing: Set[str], services: Sequence[Service], namespace: str, report: Report) -> None:
+    """On the embedded bus whoever runs there makes its own topics, so none is missing of a service that does."""
+    absent = [one.name for one in services if not missing.isdisjoint(participant_topics(one, namespace))]
+    if absent:
+        what = (
+            f"nobody serves {', '.join(absent)} on the embedded bus: topics are missing: {', '.join(sorted(missing))}"
+        )
+        cure = "add the modules of their participants to the command line of `sagabus dev`, or run them elsewhere"
+        report.found("topics.missing", what, cure)
+    elif missing:
+        what = f"topics are missing on the embedded bus: {', '.join(sorted(missing))}"
+        report.found("topics.missing", what, "`sagabus dev` makes them at its start: ask again when it is ready")
 
 
 def _unequal(found: Mapping[str, TopicInfo], namespace: str, report: Report) -> None:
