@@ -15,6 +15,10 @@ from tests.support.processes import Child
 PATIENCE = 150.0
 
 TOLD = """
+host         starts a bus and a database, which takes some seconds
+inventory    has started
+host         started the coordinator
+some seconds pass until it is at work
 (a) An order goes well
 customer     orders ORD-12345
 inventory    reserved 2 × PROD-1 and 1 × PROD-2 for ORD-12345: 109.97

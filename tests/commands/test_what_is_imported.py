@@ -65,8 +65,27 @@ def test_a_command_that_only_writes_files_imports_nothing_that_asks() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"SAGABUS_KAFKA": "k:9092", "SAGABUS_DATABASE": "postgresql://a@b/c", "SAGABUS_HTTP": "0.0.0.0:80"}],
-    ids=["alone", "of a deployment"],
+    [
+        {},
+        {"SAGABUS_KAFKA": "k:9092", "SAGABUS_DATABASE": "postgresql://a@b/c", "SAGABUS_HTTP": "0.0.0.0:80"},
+        {
+            "SAGABUS_PARTITIONS": "48",
+            "SAGABUS_REPLICATION": "3",
+            "SAGABUS_LOG": "json",
+            "SAGABUS_LOG_LEVEL": "debug",
+            "SAGABUS_RETENTION_SAGAS": "90d",
+            "SAGABUS_RETENTION_INBOX": "off",
+            "SAGABUS_RETENTION_STARTED_IDS": "14d",
+            "SAGABUS_RETENTION_DEAD_LETTERS": "30d",
+            "SAGABUS_RETENTION_PARKED": "12h",
+            "SAGABUS_KAFKA_USERNAME": "me",
+            "SAGABUS_KAFKA_SECURITY": "sasl_tls",
+            "SAGABUS_KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+            "SAGABUS_KAFKA_PASSWORD": "secret",
+            "SAGABUS_KAFKA_CA_FILE": __file__,
+        },
+    ],
+    ids=["alone", "of a deployment", "of a cluster"],
 )
 def test_a_client_command_imports_what_asks_and_nothing_of_a_service(settings: dict[str, str]) -> None:
     """Exit code 3: each has got so far as to find nobody."""

@@ -13,8 +13,9 @@ from annotated_types import Ge, Le
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from sagabus.messaging.setting_values import DAY
-from sagabus.messaging.settings import MECHANISMS, OFF, SERVICES, Settings, variable
+from sagabus.messaging.setting_misfits import MECHANISMS
+from sagabus.messaging.setting_texts import DAY
+from sagabus.messaging.settings import OFF, SERVICES, Settings, variable
 
 HEAD: Final = f"""\
 # Settings

@@ -14,7 +14,7 @@ from sagabus.messaging.bus.bounded_codecs import MOST_UNPACKED
 from sagabus.messaging.bus.kafka_connection import CLIENT
 from sagabus.messaging.bus.shard_consumer import GROUP
 from sagabus.messaging.service.prerequisites import coordinator_topics, participant_topics
-from sagabus.messaging.setting_values import DAY
+from sagabus.messaging.setting_texts import DAY
 from sagabus.messaging.settings import Settings
 from sagabus.messaging.shards.retention import margin
 from sagabus.shop.contracts import OrderShipped

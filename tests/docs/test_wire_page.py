@@ -21,7 +21,7 @@ from sagabus.coordinator.core.saga.forward import LONGEST_PAUSE_MICROSECONDS
 from sagabus.coordinator.shard.reading import read
 from sagabus.messaging.publishing import kept_part
 from sagabus.messaging.publishing.dead_letter import DeadLetters
-from sagabus.messaging.setting_values import DAY
+from sagabus.messaging.setting_texts import DAY
 from sagabus.messaging.settings import Settings
 from sagabus.participants.handlers.outcome import REPLY_TOO_LARGE
 from sagabus.shop.contracts import payment

@@ -1,7 +1,6 @@
 """How a command asks the coordinator: address and token, in a hundredth of the time that all settings take to import.
 
-Where there are settings that are no plain text, all of them are read and checked: a process with wrong settings says
-so, in the words of all of them.
+Where one is wrong, all of them are read and checked: a process with wrong settings says so, in the words of all.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ from typing import Final
 from sagabus.messaging import setting_texts
 from sagabus.messaging.api_access import HTTP, PREFIX, api_url, is_header, reached_at
 from sagabus.messaging.embedded import folder_named
+from sagabus.messaging.setting_choices import LogFormat, LogLevel, Security
+from sagabus.messaging.setting_misfits import misfits
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,28 @@ def _token(text: str) -> str:
     return text
 
 
+def _plain(text: str) -> str:
+    return text
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    return lambda text: words[words.index(text)]  # ValueError for another one
+
+
+def _whole(most: int) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= most):
+            raise ValueError(text)
+        return text
+
+    return read
+
+
+def _retention(text: str) -> str:
+    setting_texts.retention(text)
+    return text
+
+
 _READ: Final[Mapping[str, Callable[[str], str]]] = {
     "kafka": setting_texts.kafka_servers,
     "database": setting_texts.database,
@@ -61,12 +84,22 @@ _READ: Final[Mapping[str, Callable[[str], str]]] = {
     "instance": setting_texts.instance,
     "url": api_url,
     "token": _token,
+    "log": _one_of(*LogFormat),
+    "log_level": _one_of(*LogLevel),
+    "partitions": _whole(setting_texts.MOST_PARTITIONS),
+    "replication": _whole(setting_texts.MOST_REPLICAS),
+    "kafka_security": _one_of(*Security),
+    **dict.fromkeys(("kafka_ca_file", "kafka_cert_file", "kafka_key_file"), _plain),
+    **dict.fromkeys(("kafka_sasl_mechanism", "kafka_username", "kafka_password"), _plain),
+    **dict.fromkeys(
+        (f"retention_{what}" for what in ("sagas", "started_ids", "inbox", "dead_letters", "parked")), _retention
+    ),
 }
-"""By field: what can be read here."""
+"""By field. What is refused here in a word is read again among all settings, which have the sentences."""
 
 
 def _told() -> Mapping[str, str] | None:
-    """What is set, by field. None where more is set, or something is wrong: the settings have the words for it."""
+    """What is set, by field. None where something is wrong, or is no setting: all settings have the words for it."""
     told: dict[str, str] = {}
     for name, value in os.environ.items():
         if value and name.upper().startswith(PREFIX):
@@ -78,7 +111,7 @@ def _told() -> Mapping[str, str] | None:
                 told[name.removeprefix(PREFIX).lower()] = read(value)
             except ValueError:
                 return None
-    return told
+    return None if any(misfits(told)) else told
 
 
 def _url_of_host(database: str) -> str:

@@ -12,11 +12,20 @@ from sagabus.contracts.errors import SagabusError
 from sagabus.contracts.names import local_name
 from sagabus.messaging import database_url
 
+DAY: Final = 86_400
+"""Seconds."""
+
+MOST_PARTITIONS: Final = 10_000
+MOST_REPLICAS: Final = 32
+
 EMBEDDED: Final = "embedded"
 OFF: Final = "off"
 
 _HOST_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
 _INSTANCE: Final = re.compile(r"[A-Za-z0-9._-]{0,200}")
+_DURATION: Final = re.compile(r"(\d{1,9})\s*([smhd])")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": DAY}
+_LONGEST: Final = 36_500 * DAY
 
 
 def kafka_servers(text: str) -> str:
@@ -53,6 +62,18 @@ def instance(text: str) -> str:
     if not _INSTANCE.fullmatch(text):
         raise ValueError("give up to 200 characters of A-Z a-z 0-9 . _ -, unique for each process")
     return text
+
+
+def retention(text: str) -> float | None:
+    """`30d`, `12h`, `90m`, `45s` as seconds; `off` as None."""
+    given = text.strip().lower()
+    if given == OFF:
+        return None
+    match = _DURATION.fullmatch(given)
+    seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
+    if not 0 < seconds <= _LONGEST:
+        raise ValueError("give a time with its unit, 30d, 12h, 90m or 45s, or off to keep everything")
+    return float(seconds)
 
 
 def _host_port(text: str, default: int | None = None) -> str:

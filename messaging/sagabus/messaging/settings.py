@@ -9,27 +9,24 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from sagabus.messaging import database_url
-from sagabus.messaging.api_access import PREFIX, is_header
-from sagabus.messaging.setting_texts import EMBEDDED, OFF
+from sagabus.messaging.api_access import PREFIX
+from sagabus.messaging.setting_choices import LogFormat, LogLevel, Security
+from sagabus.messaging.setting_misfits import misfits, shown, variable
+from sagabus.messaging.setting_texts import DAY, EMBEDDED, MOST_PARTITIONS, MOST_REPLICAS, OFF
 from sagabus.messaging.setting_values import (
-    DAY,
     ApiUrl,
     DatabaseUrl,
     HttpAddress,
     Instance,
     KafkaServers,
     Keeps,
-    LogFormat,
-    LogLevel,
     Namespace,
-    Security,
 )
 from sagabus.messaging.settings_error import SettingsError
 
@@ -51,12 +48,6 @@ __all__ = [
 SERVICES: Final = ("kafka", "database")
 """What a coordinator or participant cannot be without."""
 
-MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
-
-_SECRET: Final = ("kafka_password", "token")
-_SASL: Final = ("kafka_sasl_mechanism", "kafka_username", "kafka_password")
-_FILES: Final = ("kafka_ca_file", "kafka_cert_file", "kafka_key_file")
-
 
 class Settings(BaseSettings):
     """Made by `load_settings`, which also looks at what does not fit together."""
@@ -77,9 +68,9 @@ class Settings(BaseSettings):
     """The least level that is written: `debug`, `info`, `warning` or `error`."""
     instance: Instance = ""
     """Static group membership (KIP-345): a name of its own for each process. Not set: dynamic membership."""
-    partitions: Annotated[int, Field(ge=1, le=10_000)] = 12
+    partitions: Annotated[int, Field(ge=1, le=MOST_PARTITIONS)] = 12
     """Number of partitions of each topic that `sagabus topics` makes. It cannot be changed later (S11)."""
-    replication: Annotated[int, Field(ge=1, le=32)] = 1
+    replication: Annotated[int, Field(ge=1, le=MOST_REPLICAS)] = 1
     """Number of replicas of each topic that `sagabus topics` makes: 3 on a cluster."""
     kafka_security: Security = Security.PLAINTEXT
     """How connections to Kafka are secured: not at all; by TLS; by TLS with a login."""
@@ -156,7 +147,7 @@ def load_settings(*, require: Collection[str] = SERVICES, serves: bool = False, 
     except ValidationError as error:
         faults = dict(map(_fault, error.errors()))
     texts = _texts({**EnvSettingsSource(Settings)(), **given}, without=faults)
-    sentences = [*faults.values(), *_missing(texts, require, faults), *_misfits(texts)]
+    sentences = [*faults.values(), *_missing(texts, require, faults), *misfits(texts)]
     if serves:
         sentences += open_to_others(texts.get("http", OFF), texts.get("token", ""))
     if sentences or settings is None:
@@ -186,27 +177,10 @@ def unknown_variables() -> list[str]:
     return sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
 
 
-def variable(field: str) -> str:
-    """The name in the environment."""
-    return PREFIX + field.upper()
-
-
 def _fault(error: Mapping[str, Any]) -> tuple[str, str]:
     field = str(error["loc"][0])
     said = str(error.get("ctx", {}).get("error", error["msg"]))
-    return field, f"{variable(field)}={_shown(field, str(error['input']))}: {_CURES.get(field, said)}"
-
-
-def _shown(field: str, value: str) -> str:
-    if field in _SECRET:
-        return "(hidden)"
-    text = database_url.masked(value) if field == "database" else _without_login(value)
-    return text if len(text) <= 80 else f"{text[:80]}…"
-
-
-def _without_login(value: str) -> str:
-    """Whatever somebody has put before an @, in a setting that has no login."""
-    return f"…{value[value.rindex('@') :]}" if "@" in value else value
+    return field, f"{variable(field)}={shown(field, str(error['input']))}: {_CURES.get(field, said)}"
 
 
 def _texts(values: Mapping[str, Any], without: Collection[str]) -> dict[str, str]:
@@ -219,43 +193,3 @@ def _missing(texts: Mapping[str, str], require: Collection[str], faults: Collect
     for field in require:
         if not texts.get(field) and field not in faults:
             yield f"{variable(field)} is not set: {_MISSING.get(field, 'it is needed here')}"
-
-
-def _misfits(texts: Mapping[str, str]) -> Iterator[str]:
-    """What does not fit together."""
-    security = texts.get("kafka_security", Security.PLAINTEXT)
-    if security == Security.PLAINTEXT:
-        yield from _unused(texts, (*_FILES, *_SASL), "nothing is encrypted with SAGABUS_KAFKA_SECURITY=plaintext")
-    elif texts.get("kafka") == EMBEDDED:
-        yield f"SAGABUS_KAFKA_SECURITY={security}: the embedded bus speaks plaintext only; leave it out"
-    if security == Security.TLS:
-        yield from _unused(texts, _SASL, "SAGABUS_KAFKA_SECURITY=tls logs in by certificate; use sasl_tls")
-    if security == Security.SASL_TLS:
-        yield from _sasl(texts)
-    token = texts.get("token", "")
-    if not is_header(token):
-        yield "SAGABUS_TOKEN holds what no HTTP header takes: give printable characters, no line's end"
-    yield from _files(texts)
-
-
-def _unused(texts: Mapping[str, str], fields: Collection[str], reason: str) -> Iterator[str]:
-    for field in fields:
-        if texts.get(field):
-            yield f"{variable(field)} is set without use: {reason}"
-
-
-def _sasl(texts: Mapping[str, str]) -> Iterator[str]:
-    for field in _SASL:
-        if not texts.get(field):
-            yield f"{variable(field)} is not set: SAGABUS_KAFKA_SECURITY=sasl_tls needs it"
-    mechanism = texts.get("kafka_sasl_mechanism")
-    if mechanism and mechanism not in MECHANISMS:
-        yield f"SAGABUS_KAFKA_SASL_MECHANISM={mechanism}: give one of {', '.join(MECHANISMS)}"
-
-
-def _files(texts: Mapping[str, str]) -> Iterator[str]:
-    for field in _FILES:
-        if (path := texts.get(field)) and not Path(path).is_file():
-            yield f"{variable(field)}={_shown(field, path)}: there is no such file"
-    if bool(texts.get("kafka_cert_file")) != bool(texts.get("kafka_key_file")):
-        yield "SAGABUS_KAFKA_CERT_FILE and SAGABUS_KAFKA_KEY_FILE go together: one of them is missing"

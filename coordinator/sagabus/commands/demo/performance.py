@@ -46,6 +46,7 @@ async def run_demo(options: Namespace) -> Exit:
     for line in INTRODUCTION:
         say(line)
     with Narrator() as narrator:
+        narrator.tell("host", "starts a bus and a database, which takes some seconds")
         async with hosting(Path(options.folder), fresh=True, http=OFF) as host:
             start_logging(LogFormat.TEXT, file=host.folder / "host.log")
             try:

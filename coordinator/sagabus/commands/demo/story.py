@@ -108,5 +108,6 @@ class Story:
 
     def _start_coordinator(self) -> Child:
         coordinator = self.host.start_child("coordinator", SAGAS, name="coordinator")
-        self.narrator.tell("host", f"started the coordinator, process {coordinator.pid}")
+        words = f"started the coordinator, process {coordinator.pid}; some seconds pass until it is at work"
+        self.narrator.tell("host", words)
         return coordinator
