@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sagabus.commands import modules
 from sagabus.commands.init.project import Project
@@ -99,6 +100,39 @@ def test_no_place_of_a_template_is_left_open_and_the_shop_is_not_in_it(project: 
     assert len(written) > 12
     for file in written:
         assert not re.search(r"(?<!\w)@\w+@|@package|sagabus\.shop|order_processing", file.read_text()), file
+
+
+SAMPLE = r"librar|lend|loan|book|shelf|member|copy"
+"""Words of the sample's domain."""
+
+
+def test_what_is_no_part_of_the_sample_bears_the_name_that_was_given(tmp_path: Path) -> None:
+    """Of the files that pack and deploy it; the modules keep the names of the sample's domain."""
+    assert main(["init", str(tmp_path / "Pay-2"), "--name", "Pay_Ments"]) == Exit.DONE
+    for name in ("pyproject.toml", "docker-compose.yml", "Dockerfile", ".gitignore", ".dockerignore"):
+        text = (tmp_path / "Pay-2" / name).read_text()
+        modules_left_out = re.sub(r"Pay_Ments\.\w+|^  (shelf|members):$", "", text, flags=re.MULTILINE)
+        found = re.findall(rf"\w*(?:{SAMPLE})\w*", modules_left_out, flags=re.IGNORECASE)
+        assert set(found) <= {"COPY", "bookworm"}, name  # a command of Docker's, a release of Debian's
+    told = tomllib.loads((tmp_path / "Pay-2" / "pyproject.toml").read_text())["project"]
+    assert (told["name"], told["description"]) == ("pay-ments", "Sagas and services of pay-ments.")
+    compose = yaml.safe_load((tmp_path / "Pay-2" / "docker-compose.yml").read_text())
+    assert (compose["name"], compose["x-service"]["image"]) == ("pay-ments", "pay-ments:0.1.0")
+    postgres = compose["services"]["postgres"]["environment"]
+    assert (postgres["POSTGRES_USER"], postgres["POSTGRES_DB"]) == ("pay_ments", "pay_ments")
+    assert compose["x-service"]["environment"]["SAGABUS_DATABASE"].startswith("postgresql://pay_ments:")
+
+
+@pytest.mark.parametrize("name", ["lending", "LoanRequest", "picked_up", "shelf", "reserve_copy"])
+def test_its_readme_lists_the_files_in_which_a_name_stands(project: Path, name: str) -> None:
+    """Who changes the saga, its input, its event, a service or an activity changes these, and no others."""
+    table = (project / "README.md").read_text().partition("## Change it")[2].partition("\n\n-")[0]
+    row = next(line for line in table.splitlines() if line.startswith("|") and f"`{name}`" in line.split("|")[1])
+    listed = set(re.findall(r"`([^`]+)`", row.split("|")[2].partition(";")[0]))
+    word = re.compile(rf"(?<![a-z]){name}(?![a-z_])")
+    written = {file.relative_to(project).as_posix(): file for file in project.rglob("*") if file.is_file()}
+    texts = {path: file.read_text() for path, file in written.items() if file.suffix not in {".pyc", ".whl"}}
+    assert listed == {path for path, text in texts.items() if word.search(path + text)}
 
 
 def test_sagabus_comes_from_a_file_of_the_project_and_from_no_index(project: Path) -> None:

@@ -125,3 +125,12 @@ def test_a_project_may_take_a_wheel_as_well(tmp_path: Path) -> None:
     shell([begun.first[0], f"{sys.executable} -m {copy}"], tmp_path)
     assert (begun.project / "wheels" / wheel.name).read_bytes() == wheel.read_bytes()
     assert f"/wheels/{wheel.name}" in (begun.project / "pyproject.toml").read_text()
+
+
+def test_uv_does_the_same(tmp_path: Path) -> None:
+    """The README's commands for it, typed in a fresh project."""
+    begun = begin(tmp_path)
+    lines = begun.readme.block("sh", "uv").splitlines()
+    assert [line.split()[:2] for line in lines] == [["uv", "build"], ["uv", "sync"], ["uv", "run"]]
+    make = [f"{sys.executable} -m venv tools", "tools/bin/pip install --quiet uv", "PATH=$PWD/tools/bin:$PATH"]
+    assert "5 passed" in shell([*make, begun.first[0], *lines], tmp_path)

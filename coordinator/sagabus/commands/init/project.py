@@ -47,14 +47,15 @@ class Project:
     package: str
     name: str
     source: Source
+    database: str
     saga: str = "lending"
     services: tuple[str, ...] = ("shelf", "members")
-    database: str = "app"
 
     @classmethod
     def of(cls, package: str, source: Source) -> Project:
-        """The sample: a library that lends books."""
-        return cls(package=package, name=package.lower().replace("_", "-").strip("-"), source=source)
+        """The sample, a library that lends books; whatever is no part of that domain bears the name of the project."""
+        name = package.lower().replace("_", "-").strip("-")
+        return cls(package=package, name=name, source=source, database=package.lower())
 
     def files(self) -> dict[str, str]:
         """Path within the project to content."""
