@@ -22,8 +22,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sagabus.commands.main import main
 from sagabus.commands.subcommand import Exit
 from sagabus.contracts.names import RunId, SagaId
+from sagabus.coordinator.core.saga.concern import ConcernKind
+from sagabus.coordinator.core.saga.cure import cure_of_any
 from sagabus.coordinator.core.saga.status import SagaStatus
-from sagabus.coordinator.store import SagaRow, Store, Writes
+from sagabus.coordinator.store import SagaRow, Store, Writes, open_sagas
 from sagabus.messaging.postgres.database import Database
 from sagabus.participants.inbox.tables import create_tables
 from tests.support.kafka_broker import KafkaBroker
@@ -185,7 +187,7 @@ def test_kafka_away(well: Patient) -> None:
     well.set("KAFKA", nobody)
     well.add_saga("S-1", attention="look")
     code, found, _ = well.examined()
-    assert (code, {*found}) == (Exit.UNREACHABLE, {"kafka.away", "sagas.attention"})
+    assert (code, {*found}) == (Exit.UNREACHABLE, {"kafka.away", "sagas.other"})
     assert nobody in found["kafka.away"]["what"]
     assert nobody in found["kafka.away"]["cure"]
 
@@ -348,12 +350,64 @@ def test_definitions_missing_for_open_sagas(well: Patient) -> None:
     assert found["definition.missing"]["what"].startswith("1 open sagas of order_processing version 2,")
 
 
-def test_sagas_that_wait_for_a_person(well: Patient) -> None:
+def concern(kind: str, words: str, number: int = 0) -> dict[str, Any]:
+    return {"kind": kind, "number": number, "words": words}
+
+
+def flagged(*concerns: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a saga with these concerns, the latest last."""
+    return {"attention": concerns[-1]["words"], "concerns": json.dumps(concerns).encode()}
+
+
+def test_sagas_that_need_an_operator_are_told_by_concern_each_with_its_cure(well: Patient) -> None:
     well.add_shard(3)
-    well.add_saga("S-1", attention="its code has changed")
-    found = well.finds("sagas.attention")
-    assert "1 sagas need operator action, among them S-1: its code has changed" in found["what"]
-    assert "sagabus show" in found["cure"]
+    for number in range(5):
+        well.add_saga(f"BUY-{number}", **flagged(concern("diverged", f"row {number}")))
+    well.add_saga(
+        "CRE-1", **flagged(concern("undo", "step 1", 1), concern("undo", "step 2", 2), concern("spun", "at 7"))
+    )
+    well.add_saga("OLD-1", attention="its code has changed")
+    code, found, figures = well.examined()
+    kinds = {"sagas.diverged", "sagas.spun", "sagas.undo", "sagas.other"}
+    assert (code, {*found}) == (Exit.FOUND, kinds)
+    assert figures["attention"] == 7
+    assert figures["attention_by_concern"] == {"diverged": 5, "other": 1, "spun": 1, "undo": 1}
+    assert found["sagas.diverged"]["what"] == (
+        "5 sagas need operator action: diverged: BUY-0: row 0; BUY-1: row 1; BUY-2: row 2; and 2 more"
+    )
+    assert found["sagas.other"]["what"] == "1 saga needs operator action: other: OLD-1: its code has changed"
+    for kind in (ConcernKind.DIVERGED, ConcernKind.SPUN, ConcernKind.UNDO, ConcernKind.OTHER):
+        listed = f"all of them: `sagabus list --concern {kind}`"
+        assert found[f"sagas.{kind}"]["cure"] == f"{cure_of_any(kind)}; {listed}"
+
+
+def test_a_concern_that_only_a_later_release_knows_is_told_too(well: Patient) -> None:
+    well.add_shard(3)
+    well.add_saga("S-1", **flagged(concern("tired", "it sleeps")))
+    found = well.finds("sagas.tired")
+    assert found["what"] == "1 saga needs operator action: tired: S-1: it sleeps"
+    assert "`sagabus cancel ID --reason WHY`" in found["cure"]
+
+
+def test_the_reasons_of_very_many_flagged_sagas_are_counted_up_to_a_limit(
+    well: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_sagas, "EXAMINED", 2)
+    well.add_shard(3)
+    for number in range(3):
+        well.add_saga(f"S-{number}", **flagged(concern("stuck", "it waits")))
+    found = well.finds("sagas.stuck")
+    assert found["what"].startswith("2 sagas need operator action: stuck (of the 2 that were started first): S-0: ")
+
+
+def test_paused_sagas_are_told_of_with_the_command_that_lists_them(well: Patient) -> None:
+    well.add_shard(3)
+    for number in range(4):
+        well.add_saga(f"S-{number}", paused=True)
+    well.add_saga("S-9")
+    found = well.finds("sagas.paused")
+    assert found["what"] == "4 sagas are paused: S-0, S-1, S-2; and 1 more"
+    assert found["cure"] == "`sagabus resume ID --reason WHY` lets a saga go on; all of them: `sagabus list --paused`"
 
 
 def test_shards_that_nobody_works_on_while_sagas_are_open(well: Patient) -> None:
@@ -414,8 +468,9 @@ def test_faults_are_told_to_people_with_their_cures(well: Patient) -> None:
     well.add_saga("S-1", attention="look")
     assert main(["doctor"]) == Exit.FOUND
     told = well.capsys.readouterr().out
-    assert "1. 1 sagas need operator action" in told
-    assert "[sagas.attention]\n   cure: `sagabus show ID` says why; " in told
+    assert (
+        "1. 1 saga needs operator action: other: S-1: look [sagas.other]\n   cure: do what its words say, then " in told
+    )
     assert told.endswith("\n1 found\n")
 
 

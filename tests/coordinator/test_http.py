@@ -153,7 +153,10 @@ async def test_an_open_saga_is_shown(api: Api) -> None:
     await api.write(Writes(new_sagas=[row], history=NewHistory((row.key, rows, 1)), timers={timer: AT + 60_000_000}))
     assert await api.get(f"{SAGAS}/ORD-1") == {
         "id": "ORD-1", "run": "r1", "saga": "order_processing", "version": 1, "status": "running",
-        "attention": "look", "concerns": [{"kind": "other", "step": None, "words": "look"}],
+        "attention": "look", "concerns": [{
+            "kind": "other", "step": None, "words": "look",
+            "cure": "do what its words say, then `sagabus acknowledge ORD-1 --reason WHY`",
+        }],
         "paused": False, "shard": 3,
         "started_at": "2026-09-21T14:13:20.123457Z", "closed_at": None,
         "input": {"order_id": "ORD-1"}, "result": None, "error": None, "attributes": {"city": "Bern"},

@@ -48,6 +48,7 @@ def rows() -> list[SagaRow]:
                 f"{'AB'[n % 2]}-{n:02}", started_at=AT + n // 3, definition="ab"[n % 5 == 0], status=status,
                 error=None if status is SagaStatus.RUNNING else reason_json(CODES[n % 7 % 3], "no \0 words"),
                 attention="look" if kind else None, concerns=concerns(kind) if kind else None,
+                paused=n % 6 == 0 and status is not SagaStatus.COMPENSATED,
             )
         )  # fmt: skip
     return made
@@ -74,6 +75,7 @@ CASES: list[tuple[Filter, Callable[[SagaRow], Any]]] = [
     (Filter(concern=ConcernKind.STUCK), lambda row: False),
     (Filter(concern=ConcernKind.UNDO, statuses=[SagaStatus.RUNNING], definition="a"),
      lambda row: b'"undo"' in (row.concerns or b"") and row.status is SagaStatus.RUNNING and row.definition == "a"),
+    (Filter(paused=True), lambda row: row.paused),
     (Filter(started_before=AT + 9), lambda row: row.started_at < AT + 9),
     (Filter(started_before=AT + 9, statuses=[SagaStatus.COMPENSATED]),
      lambda row: row.started_at < AT + 9 and row.status is SagaStatus.COMPENSATED),
@@ -84,6 +86,7 @@ CASES: list[tuple[Filter, Callable[[SagaRow], Any]]] = [
 ]  # fmt: skip
 
 BY_ID: list[tuple[Filter, Callable[[SagaRow], Any]]] = [
+    (Filter(paused=True, id_prefix="A"), lambda row: row.paused and row.id.startswith("A")),
     (Filter(id_prefix="A-"), lambda row: row.id.startswith("A-")),
     (Filter(id_prefix="B-1"), lambda row: row.id.startswith("B-1")),
     (Filter(id_prefix="B-11"), lambda row: row.id == "B-11"),
@@ -131,6 +134,7 @@ SELECTIVE = [
     Filter(concern=ConcernKind.UNDO),
     Filter(attention=True, statuses=[SagaStatus.RUNNING]),
     Filter(id_prefix="S-0"),
+    Filter(paused=True),
     Filter(id_prefix="S-", statuses=[SagaStatus.RUNNING]),
     Filter(statuses=[SagaStatus.RUNNING]),
     Filter(),

@@ -110,7 +110,7 @@ def test_p2_an_undo_may_succeed_between_two_attempts() -> None:
 def test_what_cannot_be_settled_is_for_a_person_and_not_asked_again(code: str) -> None:
     drive = given_up()
     drive.unsettled(1, code)
-    assert drive.attention.startswith(f"step 1 (stock.reserve) cannot be settled: {code}: {code} happened; find out")
+    assert drive.attention == f"step 1 (stock.reserve) cannot be settled: {code}: {code} happened"
     assert drive.due == {}
     assert drive.step(1).undoing is Undoing.SETTLING
 

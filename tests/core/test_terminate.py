@@ -141,7 +141,7 @@ def test_u8_what_is_heard_of_later_to_have_happened_needs_an_operator_once(
         drive.reload()
     assert how(drive, 1) is None
     assert list(drive.state.concerns) == [Concern(ConcernKind.LATE_SUCCESS, 1)]
-    assert "undo it by hand" in drive.attention
+    assert "succeeded after the saga had ended" in drive.attention
     assert (drive.last.short, drive.step(1).outcome) == ([], Outcome.COMPLETED)
     assert drive.kinds[-1] == "undo.input 1", "what its undo would have been given stands in history"
     for again in (Drive.completed, Drive.settled):
@@ -187,7 +187,7 @@ def test_b6_a_late_success_that_cannot_be_read_is_for_a_person_and_not_asked_for
 
     assert drive.take(drive.reply(Kind.STEP_COMPLETED, 1, b'{"x":1}')) == "reply.unreadable"
     assert list(drive.state.concerns) == [Concern(ConcernKind.LATE_SUCCESS, 1)]
-    assert "undo it by hand" in drive.attention
+    assert "has completed, and its output cannot be read: " in drive.attention
 
 
 def test_u8_a_paused_saga_is_terminated_at_once_and_what_was_kept_is_known() -> None:
@@ -272,7 +272,7 @@ def test_p2_a_terminated_saga_whose_code_is_gone_still_hears_of_a_late_success()
     assert drive.failed(1) == LATE
     assert drive.completed(1) is None
     assert list(drive.state.concerns) == [Concern(ConcernKind.LATE_SUCCESS, 1)]
-    assert "undo it by hand" in drive.attention
+    assert "succeeded after the saga had ended" in drive.attention
     assert (drive.last.told, drive.state.blocked) == (["step.completed", "saga.attention"], 0)
     assert [drive.completed(1), drive.completed(1, Done(ref="another"))] == [DUPLICATE, None]
     assert Concern(ConcernKind.CONTRADICTION, 1) in drive.state.concerns

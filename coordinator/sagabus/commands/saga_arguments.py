@@ -34,6 +34,7 @@ def list_arguments(place: ArgumentParser) -> None:
     place.add_argument("--saga", metavar="NAME", help="only those of this name")
     place.add_argument("--attention", action="store_true", help="only those that need operator action")
     place.add_argument("--concern", metavar="KIND", help="only those that need it for this reason: undo, parked, …")
+    place.add_argument("--paused", action="store_true", help="only those that an operator has paused")
     place.add_argument("--error", metavar="CODE", help="only those that ended, or are being undone, with this error")
     place.add_argument("--service", metavar="NAME", help="only open ones that wait for this service")
     place.add_argument("--id-prefix", metavar="TEXT", help="only those whose id begins so, sorted by id")

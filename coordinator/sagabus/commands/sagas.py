@@ -68,7 +68,7 @@ async def _pages(api: CoordinatorApi, options: Namespace) -> tuple[list[Json], s
     while len(found) < options.limit:
         page = await api.sagas(
             status=options.status, saga=options.saga, attention=options.attention or None, concern=options.concern,
-            error=options.error, service=options.service, id_prefix=options.id_prefix,
+            paused=options.paused or None, error=options.error, service=options.service, id_prefix=options.id_prefix,
             started_before=options.started_before, updated_before=options.updated_before,
             limit=min(PAGE, options.limit - len(found)), cursor=cursor,
         )  # fmt: skip

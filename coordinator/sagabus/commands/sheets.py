@@ -47,6 +47,8 @@ def concerns(listed: Iterable[Json]) -> Iterator[str]:
     for concern in listed:
         about = f" (step {concern['step']})" if concern["step"] else ""
         yield f"needs operator action: {concern['kind']}{about}: {concern['words']}"
+        if cure := concern.get("cure"):  # a coordinator of an older release says none
+            yield f"  cure: {cure}"
 
 
 def row(row: Json) -> str:

@@ -10,7 +10,7 @@ REPAIR: Final = "replay it repaired (--value FILE), or drop it and have its send
 HEADER: Final = (
     "replay it with --header NAME=VALUE; a reply may as well be dropped, its command is sent again by itself"
 )
-MEND: Final = "mend the participant, and drop it: its command is sent again by itself"
+MEND: Final = "correct the participant, and drop it: its command is sent again by itself"
 
 CURES: Final = {
     "batch.too_large": "find out who sent it, and have its records sent in smaller batches; then drop it",

@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import Column, MetaData, Table, Text
 
-from sagabus.commands.doctor import processes
+from sagabus.commands.doctor import processes, unfinished
 from sagabus.commands.doctor.finding import Report
 from sagabus.commands.modules import Definition
 from sagabus.contracts import names
@@ -189,16 +189,7 @@ class Tables:
                 )
                 cure = "run a coordinator with that version's code as well, until they have ended"
                 self._report.found("definition.missing", what, cure)
-        waiting = await open_sagas.attention(connection, namespace)
-        self._report.figures["attention"] = waiting.count
-        if waiting.count:
-            examples = "; ".join(f"{id}: {reason}" for id, reason in waiting.examples)
-            what = f"{waiting.count} sagas need operator action, among them {examples}"
-            cure = (
-                "`sagabus show ID` says why; cure that, or end the saga: `sagabus cancel ID --reason WHY`; "
-                "what has only to be seen: `sagabus acknowledge ID --reason WHY`"
-            )
-            self._report.found("sagas.attention", what, cure)
+        await unfinished.look(connection, namespace, self._report)
         return await open_sagas.their_shards(connection, namespace)
 
 

@@ -60,6 +60,7 @@ class ListQuery:
             definition=text(request, "saga"),
             attention=_flag(request, "attention"),
             concern=_concern(request),
+            paused=_flag(request, "paused"),
             id_prefix=_prefix(request),
             started_before=_before(request, "started_before"),
             updated_before=_before(request, "updated_before"),

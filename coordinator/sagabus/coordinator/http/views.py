@@ -15,7 +15,8 @@ from pydantic import BaseModel, JsonValue
 from sagabus.contracts import codec
 from sagabus.contracts.envelope import moment
 from sagabus.contracts.errors import MessageInvalid
-from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, read_concerns
+from sagabus.coordinator.core.saga.concern import WORDS_ALONE, Concern, ConcernKind, Told, read_concerns
+from sagabus.coordinator.core.saga.cure import cure_of
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.request_answers import is_refusal
 from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
@@ -32,11 +33,13 @@ _WORDS: Final = frozenset((Kind.CANCEL, Kind.BLOCKED, Kind.NOTICE))
 
 
 class ConcernView(BaseModel):
-    """Why a saga is on attention. kind: a code. step: the one that it is about, if any. words: for people."""
+    """Why a saga is flagged for attention. kind: a code. step: the one that it is about, if any. words: for people.
+    cure: what ends it, with the commands to type."""
 
     kind: str
     step: int | None
     words: str
+    cure: str
 
 
 class SagaSummary(BaseModel):
@@ -255,7 +258,12 @@ def _summary(row: SagaRow, waits: Waits) -> dict[str, object]:
 def _concerns(row: SagaRow) -> list[ConcernView]:
     """The latest last."""
     found = read_concerns(row.concerns, attention=row.attention)
-    return [ConcernView(kind=one.kind, step=_step(one), words=words) for one, words in found.items()]
+    return [_concern(row, one, found.told(one) or WORDS_ALONE, words) for one, words in found.items()]
+
+
+def _concern(row: SagaRow, concern: Concern, told: Told, words: str) -> ConcernView:
+    cure = cure_of(concern, id=row.id, code=told.code, closed=row.is_closed)
+    return ConcernView(kind=concern.kind, step=_step(concern), words=words, cure=cure)
 
 
 def _step(concern: Concern) -> int | None:

@@ -112,18 +112,19 @@ class ShardMemory:
             return
         key = SagaKey(saga.state.id, saga.state.run)
         told = self._concerns.pop(key, frozenset())
-        for concern, words in concerns.items():
+        for concern in concerns:
             if concern not in told:
-                self._tell(key, concern, words)
+                self._tell(saga, concern)
         if concerns and not saga.state.is_closed:
             self._concerns[key] = frozenset(concerns)
 
     @staticmethod
-    def _tell(key: SagaKey, concern: Concern, words: str) -> None:
-        number = f" {concern.number}" if concern.number else ""
+    def _tell(saga: Saga, concern: Concern) -> None:
+        state, number = saga.state, f" {concern.number}" if concern.number else ""
         logger.warning(
-            "saga %s needs attention (%s%s): %s; see `sagabus show %s`", key.id, concern.kind, number, words,
-            quote(key.id), extra={"saga_id": key.id, "run": key.run, "step": concern.number or None},
+            "saga %s needs attention (%s%s): %s; cure: %s; see `sagabus show %s`", state.id, concern.kind, number,
+            state.concerns[concern], state.cure_of(concern), quote(state.id),
+            extra={"saga_id": state.id, "run": state.run, "step": concern.number or None},
         )  # fmt: skip
 
     def forget(self) -> None:

@@ -22,8 +22,7 @@ def notices(parked: Iterable[Parking], released: Mapping[str, str]) -> Iterator[
         yield _notice(saga_id, RELEASED, word)
     for one in parked:
         if not one.behind:
-            cure = f"cure the cause, then `sagabus dead-letters unpark {one.saga_id} --reason …`"
-            yield _notice(one.saga_id, ConcernKind.PARKED, f"what it sends is parked: {one.reason}; {cure}")
+            yield _notice(one.saga_id, ConcernKind.PARKED, f"what it sends is parked: {one.reason}")
 
 
 def _notice(saga_id: str, name: str, words: str) -> Input:

@@ -17,6 +17,7 @@ from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.store.columns import SAGA
 from sagabus.coordinator.store.read import saga_row
 from sagabus.coordinator.store.rows import SagaRow
+from sagabus.coordinator.store.tables import OPEN
 from sagabus.coordinator.store.wire import TIME, read
 from sagabus.messaging.postgres.database import Connection
 from sagabus.messaging.postgres.statements import named_statements
@@ -48,6 +49,8 @@ class Filter:
     """Only those that need operator action."""
     concern: ConcernKind | None = None
     """Only those with a concern of this kind."""
+    paused: bool = False
+    """Only open ones that an operator has paused."""
     id_prefix: str = ""
     """Only those whose id begins so. The list is sorted by id then."""
     started_before: int | None = None
@@ -59,7 +62,7 @@ class Filter:
     @property
     def looks_at_each(self) -> bool:
         """Whether the index that is walked also holds sagas that are not wanted."""
-        rest: list[object] = [self.definition, self.concern, self.updated_before, self.error]
+        rest: list[object] = [self.definition, self.concern, self.paused or None, self.updated_before, self.error]
         if self.id_prefix:
             rest += [self.statuses or None, self.attention or None, self.started_before]
         elif self.attention:
@@ -103,16 +106,17 @@ def _walk(wanted: Filter) -> str:
 
 
 def _arguments(wanted: Filter, after: ListCursor | None) -> tuple[object, ...]:
-    """$1 to $11."""
+    """$1 to $12."""
     place: tuple[int | None, str, str] = after or (None, "", "")
     if wanted.started_before is not None and not wanted.id_prefix:
         place = min(ListCursor(wanted.started_before, "", ""), after or ListCursor(wanted.started_before, "", ""))
     concern = None if wanted.concern is None else codec.encode_value([{"kind": wanted.concern}]).decode()
     error = None if wanted.error is None else b'{"code":' + codec.encode_value(wanted.error)
-    statuses = [status.value for status in wanted.statuses or SagaStatus]
+    every = OPEN if wanted.paused else SagaStatus
+    statuses = [status.value for status in wanted.statuses or every]
     return (
         statuses, *place, wanted.definition, wanted.attention or wanted.concern is not None, concern,
-        wanted.id_prefix, wanted.started_before, wanted.updated_before, error,
+        wanted.id_prefix, wanted.started_before, wanted.updated_before, error, wanted.paused,
     )  # fmt: skip
 
 
@@ -125,7 +129,7 @@ def _statements(schema: str) -> dict[str, str]:
     saga, history = (qualified(schema, name) for name in ("saga", "history"))
     moment = TIME.write.format
     older = f"""(row.started_at, row.id, row.run) < (coalesce({moment("$2::bigint")}, 'infinity'), $3::text, $4::text)
-        ORDER BY {_NEWEST} LIMIT $13"""
+        ORDER BY {_NEWEST} LIMIT $14"""
     last = f"""(SELECT last.at FROM {history} AS last WHERE last.id = row.id AND last.run = row.run
         ORDER BY last.seq DESC LIMIT 1)"""
     # An error begins with its code, as `reason_json` writes it. It is compared as bytes: to read it as JSON would fail
@@ -134,6 +138,7 @@ def _statements(schema: str) -> dict[str, str]:
         AND ($5::text IS NULL OR row.definition = $5) AND (NOT $6::bool OR row.attention IS NOT NULL)
         AND ($7::text IS NULL OR row.concerns @> $7::jsonb) AND starts_with(row.id, $8::text)
         AND ($9::bigint IS NULL OR row.started_at < {moment("$9::bigint")})
+        AND (NOT $12::bool OR row.paused)
         AND ($11::bytea IS NULL OR substring(row.error FROM 1 FOR octet_length($11)) = $11)
         AND ($10::bigint IS NULL OR {last} < {moment("$10::bigint")})"""
 
@@ -142,13 +147,13 @@ def _statements(schema: str) -> dict[str, str]:
             SELECT row.matches, row.place, {read(SAGA, "row")} FROM (
                 SELECT row.*, coalesce({matches}, false) AS matches, row_number() OVER (ORDER BY {order}) AS place
                 FROM ({walk}) AS row
-            ) AS row WHERE row.matches OR row.place = $13 ORDER BY {order} LIMIT $12"""
+            ) AS row WHERE row.matches OR row.place = $14 ORDER BY {order} LIMIT $13"""
 
     return {
         "saga.list": listed(
             f"""SELECT row.* FROM unnest($1::text[]) AS wanted (status) CROSS JOIN LATERAL (
                 SELECT row.* FROM {saga} AS row WHERE row.status = wanted.status AND {older}
-            ) AS row ORDER BY {_NEWEST} LIMIT $13""",
+            ) AS row ORDER BY {_NEWEST} LIMIT $14""",
             _NEWEST,
         ),
         "saga.attention": listed(
@@ -159,7 +164,7 @@ def _statements(schema: str) -> dict[str, str]:
                 WHERE row.id >= $8::text AND row.id < $8::text || '{_BEYOND}'
                 AND (row.id, row.run) > ($3::text, $4::text)
                 AND ($2::bigint IS NULL OR true)  -- a place by id needs no time; the parameter has to have a type
-                ORDER BY {_BY_ID} LIMIT $13""",
+                ORDER BY {_BY_ID} LIMIT $14""",
             _BY_ID,
         ),
     }

@@ -86,6 +86,14 @@ ACKNOWLEDGEABLE: Final = frozenset((
 """Kinds that tell of what has happened, once. They go when an operator says that it was looked at; all others go with
 their cause."""
 
+_OUTLAST_THE_END: Final = frozenset((ConcernKind.PARKED, *STOPS))
+"""Kinds whose cause is still there when a saga has ended: its messages, or what came while it was blocked, are kept."""
+
+
+def is_acknowledgeable(kind: ConcernKind, *, closed: bool) -> bool:
+    """closed: of a saga that has ended, in which nothing else can end what was under way."""
+    return kind in ACKNOWLEDGEABLE or (closed and kind not in _OUTLAST_THE_END)
+
 
 class Concern(NamedTuple):
     """number: of the step that it is about; 0 for the saga as a whole."""
@@ -98,6 +106,10 @@ NO_ANSWER: Final = "no_answer"
 """Code: nobody answers."""
 UNREADABLE_ANSWER: Final = "unreadable"
 """Code: the answer cannot be read. attempt: of the command that was answered."""
+NO_INPUT: Final = "no_input"
+"""Code of an undo whose input could not be made: to try it again changes nothing."""
+CANCELLED: Final = "cancelled"
+"""Code of a stuck saga that has been cancelled, which happens once."""
 
 
 class Told(NamedTuple):

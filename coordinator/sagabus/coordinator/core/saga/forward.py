@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from shlex import quote
 from typing import Final, cast
 
 from pydantic import BaseModel
@@ -176,7 +175,7 @@ def read_output(state: SagaState, step: Step, payload: bytes | None) -> tuple[Ba
 
 def unreadable(state: SagaState, step: Step, fault: MessageInvalid, *, settling: bool) -> tuple[Concern, str]:
     """What a person is told of an answer that nobody can read."""
-    what, after = f"step {step.number} ({step.activity})", "; undo it by hand"
+    what, after = f"step {step.number} ({step.activity})", ""
     if state.is_closed:
         concern = Concern(ConcernKind.LATE_SUCCESS, step.number)
     elif settling:
@@ -186,7 +185,7 @@ def unreadable(state: SagaState, step: Step, fault: MessageInvalid, *, settling:
     else:
         concern = Concern(ConcernKind.LATE_SUCCESS, step.number)
     if concern.kind is not ConcernKind.LATE_SUCCESS:
-        after = f"; it is asked for again: mend {step.service}, or deploy a contract that reads it"
+        after = f"; it is asked for again: repair {step.service}, or deploy a contract that reads it"
     return concern, f"{what} has completed, and its output cannot be read: {fault.message}{after}"
 
 
@@ -226,7 +225,7 @@ def _answered(state: SagaState, step: Step) -> None:
 
 
 def refused(state: SagaState, program: Listener, step: Step, row: Row) -> None:
-    """A business no: final at once, and known not to have happened."""
+    """A business rejection: final at once, and known not to have happened."""
     failure = failure_of(row)
     _answered(state, step)
     state.steps.becomes(step, Outcome.FAILED)
@@ -291,16 +290,8 @@ def say_pause(state: SagaState, step: Step, what: str, failure: Failure, until: 
     if until - state.now <= SILENCE_MICROSECONDS:
         return
     asked = "" if failure.again_after is None else f", as {step.service} asked (again_after={failure.again_after:g} s)"
-    words = (
-        f"{what}: the next attempt is at {rfc3339(until).decode()}{asked}: {failure.code}: {failure.message}; "
-        f"{command_line(state, step, 'retry')} makes it now"
-    )
+    words = f"{what}: the next attempt is at {rfc3339(until).decode()}{asked}: {failure.code}: {failure.message}"
     state.raise_concern(pause_concern(step), words, Told(failure.code))
-
-
-def command_line(state: SagaState, step: Step, verb: str) -> str:
-    """What a person types to have this done."""
-    return f"`sagabus {verb} {quote(state.id)} --step {step.number} --reason …`"
 
 
 def _exhausted(state: SagaState, program: Listener, step: Step, failure: Failure) -> None:

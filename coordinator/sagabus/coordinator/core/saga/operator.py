@@ -18,7 +18,7 @@ from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.names import CommandKind
 from sagabus.contracts.requests import RequestType
 from sagabus.coordinator.core.saga import completion, forward, pause, termination, undo
-from sagabus.coordinator.core.saga.concern import ACKNOWLEDGEABLE, Concern, ConcernKind
+from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, is_acknowledgeable
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Input, Row
 from sagabus.coordinator.core.saga.program import Blocked, Listener
@@ -87,7 +87,8 @@ def _is_stuck(state: SagaState, step: Step) -> bool:
 
 def acknowledgeable(state: SagaState, step: int) -> list[Concern]:
     """Of this step; of the whole saga for 0."""
-    return [one for one in state.concerns if one.kind in ACKNOWLEDGEABLE and step in (0, one.number)]
+    closed = state.is_closed
+    return [one for one in state.concerns if step in (0, one.number) and is_acknowledgeable(one.kind, closed=closed)]
 
 
 def acknowledge(state: SagaState, step: int) -> None:

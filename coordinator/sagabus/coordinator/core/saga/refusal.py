@@ -27,7 +27,7 @@ def words(state: SagaState, asked: Input | Row, code: str) -> str:
 
 
 def _closed(state: SagaState, _: Input | Row) -> str:
-    return f"saga {state.id} has ended ({state.status}); only what it says of attention can be acknowledged"
+    return f"saga {state.id} has ended ({state.status}): only `acknowledge` is for such a saga"
 
 
 def _cancel_rejected(state: SagaState, _: Input | Row) -> str:
@@ -42,7 +42,9 @@ def _cancel_rejected(state: SagaState, _: Input | Row) -> str:
 
 def _nothing_to_acknowledge(state: SagaState, asked: Input | Row) -> str:
     of = f"step {asked.step} of saga {state.id}" if asked.step else f"saga {state.id}"
-    return f"{of} has nothing that can be acknowledged: what is still so goes with its cause"
+    standing = [one for one in reversed(state.concerns) if asked.step in (0, one.number)]
+    cure = f"; the cure of `{standing[0].kind}`: {state.cure_of(standing[0])}" if standing else ""
+    return f"{of} has nothing that can be acknowledged{cure}"
 
 
 def _of_step(meant: str) -> _Words:

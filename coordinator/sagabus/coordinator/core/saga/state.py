@@ -19,6 +19,7 @@ from sagabus.contracts.lifecycle import LifecycleType, lifecycle_message
 from sagabus.contracts.names import SETTLE, CommandKind, RunId, SagaId
 from sagabus.contracts.words import plain
 from sagabus.coordinator.core.saga.concern import WORDS_ALONE, Concern, Concerns, Told
+from sagabus.coordinator.core.saga.cure import cure_of
 from sagabus.coordinator.core.saga.effects import IN_MEMORY, Effects, RequestAnswer, Staged, TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.journal import Journal
@@ -262,11 +263,20 @@ class SagaState:
             self._tell_attention()
 
     def _tell_attention(self) -> None:
-        words = self.attention
-        if words is None:
+        concern = next(reversed(self.concerns), None)
+        if concern is None:
             self.tell(LifecycleType.ATTENTION_CLEARED)
-        else:
-            self.tell(LifecycleType.ATTENTION, error=reason_json("sagabus.attention", words))
+            return
+        error = reason_json(
+            "sagabus.attention", self.concerns[concern], concern=concern.kind.value, step=concern.number or None,
+            cure=self.cure_of(concern),
+        )  # fmt: skip
+        self.tell(LifecycleType.ATTENTION, error=error)
+
+    def cure_of(self, concern: Concern) -> str:
+        """What ends it. KeyError if it does not stand."""
+        told = self.concerns.told(concern)
+        return cure_of(concern, id=self.id, code=told.code if told else "", closed=self.is_closed)
 
     def set_timer(self, kind: TimerKind, number: int, due: int) -> None:
         key = TimerKey(kind, number)

@@ -155,7 +155,7 @@ class StoppedSaga:
         if input.kind in (Kind.EVENT, Kind.CANCEL, Kind.OPERATOR):
             if self._is_known(input):
                 return DUPLICATE
-            return self._to_closed(input) if self.state.is_closed else None
+            return self._to_closed(input) if self.state.is_closed else self._to_open(input)
         if input.kind not in REPLIES:
             return None
         same = input.kind, input.attempt, input.name, input.payload
@@ -170,6 +170,12 @@ class StoppedSaga:
         if input.kind is Kind.EVENT:
             return input.ref in self._events
         return request_answers.is_answered(self.state, input)
+
+    def _to_open(self, input: Input) -> str | None:
+        """An acknowledgement of what it cannot end is refused at once: to keep it would say that it may help."""
+        if input.name != ACKNOWLEDGE or acknowledgeable(self.state, input.step):
+            return None
+        return NO_USE
 
     def _to_closed(self, input: Input) -> str | None:
         if input.kind is Kind.CANCEL:

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any, Final
 
 from sagabus.coordinator.core.loop.loop import SagaTask
-from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, Told
+from sagabus.coordinator.core.saga.concern import CANCELLED, Concern, ConcernKind, Told
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
 from sagabus.coordinator.core.saga.program import Program
 from sagabus.coordinator.core.saga.state import SagaState
@@ -26,9 +26,9 @@ _NOT_THE_AUTHORS: Final = ("asyncio", "sagabus.coordinator.core", "sagabus.coord
 def note_stuck(state: SagaState, program: Program) -> None:
     """After a pump: raise the concern, or let it go if the saga has moved."""
     if program.is_stuck and _TIMEOUT not in state.timers:
-        cure = "it has been cancelled already, which happens once" if state.ending else "only a cancel can end it"
-        words = f"the saga waits for nothing that can come: its code awaits {where(program)}; {cure}"
-        state.raise_concern(STUCK, words, Told("cancelled" if state.ending else "waiting"))
+        already = "; it has been cancelled already" if state.ending else ""
+        words = f"the saga waits for nothing that can come: its code awaits {where(program)}{already}"
+        state.raise_concern(STUCK, words, Told(CANCELLED if state.ending else "waiting"))
     elif state.concerns:
         state.clear_concern(STUCK)
 

@@ -34,7 +34,7 @@ from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.names import CommandKind
 from sagabus.contracts.replies import HANDLER_PANICKED, NO_HANDLER, Failure
 from sagabus.coordinator.core.saga import forward
-from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, Told
+from sagabus.coordinator.core.saga.concern import NO_INPUT, Concern, ConcernKind, Told
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.state import SagaState
@@ -79,12 +79,11 @@ def start(state: SagaState, step: Step) -> None:
 def _start_undo(state: SagaState, step: Step, compensation: str) -> None:
     if step.undo_input is None:
         state.steps.undo_becomes(step, Undoing.BLOCKED)
-        skip = forward.command_line(state, step, "skip")
         words = (
             f"step {step.number}: the input of {compensation or 'what undoes it'} could not be made: "
-            f"{step.undo_fault or 'why is not in its history'}; undo it at {step.service} by hand, then {skip}"
+            f"{step.undo_fault or 'why is not in its history'}"
         )
-        state.raise_concern(undo_concern(step), words, Told("no_input"))
+        state.raise_concern(undo_concern(step), words, Told(NO_INPUT))
         return
     state.steps.undo_becomes(step, Undoing.SENT)
     step.undo = Exchange(issued=state.now)
@@ -125,11 +124,7 @@ def unsettled(state: SagaState, step: Step, row: Row) -> None:
         until = state.now + max(forward.asked(failure), _settle_pause(state, step, settle))
         state.set_timer(TimerKind.UNDO_RETRY, step.number, until)
         forward.say_pause(state, step, what, failure, until)
-        cure = ""
-    else:
-        skip = forward.command_line(state, step, "skip")
-        cure = f"; find out at {step.service} whether it happened, undo it there, then {skip}"
-    state.raise_concern(settle_concern(step), f"{what}: {failure.code}: {failure.message}{cure}", Told(failure.code))
+    state.raise_concern(settle_concern(step), f"{what}: {failure.code}: {failure.message}", Told(failure.code))
 
 
 def _settle_pause(state: SagaState, step: Step, settle: Exchange) -> int:
@@ -255,7 +250,7 @@ def late_success(state: SagaState, step: Step, row: Row) -> None:
 
 def succeeded_after_end(state: SagaState, step: Step) -> None:
     """Nothing is sent any more: a person must look (P2)."""
-    words = f"step {step.number} ({step.activity}) succeeded after the saga had ended: undo it by hand"
+    words = f"step {step.number} ({step.activity}) succeeded after the saga had ended"
     state.raise_concern(Concern(ConcernKind.LATE_SUCCESS, step.number), words, Told("succeeded"))
 
 
