@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -146,6 +147,38 @@ def test_a_history_in_which_an_older_release_went_on_trying_still_replays() -> N
         drive.fire(TimerKind.RETRY, 1)
     drive.reload(one_step(retry=RetryPolicy(give_up_after=2)))
     assert (drive.attention, drive.step(1).outcome) == ("", Outcome.SENT)
+
+
+def failing_for_an_hour() -> Drive:
+    """Its policy has no end."""
+    drive = Drive(one_step(retry=RetryPolicy())).start()
+    drive.failed(1)
+    assert not drive.state.concerns
+    drive.now += SILENCE_MICROSECONDS
+    drive.fire(TimerKind.RETRY, 1)
+    drive.failed(1)
+    return drive
+
+
+def test_a_step_that_fails_for_an_hour_is_shown_until_it_is_answered() -> None:
+    drive = failing_for_an_hour()
+    assert list(drive.state.concerns) == [Concern(ConcernKind.STEP, 1)]
+    assert drive.attention == (
+        "step 1 (stock.reserve): it has failed for 1 h: sagabus.handler_error: sagabus.handler_error happened"
+    )
+    drive.fire(TimerKind.RETRY, 1)
+    drive.completed(1)
+    assert not drive.state.concerns
+
+
+def test_a_step_that_has_failed_for_an_hour_under_an_older_release_is_shown_when_it_is_loaded() -> None:
+    drive = failing_for_an_hour()
+    drive.stored = replace(drive.stored, concerns=b"[]")
+    copy = drive.restored()
+    effects = copy.drain()
+    assert (effects.saga_changed, list(copy.state.concerns)) == (True, [Concern(ConcernKind.STEP, 1)])
+    copy.evict()
+    drive.reload()
 
 
 def test_try_again_is_shown_after_an_hour_until_the_step_is_answered() -> None:

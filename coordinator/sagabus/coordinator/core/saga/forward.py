@@ -275,10 +275,11 @@ def _say_why_it_waits(state: SagaState, step: Step, failure: Failure) -> None:
     elif failure.code == HANDLER_PANICKED:
         words = f"step {step.number}: the handler of {step.activity} panicked: {failure.message}"
         state.raise_concern(step_concern(step), words, Told(failure.code))
-    elif failure.again_after is not None and waited >= SILENCE_MICROSECONDS:
+    elif waited >= SILENCE_MICROSECONDS:
+        why = "it has failed" if failure.again_after is None else f"{step.service} has asked for another attempt"
         words = (
-            f"step {step.number} ({step.activity}): {step.service} has asked for another attempt for "
-            f"{waited // 3_600_000_000} h: {failure.code}: {failure.message}"
+            f"step {step.number} ({step.activity}): {why} for {waited // 3_600_000_000} h: "
+            f"{failure.code}: {failure.message}"
         )
         state.raise_concern(step_concern(step), words, Told(failure.code))
     else:

@@ -28,10 +28,12 @@ from sagabus.coordinator.core.saga.standing import Standing
 from sagabus.coordinator.core.saga.state import Declared, SagaState
 from sagabus.coordinator.core.saga.status import CLOSED, SagaStatus
 from sagabus.coordinator.core.saga.stopped import Stop
-from sagabus.coordinator.core.saga.stuck import STUCK
 
 _ALL: Final = 2**31
 """Rows. More than a history has."""
+
+_NEWER: Final = frozenset((ConcernKind.STUCK, ConcernKind.STEP))
+"""Kinds that an older release did not raise wherever this one does."""
 
 
 def restore(
@@ -141,7 +143,7 @@ class Replay:
         if self.fault is None and self._again:
             state.standing = state.standing._replace(status=self._stored.status)
             state.rebuilt()
-            if STUCK in state.concerns and STUCK not in self._stored.concerns:  # an older release did not tell
+            if _has_untold(state.concerns, self._stored.concerns):
                 state.stands()
             if state.other_input and self._code is not None and self._code.fingerprint == state.fingerprint:
                 state.staged.log_once.append(f"definition {state.definition}: {state.other_input}")
@@ -214,6 +216,13 @@ def _again(saga: Saga, row: Row) -> None:
         saga.advance(row)
     elif in_place:
         raise Divergence(f"history has {words(row)}, the code has no use for it now ({reason})")
+
+
+def _has_untold(concerns: Concerns, stored: Concerns) -> bool:
+    """Whether there is one that an older release did not raise. Of many concerns not all are stored."""
+    if any(one.kind is ConcernKind.MORE for one in stored):
+        return False
+    return any(one.kind in _NEWER and one not in stored for one in concerns)
 
 
 def _stored_stop(concerns: Concerns) -> Stop:
