@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.docs import commands_page, http_page, python_page, settings_page, wire_page
+from tests.docs import commands_page, concerns_page, http_page, python_page, settings_page, wire_page
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 COMMAND: Final = "python -m tests.docs.pages"
@@ -27,6 +27,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
 """Whole pages, by their place below docs/."""
 
 PARTS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
+    "troubleshooting.md": {"concerns": concerns_page.table},
     "participants-in-any-language.md": {
         "command": wire_page.command_example,
         "reply": wire_page.reply_example,

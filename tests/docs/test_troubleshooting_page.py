@@ -30,6 +30,7 @@ OTHER_STEP = "    await ctx.call(permit(amount=debit.amount))\n"
 SAGAS = {
     "BUY-1": ("purchse", {"amount": 5}), "REP-1": ("report", {"amount": 5}), "PAR-1": ("delivery", {"address": "x"}),
     "CRE-1": ("credit", {"amount": 17}), "AGR-1": ("agreement", {"amount": 5}), "CER-1": ("certificate", {"amount": 5}),
+    "LOA-1": ("loan", {"amount": 5}), "REM-1": ("reminder", {"amount": 5}), "PAU-1": ("agreement", {"amount": 5}),
 }  # fmt: skip
 
 
@@ -47,6 +48,10 @@ def host() -> Iterator[DevHost]:
             for id, (saga, input) in SAGAS.items():
                 start(host, id, saga, input)
             at_step(host, "PAR-1", 1, "sent")
+            for id in ("REM-1", "PAU-1"):
+                at_step(host, id, 1, "completed")
+            at_step(host, "LOA-1", 2, "paused")
+            pause(host, "PAU-1")
             with pytest.MonkeyPatch.context() as patch:
                 patch.chdir(folder)
                 asyncio.run(publish(unreadable_reply(host)))
@@ -57,6 +62,11 @@ def start(host: DevHost, id: str, saga: str, input: object) -> None:
     body = {"saga": saga, "id": id, "input": input}
     answer = httpx.post(f"{host.url}/api/v1/sagas", params={"unknown": "allow"}, json=body, timeout=30)
     assert answer.status_code == 202, answer.text
+
+
+def pause(host: DevHost, id: str) -> None:
+    answer = httpx.post(f"{host.url}/api/v1/sagas/{id}/pause", json={"reason": "until noon"}, timeout=30)
+    assert answer.status_code == 200, answer.text
 
 
 def at_step(host: DevHost, id: str, number: int, status: str) -> None:
@@ -86,11 +96,22 @@ async def publish(message: Message) -> None:
     await producer.stop()
 
 
-def test_the_page_has_seven_cases_and_each_is_in_its_table() -> None:
+def test_each_case_of_the_page_is_found_by_what_one_sees() -> None:
     cases = re.findall(r"^## (.+)$", PAGE.text, re.MULTILINE)
-    assert [case for case in cases if f"| [{case}](#{case.lower().replace(' ', '-')}) |" in PAGE.text] == cases
-    assert len(cases) == 7
+    linked = [case for case in cases if f"| [{case}](#{case.lower().replace(' ', '-')}) |" in PAGE.text]
+    assert linked == cases
+    assert len(cases) == 12
     assert PAGE.kinds == {("console", ""), ("log", "")}
+
+
+def test_a_command_that_ends_a_case_is_typed_in_its_section() -> None:
+    head, *sections = re.split(r"^## ", PAGE.text, flags=re.MULTILINE)
+    rows = re.findall(r"^\| .+ \| \[(.+)\]\(#.+\) \| `sagabus (\w+) .*\|$", head, re.MULTILINE)
+    typed = {
+        section.partition("\n")[0]: re.findall(r"^\$ sagabus (\w+)", section, re.MULTILINE) for section in sections
+    }
+    assert len(rows) == 10
+    assert [case for case, verb in rows if verb not in typed[case]] == ["A service does not answer"]
 
 
 @pytest.mark.parametrize("line", of_the_log(), ids=lambda one: one[:50])

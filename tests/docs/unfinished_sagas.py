@@ -9,7 +9,7 @@ import asyncio
 
 from pydantic import BaseModel
 
-from sagabus.contracts import Service
+from sagabus.contracts import RetryPolicy, Service
 from sagabus.coordinator import SagaContext, saga
 from sagabus.participants import ActivityContext, ExternalContext, Participant, Refused
 
@@ -29,6 +29,7 @@ class Tracking(BaseModel):
 bank = Service("bank")
 repay = bank.compensation("repay", Debit)
 charge = bank.activity("charge", Debit, Debit, compensation=repay)
+book = bank.activity("book", Debit)
 permit = bank.activity("permit", Debit)
 courier = Service("courier")
 ship = courier.activity("ship", Parcel, Tracking)
@@ -75,6 +76,18 @@ async def certificate(ctx: SagaContext, debit: Debit) -> None:
     await ctx.call(stamp(amount=debit.amount))  # nobody runs the office
 
 
+@saga("loan")
+async def loan(ctx: SagaContext, debit: Debit) -> None:
+    await ctx.call(charge(amount=debit.amount))
+    await ctx.call(book(amount=debit.amount), retry=RetryPolicy())  # without an end
+
+
+@saga("reminder")
+async def reminder(ctx: SagaContext, debit: Debit) -> None:
+    await ctx.call(charge(amount=debit.amount))
+    await asyncio.sleep(30 * 86_400)
+
+
 @bank_service.handles(charge)
 async def take(command: Debit, ctx: ActivityContext) -> Debit:
     return command
@@ -89,6 +102,11 @@ async def give_back(command: Debit, ctx: ActivityContext) -> None:
 @bank_service.handles(permit)
 async def forbid(command: Debit, ctx: ActivityContext) -> None:
     raise Refused("not_permitted", "no credit for this account")
+
+
+@bank_service.handles(book)
+async def fail(command: Debit, ctx: ActivityContext) -> None:
+    raise ValueError("the ledger is locked")
 
 
 @courier_service.handles(ship, transaction=False)

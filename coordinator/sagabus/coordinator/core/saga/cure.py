@@ -43,7 +43,7 @@ _BY_HAND: Final = f"undo the step at its service by hand, then {_STEP_SEEN}"
 
 CURES: Final[Mapping[ConcernKind, Cure]] = MappingProxyType({
     ConcernKind.STEP: Cure(
-        "For an hour a step is not answered, or fails; or nobody handles it, its handler panics, its answer is unreadable",
+        "A step fails, or is not answered, for an hour; nobody handles it; its handler panics; its answer is invalid",
         f"start or repair the service, and the saga goes on; or, if the step has happened, give its output: "
         f"{_COMPLETE}; {_UNDO_IT}",
     ),
