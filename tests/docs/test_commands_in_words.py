@@ -6,21 +6,21 @@ import ast
 import re
 import shlex
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from sagabus.commands.main import SUBCOMMANDS, parser
-from sagabus.contracts.replies import INBOX_EXPIRED
-from sagabus.coordinator.core.saga.forward import SILENCE_MICROSECONDS
-from tests.core.kit import Drive
-from tests.core.shapes import sequential
+from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
+from sagabus.coordinator.core.saga.cure import cure_of
 
 ROOT: Final = Path(__file__).parents[2]
 HOUSES: Final = ("contracts", "messaging", "coordinator", "participants")
 COMMAND: Final = re.compile(r"`sagabus ([^`]*)`")
+FIELD: Final = re.compile(r"\{\w+\}")
+"""Of a text that is filled in later, by `format`."""
 FILLED_IN: Final = "1"
 """What stands where the value of an f-string does."""
 
@@ -50,7 +50,7 @@ def whole(node: ast.JoinedStr) -> str:
 
 def commands() -> list[tuple[str, str]]:
     """With arguments; a bare name is a pointer to what the command's own help tells."""
-    found = [(where, command) for where, text in sentences() for command in COMMAND.findall(text)]
+    found = [(where, FIELD.sub(FILLED_IN, command)) for where, text in sentences() for command in COMMAND.findall(text)]
     return [(where, command) for where, command in found if command.split()[0] in SUBCOMMANDS and " " in command]
 
 
@@ -67,25 +67,10 @@ def test_a_command_in_a_sentence_can_be_typed(where: str, command: str) -> None:
     assert_is_read(command)
 
 
-def paused(id: str) -> Drive:
-    drive = Drive(sequential, id=id).start()
-    drive.failed(1, again_after=3 * SILENCE_MICROSECONDS / 1e6)
-    return drive
-
-
-def unsettled(id: str) -> Drive:
-    drive = Drive(sequential, id=id).start()
-    drive.cancel()
-    drive.unsettled(1, INBOX_EXPIRED)
-    return drive
-
-
-@pytest.mark.parametrize(
-    ("make", "verb"), [(paused, "retry"), (unsettled, "skip")], ids=["a long pause", "a settle without an answer"]
-)
+@pytest.mark.parametrize("kind", ConcernKind)
 @pytest.mark.parametrize("id", ["O-1", "~@:-_.9"])
-def test_what_attention_says_can_be_typed(make: Callable[[str], Drive], verb: str, id: str) -> None:
-    drive = make(id)
-    (command,) = COMMAND.findall(drive.attention)
-    options = assert_is_read(command)
-    assert (command.split()[0], options.id, options.step) == (verb, id, 1)
+def test_what_a_cure_says_can_be_typed(kind: ConcernKind, id: str) -> None:
+    for command in COMMAND.findall(cure_of(Concern(kind, 7), id=id)):
+        options = vars(assert_is_read(command))
+        assert id in (options.get("id"), *options.get("sagas", ()))
+        assert options.get("step") == (7 if "--step" in command else None)
