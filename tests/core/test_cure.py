@@ -310,8 +310,9 @@ def type_(drive: Drive, command: str) -> str | None:
             return drive.cancel("WHY")
         case verb:
             assert words[1] == drive.id
-            output = {"output": {"ref": "ref"}} if "--output" in words else {}
-            return drive.operate(verb, number, **output)
+            if "--output" in words:
+                return drive.operate(verb, number, output={"ref": "ref"})
+            return drive.operate(verb, number)
 
 
 def afterwards(drive: Drive) -> None:
