@@ -27,7 +27,11 @@ SAGA: dict[str, Any] = {
     "result": {HOSTILE: HOSTILE}, "error": {"code": HOSTILE, "message": HOSTILE}, "steps": [STEP], "next": None,
     "timers": [{"kind": HOSTILE, "number": 1, "due": "2026-09-21T14:14:20.123457Z"}], "message_id": "m",
     "rows": [{"seq": 1, "at": "2026-09-21T14:13:20Z", "kind": HOSTILE, "step": 1, "name": HOSTILE, "payload": HOSTILE}],
-    "waits": [{"words": HOSTILE, "since": "2026-09-21T14:13:20Z", "due": None}], "waits_complete": True,
+    "waits": [{
+        "kind": HOSTILE, "words": HOSTILE, "step": None, "activity": None, "service": None, "command": None,
+        "attempt": None, "concern": None, "event": HOSTILE, "since": "2026-09-21T14:13:20Z", "due": None,
+    }],
+    "waits_complete": True,
     "events": [{"name": HOSTILE, "received": 1, "latest_at": "2026-09-21T14:13:20Z"}],
 }  # fmt: skip
 SAGA["sagas"] = [{**SAGA, "id": HOSTILE}]

@@ -17,7 +17,8 @@ from sagabus.commands.watch import Teller, Watch
 NOW = datetime(2026, 9, 21, 15, 0, tzinfo=UTC)
 SENT = {
     "kind": "answer", "words": "payment has not answered step 2 (payment.process_payment), attempt 1", "step": 2,
-    "since": "2026-09-21T14:57:00Z", "due": None,
+    "activity": "payment.process_payment", "service": "payment", "command": "do", "attempt": 1, "concern": None,
+    "event": None, "since": "2026-09-21T14:57:00Z", "due": None,
 }  # fmt: skip
 
 
@@ -132,7 +133,7 @@ async def test_a_coordinator_that_restarts_is_waited_for(capsys: pytest.CaptureF
 
 
 def test_c4_show_and_list_say_what_is_waited_for_and_for_how_long() -> None:
-    timer = {"words": "a sleep is running", "since": None, "due": "2026-09-22T14:00:00Z"}
+    timer = {**SENT, "kind": "timer", "words": "a sleep is running", "since": None, "due": "2026-09-22T14:00:00Z"}
     event = {"name": "approvals.decided", "received": 2, "latest_at": "2026-09-21T14:30:00Z"}
     one = saga(waits=[SENT, timer], events=[event])
     shown = list(sheets.shown(one, now=NOW))
@@ -142,7 +143,8 @@ def test_c4_show_and_list_say_what_is_waited_for_and_for_how_long() -> None:
         "  event approvals.decided: 2 received, the latest 2026-09-21 14:30:00 UTC; "
         "one that its code does not wait for is kept until it does"
     ]
-    assert list(sheets.listed([one], now=NOW))[1].endswith(f"waits: {SENT['words']}, for 3 min (and 1 more)")
+    (_, line) = sheets.listed([one], now=NOW, width=200)
+    assert line.endswith("payment.process_payment (step 2), for 3 min; timer in 23 h")
     (more,) = wait_sheets.waits(saga(waits_complete=False), now=NOW)
     assert more.startswith("waits: its history is long")
 

@@ -165,7 +165,8 @@ async def test_an_open_saga_is_shown(api: Api) -> None:
         "waits": [{
             "kind": "answer", "words": "inventory has not answered step 1 (inventory.reserve), attempt 1", "step": 1,
             "activity": "inventory.reserve", "service": "inventory", "command": "do", "attempt": 1,
-            "since": "2026-09-21T14:13:20.123459Z", "due": "2026-09-21T14:14:20.123457Z",
+            "concern": None, "event": None, "since": "2026-09-21T14:13:20.123459Z",
+            "due": "2026-09-21T14:14:20.123457Z",
         }],
         "waits_complete": True, "events": [], "history_rows": 2,
     }  # fmt: skip
@@ -396,7 +397,7 @@ async def test_events_that_came_are_told_and_requests_that_are_kept_for_a_saga_t
     async with api.database.transaction() as connection:
         await connection.execute(SHARD_ROW)
     assert (await api.get(f"{SAGAS}/ORD-1"))["events"] == [
-        {"name": "a.decided", "received": 2, "latest_at": "2026-09-21T14:13:20.123460Z"}
+        {"name": "a.decided", "received": 2, "latest_at": "2026-09-21T14:13:20.123460Z", "kept": 0}
     ]
     error = (await api.client.get(f"{SAGAS}/ORD-2")).json()["error"]
     assert (error["code"], error["kept_requests"]) == ("saga.not_found", 2)

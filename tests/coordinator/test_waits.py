@@ -2,37 +2,72 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from sagabus.contracts import event
 from sagabus.contracts.names import CommandKind, RunId, SagaId
 from sagabus.contracts.replies import INBOX_EXPIRED
+from sagabus.coordinator import SagaContext
+from sagabus.coordinator import saga as defined
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, Concerns, concerns_json
 from sagabus.coordinator.core.saga.effects import TimerKind
-from sagabus.coordinator.http.waits import Wait, WaitKind, waits_of
+from sagabus.coordinator.core.saga.events import (
+    MOST_NAMES,
+    UNKNOWN,
+    AwaitedEvent,
+    Events,
+    events_json,
+    read_events,
+)
+from sagabus.coordinator.http.wait_views import events_of
+from sagabus.coordinator.http.waits import _NOT_STORED, Wait, WaitKind, kept_events, stands_still, waits_of
 from sagabus.coordinator.store.recent import Recent
-from sagabus.coordinator.store.rows import TimerRow
+from sagabus.coordinator.store.rows import SagaRow, TimerRow
 from tests.coordinator.saga_rows import saga
 from tests.core import shapes
-from tests.core.kit import SECOND, Definition, Drive
+from tests.core.kit import SECOND, T0, Definition, Drive
 from tests.core.restored import forget_all
-from tests.core.situations import compensating, given_up, of, one_step
+from tests.core.services import Order, Paid, Result, paid
+from tests.core.situations import compensating, given_up, one_step
 from tests.core.world import World
 
 
-def waits(drive: Drive, *, most: int = 1_000) -> list[Wait]:
+@defined("saga")
+async def two_events(ctx: SagaContext, order: Order) -> Result:
+    for _ in range(2):
+        await ctx.event(paid)
+    return Result(refs=[])
+
+
+def stored(drive: Drive) -> SagaRow:
     state = drive.state
-    row = saga(
+    return saga(
         status=state.status, attention=state.attention,
         concerns=concerns_json(state.concerns) if state.concerns else None, paused=state.paused,
     )  # fmt: skip
+
+
+def recent(drive: Drive, *, most: int = 1_000) -> Recent:
     timers = [TimerRow(3, SagaId("ORD-1"), RunId("r1"), kind, number, due) for (kind, number), due in
               sorted(drive.timers.items()) if kind is not TimerKind.RESEND]  # fmt: skip
     rows = drive.rows[-most:]
-    told = waits_of(row, Recent(rows, len(rows) == len(drive.rows), timers, True))
-    assert told.is_complete == (len(rows) == len(drive.rows))
+    events = read_events(events_json(drive.stored.events))
+    return Recent(rows, len(rows) == len(drive.rows), timers, True, events)
+
+
+def waits(drive: Drive, *, most: int = 1_000) -> list[Wait]:
+    told = waits_of(stored(drive), recent(drive, most=most))
+    assert told.is_complete == (most >= len(drive.rows))
     return [*told.waits]
+
+
+def kept(drive: Drive) -> dict[str, int | None]:
+    found = recent(drive)
+    return {one.name: one.kept for one in events_of(found.rows, kept_events(stored(drive), found))}
 
 
 def only(drive: Drive) -> Wait:
@@ -116,15 +151,79 @@ def test_c4_what_is_parked_waits_for_an_operator() -> None:
     assert parked.words == "what it sends is kept until it is released: too large"
 
 
-def test_c4_a_wait_for_an_event_is_told_and_what_is_not_certain_is_said_so() -> None:
-    wait = only(Drive(of(result=False)).start())
-    assert (wait.kind, wait.words) == (WaitKind.EVENT, "its code waits for an event (its name is not stored)")
+def test_c4_a_wait_for_an_event_is_told_by_name_and_before_the_timer_that_limits_it() -> None:
     drive = Drive(shapes.awaiting).start()
-    assert [wait.kind for wait in waits(drive)] == [WaitKind.ANSWER, WaitKind.TIMEOUT]
+    answer, awaited, timeout = waits(drive)
+    assert (answer.kind, timeout.kind) == (WaitKind.ANSWER, WaitKind.TIMEOUT)
+    assert (awaited.kind, awaited.event, awaited.since) == (WaitKind.EVENT, "payment.confirmed", drive.now)
+    assert awaited.words == "its code waits for the event payment.confirmed"
+    drive.event(paid, Paid(amount=3))
+    assert {wait.kind for wait in waits(drive)} == {WaitKind.ANSWER, WaitKind.TIMEOUT}
+
+
+def test_c4_a_wait_begins_when_the_code_begins_to_wait_whatever_comes_meanwhile() -> None:
+    drive = Drive(two_events).start()
+    began = drive.now
+    drive.event(event("order.strayed", Paid), Paid(amount=1))
+    drive.event(paid, {"amount": "unreadable"})
+    wait = only(drive)
+    assert (wait.event, wait.since, drive.now > began) == ("payment.confirmed", began, True)
+    drive.event(paid, Paid(amount=2))
+    assert only(drive).since == drive.now, "the next wait, for an event of the same name"
+
+
+def test_c4_an_event_that_nobody_waits_for_is_told_to_be_kept_until_it_is_taken() -> None:
+    drive = Drive(shapes.awaiting).start()
+    drive.event(paid, Paid(amount=1))
+    drive.event(paid, Paid(amount=2))
+    drive.event(event("payment.confirmd", Paid), Paid(amount=3))
+    assert kept(drive) == {"payment.confirmed": 1, "payment.confirmd": 1}
+    drive = Drive(two_events).start()
+    drive.event(paid, Paid(amount=1))
+    assert kept(drive) == {"payment.confirmed": 0}
+
+
+def test_c4_of_very_many_kept_names_the_first_are_known() -> None:
+    drive = Drive(two_events).start()
+    for number in range(MOST_NAMES + 2):
+        drive.event(event(f"order.strayed_{number:02}", Paid), Paid(amount=1))
+    assert [*kept(drive).values()] == [1] * MOST_NAMES + [None] * 2
+
+
+def test_c4_what_a_release_has_written_that_stores_no_events_is_not_certain() -> None:
+    """Its rows stand behind the row that the stored events take account of."""
+    name = f"({_NOT_STORED})"
+    drive = Drive(two_events).start()
+    drive.event(paid, Paid(amount=1))
+    for events in (None, UNKNOWN, Events(1, (AwaitedEvent("payment.confirmed", drive.now),))):
+        drive.stored = replace(drive.stored, events=events)
+        wait = only(drive)
+        assert (wait.event, wait.words) == (None, f"its code waits for an event {name}")
+    drive = Drive(shapes.awaiting).start()
     drive.completed(1)
-    timeout, event = waits(drive)
-    assert timeout.due == drive.timers[next(iter(drive.timers))]
-    assert (event.kind, event.words) == (WaitKind.EVENT, "its code may wait for an event (its name is not stored)")
+    drive.stored = replace(drive.stored, events=UNKNOWN)
+    assert waits(drive)[0].words == f"its code may wait for an event {name}"
+    assert kept(drive) == {}
+    drive.reload()
+    assert drive.stored.events == Events(len(drive.rows), (AwaitedEvent("payment.confirmed", T0 + 1_000),))
+
+
+def test_c4_a_saga_that_sleeps_is_not_suspected_to_wait_for_an_event() -> None:
+    drive = Drive(shapes.sleepy).start()
+    drive.completed(1)
+    assert {wait.kind for wait in waits(drive)} <= {WaitKind.TIMER, WaitKind.TIMEOUT}
+    assert drive.stored.events is None, "what the normal path writes is null"
+
+
+def test_c4_a_saga_that_stands_still_or_is_undone_waits_for_no_event() -> None:
+    drive = Drive(two_events).start()
+    drive.event(event("order.strayed", Paid), Paid(amount=1))
+    drive.operate("pause")
+    assert ([wait.kind for wait in waits(drive)], kept(drive)) == ([WaitKind.OPERATOR], {"order.strayed": None})
+    drive.operate("resume")
+    assert ([wait.kind for wait in waits(drive)], kept(drive)) == ([WaitKind.EVENT], {"order.strayed": 1})
+    drive.operate("terminate")
+    assert (drive.stored.events, waits(drive)) == (None, [])
 
 
 def test_c4_a_sleep_is_told_with_its_end() -> None:
@@ -168,8 +267,5 @@ def check(drive: Drive) -> None:
     held = {wait.step.number for wait in told if wait.step and wait.kind is WaitKind.HELD}
     assert held == {step.number for step in steps if step.held}
     program = drive.saga.program
-    awaits_event = program is not None and program.mailbox.is_awaited
-    event = [wait.words for wait in told if wait.kind is WaitKind.EVENT]
-    assert awaits_event or not [words for words in event if "code waits for" in words]
-    is_busy = any(wait.step is not None for wait in told)
-    assert event or is_busy or state.paused or not awaits_event
+    waited = set() if program is None or stands_still(stored(drive)) else {*program.mailbox._waiters}
+    assert {wait.event for wait in told if wait.kind is WaitKind.EVENT} == waited

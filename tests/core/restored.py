@@ -19,6 +19,7 @@ from sagabus.contracts.names import CommandKind, RunId, SagaId
 from sagabus.coordinator.core.saga.admission import PAUSED
 from sagabus.coordinator.core.saga.concern import concerns_json, read_concerns
 from sagabus.coordinator.core.saga.effects import IN_MEMORY, Effects, TimerKey, TimerKind
+from sagabus.coordinator.core.saga.events import Events, events_json, read_events
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.order import in_order
 from sagabus.coordinator.core.saga.program import Code, Program
@@ -65,15 +66,20 @@ class Stored:
     closed_at: int | None = None
     fingerprint: str = ""
     paused: bool = False
+    events: Events | None = None
 
     @classmethod
     def of(cls, state: SagaState) -> Self:
         concerns = concerns_json(state.concerns)
-        return cls(state.status, concerns, state.result, state.error, state.closed_at, state.fingerprint, state.paused)
+        status, closed_at, result, error, fingerprint, paused, events = state.standing[1:]
+        return cls(status, concerns, result, error, closed_at, fingerprint, paused, events)
 
     def standing(self) -> Standing:
         concerns = read_concerns(self.concerns, attention=None)
-        return Standing(concerns, self.status, self.closed_at, self.result, self.error, self.fingerprint, self.paused)
+        return Standing(
+            concerns, self.status, self.closed_at, self.result, self.error, self.fingerprint, self.paused,
+            read_events(events_json(self.events)),
+        )  # fmt: skip
 
 
 class Restored:
@@ -264,6 +270,6 @@ def _inside(program: Program) -> tuple[object, ...]:
     random = program._random
     return (
         program.ended, program.steps, program._publications, sorted(program._awaited), program.unconsumed(),
-        program.mailbox.awaited, program.timers(), program.loop.now,
+        program.awaited, program.kept, program.timers(), program.loop.now,
         [task.number for task in program.loop.tasks()], None if random is None else random.getstate(),
     )  # fmt: skip

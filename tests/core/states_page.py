@@ -69,16 +69,16 @@ WAITS: Mapping[WaitKind, str] = {
     WaitKind.HELD: "A step is sent only when an undo at its service is done.",
     WaitKind.TIMER: "A sleep, or a time limit that the code has set, ends at `due`.",
     WaitKind.TIMEOUT: "The time limit of the whole saga ends at `due`.",
-    WaitKind.EVENT: "The code waits for an event; its name is not stored. Where a timer is running too, the code may "
-    "wait for that timer alone, and the words say *may*.",
+    WaitKind.EVENT: "The code waits for the event `event`. `since`: when it began to wait. `event` is null if a process of "
+    "an older release, which does not store the name, was the last to run the saga.",
 }
 
 OF_WAITS = f"""\
 ## What an open saga waits for
 
-`sagabus show`, `sagabus list`, `sagabus watch` and the API tell it from the rows of history and from the timers. The
-code of the saga is not run for it. A list reads the latest {ROWS_IN_LIST} rows of each saga, a look at one saga the
-latest {ROWS_OF_ONE}. Of a longer history `waits_complete` is false, and an older step may be missing; its steps are
+`sagabus show`, `sagabus list`, `sagabus watch` and the API tell it from the saga's row, the rows of history and the
+timers. The code of the saga is not run for it. A list reads the latest {ROWS_IN_LIST} rows of each saga, a look at one
+saga the latest {ROWS_OF_ONE}. Of a longer history `waits_complete` is false, and an older step may be missing; its steps are
 complete: `GET /api/v1/sagas/{{id}}/steps`.
 
 | kind | means |

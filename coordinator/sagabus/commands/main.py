@@ -30,7 +30,7 @@ SUBCOMMANDS: Final = {
     "list": ("sagas", "list sagas"),
     "show": ("sagas", "show one saga"),
     "watch": ("watch", "follow one saga until it has closed"),
-    "event": ("sagas", "send an event to a saga"),
+    "event": ("events", "send an event to a saga"),
     "cancel": ("verbs", "cancel a saga: what it has done is undone"),
     "retry": ("verbs", "make the next attempt of a step or an undo now"),
     "skip": ("verbs", "count an undo as done"),

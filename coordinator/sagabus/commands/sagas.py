@@ -1,4 +1,4 @@
-"""What people and scripts do with sagas, over the HTTP API: `start`, `list`, `show`, `event`. The verbs are in `verbs`.
+"""What people and scripts do with sagas, over the HTTP API: `start`, `list`, `show`. Verbs: `verbs`; events: `events`.
 
 Without settings they find the coordinator of `sagabus dev` in the current directory.
 """
@@ -27,6 +27,7 @@ from sagabus.client.settings import api_settings
 from sagabus.commands import saga_arguments, sheets
 from sagabus.commands.printable import printable, printable_json
 from sagabus.commands.subcommand import Exit, Failed, Subcommand, complain, say, say_json
+from sagabus.commands.widths import line_width
 from sagabus.contracts.errors import MessageInvalid
 
 _OTHER_ENCODINGS: Final = (
@@ -54,7 +55,7 @@ async def run_list(options: Namespace) -> Exit:
     if options.json:
         say_json(sagas)
     else:
-        for line in sheets.listed(sagas, now=datetime.now(UTC)):
+        for line in sheets.listed(sagas, now=datetime.now(UTC), width=line_width()):
             say(line)
     if cursor:
         complain(f"there are more: go on with --cursor {cursor}, narrow it down, or raise --limit")
@@ -99,14 +100,6 @@ def no_such_saga(id: str, error: NoSuchSaga) -> Failed:
     kept = error.kept_requests
     words = f"; requests that came for it, and are kept until it is started: {kept}" if kept else ""
     return Failed(Exit.NOT_FOUND, f"no saga {id}: it was never started, or deleted by retention{words}")
-
-
-async def run_event(options: Namespace) -> Exit:
-    async with opened_api() as api:
-        accepted = await api.event(options.id, name=options.name, data=given(options.data), event_id=options.event_id)
-    words = f"{options.id}: event {options.name} accepted; it is kept until the saga's code waits for it"
-    tell(options, accepted, words)
-    return Exit.DONE
 
 
 def given(text: str) -> Any:
@@ -226,14 +219,5 @@ SUBCOMMANDS: Final = (
         },
         arguments=saga_arguments.show_arguments,
         run=run_show,
-    ),
-    Subcommand(
-        name="event",
-        about="Sends an event to a saga. The saga need not wait for it yet: an early event is kept.",
-        examples={
-            """sagabus event EXP-1 approvals.decided --data '{"approved": true, "by": "ann"}'""": "a decision",
-        },
-        arguments=saga_arguments.event_arguments,
-        run=run_event,
     ),
 )

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sagabus.commands import wait_sheets
-from sagabus.commands.moments import moment
+from sagabus.commands.moments import moment, second
 from sagabus.commands.printable import printable, printable_json
+from sagabus.commands.widths import cut
 
 Json = Mapping[str, Any]
 
+PAYLOAD_SHOWN: Final = 120
+"""Characters of a payload in a row of history."""
 
-def listed(sagas: Sequence[Json], *, now: datetime) -> Iterator[str]:
-    """now: aware; ages count up to it."""
-    rows = [("ID", "SAGA", "STATUS", "STARTED", "")]
-    rows += [(one["id"], one["saga"], one["status"], moment(one["started_at"]), _marks(one, now)) for one in sagas]
-    yield from columns(rows)
+
+def listed(sagas: Sequence[Json], *, now: datetime, width: int) -> Iterator[str]:
+    """A line of at most so many characters for each. now: aware; ages count up to it."""
+    rows = [("ID", "SAGA", "STATUS", "STARTED", "WAITS FOR")]
+    rows += [(one["id"], one["saga"], one["status"], second(one["started_at"]), _marks(one, now)) for one in sagas]
+    yield from (cut(line, width) for line in columns(rows))
 
 
 def shown(saga: Json, *, now: datetime) -> Iterator[str]:
@@ -29,7 +33,7 @@ def _shown(saga: Json, now: datetime) -> Iterator[str]:
     yield f"{saga['id']}: {saga['saga']} version {saga['version']} is {saga['status']}"
     closed = f", closed {moment(saga['closed_at'])}" if saga["closed_at"] else ""
     yield f"  started {moment(saga['started_at'])}{closed}, shard {saga['shard']}, run {saga['run']}"
-    if saga["paused"]:
+    if saga["paused"] and not any(map(wait_sheets.is_pause, saga.get("waits", ()))):
         yield "  paused"
     for line in (*concerns(saga["concerns"]), *wait_sheets.waits(saga, now=now), *wait_sheets.events(saga)):
         yield f"  {line}"
@@ -37,7 +41,7 @@ def _shown(saga: Json, now: datetime) -> Iterator[str]:
         if saga[name] is not None:
             yield f"  {name}: {compact(saga[name])}"
     if saga["steps"]:
-        head = ("  STEP", "ACTIVITY", "STATUS", "ATTEMPTS", "UNDO", "")
+        head = ("  STEP", "ACTIVITY", "STATUS", "ATTEMPTS", "UNDO", "DETAIL")
         yield from columns([head, *map(_step, saga["steps"])])
     for timer in saga["timers"]:
         yield f"  timer {timer['kind']} {timer['number']}: due {moment(timer['due'])}"
@@ -53,7 +57,7 @@ def concerns(listed: Iterable[Json]) -> Iterator[str]:
 
 def row(row: Json) -> str:
     """A row of history, alone in a line."""
-    payload = "" if row["payload"] is None else compact(row["payload"])[:120]
+    payload = _payload(row)
     step = f"step {row['step']}" if row["step"] else ""
     cells = (moment(row["at"]), f"#{row['seq']}", row["kind"], step, row["name"], payload)
     return printable("  ".join(filter(None, cells)))
@@ -63,10 +67,13 @@ def told(history: Iterable[Json]) -> Iterator[str]:
     """Rows of history."""
     rows = [("  SEQ", "AT", "KIND", "STEP", "NAME", "PAYLOAD")]
     for row in history:
-        payload = "" if row["payload"] is None else compact(row["payload"])[:120]
         number = str(row["step"] or "")
-        rows.append((f"  {row['seq']}", moment(row["at"]), row["kind"], number, row["name"], payload))
+        rows.append((f"  {row['seq']}", moment(row["at"]), row["kind"], number, row["name"], _payload(row)))
     yield from columns(rows) if len(rows) > 1 else ()
+
+
+def _payload(row: Json) -> str:
+    return "" if row["payload"] is None else cut(compact(row["payload"]), PAYLOAD_SHOWN)
 
 
 def ended(saga: Json) -> str:
@@ -83,7 +90,8 @@ def compact(value: Any) -> str:
 
 
 def _step(step: Json) -> tuple[str, ...]:
-    undo = "" if step["undo"] == "none" else f"{step['undo']} {step['compensation'] or ''}".rstrip()
+    is_nothing = step["undo"] == "none" or (step["status"], step["undo"]) == ("never", "done")
+    undo = "" if is_nothing else f"{step['undo']} {step['compensation'] or ''}".rstrip()
     problem = step["undo_error"] or step["error"]
     words = _said(problem) if isinstance(problem, dict) else ""
     words = "; ".join(filter(None, (step.get("waits"), words)))
@@ -99,7 +107,7 @@ def _marks(saga: Json, now: datetime) -> str:
     marks = ["paused"] if saga["paused"] else []
     kinds = ", ".join(dict.fromkeys(concern["kind"] for concern in saga["concerns"]))
     marks += [f"needs operator action: {kinds}: {saga['attention']}"] if kinds else []
-    return "; ".join(filter(None, [*marks, wait_sheets.first(saga, now=now)]))
+    return "; ".join(filter(None, [*marks, wait_sheets.brief(saga, now=now)]))
 
 
 def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -122,7 +122,7 @@ async def _run(verb: Verb, options: Namespace) -> Exit:
         except NoSuchSaga as error:
             raise no_such_saga(options.id, error) from error
         except VerbRefused as refused:
-            return _refused(verb, options, refused)
+            return tell_refused(verb.name, options, refused)
 
 
 async def _answered(api: CoordinatorApi, verb: Verb, options: Namespace, answer: Json) -> Exit:
@@ -141,10 +141,10 @@ async def _answered(api: CoordinatorApi, verb: Verb, options: Namespace, answer:
     return Exit.WAITED if options.wait > 0 else Exit.DONE
 
 
-def _refused(verb: Verb, options: Namespace, refused: VerbRefused) -> Exit:
+def tell_refused(request: str, options: Namespace, refused: VerbRefused) -> Exit:
     if options.json:
         error = {"code": refused.code, "message": str(refused)}
-        say_json({"id": options.id, "request": verb.name, "outcome": "refused", "error": error})
+        say_json({"id": options.id, "request": request, "outcome": "refused", "error": error})
     else:
         complain(printable(f"{refused} ({refused.code})"))
     return Exit.REFUSED

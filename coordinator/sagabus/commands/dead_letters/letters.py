@@ -11,6 +11,7 @@ from sagabus.commands.dead_letters import sheets
 from sagabus.commands.dead_letters.replay import DeadLetterReplay
 from sagabus.commands.dead_letters.service_tables import ServiceTables, opened
 from sagabus.commands.subcommand import Exit, Failed, complain, say, say_json
+from sagabus.commands.widths import line_width
 from sagabus.messaging.publishing.dead_letter_rows import Repair, Wanted
 
 
@@ -23,7 +24,7 @@ async def run_list(options: Namespace) -> Exit:
         listed = [sheets.summary(letter) for letter in letters]
         say_json({"letters": listed, "total": sum(totals.values()), "by_reason": totals})
         return Exit.DONE
-    for line in sheets.listed(letters, totals):
+    for line in sheets.listed(letters, totals, width=line_width()):
         say(line)
     return Exit.DONE
 

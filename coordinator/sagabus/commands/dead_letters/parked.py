@@ -11,6 +11,7 @@ from argparse import Namespace
 from sagabus.commands.dead_letters import sheets
 from sagabus.commands.dead_letters.service_tables import opened
 from sagabus.commands.subcommand import Exit, Failed, complain, say, say_json
+from sagabus.commands.widths import line_width
 
 
 async def run_parked(options: Namespace) -> Exit:
@@ -20,7 +21,7 @@ async def run_parked(options: Namespace) -> Exit:
     if options.json:
         say_json([sheets.parked_json(one) for one in shown])
         return Exit.DONE
-    for line in sheets.parked(shown):
+    for line in sheets.parked(shown, width=line_width()):
         say(line)
     if len(found) > len(shown):
         complain(f"there are more than {options.limit}: narrow it down, or raise --limit")

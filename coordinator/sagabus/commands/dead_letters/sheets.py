@@ -9,25 +9,24 @@ from typing import Any, Final
 
 from sagabus.commands import sheets
 from sagabus.commands.dead_letters.cures import cure_of, meaning_of
-from sagabus.commands.moments import moment
+from sagabus.commands.moments import moment, second
 from sagabus.commands.printable import printable
+from sagabus.commands.widths import cut
 from sagabus.messaging.publishing.dead_letter_rows import Letter
 from sagabus.messaging.publishing.parked_rows import Parked
 
 SHORT: Final = 60
-"""Characters of a key or a topic in a list."""
+"""Characters of a key in a list."""
 
 VALUE_SHOWN: Final = 4_000
 """Characters of a value that are shown; --json has all of it."""
 
 
-def listed(letters: Sequence[Letter], totals: Mapping[str, int]) -> Iterator[str]:
-    """The letters, then how many there are by reason."""
-    rows = [("ID", "AT", "REASON", "TOPIC", "KEY", "")]
-    rows += [
-        (str(one.id), _moment(one.at), one.reason, one.topic, _short(one.key), one.message[:SHORT]) for one in letters
-    ]
-    yield from sheets.columns(rows) if letters else ()
+def listed(letters: Sequence[Letter], totals: Mapping[str, int], *, width: int) -> Iterator[str]:
+    """The letters, each in a line of at most so many characters; then how many there are by reason."""
+    rows = [("ID", "AT", "REASON", "TOPIC", "KEY", "MESSAGE")]
+    rows += [(str(one.id), _second(one.at), one.reason, one.topic, _short(one.key), one.message) for one in letters]
+    yield from (cut(line, width) for line in sheets.columns(rows)) if letters else ()
     for reason, total in totals.items():
         yield f"{total:>8}  {reason}"
     yield f"{sum(totals.values()):>8}  in all"
@@ -69,12 +68,13 @@ def whole(letter: Letter) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def parked(sagas: Sequence[Parked]) -> Iterator[str]:
-    rows = [("SAGA", "ROWS", "SINCE", "TOPIC", "")]
+def parked(sagas: Sequence[Parked], *, width: int) -> Iterator[str]:
+    """A line of at most so many characters for each."""
+    rows = [("SAGA", "ROWS", "SINCE", "TOPIC", "WHY")]
     for one in sagas:
         words = f"is to be sent again since {_moment(one.released_at)}; " if one.released_at else ""
         rows.append((one.saga_id, str(one.rows), _moment(one.parked_at), one.topic, words + one.reason))
-    yield from sheets.columns(rows) if sagas else ("nothing is parked",)
+    yield from (cut(line, width) for line in sheets.columns(rows)) if sagas else ("nothing is parked",)
 
 
 def parked_json(one: Parked) -> dict[str, Any]:
@@ -107,8 +107,13 @@ def _readable(value: bytes | None) -> str:
 
 
 def _short(value: bytes | None) -> str:
-    return _readable(None if value is None else value[:SHORT])
+    """A key may be any bytes: it is bounded before it is read."""
+    return cut(_readable(None if value is None else value[: 4 * SHORT]), SHORT)
 
 
 def _moment(at: datetime) -> str:
     return moment(at.astimezone(UTC).isoformat(timespec="milliseconds"))
+
+
+def _second(at: datetime) -> str:
+    return second(at.astimezone(UTC).isoformat(timespec="seconds"))

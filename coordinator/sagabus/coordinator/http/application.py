@@ -31,6 +31,7 @@ from starlette.routing import Route
 from sagabus.contracts.envelope import Message
 from sagabus.coordinator.definition import SagaDefinition
 from sagabus.coordinator.http.closings import Closings
+from sagabus.coordinator.http.event_requests import EventRequests
 from sagabus.coordinator.http.guard import Guard, refuse_open
 from sagabus.coordinator.http.probes import Probes
 from sagabus.coordinator.http.refusals import HANDLERS
@@ -71,6 +72,7 @@ def application(
     views = SagaViews(reads, closings, owns)
     check = None if definitions is None else StartCheck(definitions, reads.definitions)
     requests = SagaRequests(settings.namespace, publish, check)
+    events = EventRequests(requests, reads)
     verbs = VerbRequests(requests, reads, answers or RequestAnswers(), owns)
     app = Starlette(
         routes=[
@@ -81,7 +83,7 @@ def application(
             Route("/api/v1/sagas/{id}", views.show, methods=["GET"]),
             Route("/api/v1/sagas/{id}/steps", views.steps, methods=["GET"]),
             Route("/api/v1/sagas/{id}/history", views.history, methods=["GET"]),
-            Route("/api/v1/sagas/{id}/events", requests.event, methods=["POST"]),
+            Route("/api/v1/sagas/{id}/events", events.take, methods=["POST"]),
             Route("/api/v1/sagas/{id}/requests/{request}", verbs.show, methods=["GET"]),
             *(Route(f"/api/v1/sagas/{{id}}/{verb}", verbs.of(verb), methods=["POST"]) for verb in VERBS),
         ],

@@ -1,4 +1,7 @@
-"""Starts and events: each becomes a request on the saga's topic, and is answered with 202. Verbs: `verb_requests`."""
+"""Starts: each becomes a request on the saga's topic, and is answered with 202.
+
+Events: `event_requests`. Verbs: `verb_requests`.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +38,6 @@ class StartBody(BaseModel):
     input: JsonValue = None
 
 
-class EventBody(BaseModel):
-    """event_id: sent twice with the same one, the event counts once."""
-
-    name: str
-    data: JsonValue = None
-    event_id: str | None = None
-
-
 class SagaRequests:
     """publish: returns when the request is acknowledged. check: of starts; None: they are not checked here."""
 
@@ -59,12 +54,9 @@ class SagaRequests:
         message = self.made({"type": "start", "saga": body.saga, "input": body.input}, body.id)
         if self._check is not None:
             await self._check.check(body.saga, message.value or b"", allow_unknown=allow_unknown)
-        return await self._ask(message)
-
-    async def event(self, request: Request) -> Response:
-        body = codec.decode(EventBody, await body_of(request), what="body")
-        asked: dict[str, JsonValue] = {"type": "event", "name": body.name, "data": body.data}
-        return await self._ask(self.made(asked, query.saga_id(request), message_id=body.event_id))
+        id = await self.publish(message)
+        location = {"location": f"/api/v1/sagas/{message.saga_id}"}
+        return answer(Accepted(id=message.saga_id, message_id=id), HTTPStatus.ACCEPTED, location)
 
     def made(self, asked: dict[str, JsonValue], saga_id: str, message_id: str | None = None) -> Message:
         """The request as a message. Raises MessageInvalid for what would become a dead letter."""
@@ -84,11 +76,6 @@ class SagaRequests:
         """Its id, once it is acknowledged."""
         await self._publish(message)
         return id_of(message)
-
-    async def _ask(self, message: Message) -> Response:
-        id = await self.publish(message)
-        location = {"location": f"/api/v1/sagas/{message.saga_id}"}
-        return answer(Accepted(id=message.saga_id, message_id=id), HTTPStatus.ACCEPTED, location)
 
 
 def id_of(message: Message) -> str:

@@ -23,7 +23,7 @@ from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
 from sagabus.coordinator.http.refusals import ErrorDetail
 from sagabus.coordinator.http.step_progress import StepProgress, StepStatus
 from sagabus.coordinator.http.wait_views import EventView, WaitView, events_of
-from sagabus.coordinator.http.waits import Waits
+from sagabus.coordinator.http.waits import Waits, kept_events
 from sagabus.coordinator.store.operators import SagaDetails
 from sagabus.coordinator.store.recent import Recent
 from sagabus.coordinator.store.rows import SagaRow, TimerRow
@@ -155,7 +155,7 @@ class SagaView(SagaSummary):
                 "attributes": shown(row.attributes),
                 "parent": parent,
                 "timers": [TimerView.of(timer) for timer in details.timers],
-                "events": events_of(recent.rows),
+                "events": events_of(recent.rows, kept_events(row, recent)),
                 "history_rows": recent.rows[-1].seq if recent.rows else 0,
             }
         )
@@ -206,6 +206,14 @@ class Accepted(BaseModel):
 
     id: str
     message_id: str
+
+
+class EventAccepted(Accepted):
+    """words: what becomes of the event, for people. waits_for: names of the events that the saga's code waits for now;
+    null where that is not known, or says nothing of this event."""
+
+    words: str
+    waits_for: list[str] | None
 
 
 class VerbAnswer(BaseModel):

@@ -1,7 +1,8 @@
-"""What an open saga waits for, told from its latest rows and its timers. Nothing of its code is run.
+"""What an open saga waits for, told from its row, its latest rows of history and its timers. Its code is not run.
 
-Which events the code waits for is in no row. A running saga that waits for no answer, no timer and no timeout waits for
-an event (L13); what is not certain is said so.
+Which events the code waits for stands in the saga's row (decision 0014), unless a process of an older release has
+written the last row of its history. Then a saga that waits for no answer, no timer and no timeout waits for an event
+(L13), and what is not certain is said so.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from sagabus.contracts.names import CommandKind
 from sagabus.contracts.replies import read_failure
 from sagabus.coordinator.core.saga.concern import STOPS, Concern, ConcernKind, concern_of, read_concerns
 from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.events import Events
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.request_answers import is_refusal
 from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
@@ -25,6 +27,8 @@ from sagabus.coordinator.store.recent import Recent
 from sagabus.coordinator.store.rows import SagaRow
 
 _STANDS_STILL: Final = frozenset((*STOPS, ConcernKind.STUCK))
+_NOT_STORED: Final = "a process of an older release, which does not store its name, was the last to run it"
+NO_EVENTS: Final = Events(0)
 
 
 class WaitKind(StrEnum):
@@ -41,14 +45,20 @@ class WaitKind(StrEnum):
     TIMEOUT = "timeout"
     """The time limit of the whole saga."""
     EVENT = "event"
+    """Its code waits for an event of this name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """words: for people. Times are microseconds since 1970: since when, and when it ends by itself."""
+    """words: for people. Times are microseconds since 1970: since when, and when it ends by itself.
+
+    concern: of what needs an operator. event: its name; None where it is not known.
+    """
 
     kind: WaitKind
     words: str
+    concern: ConcernKind | None = None
+    event: str | None = None
     step: StepProgress | None = None
     command: CommandKind | None = None
     attempt: int | None = None
@@ -77,13 +87,40 @@ def waits_of(saga: SagaRow, recent: Recent) -> Waits:
     timers = {(timer.kind, timer.number): timer.due for timer in recent.timers}
     steps = _steps(saga, recent)
     waits = [*_of_operators(saga, recent.rows)]
-    concerns = read_concerns(saga.concerns, attention=saga.attention)
-    stands_still = saga.paused or any(concern.kind in _STANDS_STILL for concern in concerns)
     for step in steps:
         waits += _of_step(step, timers, recent)
-    if not stands_still and saga.status is SagaStatus.RUNNING:
-        waits += _of_code(timers, recent, is_busy=any(wait.step is not None for wait in waits))
+    if not stands_still(saga) and saga.status is SagaStatus.RUNNING:
+        waits += _of_events(timers, recent, is_busy=any(wait.step is not None for wait in waits))
+        waits += _of_timers(timers)
     return Waits(waits, recent.is_whole and recent.has_all_timers)
+
+
+def stands_still(saga: SagaRow) -> bool:
+    """Its code is not run for what comes: it is paused, or its code cannot go on."""
+    concerns = read_concerns(saga.concerns, attention=saga.attention)
+    return saga.paused or any(concern.kind in _STANDS_STILL for concern in concerns)
+
+
+def events_now(recent: Recent) -> Events | None:
+    """Those of its code. None if a process of an older release has written the last row: it is not known then."""
+    events = recent.events
+    if events is None:
+        return NO_EVENTS
+    return events if recent.rows and events.row == recent.rows[-1].seq else None
+
+
+def awaited_events(recent: Recent) -> list[str] | None:
+    """Names of the events that its code waits for; None where that is not known."""
+    events = events_now(recent)
+    return None if events is None else [one.name for one in events.awaited]
+
+
+def kept_events(saga: SagaRow, recent: Recent) -> Mapping[str, int] | None:
+    """How many of each name its code has not taken; None where that is not known, or nobody will ever take one."""
+    events = events_now(recent)
+    if events is None or stands_still(saga) or saga.status is not SagaStatus.RUNNING:
+        return None
+    return {one.name: one.number for one in events.kept}
 
 
 def _steps(saga: SagaRow, recent: Recent) -> Sequence[StepProgress]:
@@ -100,9 +137,11 @@ def _of_operators(saga: SagaRow, rows: Sequence[Row]) -> Iterator[Wait]:
     for concern, words in read_concerns(saga.concerns, attention=saga.attention).items():
         if concern.kind in _STANDS_STILL:
             since = _raised_at(concern, rows)
-            yield Wait(kind=WaitKind.OPERATOR, words=f"its code cannot go on: {concern.kind}: {words}", since=since)
+            words = f"its code cannot go on: {concern.kind}: {words}"
+            yield Wait(kind=WaitKind.OPERATOR, words=words, concern=concern.kind, since=since)
         elif concern.kind is ConcernKind.PARKED:
-            yield Wait(kind=WaitKind.OPERATOR, words=f"what it sends is kept until it is released: {words}")
+            words = f"what it sends is kept until it is released: {words}"
+            yield Wait(kind=WaitKind.OPERATOR, words=words, concern=concern.kind)
 
 
 def _raised_at(concern: Concern, rows: Sequence[Row]) -> int | None:
@@ -147,7 +186,21 @@ def _of_rest(step: StepProgress, command: CommandKind, timers: _Timers, *, is_kn
     )
 
 
-def _of_code(timers: _Timers, recent: Recent, *, is_busy: bool) -> Iterator[Wait]:
+def _of_events(timers: _Timers, recent: Recent, *, is_busy: bool) -> Iterator[Wait]:
+    """Who waits for nothing else waits for an event (L13), whatever is stored."""
+    events = events_now(recent)
+    for one in () if events is None else events.awaited:
+        words = f"its code waits for the event {one.name}"
+        yield Wait(kind=WaitKind.EVENT, words=words, event=one.name, since=one.since)
+    has_timer = any(kind in (TimerKind.SLEEP, TimerKind.SAGA) for kind, _ in timers)
+    is_certain = recent.is_whole and recent.has_all_timers and not has_timer
+    is_told = is_busy or not recent.rows or (events is not None and (bool(events.awaited) or not is_certain))
+    if not is_told:
+        words = "its code waits for an event" if is_certain else "its code may wait for an event"
+        yield Wait(kind=WaitKind.EVENT, words=f"{words} ({_NOT_STORED})", since=recent.rows[-1].at)
+
+
+def _of_timers(timers: _Timers) -> Iterator[Wait]:
     sleeps = sorted(due for (kind, _), due in timers.items() if kind == TimerKind.SLEEP)
     own = timers.get((TimerKind.SAGA, 0))
     if sleeps:
@@ -156,10 +209,6 @@ def _of_code(timers: _Timers, recent: Recent, *, is_busy: bool) -> Iterator[Wait
         yield Wait(kind=WaitKind.TIMER, words=words, due=sleeps[0])
     if own is not None:
         yield Wait(kind=WaitKind.TIMEOUT, words="the time limit of the whole saga is running", due=own)
-    if not is_busy and recent.rows:
-        is_certain = recent.is_whole and recent.has_all_timers and not sleeps and own is None
-        words = "its code waits for an event" if is_certain else "its code may wait for an event"
-        yield Wait(kind=WaitKind.EVENT, words=f"{words} (its name is not stored)", since=recent.rows[-1].at)
 
 
 def _what(step: StepProgress, command: CommandKind) -> str:

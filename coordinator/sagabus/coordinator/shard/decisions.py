@@ -16,6 +16,7 @@ from sagabus.contracts.lifecycle import LifecycleType, rejection_message
 from sagabus.contracts.names import SagaId
 from sagabus.coordinator.core.saga.concern import concerns_json
 from sagabus.coordinator.core.saga.effects import IN_MEMORY, Effects
+from sagabus.coordinator.core.saga.events import events_json
 from sagabus.coordinator.core.saga.history import Input
 from sagabus.coordinator.core.saga.saga import Saga
 from sagabus.coordinator.shard.memory import ShardMemory
@@ -124,5 +125,5 @@ def saga_row(saga: Saga) -> SagaRow:
         result=standing.result, error=standing.error, attention=state.attention,
         concerns=concerns_json(standing.concerns) if standing.concerns else None,
         decided=state.blocked - 1 if state.blocked else None, trace=pack_headers(state.trace),
-        paused=standing.paused, closed_at=standing.closed_at,
+        paused=standing.paused, closed_at=standing.closed_at, events=events_json(standing.events),
     )  # fmt: skip

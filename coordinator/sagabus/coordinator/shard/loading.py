@@ -11,6 +11,7 @@ from sagabus.contracts.commands import Addresses
 from sagabus.contracts.envelope import source_of, unpack_headers
 from sagabus.contracts.names import RunId, SagaId
 from sagabus.coordinator.core.saga.concern import ConcernKind, read_concerns
+from sagabus.coordinator.core.saga.events import read_events
 from sagabus.coordinator.core.saga.history import Input, Row
 from sagabus.coordinator.core.saga.replay import Replay
 from sagabus.coordinator.core.saga.standing import Standing
@@ -84,7 +85,9 @@ class Loading:
         state.input_hash = row.input_hash
         concerns = read_concerns(row.concerns, attention=row.attention)
         status = SagaStatus(row.status)
-        state.standing = Standing(concerns, status, row.closed_at, row.result, row.error, row.fingerprint, row.paused)
+        state.standing = Standing(
+            concerns, status, row.closed_at, row.result, row.error, row.fingerprint, row.paused, read_events(row.events)
+        )
         return state
 
     def state(

@@ -14,7 +14,7 @@ SAGA: Final[Columns] = {
     "shard": INTEGER, "sequence": INTEGER, "last_now": TIME, "input_hash": BYTES, "started_at": TIME, "result": BYTES,
     "error": BYTES, "attributes": JSON, "parent_id": TEXT, "parent_run": TEXT, "parent_step": INTEGER,
     "parent_shard": INTEGER, "attention": WORDS, "concerns": JSON, "decided": INTEGER, "paused": BOOLEAN,
-    "trace": BYTES, "closed_at": TIME,
+    "trace": BYTES, "closed_at": TIME, "events": JSON,
 }  # fmt: skip
 FIXED: Final = frozenset((
     "definition", "shard", "input_hash", "started_at", "parent_id", "parent_run", "parent_step", "parent_shard",

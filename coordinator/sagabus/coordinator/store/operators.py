@@ -89,6 +89,16 @@ class OperatorReads:
         async with self._connection() as connection:
             return int(await connection.fetchval(self._sql["early_request.kept"], id))
 
+    async def is_removed(self, id: str) -> bool:
+        """Whether a saga of this id has ended, and was removed by retention."""
+        async with self._connection() as connection:
+            return bool(await connection.fetchval(self._sql["started_id.has"], id))
+
+    async def has_event(self, key: SagaKey, ref: str) -> bool:
+        """Whether this run has received an event of that id."""
+        async with self._connection() as connection:
+            return bool(await connection.fetchval(self._sql["history.event"], key.id, key.run, ref))
+
     async def saga(self, id: str, run: str | None = None) -> SagaRow | None:
         """The open run of this id, else its newest; or this very run."""
         async with self._connection() as connection:
@@ -175,7 +185,9 @@ _NEWEST_RUN: Final = f"row.{IS_OPEN} DESC, row.started_at DESC, row.status = '{S
 @named_statements
 def _statements(schema: str) -> dict[str, str]:
     saga, history, timer = (qualified(schema, name) for name in ("saga", "history", "timer"))
-    letters, early, shard = (qualified(schema, name) for name in ("dead_letter", "early_request", "shard"))
+    letters, early, shard, started = (
+        qualified(schema, name) for name in ("dead_letter", "early_request", "shard", "started_id")
+    )
     return {
         "saga.show": f"""
             SELECT {read(SAGA, "row")} FROM {saga} AS row
@@ -186,6 +198,9 @@ def _statements(schema: str) -> dict[str, str]:
         # Early requests are kept by shard; a saga that is not there has none that could be looked up.
         "early_request.kept": f"""
             SELECT count(*) FROM {shard} AS shard JOIN {early} AS row USING (shard) WHERE row.saga_id = $1::text""",
+        "started_id.has": f"SELECT EXISTS (SELECT FROM {started} WHERE id = $1)",
+        "history.event": f"""
+            SELECT EXISTS (SELECT FROM {history} WHERE id = $1 AND run = $2 AND kind = '{Kind.EVENT}' AND ref = $3)""",
         "saga.runs_of_id": f"SELECT row.id, row.run FROM {saga} AS row WHERE row.id = $1 ORDER BY {_NEWEST_RUN}",
         "history.show": f"""
             SELECT {read(HISTORY, "row")} FROM {history} AS row

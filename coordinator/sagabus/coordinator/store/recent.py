@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from sagabus.coordinator.core.saga.events import Events, read_events
 from sagabus.coordinator.core.saga.history import Kind, Row
-from sagabus.coordinator.store.columns import HISTORY, TIMER
+from sagabus.coordinator.store.columns import HISTORY, SAGA, TIMER
 from sagabus.coordinator.store.read import history_row
 from sagabus.coordinator.store.rows import SagaRow, TimerRow
-from sagabus.coordinator.store.wire import read
+from sagabus.coordinator.store.wire import Columns, read
 from sagabus.messaging.postgres.database import Connection
 from sagabus.messaging.postgres.statements import named_statements
 from sagabus.messaging.postgres.tables import qualified
@@ -21,6 +22,7 @@ from sagabus.messaging.postgres.tables import qualified
 LONGEST_FAILURE: Final = 4_000
 """Bytes of a failure that are read. A longer one is left out here; the saga's steps and history have it."""
 
+_EVENTS: Final[Columns] = {"events": SAGA["events"]}
 _FAILURES: Final = (Kind.STEP_FAILED, Kind.UNDO_FAILED, Kind.UNDO_REFUSED, Kind.SETTLE_FAILED)
 
 
@@ -28,13 +30,15 @@ _FAILURES: Final = (Kind.STEP_FAILED, Kind.UNDO_FAILED, Kind.UNDO_REFUSED, Kind.
 class Recent:
     """rows: the latest, in order; of their payloads the failures, and whether the input of an undo could be made.
 
-    is_whole: there are no older rows. timers: by kind and number; has_all_timers: there are no more.
+    is_whole: there are no older rows. timers: by kind and number; has_all_timers: there are no more. events: those of
+    its code (`core.saga.events`), as they stood when the last of the rows was the last.
     """
 
     rows: Sequence[Row]
     is_whole: bool
     timers: Sequence[TimerRow]
     has_all_timers: bool
+    events: Events | None = None
 
 
 class RecentReads:
@@ -48,27 +52,31 @@ class RecentReads:
         ids, runs, shards = [row.id for row in sagas], [row.run for row in sagas], [row.shard for row in sagas]
         rows: list[list[Row]] = [[] for _ in sagas]
         timers: list[list[TimerRow]] = [[] for _ in sagas]
-        for place, *values in await connection.fetch(self._sql["history.recent"], ids, runs, most):
+        events: list[bytes | None] = [None] * len(sagas)
+        for place, of_code, *values in await connection.fetch(self._sql["history.recent"], ids, runs, most):
+            events[place - 1] = of_code
             rows[place - 1].append(history_row(values))
         for place, *values in await connection.fetch(self._sql["timer.recent"], ids, runs, shards, most):
             timers[place - 1].append(TimerRow(*values))
         return [
-            Recent(found, not found or found[0].seq == 1, set_, len(set_) < most)
-            for found, set_ in zip(rows, timers, strict=True)
+            Recent(found, not found or found[0].seq == 1, set_, len(set_) < most, read_events(of_code))
+            for found, set_, of_code in zip(rows, timers, events, strict=True)
         ]
 
 
 @named_statements
 def _statements(schema: str) -> dict[str, str]:
-    history, timer = (qualified(schema, name) for name in ("history", "timer"))
+    saga, history, timer = (qualified(schema, name) for name in ("saga", "history", "timer"))
     failures = ", ".join(f"'{kind}'" for kind in _FAILURES)
     payload = f"""CASE WHEN row.kind IN ({failures}) AND octet_length(row.payload) <= {LONGEST_FAILURE} THEN row.payload
         WHEN row.kind = '{Kind.UNDO_INPUT}' THEN substring(row.payload FROM 1 FOR 1) END"""
     columns = ", ".join(payload + " AS payload" if name == "payload" else f'row."{name}"' for name in HISTORY)
     return {
+        # In one statement with the saga's row, so that the two are of one moment.
         "history.recent": f"""
-            SELECT wanted.place, {read(HISTORY, "row")}
-            FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS wanted (id, run, place) CROSS JOIN LATERAL (
+            SELECT wanted.place, {read(_EVENTS, "saga")}, {read(HISTORY, "row")}
+            FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS wanted (id, run, place)
+            LEFT JOIN {saga} AS saga ON saga.id = wanted.id AND saga.run = wanted.run CROSS JOIN LATERAL (
                 SELECT {columns} FROM {history} AS row WHERE row.id = wanted.id AND row.run = wanted.run
                 ORDER BY row.seq DESC LIMIT $3
             ) AS row ORDER BY wanted.place, row.seq""",

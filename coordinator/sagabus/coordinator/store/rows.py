@@ -54,7 +54,7 @@ class SagaRow:
     sequence: of its last lifecycle event. last_now: never runs backwards (H3). attributes: a JSON object. decided:
     history rows after this one are inputs that were taken but not decided upon; None where there are none.
     attention: the words of the latest concern. concerns: all of them, JSON (`core.saga.concern`); None in rows of older
-    releases. trace: packed headers.
+    releases. trace: packed headers. events: JSON (`core.saga.events`); None where it has to do with none.
     """
 
     id: SagaId
@@ -81,6 +81,7 @@ class SagaRow:
     paused: bool = False
     trace: bytes = b""
     closed_at: int | None = None
+    events: bytes | None = None
 
     @property
     def key(self) -> SagaKey:

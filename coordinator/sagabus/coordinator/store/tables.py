@@ -50,6 +50,9 @@ OPEN: Final = tuple(status for status in SagaStatus if status not in CLOSED)
 
 IS_OPEN: Final = f"status IN ({', '.join(repr(status.value) for status in OPEN)})"
 
+UNKNOWN_EVENTS: Final = "'{\"row\": 0}'::jsonb"
+"""What a release says of events that knows nothing of them, as it does not name the column. Null says: of none."""
+
 _ID: Final = Text(collation="C")
 
 
@@ -95,6 +98,12 @@ def _saga(metadata: MetaData) -> None:
         required("paused", Boolean()),
         required("trace", LargeBinary()),
         Column("closed_at", TIME),
+        Column(
+            "events",
+            JSONB,
+            server_default=text(UNKNOWN_EVENTS),
+            comment="of its code, as of that row of history: {row, awaited: [{name, since}], kept: [{name, number}]}",
+        ),
         postgresql_with=KEPT_STORAGE,
     )
     Index("saga_open", table.c.id, unique=True, postgresql_where=text(IS_OPEN))

@@ -18,6 +18,7 @@ from sagabus.contracts.words import words_of
 from sagabus.coordinator.core.saga import forward
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, Told
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
+from sagabus.coordinator.core.saga.events import Events
 from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.program import (
     Called,
@@ -70,6 +71,13 @@ def note_timers(state: SagaState, program: Program) -> None:
             state.set_timer(TimerKind.SLEEP, number, due)
 
 
+def note_events(state: SagaState, program: Program) -> None:
+    """Like its timers, as they are when the pump has run dry. After its end nobody waits, and nothing is kept."""
+    program.mailbox.has_changed = False
+    events = None if program.ended else Events(state.journal.seq, program.awaited, program.kept)
+    state.knows_of(events if events and any(events[1:]) else None)
+
+
 def _publish(state: SagaState, intent: Published) -> None:
     state.decide(Kind.PUBLISH, step=intent.number, name=intent.type.name, payload=intent.body)
     a = state.addresses
@@ -96,9 +104,9 @@ def _end(state: SagaState, intent: Ended, code: Code | None) -> None:
         state.ending, payload = SagaStatus.COMPENSATED, _error_json(error)
     written = state.decide(Kind.ENDED, name=state.ending.value, payload=payload)
     if state.ending is SagaStatus.COMPLETED:
-        state.stands(result=written.payload)
+        state.stands(result=written.payload, events=None)
     else:
-        state.stands(error=written.payload)
+        state.stands(error=written.payload, events=None)
 
 
 def _error_json(error: BaseException | None) -> bytes:

@@ -24,6 +24,7 @@ from sagabus.contracts.round_trip import is_as_made
 from sagabus.contracts.words import words_of
 from sagabus.coordinator.core.loop.loop import LoopOverrun, LoopRefused, PumpInterrupted, SagaFuture, SagaLoop, SagaTask
 from sagabus.coordinator.core.saga.call import Call
+from sagabus.coordinator.core.saga.events import MOST_NAMES, AwaitedEvent, KeptEvent
 from sagabus.coordinator.core.saga.mailbox import Mailbox
 from sagabus.coordinator.core.saga.reading import EVENT, Read
 from sagabus.coordinator.core.saga.step import Step
@@ -265,9 +266,9 @@ class Program:
     async def event(self, type: EventType[..., Any]) -> Any:
         """The oldest unconsumed match, the first registered waiter first (H5). One that cannot be read is set aside."""
         self.loop.check()
-        set_aside = False
+        set_aside, since = False, self.loop.now
         while True:
-            name, body = await self.mailbox.take(type.name)
+            name, body = await self.mailbox.take(type.name, since=since)
             self._events_read += 1
             try:
                 made, kept = self._read(EVENT, self._events_read, event_body(type), body, f"event {name}")
@@ -322,6 +323,16 @@ class Program:
     def unconsumed(self) -> tuple[int, int]:
         """How many events nobody has waited for yet, and their bytes."""
         return self.mailbox.count, self.mailbox.bytes
+
+    @property
+    def awaited(self) -> tuple[AwaitedEvent, ...]:
+        """The events that it waits for, after a pump."""
+        return tuple(AwaitedEvent(name, self.started_at + at) for at, name in self.mailbox.awaited(most=MOST_NAMES))
+
+    @property
+    def kept(self) -> tuple[KeptEvent, ...]:
+        """The events that it has not taken, after a pump."""
+        return tuple(KeptEvent(name, number) for name, number in self.mailbox.kept(most=MOST_NAMES))
 
     @property
     def is_stuck(self) -> bool:

@@ -145,6 +145,8 @@ class Replay:
             state.rebuilt()
             if _has_untold(state.concerns, self._stored.concerns):
                 state.stands()
+            if not state.is_closed and state.standing.events != self._stored.events:  # or did not store
+                state.stands()
             if state.other_input and self._code is not None and self._code.fingerprint == state.fingerprint:
                 state.staged.log_once.append(f"definition {state.definition}: {state.other_input}")
             self._go_on()

@@ -153,7 +153,7 @@ class Saga:
         blocked."""
         state, self.stopped, self._code = self.state, None, None
         state.contracts = self._contracts
-        state.stands(concerns=read_concerns(concerns, attention=None), error=None, paused=False)
+        state.stands(concerns=read_concerns(concerns, attention=None), error=None, paused=False, events=None)
         decided, kept, _ = in_order(row for row in rows if row.is_input)
         waited = read_back(state, decided, (row for row in rows if not row.is_input))
         codeless.prepare(state)
@@ -427,6 +427,8 @@ class Saga:
             self.state.log(said)
         if self.program.loop.timers_changed:
             intents.note_timers(self.state, self.program)
+        if self.program.mailbox.has_changed:
+            intents.note_events(self.state, self.program)
         note_stuck(self.state, self.program)
         unconsumed.note_taken(self.state, self.program)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sagabus.coordinator.core.saga.concern import Concerns
+from sagabus.coordinator.core.saga.events import Events
 from sagabus.coordinator.core.saga.status import SagaStatus
 
 
@@ -23,6 +24,8 @@ class Standing(NamedTuple):
     """Of the code that the saga was last decided with; empty before that (H7)."""
     paused: bool = False
     """By an operator (U8)."""
+    events: Events | None = None
+    """Which its code waits for, and which it has not taken; None for neither."""
 
 
 Kept = tuple[Standing, int, int]

@@ -21,6 +21,7 @@ from sagabus.contracts.words import plain
 from sagabus.coordinator.core.saga.concern import WORDS_ALONE, Concern, Concerns, Told
 from sagabus.coordinator.core.saga.cure import cure_of
 from sagabus.coordinator.core.saga.effects import IN_MEMORY, Effects, RequestAnswer, Staged, TimerKey, TimerKind
+from sagabus.coordinator.core.saga.events import Events
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.journal import Journal
 from sagabus.coordinator.core.saga.standing import Kept, Standing
@@ -126,12 +127,18 @@ class SagaState:
 
     def becomes(self, status: SagaStatus) -> None:
         status = changed(SAGA, self.status, status)
-        self.stands(status=status, closed_at=self.now if status in CLOSED else None)
+        self.stands(status=status, closed_at=self.now if status in CLOSED else None, events=None)
 
     def stands(self, **changes: Any) -> None:
         """Its row is another one from here on. changes: fields of `Standing`."""
         self.standing = self.standing._replace(**changes)
         self.staged.saga_changed = True
+
+    def knows_of(self, events: Events | None) -> None:
+        """What its code has to do with events from here on."""
+        before = self.standing.events
+        if (events and events[1:]) != (before and before[1:]):  # of other rows alone `drain` takes account
+            self.stands(events=events)
 
     def decided_by(self, fingerprint: str) -> None:
         """An input has been decided upon with this code. Another one than before is stored with what was decided."""
@@ -326,6 +333,9 @@ class SagaState:
 
     def drain(self) -> Effects:
         """What has come together since the last time. The caller commits it, or drops this saga from memory."""
+        events = self.standing.events
+        if events is not None and events.row and (self.effects.rows or self.journal.new):
+            self.stands(events=events._replace(row=self.journal.seq))
         self.keep()
         made, self.effects = self.effects, Effects()
         made.sequence = self.sequence

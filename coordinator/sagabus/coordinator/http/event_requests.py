@@ -1,0 +1,96 @@
+"""Events over the API: published as requests on the saga's topic, and answered with what the saga makes of them.
+
+    202 published, with what becomes of it     409 the saga has ended: over the topic it is a dead letter
+
+What becomes of it is told from the saga as it stands before the event, and decides nothing: the saga's owner takes it in
+a moment later.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from pydantic import BaseModel, JsonValue
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sagabus.contracts import codec
+from sagabus.coordinator.core.saga.admission import CLOSED
+from sagabus.coordinator.core.saga.status import SagaStatus
+from sagabus.coordinator.http import query
+from sagabus.coordinator.http.answers import answer
+from sagabus.coordinator.http.refusals import ApiError
+from sagabus.coordinator.http.saga_requests import SagaRequests, body_of
+from sagabus.coordinator.http.views import EventAccepted
+from sagabus.coordinator.http.waits import awaited_events, stands_still
+from sagabus.coordinator.shard.early_requests import EARLY_MICROSECONDS
+from sagabus.coordinator.store.operators import OperatorReads
+from sagabus.coordinator.store.rows import SagaRow
+from sagabus.messaging.postgres.database import DatabaseUnreachable
+
+_MINUTES = EARLY_MICROSECONDS // 60_000_000
+
+
+class EventBody(BaseModel):
+    """event_id: sent twice with the same one, the event counts once."""
+
+    name: str
+    data: JsonValue = None
+    event_id: str | None = None
+
+
+class EventRequests:
+    """Of one namespace."""
+
+    def __init__(self, requests: SagaRequests, reads: OperatorReads) -> None:
+        self._requests = requests
+        self._reads = reads
+
+    async def take(self, request: Request) -> Response:
+        body = codec.decode(EventBody, await body_of(request), what="body")
+        id = query.saga_id(request)
+        asked: dict[str, JsonValue] = {"type": "event", "name": body.name, "data": body.data}
+        message = self._requests.made(asked, id, message_id=body.event_id)
+        try:
+            words, waits_for = await self._prospect(id, body)
+        except DatabaseUnreachable as error:  # an event is taken all the same: sagas go on when it is back
+            words, waits_for = f"what becomes of it is not known: {error}", None
+        message_id = await self._requests.publish(message)
+        view = EventAccepted(id=id, message_id=message_id, words=words, waits_for=waits_for)
+        return answer(view, HTTPStatus.ACCEPTED, {"location": f"/api/v1/sagas/{id}"})
+
+    async def _prospect(self, id: str, body: EventBody) -> tuple[str, list[str] | None]:
+        """What becomes of it in words, and the events that the saga waits for now, if that is known.
+
+        Raises ApiError for a saga that has ended: then nothing was published.
+        """
+        saga = await self._reads.saga(id)
+        if saga is None:
+            if await self._reads.is_removed(id):
+                raise _refused(id, "has ended, and was removed by retention")
+            return f"no saga {id} is started yet: it is kept for {_MINUTES} min, until one is", None
+        if saga.is_closed:
+            if body.event_id and await self._reads.has_event(saga.key, body.event_id):
+                return f"saga {id} has received it before: it counts once", None
+            raise _refused(id, f"has ended ({saga.status})")
+        return await self._of_open(saga, body.name)
+
+    async def _of_open(self, saga: SagaRow, name: str) -> tuple[str, list[str] | None]:
+        if saga.status is not SagaStatus.RUNNING:
+            return "nothing comes of it: the saga is being undone", []
+        if saga.paused:
+            return "it is kept until the saga is resumed: it is paused", None
+        if stands_still(saga):
+            return "it is kept until the saga's code can go on", None
+        (recent,) = await self._reads.recent([saga], most=1)
+        awaited = awaited_events(recent)
+        if awaited is not None and name in awaited:
+            return "the saga's code waits for it", awaited
+        kept = "it is kept until the saga's code waits for it"
+        if awaited is None:
+            return kept, None
+        return f"{kept}; now it waits for {', '.join(awaited) or 'no event'}", awaited
+
+
+def _refused(id: str, why: str) -> ApiError:
+    return ApiError(HTTPStatus.CONFLICT, CLOSED, f"{id}: event refused: saga {id} {why}")
