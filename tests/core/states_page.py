@@ -69,8 +69,8 @@ WAITS: Mapping[WaitKind, str] = {
     WaitKind.HELD: "A step is sent only when an undo at its service is done.",
     WaitKind.TIMER: "A sleep, or a time limit that the code has set, ends at `due`.",
     WaitKind.TIMEOUT: "The time limit of the whole saga ends at `due`.",
-    WaitKind.EVENT: "The code waits for the event `event`. `since`: when it began to wait. `event` is null if a process of "
-    "an older release, which does not store the name, was the last to run the saga.",
+    WaitKind.EVENT: "The code waits for the event `event`. `since`: when it began to wait. `event` is null if a process"
+    " of an older release, which does not store the name, was the last to run the saga.",
 }
 
 OF_WAITS = f"""\
@@ -78,8 +78,8 @@ OF_WAITS = f"""\
 
 `sagabus show`, `sagabus list`, `sagabus watch` and the API tell it from the saga's row, the rows of history and the
 timers. The code of the saga is not run for it. A list reads the latest {ROWS_IN_LIST} rows of each saga, a look at one
-saga the latest {ROWS_OF_ONE}. Of a longer history `waits_complete` is false, and an older step may be missing; its steps are
-complete: `GET /api/v1/sagas/{{id}}/steps`.
+saga the latest {ROWS_OF_ONE}. Of a longer history `waits_complete` is false, and an older step may be missing; its
+steps are complete: `GET /api/v1/sagas/{{id}}/steps`.
 
 | kind | means |
 |---|---|

@@ -14,6 +14,7 @@ from sagabus.contracts import names
 from sagabus.contracts.commands import Addresses
 from sagabus.contracts.envelope import source_of, unpack_headers
 from sagabus.coordinator.core.saga.concern import read_concerns
+from sagabus.coordinator.core.saga.events import read_events
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.replay import restore
 from sagabus.coordinator.core.saga.saga import Saga
@@ -74,6 +75,8 @@ class _Check:
                 yield f"{order.id} became {len(mine)} sagas"
         for row in rows:
             yield from self._saga(row)
+        for row, history in self._world.looked:
+            yield from _events(row, _replayed(row, history)[0].state)
         yield from self._outboxes()
         yield from _commands(self._world.bus.published, restored=self._restored)
         if not (self._bus_lost or self._restored):
@@ -92,7 +95,8 @@ class _Check:
                 yield f"the {'undo' if undo else 'effect'} of {step} was committed {times} times"
 
     def _saga(self, row: Mapping[str, Any]) -> Iterator[str]:
-        saga, history = self._replayed(row)
+        rows = self._world.server.table((NAMESPACE, "history")).items()
+        saga, history = _replayed(row, [of for (id, run, _), of in rows if (id, run) == (row["id"], row["run"])])
         state = saga.state
         yield from _history(row, history)
         yield from verbs.of_history(row["id"], history, restored=self._restored)
@@ -100,6 +104,7 @@ class _Check:
             yield from verbs.sent_while_paused(row["id"], row["run"], history, self._world.bus.published)
         if row["status"] == SagaStatus.TERMINATED:
             yield from self._left_behind(row, history)
+        yield from _events(row, state)
         if row["attention"] is not None and not self._excusable(row):
             yield f"{row['id']} waits for a person without need: {row['attention']}"
         if row["attention"] is not None:
@@ -185,18 +190,28 @@ class _Check:
             if left:
                 yield f"{len(left)} messages of {schema} were never published"
 
-    def _replayed(self, row: Mapping[str, Any]) -> tuple[Saga, list[Row]]:
-        rows = self._world.server.table((NAMESPACE, "history"))
-        mine = sorted((r for (id, run, _), r in rows.items() if (id, run) == (row["id"], row["run"])), key=_seq)
-        history = [Row(**{**{name: r[name] for name in HISTORY}, "kind": Kind(r["kind"])}) for r in mine]
-        addresses = Addresses(NAMESPACE, source_of(NAMESPACE), row["id"], row["run"], row["shard"])
-        state = SagaState(addresses, definition=row["definition"], version=1, trace=unpack_headers(row["trace"]))
-        state.standing = Standing(concerns=read_concerns(None, attention=row["attention"]))
-        state.input_hash = row["input_hash"]
-        code = CODES.get(row["fingerprint"], journey)
-        saga = restore(state, code, history, status=SagaStatus(row["status"]), now=row["last_now"])
-        saga.evict()
-        return saga, history
+
+def _replayed(row: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> tuple[Saga, list[Row]]:
+    """rows: of its history."""
+    mine = sorted(rows, key=_seq)
+    history = [Row(**{**{name: r[name] for name in HISTORY}, "kind": Kind(r["kind"])}) for r in mine]
+    addresses = Addresses(NAMESPACE, source_of(NAMESPACE), row["id"], row["run"], row["shard"])
+    state = SagaState(addresses, definition=row["definition"], version=1, trace=unpack_headers(row["trace"]))
+    state.standing = Standing(concerns=read_concerns(None, attention=row["attention"]))
+    state.input_hash = row["input_hash"]
+    code = CODES.get(row["fingerprint"], journey)
+    saga = restore(state, code, history, status=SagaStatus(row["status"]), now=row["last_now"])
+    saga.evict()
+    return saga, history
+
+
+def _events(row: Mapping[str, Any], state: SagaState) -> Iterator[str]:
+    """What is stored of the events that it waits for, or has kept, is what its replay makes of its history."""
+    stored, replayed = read_events(row["events"]), state.standing.events
+    if SagaStatus(row["status"]) in CLOSED and stored is not None:
+        yield f"{row['id']} has ended, and {stored} is stored of its events"
+    elif SagaStatus(row["status"]) not in CLOSED and not state.blocked and stored != replayed:
+        yield f"{row['id']} stores {stored} of its events, a replay makes {replayed}"
 
 
 def _says_completed(row: Row) -> bool:

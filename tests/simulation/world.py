@@ -62,6 +62,9 @@ UNPUBLISHED: Final = (held_back.UNPUBLISHED_MESSAGES, 6, 3, 2)
 OPERATOR_LOOKS: Final = 1.7
 """Virtual seconds between two looks of the operator, who cancels what is blocked."""
 
+LOOK_SECONDS: Final = 1.1
+"""Virtual seconds between two looks at what is stored of open sagas."""
+
 _CLOSED: Final = frozenset(status.value for status in CLOSED)
 _SOURCE: Final = b"/client"
 
@@ -95,6 +98,9 @@ class World:
         """Cancels of an operator, of sagas that were blocked."""
         self._seen_blocked: dict[str, int] = {}
         self.sent: list[Message] = []
+        self.looked: list[tuple[Any, list[Any]]] = []
+        """Open sagas as they stood in the middle of the run: the row of each, and the rows of its history."""
+        self._next_look = FIRST_MOMENT
         self.grounds = {name: Ground(name, Random(f"{name} {seed}"), self.wall, lambda: self.calm) for name in SERVICES}
         self.loops_faults: list[str] = []
         self.operators = Operators(self)
@@ -196,11 +202,25 @@ class World:
 
     def _quiet_early(self, end: float) -> bool:
         """Once all has been sent and injected, there is no need to wait for the end of the faulty time."""
+        if self.engine.now >= self._next_look:
+            self._next_look = self.engine.now + LOOK_SECONDS
+            self._look()
         return (
             len(self.injected) == len(self.schedule.faults)
             and self.engine.now - FIRST_MOMENT > end - 14.0
             and self.quiet()
         )
+
+    def _look(self) -> None:
+        """It changes nothing, and no process notices."""
+        are_open = {
+            (row["id"], row["run"]): (row, list[Any]()) for row in self.sagas()
+            if row["status"] not in _CLOSED and row["decided"] is None
+        }  # fmt: skip
+        for (id, run, _), row in self.server.table((NAMESPACE, "history")).items():
+            if (id, run) in are_open:
+                are_open[id, run][1].append(row)
+        self.looked += are_open.values()
 
     def _calm_down(self) -> None:
         self.calm = True

@@ -1,9 +1,9 @@
 """Events over the API: published as requests on the saga's topic, and answered with what the saga makes of them.
 
-    202 published, with what becomes of it     409 the saga has ended: over the topic it is a dead letter
+    202 published, with what becomes of it     409 the saga has ended: the topic would make it a dead letter
 
-What becomes of it is told from the saga as it stands before the event, and decides nothing: the saga's owner takes it in
-a moment later.
+What becomes of it is told from the saga as it stands before the event, and decides nothing: the saga's owner takes it
+in a moment later.
 """
 
 from __future__ import annotations

@@ -333,9 +333,8 @@ class SagaState:
 
     def drain(self) -> Effects:
         """What has come together since the last time. The caller commits it, or drops this saga from memory."""
-        events = self.standing.events
-        if events is not None and events.row and (self.effects.rows or self.journal.new):
-            self.stands(events=events._replace(row=self.journal.seq))
+        if self.standing.events is not None:
+            self._cover_new_rows(self.standing.events)
         self.keep()
         made, self.effects = self.effects, Effects()
         made.sequence = self.sequence
@@ -344,6 +343,11 @@ class SagaState:
         self._known_timers.difference_update(made.timers_cleared)
         self._known_timers.update(made.timers_set)
         return made
+
+    def _cover_new_rows(self, events: Events) -> None:
+        """What is stored of its events takes account of all rows that are stored with it. What is unknown stays so."""
+        if events.row and (self.effects.rows or self.journal.new):
+            self.stands(events=events._replace(row=self.journal.seq))
 
     def rearm(self) -> None:
         """The saga goes on: timers that came due while it was blocked or paused fire now."""
