@@ -134,6 +134,44 @@ def test_any_other_mistake_at_the_import_is_told_with_its_line_too(here: Path, s
         modules.find(["own_wrong"])
 
 
+LATER = """from __future__ import annotations
+from typing import TYPE_CHECKING
+from pydantic import BaseModel
+from sagabus.contracts import Service, event
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+class A(BaseModel):
+    x: int
+    price: Decimal
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("declared", "what"),
+    [
+        ('Service("shop").activity("buy", A)', "shop.buy"), ('Service("shop").event("e", A)', "event shop.e"),
+        ('event("e", A)', "event e"),
+    ],
+)  # fmt: skip
+def test_a_model_whose_types_are_never_defined_is_told_with_its_line(here: Path, declared: str, what: str) -> None:
+    (here / "own_wrong.py").write_text(f"{LATER}declared = {declared}\n")
+    for find in (modules.find, modules.services):
+        with pytest.raises(Failed) as failure:
+            find(["own_wrong"])
+        said = f"own_wrong.py:8: {what}: A names the type Decimal, which is not defined in own_wrong: import it there"
+        assert str(failure.value).startswith(said)
+
+
+def test_a_model_whose_types_are_defined_later_is_well(here: Path) -> None:
+    source = LATER.replace("    from decimal import Decimal", "    pass")
+    (here / "own_well.py").write_text(
+        f"{source}s = Service('own')\nbuy = s.activity('buy', A)\nfrom decimal import Decimal\n"
+    )
+    assert [one.name for one in modules.services(["own_well"])] == ["own"]
+
+
 def test_two_sagas_of_one_name_and_version_are_told_with_both_lines(here: Path) -> None:
     saga = "@saga('one')\nasync def {}(ctx, a: A) -> None: ...\n"
     imports = f"{MODEL}from sagabus.coordinator import saga\n"

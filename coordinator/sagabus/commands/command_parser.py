@@ -44,6 +44,14 @@ class CommandParser(ArgumentParser):
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return options, unknown
 
+    def _check_value(self, action: Action, value: Any) -> None:
+        """argparse's, with the choice that was perhaps meant."""
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            meant = did_you_mean(nearest(str(value), [str(one) for one in action.choices or ()], {}))
+            raise argparse.ArgumentError(action, f"{error.message}{meant}") from None
+
     def error(self, message: str) -> NoReturn:
         """The usage of this command, what is wrong, and what was perhaps meant. Ends the process with 2."""
         unknown = [*self._unknown_options()]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
+from sagabus.commands.declared_models import check_models
 from sagabus.commands.nearest import did_you_mean, nearest
 from sagabus.commands.origin import origin
 from sagabus.commands.subcommand import Exit, Failed
@@ -38,6 +39,7 @@ class Found:
 def find(names: Iterable[str]) -> Found:
     """names: MODULE, or MODULE:OBJECT for one object of it. Raises Failed."""
     objects = [value for name in names for value in _objects(name)]
+    check_models(objects)
     sagas = [value for value in objects if isinstance(value, SagaDefinition)]
     participants = [value for value in objects if _takes_part(value)]
     return Found(_distinct(sagas), _distinct(participants))
@@ -65,7 +67,9 @@ def services(names: Iterable[str], *, required: bool = True) -> Sequence[Service
     """Every service that a contract or a participant of these modules names. Raises Failed where one is required."""
     names = [*names]
     found: dict[str, Service] = {}
-    for value in (value for name in names for value in _objects(name)):
+    objects = [value for name in names for value in _objects(name)]
+    check_models(objects)
+    for value in objects:
         service = value if isinstance(value, Service) else getattr(value, "service", None)
         if isinstance(value, Service | Activity | Participation) and isinstance(service, Service):
             found[service.name] = service

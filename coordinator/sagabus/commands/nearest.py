@@ -15,12 +15,14 @@ CLOSE: Final = 0.6
 """Of 1 for equal words; difflib's own measure of what people take for a slip."""
 
 COMMANDS: Final[Mapping[str, Sequence[str]]] = {
-    "abort": ["cancel"], "ack": ["acknowledge"], "admin": ["doctor"], "begin": ["start"], "check": ["doctor"],
-    "compensate": ["cancel"], "completions": ["completion"], "consumer": ["participant"], "create": ["start", "init"],
+    "abort": ["cancel"], "ack": ["acknowledge"], "admin": ["doctor"], "answer": ["complete"],
+    "approve": ["event", "complete"], "begin": ["start"], "check": ["doctor"], "compensate": ["cancel"],
+    "completions": ["completion"], "consumer": ["participant"], "continue": ["resume"], "create": ["start", "init"],
     "db": ["migrate"], "dead": ["dead-letters"], "deadletters": ["dead-letters"], "delete": ["cancel", "drop"],
-    "describe": ["show"], "diagnose": ["doctor"], "dlq": ["dead-letters"], "emit": ["event"], "example": ["demo"],
-    "exec": ["start"], "execute": ["start"], "find": ["list"], "follow": ["watch", "show"], "get": ["show", "list"],
-    "healthcheck": ["health"], "help": ["--help"], "history": ["show"], "ignore": ["skip"], "info": ["show"],
+    "describe": ["show"], "diagnose": ["doctor"], "dlq": ["dead-letters"], "emit": ["event"],
+    "end": ["cancel", "terminate"], "example": ["demo"], "exec": ["start"], "execute": ["start"], "find": ["list"],
+    "finish": ["complete"], "follow": ["watch", "show"], "get": ["show", "list"], "healthcheck": ["health"],
+    "help": ["--help"], "history": ["show"], "hold": ["pause"], "ignore": ["skip"], "info": ["show"],
     "inspect": ["show"], "invoke": ["start"], "kill": ["cancel", "terminate"], "launch": ["start"], "log": ["show"],
     "logs": ["show"], "ls": ["list"], "new": ["init", "start"], "notify": ["event"], "ping": ["health"], "ps": ["list"],
     "publish": ["event"], "purge": ["drop"], "query": ["list", "show"], "ready": ["health"], "redo": ["retry"],
@@ -31,8 +33,7 @@ COMMANDS: Final[Mapping[str, Sequence[str]]] = {
     "signal": ["event"], "stat": ["show"], "state": ["show"], "status": ["show"], "stop": ["cancel"],
     "submit": ["start"], "suspend": ["pause"], "tail": ["watch", "show"], "top": ["list"], "trace": ["show"],
     "trigger": ["start"], "undo": ["cancel"], "unpause": ["resume"], "up": ["dev"], "upgrade": ["migrate"],
-    "validate": ["doctor"],
-    "version": ["--version"], "view": ["show"], "worker": ["participant", "coordinator"],
+    "validate": ["doctor"], "version": ["--version"], "view": ["show"], "worker": ["participant", "coordinator"],
 }  # fmt: skip
 """What other tools, and other verbs here, call it: the best first. Those of `dead-letters` are among them."""
 
@@ -44,8 +45,9 @@ OPTIONS: Final[Mapping[str, Sequence[str]]] = {
     "--dir": ["--folder"], "--directory": ["--folder"], "--events": ["--history"], "--file": ["--input", "--data"],
     "--format": ["--json"], "--input": ["--data"], "--key": ["--id"], "--log": ["--history"], "--max": ["--limit"],
     "--message": ["--reason"], "--name": ["--saga"], "--output": ["--json"], "--payload": ["--input", "--data"],
-    "--reset": ["--fresh"], "--state": ["--status"], "--sync": ["--wait"], "--type": ["--saga"], "--user": ["--actor"],
-    "--verbose": ["--history"], "--who": ["--actor"], "--why": ["--reason"], "--workflow-id": ["--id"],
+    "--reset": ["--fresh"], "--result": ["--output"], "--state": ["--status"], "--steps": ["--history"],
+    "--sync": ["--wait"], "--type": ["--saga"], "--user": ["--actor"], "--verbose": ["--history"], "--who": ["--actor"],
+    "--why": ["--reason"], "--workflow-id": ["--id"],
 }  # fmt: skip
 """The same for options."""
 

@@ -18,13 +18,13 @@ INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 def origin(error: BaseException) -> str:
     """The innermost line outside of the libraries; empty where there is none. Of a SyntaxError, what cannot be read."""
     if isinstance(error, SyntaxError) and error.filename:
-        return _shown(error.filename, error.lineno or 0)
+        return shown_line(error.filename, error.lineno or 0)
     lines = [line for line in traceback.walk_tb(error.__traceback__) if _may_be_the_authors(line[0])]
     if not lines:
         return ""
     own = [line for line in lines if not INSTALLED.intersection(Path(line[0].f_code.co_filename).parts)]
     frame, number = (own or lines)[-1]
-    return _shown(frame.f_code.co_filename, number)
+    return shown_line(frame.f_code.co_filename, number)
 
 
 def _may_be_the_authors(frame: FrameType) -> bool:
@@ -33,7 +33,7 @@ def _may_be_the_authors(frame: FrameType) -> bool:
     return name.partition(".")[0] not in LIBRARIES and not frame.f_code.co_filename.startswith("<")
 
 
-def _shown(file: str, line: int) -> str:
+def shown_line(file: str, line: int) -> str:
     """As short as it can be written from here."""
     path, here = Path(file), Path.cwd()
     return f"{path.relative_to(here) if path.is_relative_to(here) else path}:{line}"

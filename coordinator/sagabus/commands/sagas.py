@@ -114,6 +114,8 @@ def given(text: str) -> Any:
         if not text.lstrip().startswith(("{", "[", '"')) and Path(text).is_file():
             what = f"the file {text!r} is no JSON"
             return decode_value(_utf8(Path(text).read_bytes()))
+        if text.endswith(".json"):
+            raise Failed(Exit.USAGE, f"there is no file {text!r}, in {Path.cwd()}")
         return decode_value(text.encode())
     except (MessageInvalid, OSError, ValueError) as error:
         raise Failed(Exit.USAGE, f"{what}: {error}") from error

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.errors import PydanticUndefinedAnnotation
 
 from sagabus.contracts.errors import DeclarationError
 from sagabus.contracts.round_trip.findings import Doubts, Unfaithful
@@ -23,6 +24,21 @@ def check(model: type[BaseModel], what: str) -> None:
     fault = _faults(model)
     if fault is not None:
         raise DeclarationError(f"{what}: {_sentence(fault)}")
+
+
+def check_at_last(model: type[BaseModel], what: str) -> None:
+    """As `check`, once all modules are imported: a type that is not defined by then never is.
+
+    Raises DeclarationError.
+    """
+    try:
+        model.model_rebuild()
+    except PydanticUndefinedAnnotation as error:
+        raise DeclarationError(
+            f"{what}: {model.__name__} names the type {error.name}, which is not defined in {model.__module__}: import "
+            "it there, at the module's top"
+        ) from error
+    check(model, what)
 
 
 def _is_complete(model: type[BaseModel]) -> bool:
