@@ -12,11 +12,13 @@ from sagabus.coordinator.core.saga.events import AwaitedEvent, Events, events_js
 from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.status import CLOSED as CLOSED_STATUSES
 from sagabus.coordinator.core.saga.status import SagaStatus
+from sagabus.coordinator.http import event_requests
 from sagabus.coordinator.shard.early_requests import EARLY_MICROSECONDS
-from sagabus.coordinator.store import StartedId, Writes
+from sagabus.coordinator.store import EarlyRequest, StartedId, Writes
 from sagabus.coordinator.store.copy_format import NewHistory
 from tests.coordinator.saga_rows import AT, saga
-from tests.coordinator.test_http import CLOSED, REQUEST, SAGAS, Api, api, history, offline
+from tests.coordinator.test_http import CLOSED, REQUEST, SAGAS, SHARD_ROW, Api, api, history, offline
+from tests.messaging.shards_fixture import Given
 
 __all__ = ["api", "offline"]
 
@@ -69,6 +71,22 @@ async def test_an_event_for_a_saga_that_is_not_started_is_kept_and_for_how_long(
     minutes = EARLY_MICROSECONDS // 60_000_000
     assert (code, len(api.published), body["waits_for"]) == (202, 1, None)
     assert body["words"] == f"no saga ORD-1 is started yet: it is kept for {minutes} min, until one is"
+
+
+async def test_an_event_beyond_those_that_are_kept_for_an_id_is_refused(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_requests, "EARLY_LIMIT", 2)
+    early = Given("sagabus.requests", 3, 0, key=b"ORD-1")
+    for number in (1, 2):
+        assert (await sent(api))[0] == 202
+        kept = EarlyRequest.of(early, shard=3, saga_id=SagaId("ORD-1"), number=number, at=AT)
+        await api.write(Writes(early_added=[kept]))
+        if number == 1:
+            async with api.database.transaction() as connection:
+                await connection.execute(SHARD_ROW)
+    code, body = await sent(api)
+    assert (code, body["error"]["code"], len(api.published)) == (409, "early.too_many", 2)
 
 
 async def test_an_event_that_is_waited_for_and_one_with_a_wrong_name_are_told_apart(api: Api) -> None:

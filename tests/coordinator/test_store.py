@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sagabus.contracts.envelope import pack_headers
 from sagabus.contracts.names import RunId, SagaId
+from sagabus.coordinator.core.saga.events import UNKNOWN, read_events
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.store import (
@@ -92,7 +93,7 @@ FULL: dict[str, Any] = {
     "attributes": b'{"city": "B\xc3\xa4rn"}',
     "parent_id": SagaId("PARENT"), "parent_run": RunId("p1"), "parent_step": 2, "parent_shard": 7,
     "attention": "look here", "concerns": b'[{"kind": "rows"}]', "decided": 12, "paused": True,
-    "trace": b"\0\1packed", "closed_at": AT + 1,
+    "trace": b"\0\1packed", "closed_at": AT + 1, "events": b'{"row": 7}',
 }  # fmt: skip
 
 
@@ -104,6 +105,17 @@ async def test_a_saga_comes_back_as_it_was_written(parts: Parts) -> None:
     assert await parts.reads.runs(parts.connection, [written[1].key, SagaKey(SagaId("full"), RunId("other"))]) == {
         written[1].key: written[1]
     }
+
+
+async def test_a_saga_that_an_older_release_has_written_says_that_its_events_are_not_known(parts: Parts) -> None:
+    """It names no column that it does not know."""
+    await parts.write(Writes(new_sagas=[saga("new"), saga("older")]))
+    names = ", ".join(name for name in store_columns.SAGA if name != "events")
+    await parts.connection.execute(f"""
+        WITH older AS (DELETE FROM sagabus.saga WHERE id = 'older' RETURNING {names})
+        INSERT INTO sagabus.saga ({names}) SELECT {names} FROM older WHERE pg_sleep(0) IS NOT NULL""")
+    assert read_events((await parts.saga("older")).events) == UNKNOWN
+    assert (await parts.saga("new")).events is None
 
 
 async def test_a_changed_saga_has_all_its_changes_and_keeps_the_rest(parts: Parts) -> None:

@@ -9,6 +9,7 @@ in a moment later.
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final
 
 from pydantic import BaseModel, JsonValue
 from starlette.requests import Request
@@ -23,12 +24,13 @@ from sagabus.coordinator.http.refusals import ApiError
 from sagabus.coordinator.http.saga_requests import SagaRequests, body_of
 from sagabus.coordinator.http.views import EventAccepted
 from sagabus.coordinator.http.waits import awaited_events, stands_still
-from sagabus.coordinator.shard.early_requests import EARLY_MICROSECONDS
+from sagabus.coordinator.shard.delivery import EARLY_TOO_MANY
+from sagabus.coordinator.shard.early_requests import EARLY_LIMIT, EARLY_MICROSECONDS
 from sagabus.coordinator.store.operators import OperatorReads
 from sagabus.coordinator.store.rows import SagaRow
 from sagabus.messaging.postgres.database import DatabaseUnreachable
 
-_MINUTES = EARLY_MICROSECONDS // 60_000_000
+_MINUTES: Final = EARLY_MICROSECONDS // 60_000_000
 
 
 class EventBody(BaseModel):
@@ -66,14 +68,21 @@ class EventRequests:
         """
         saga = await self._reads.saga(id)
         if saga is None:
-            if await self._reads.is_removed(id):
-                raise _refused(id, "has ended, and was removed by retention")
-            return f"no saga {id} is started yet: it is kept for {_MINUTES} min, until one is", None
+            return await self._of_none(id), None
         if saga.is_closed:
             if body.event_id and await self._reads.has_event(saga.key, body.event_id):
                 return f"saga {id} has received it before: it counts once", None
-            raise _refused(id, f"has ended ({saga.status})")
+            raise _refused(id, CLOSED, f"saga {id} has ended ({saga.status})")
         return await self._of_open(saga, body.name)
+
+    async def _of_none(self, id: str) -> str:
+        """Nobody has started it, or it is gone."""
+        if await self._reads.is_removed(id):
+            raise _refused(id, CLOSED, f"saga {id} has ended, and was removed by retention")
+        if await self._reads.kept_requests(id) >= EARLY_LIMIT:
+            words = f"{EARLY_LIMIT} requests are kept for {id} already, and nobody has started it"
+            raise _refused(id, EARLY_TOO_MANY, words)
+        return f"no saga {id} is started yet: it is kept for {_MINUTES} min, until one is"
 
     async def _of_open(self, saga: SagaRow, name: str) -> tuple[str, list[str] | None]:
         if saga.status is not SagaStatus.RUNNING:
@@ -92,5 +101,5 @@ class EventRequests:
         return f"{kept}; now it waits for {', '.join(awaited) or 'no event'}", awaited
 
 
-def _refused(id: str, why: str) -> ApiError:
-    return ApiError(HTTPStatus.CONFLICT, CLOSED, f"{id}: event refused: saga {id} {why}")
+def _refused(id: str, code: str, why: str) -> ApiError:
+    return ApiError(HTTPStatus.CONFLICT, code, f"{id}: event refused: {why}")
