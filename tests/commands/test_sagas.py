@@ -118,7 +118,8 @@ def test_an_event_ends_the_wait_of_a_saga(capsys: pytest.CaptureFixture[str]) ->
     assert main([*words, "--timeout", "0.2"]) == Exit.WAITED
     assert "EXP-102 is running after 0.2 s" in capsys.readouterr().err
     decision = '{"approved": true, "by": "ann"}'
-    answer(capsys, "event", "EXP-102", "approvals.decided", "--data", decision, "--event-id", "one")
+    sent = answer(capsys, "event", "EXP-102", "decided", "--data", decision, "--event-id", "one")
+    assert sent["name"] == "approvals.decided"  # its last part will do
     assert main(words) == Exit.DONE
     capsys.readouterr()
     shown = answer(capsys, "show", "EXP-102", "--history")
@@ -132,7 +133,9 @@ def test_an_event_ends_the_wait_of_a_saga(capsys: pytest.CaptureFixture[str]) ->
 def test_an_event_is_answered_with_what_becomes_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     answer(capsys, "start", "expense_approval", "--id", "EXP-130", "--input", expense("EXP-130"))
     running(capsys, "EXP-130")
-    assert main(["event", "EXP-130", "approvals.decide"]) == Exit.DONE
+    assert main(["event", "EXP-130", "approvals.decide"]) == Exit.REFUSED
+    assert "did you mean 'approvals.decided'?" in capsys.readouterr().err
+    assert main(["event", "EXP-130", "approvals.decide", "--exact"]) == Exit.DONE
     assert capsys.readouterr().out == (
         "EXP-130: event approvals.decide accepted; it is kept until the saga's code waits for it; "
         "now it waits for approvals.decided\n"

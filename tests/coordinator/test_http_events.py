@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -92,7 +93,7 @@ async def test_an_event_beyond_those_that_are_kept_for_an_id_is_refused(
 async def test_an_event_that_is_waited_for_and_one_with_a_wrong_name_are_told_apart(api: Api) -> None:
     await there(api, events=events(2, "order.signed", NAME))
     assert await sent(api, event_id="mine") == (202, {
-        "id": "ORD-1", "message_id": "mine", "words": "the saga's code waits for it",
+        "id": "ORD-1", "message_id": "mine", "name": NAME, "words": "the saga's code waits for it",
         "waits_for": ["order.signed", NAME],
     })  # fmt: skip
     code, body = await sent(api, "payment.confirmd")
@@ -125,3 +126,28 @@ async def test_an_event_is_taken_while_the_database_does_not_answer(offline: Api
     code, body = await sent(offline)
     assert (code, len(offline.published), body["waits_for"]) == (202, 1, None)
     assert body["words"].startswith("what becomes of it is not known: ")
+
+
+async def test_a_name_in_part_is_what_the_saga_waits_for_if_that_is_asked_for(api: Api) -> None:
+    """A program is taken at its word."""
+    await there(api, events=events(2, "order.signed", NAME))
+    near = f"{SAGAS}/ORD-1/events?name=near"
+    answer = await api.client.post(near, json={"name": "confirmed"})
+    assert (answer.status_code, answer.json()["name"]) == (202, NAME)
+    assert (await sent(api, "confirmed"))[1]["name"] == "confirmed"
+    names = [json.loads(message.value or b"")["name"] for message in api.published]
+    assert names == [NAME, "confirmed"]
+
+
+async def test_a_name_with_a_slip_is_refused_and_not_published_if_that_is_asked_for(api: Api) -> None:
+    await there(api, events=events(2, "order.signed", NAME))
+    answer = await api.client.post(f"{SAGAS}/ORD-1/events?name=near", json={"name": "payment.confirmd"})
+    assert (answer.status_code, answer.json()["error"]["code"], api.published) == (422, "event.unknown", [])
+    assert f"did you mean '{NAME}'?" in answer.json()["error"]["message"]
+    wrong = await api.client.post(f"{SAGAS}/ORD-1/events?name=maybe", json={"name": NAME})
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (400, "query.name")
+
+
+async def test_a_name_is_taken_as_it_is_while_the_database_is_away(offline: Api) -> None:
+    answer = await offline.client.post(f"{SAGAS}/ORD-1/events?name=near", json={"name": "confirmed"})
+    assert (answer.status_code, answer.json()["name"]) == (202, "confirmed")

@@ -126,9 +126,15 @@ class CoordinatorApi:
         body = {"saga": saga, "id": new_saga_id(id), "input": input}
         return await self._ask("POST", "/sagas", body=body, params={"unknown": "allow"} if allow_unknown else None)
 
-    async def event(self, id: str, *, name: str, data: JsonValue, event_id: str | None = None) -> Json:
-        """Sent twice with one event_id, it counts once."""
-        return await self._ask("POST", _path(id) + "/events", body={"name": name, "data": data, "event_id": event_id})
+    async def event(
+        self, id: str, *, name: str, data: JsonValue, event_id: str | None = None, near: bool = False
+    ) -> Json:
+        """Sent twice with one event_id, it counts once.
+
+        near: the name may be given in part, and one that no saga's code names is refused, if another was perhaps meant.
+        """
+        body, params = {"name": name, "data": data, "event_id": event_id}, {"name": "near"} if near else None
+        return await self._ask("POST", _path(id) + "/events", body=body, params=params)
 
     async def verb(self, verb: str, id: str, *, wait: float, body: Json) -> Json:
         """An operator's verb, and what became of it: `outcome` is applied, kept, or unknown after these seconds.

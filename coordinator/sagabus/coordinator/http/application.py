@@ -6,7 +6,7 @@ GET  /api/v1/sagas/{id}             ?run=…&wait=SECONDS
 GET  /api/v1/sagas/{id}/steps       ?run=…&after=NUMBER&limit=…
 GET  /api/v1/sagas/{id}/history     ?run=…&after=SEQ&limit=…
 POST /api/v1/sagas                  ?unknown=allow   {"saga", "id", "input"}
-POST /api/v1/sagas/{id}/events      {"name", "data", "event_id"?}
+POST /api/v1/sagas/{id}/events      ?name=near   {"name", "data", "event_id"?}
 POST /api/v1/sagas/{id}/cancel      ?run=…&wait=SECONDS, as all verbs   {"reason"?, "actor"?, "request_id"?}
 POST /api/v1/sagas/{id}/retry       {"step", "reason", "actor"?, "request_id"?}
 POST /api/v1/sagas/{id}/skip        {"step", "reason", "actor"?, "request_id"?}
@@ -31,6 +31,7 @@ from starlette.routing import Route
 from sagabus.contracts.envelope import Message
 from sagabus.coordinator.definition import SagaDefinition
 from sagabus.coordinator.http.closings import Closings
+from sagabus.coordinator.http.event_names import EventNames
 from sagabus.coordinator.http.event_requests import EventRequests
 from sagabus.coordinator.http.guard import Guard, refuse_open
 from sagabus.coordinator.http.probes import Probes
@@ -72,7 +73,7 @@ def application(
     views = SagaViews(reads, closings, owns)
     check = None if definitions is None else StartCheck(definitions, reads.definitions)
     requests = SagaRequests(settings.namespace, publish, check)
-    events = EventRequests(requests, reads)
+    events = EventRequests(requests, reads, EventNames(definitions or ()))
     verbs = VerbRequests(requests, reads, answers or RequestAnswers(), owns)
     app = Starlette(
         routes=[

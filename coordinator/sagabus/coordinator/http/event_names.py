@@ -53,6 +53,6 @@ def _close_ends(given: str, known: Collection[str]) -> list[str]:
 
 def _sentence(given: str, meant: Collection[str]) -> str:
     return (
-        f"no code here waits for an event {given[:60]!r}; did you mean {' or '.join(map(repr, meant))}? "
-        "To send it by this very name, add --exact"
+        f"no saga's code here names an event {given[:60]!r}; did you mean {' or '.join(map(repr, meant))}? "
+        "To send it by this very name, leave ?name=near out, or add --exact"
     )

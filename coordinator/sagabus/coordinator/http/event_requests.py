@@ -20,6 +20,7 @@ from sagabus.coordinator.core.saga.admission import CLOSED
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.http import query
 from sagabus.coordinator.http.answers import answer
+from sagabus.coordinator.http.event_names import EventNames
 from sagabus.coordinator.http.refusals import ApiError
 from sagabus.coordinator.http.saga_requests import SagaRequests, body_of
 from sagabus.coordinator.http.views import EventAccepted
@@ -42,15 +43,18 @@ class EventBody(BaseModel):
 
 
 class EventRequests:
-    """Of one namespace."""
+    """Of one namespace. names: what events the code of this process's sagas names."""
 
-    def __init__(self, requests: SagaRequests, reads: OperatorReads) -> None:
+    def __init__(self, requests: SagaRequests, reads: OperatorReads, names: EventNames) -> None:
         self._requests = requests
         self._reads = reads
+        self._names = names
 
     async def take(self, request: Request) -> Response:
         body = codec.decode(EventBody, await body_of(request), what="body")
         id = query.saga_id(request)
+        if query.takes_near_name(request):
+            body.name = await self._whole_name(id, body.name)
         asked: dict[str, JsonValue] = {"type": "event", "name": body.name, "data": body.data}
         message = self._requests.made(asked, id, message_id=body.event_id)
         try:
@@ -58,8 +62,21 @@ class EventRequests:
         except DatabaseUnreachable as error:  # an event is taken all the same: sagas go on when it is back
             words, waits_for = f"what becomes of it is not known: {error}", None
         message_id = await self._requests.publish(message)
-        view = EventAccepted(id=id, message_id=message_id, words=words, waits_for=waits_for)
+        view = EventAccepted(id=id, message_id=message_id, name=body.name, words=words, waits_for=waits_for)
         return answer(view, HTTPStatus.ACCEPTED, {"location": f"/api/v1/sagas/{id}"})
+
+    async def _whole_name(self, id: str, given: str) -> str:
+        """Raises ApiError where another name was perhaps meant."""
+        try:
+            saga = await self._reads.saga(id)
+            if saga is None:
+                return self._names.whole(given, saga=None)
+            if saga.is_closed:
+                return given
+            (recent,) = await self._reads.recent([saga], most=1)
+        except DatabaseUnreachable:
+            return given
+        return self._names.whole(given, saga=saga.definition, awaited=awaited_events(recent) or ())
 
     async def _prospect(self, id: str, body: EventBody) -> tuple[str, list[str] | None]:
         """What becomes of it in words, and the events that the saga waits for now, if that is known.

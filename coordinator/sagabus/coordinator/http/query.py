@@ -120,6 +120,14 @@ def allows_unknown(request: Request) -> bool:
     return given == "allow"
 
 
+def takes_near_name(request: Request) -> bool:
+    """`name=near`: the name of an event may be given in part, and one that nothing waits for is refused."""
+    given = request.query_params.get("name", "exact")
+    if given not in ("near", "exact"):
+        raise _wrong("name", given, "give near or exact")
+    return given == "near"
+
+
 def limit(request: Request) -> int:
     value = number(request, "limit", DEFAULT_LIMIT)
     if not 1 <= value <= MAX_PAGE:

@@ -209,9 +209,10 @@ class Accepted(BaseModel):
 
 
 class EventAccepted(Accepted):
-    """words: what becomes of the event, for people. waits_for: names of the events that the saga's code waits for now;
-    null where that is not known, or says nothing of this event."""
+    """name: of the event, as it was sent. words: what becomes of it, for people. waits_for: names of the events that
+    the saga's code waits for now; null where that is not known, or says nothing of this event."""
 
+    name: str
     words: str
     waits_for: list[str] | None
 
