@@ -134,6 +134,16 @@ def test_any_other_mistake_at_the_import_is_told_with_its_line_too(here: Path, s
         modules.find(["own_wrong"])
 
 
+def test_two_participants_of_one_service_are_refused_before_anything_runs(here: Path) -> None:
+    """On the embedded bus the second one would be told to stop the process that it is in."""
+    more = "from sagabus.participants import Participant\nagain = Participant(shop)\n"
+    (here / "own_twins.py").write_text(f"{SHOP}{more}service = Participant(shop)\n")
+    (here / "own_other.py").write_text("from own_twins import service\n")
+    with pytest.raises(Failed, match=r"several participants of shop in own_twins, own_other; .* MODULE:OBJECT"):
+        modules.find(["own_twins", "own_other"])
+    assert len(modules.find(["own_twins:service", "own_other"]).participants) == 1
+
+
 LATER = """from __future__ import annotations
 from typing import TYPE_CHECKING
 from pydantic import BaseModel

@@ -6,6 +6,7 @@ import importlib
 import logging
 import pkgutil
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +39,16 @@ class Found:
 
 def find(names: Iterable[str]) -> Found:
     """names: MODULE, or MODULE:OBJECT for one object of it. Raises Failed."""
+    names = [*names]
     objects = [value for name in names for value in _objects(name)]
     check_models(objects)
     sagas = [value for value in objects if isinstance(value, SagaDefinition)]
-    participants = [value for value in objects if _takes_part(value)]
-    return Found(_distinct(sagas), _distinct(participants))
+    participants = _distinct(value for value in objects if _takes_part(value))
+    twice = [name for name, count in Counter(one.service.name for one in participants).items() if count > 1]
+    if twice:
+        cure = "a process has one for each service: give it all handlers, or name one of them, as MODULE:OBJECT"
+        raise Failed(Exit.USAGE, f"several participants of {', '.join(twice)} in {', '.join(names)}; {cure}")
+    return Found(_distinct(sagas), participants)
 
 
 def definitions(names: Iterable[str]) -> Sequence[Definition]:
