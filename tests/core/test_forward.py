@@ -233,6 +233,19 @@ def test_a_call_wants_a_pause_between_copies() -> None:
     assert drive.error["message"] == "stock.reserve: resend_after=0: give more than 0 seconds"
 
 
+def test_a_call_wants_a_policy_for_its_retries() -> None:
+    """A number would be found out by the first failure, when it is the coordinator's turn."""
+
+    @saga("saga")
+    async def odd(ctx: SagaContext, order: Order) -> Result:
+        await ctx.call(reserve(order=order.order), retry=5)  # type: ignore[arg-type]  # on purpose
+        return Result(refs=[])
+
+    drive = Drive(odd).start()
+    assert drive.last.short == []
+    assert drive.error["message"] == "stock.reserve: retry=5: give a policy, such as RetryPolicy(attempts=3)"
+
+
 @pytest.mark.filterwarnings("ignore:the call of step 1")  # of the copies that are restored
 def test_a_call_that_nobody_awaits_is_sent_and_given_up_at_the_end() -> None:
     @saga("saga")
