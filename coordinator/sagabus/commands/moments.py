@@ -16,8 +16,8 @@ def moment(text: str) -> str:
 
 
 def second(text: str) -> str:
-    """The same to the second, where there is little room."""
-    return f"{text[:19].replace('T', ' ')} UTC"
+    """The same to the second, under a heading that says UTC."""
+    return text[:19].replace("T", " ")
 
 
 def between(earlier: datetime | str, later: datetime | str) -> str:

@@ -13,15 +13,18 @@ from sagabus.commands.widths import cut
 
 Json = Mapping[str, Any]
 
+WIDEST: Final = 24
+"""Characters of a column of a list. One long id leaves the other lines as they are."""
+
 PAYLOAD_SHOWN: Final = 120
 """Characters of a payload in a row of history."""
 
 
 def listed(sagas: Sequence[Json], *, now: datetime, width: int) -> Iterator[str]:
     """A line of at most so many characters for each. now: aware; ages count up to it."""
-    rows = [("ID", "SAGA", "STATUS", "STARTED", "WAITS FOR")]
+    rows = [("ID", "SAGA", "STATUS", "STARTED (UTC)", "WAITS FOR")]
     rows += [(one["id"], one["saga"], one["status"], second(one["started_at"]), _marks(one, now)) for one in sagas]
-    yield from (cut(line, width) for line in columns(rows))
+    yield from (cut(line, width) for line in columns(rows, widest=WIDEST))
 
 
 def shown(saga: Json, *, now: datetime) -> Iterator[str]:
@@ -106,14 +109,15 @@ def _said(problem: Mapping[str, Any]) -> str:
 def _marks(saga: Json, now: datetime) -> str:
     marks = ["paused"] if saga["paused"] else []
     kinds = ", ".join(dict.fromkeys(concern["kind"] for concern in saga["concerns"]))
-    marks += [f"needs operator action: {kinds}: {saga['attention']}"] if kinds else []
+    marks += [f"operator action: {kinds}: {saga['attention']}"] if kinds else []
     return "; ".join(filter(None, [*marks, wait_sheets.brief(saga, now=now)]))
 
 
-def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Lines of a table; the last column has no width."""
+def columns(rows: Sequence[Sequence[str]], *, widest: int | None = None) -> Iterator[str]:
+    """Lines of a table; the last column has no width. widest: of a column; a longer cell moves the rest of its line."""
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = widths if widest is None else [min(width, widest) for width in widths]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False))
         yield "  ".join([*cells, row[-1]]).rstrip()

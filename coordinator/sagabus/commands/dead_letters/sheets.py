@@ -24,9 +24,10 @@ VALUE_SHOWN: Final = 4_000
 
 def listed(letters: Sequence[Letter], totals: Mapping[str, int], *, width: int) -> Iterator[str]:
     """The letters, each in a line of at most so many characters; then how many there are by reason."""
-    rows = [("ID", "AT", "REASON", "TOPIC", "KEY", "MESSAGE")]
+    rows = [("ID", "AT (UTC)", "REASON", "TOPIC", "KEY", "MESSAGE")]
     rows += [(str(one.id), _second(one.at), one.reason, one.topic, _short(one.key), one.message) for one in letters]
-    yield from (cut(line, width) for line in sheets.columns(rows)) if letters else ()
+    lines = sheets.columns(rows, widest=sheets.WIDEST) if letters else ()
+    yield from (cut(line, width) for line in lines)
     for reason, total in totals.items():
         yield f"{total:>8}  {reason}"
     yield f"{sum(totals.values()):>8}  in all"
@@ -74,7 +75,8 @@ def parked(sagas: Sequence[Parked], *, width: int) -> Iterator[str]:
     for one in sagas:
         words = f"is to be sent again since {_moment(one.released_at)}; " if one.released_at else ""
         rows.append((one.saga_id, str(one.rows), _moment(one.parked_at), one.topic, words + one.reason))
-    yield from (cut(line, width) for line in sheets.columns(rows)) if sagas else ("nothing is parked",)
+    lines = sheets.columns(rows, widest=sheets.WIDEST) if sagas else ("nothing is parked",)
+    yield from (cut(line, width) for line in lines)
 
 
 def parked_json(one: Parked) -> dict[str, Any]:
