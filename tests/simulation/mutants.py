@@ -799,6 +799,11 @@ OWN: Final = (
         {f"{_CORE}.order:codeless_row": _nothing},
         ("deploy",),
     ),
+    Mutant(
+        "what is stored of a saga's events does not cover later rows",
+        "H5",
+        {f"{_CORE}.state:SagaState._cover_new_rows": _nothing},
+    ),
     Mutant("a long history is replayed by its first page", "H1", {"sql:history.page": _no_rows}, ("kill",)),
 )
 """Found by asking what somebody might get wrong in here."""
