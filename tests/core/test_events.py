@@ -142,32 +142,36 @@ def test_h5_an_event_for_a_closed_saga_is_refused() -> None:
     assert drive.event(paid, Paid(amount=1)) == CLOSED
 
 
+def in_row(drive: Drive) -> Events | None:
+    return drive.stored.events
+
+
 def test_h5_the_row_says_which_events_are_awaited_and_kept_and_up_to_which_row_of_history_that_holds() -> None:
     drive = Drive(two_payments).start()
-    assert drive.stored.events is None, "it waits for a step alone"
+    assert not in_row(drive), "it waits for a step alone"
     drive.event(event("order.strayed", Paid), Paid(amount=9))
     kept = (KeptEvent("order.strayed", 1),)
-    assert drive.stored.events == Events(len(drive.rows), (), kept)
+    assert in_row(drive) == Events(len(drive.rows), (), kept)
     drive.completed(1)
     began = drive.now
-    assert drive.stored.events == Events(len(drive.rows), (AwaitedEvent("payment.confirmed", began),), kept)
+    assert in_row(drive) == Events(len(drive.rows), (AwaitedEvent("payment.confirmed", began),), kept)
     drive.operate("retry", 1)
-    assert (drive.kinds[-1], drive.stored.events) == (
+    assert (drive.kinds[-1], in_row(drive)) == (
         "notice 1", Events(len(drive.rows), (AwaitedEvent("payment.confirmed", began),), kept)
     )  # fmt: skip
     drive.event(paid, Paid(amount=1))
-    assert drive.stored.events == Events(len(drive.rows), (AwaitedEvent("payment.confirmed", drive.now),), kept)
+    assert in_row(drive) == Events(len(drive.rows), (AwaitedEvent("payment.confirmed", drive.now),), kept)
     drive.event(paid, Paid(amount=2))
-    assert (drive.status, drive.stored.events) == (SagaStatus.COMPLETED, None)
+    assert (drive.status, in_row(drive)) == (SagaStatus.COMPLETED, None)
 
 
 def test_h5_a_saga_that_is_undone_waits_for_no_event() -> None:
     drive = Drive(two_payments).start()
     drive.completed(1)
     drive.cancel()
-    assert (drive.status, drive.stored.events) == (SagaStatus.COMPENSATING, None)
+    assert (drive.status, in_row(drive)) == (SagaStatus.COMPENSATING, None)
     drive.event(paid, Paid(amount=1))
-    assert drive.stored.events is None
+    assert in_row(drive) is None
 
 
 def test_an_event_for_a_saga_that_is_undone_is_taken_and_has_no_effect() -> None:
