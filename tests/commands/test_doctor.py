@@ -481,7 +481,7 @@ def test_b14_the_cure_of_a_participants_changed_topic_is_its_own(well: Patient) 
     well.add_shard(0, schema=schema, partitions=3)
     found = well.finds("partitions.changed", "--service", well.service)
     assert f"{well.service}.commands has 4 partitions, and sagas of {schema} were placed by 3" in found["what"]
-    assert f"delete {well.service}.commands and make it anew with 3 partitions" in found["cure"]
+    assert f"delete {well.service}.commands and make it again with 3 partitions" in found["cure"]
     well.add_shard(1, schema=schema, partitions=4)
     found = well.finds("partitions.changed", "--service", well.service)
     assert "were placed by 3 and 4" in found["what"]

@@ -75,5 +75,5 @@ asyncio.run(main())
 def test_what_would_outlive_it_is_ended_before_it_and_named_where_it_does_not_end() -> None:
     process = subprocess.run([sys.executable, "-c", LAST], capture_output=True, text=True, timeout=60, check=False)
     assert (process.returncode, process.stdout) == (124, "out\n")
-    assert "the oven is not ended yet, and may go on without us" in process.stderr
+    assert "the oven is not ended yet, and may go on after this process" in process.stderr
     assert "the lamp" not in process.stderr

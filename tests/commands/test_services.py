@@ -74,7 +74,7 @@ def test_migrate_makes_the_schemas_and_may_be_repeated(
     database: str, namespace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["migrate"]) == Exit.DONE
-    assert capsys.readouterr().out == f"schema {namespace}: tables made\n"
+    assert capsys.readouterr().out == f"schema {namespace}: tables are made\n"
     assert main(["migrate", "sagabus.shop.inventory", "--json"]) == Exit.DONE
     second = json.loads(capsys.readouterr().out)
     service = "sagabus_inventory"

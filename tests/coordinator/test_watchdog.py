@@ -79,7 +79,7 @@ def test_l10_a_spin_is_interrupted_with_its_place_and_goes_on_once_it_is_mended(
     assert place in {f"{HERE}:{line_of('the spin') - before} in spinner" for before in (0, 1)}
     assert (drive.status, drive.kinds[-1], drive.last.short) == ("running", "blocked 3", [])
     assert watchdog.counts[SPUN] >= 1
-    assert "saga O-1 stops all others of this process: it has computed for" in caplog.text
+    assert "saga O-1 delays all others of this process: it has computed for" in caplog.text
     rows, spins = len(drive.rows), watchdog.counts[SPUN]
     drive.reload()
     assert (len(drive.rows), watchdog.counts[SPUN]) == (rows, spins), "it is not run again"
@@ -153,7 +153,7 @@ def test_l10_a_call_that_blocks_is_named_and_not_interrupted(
     helper.join()
     assert (task.result(), loop.failure) == (b"x", None)
     assert (watchdog.counts[BLOCKS], watchdog.counts[SPUN]) == (1, 0)
-    assert "saga O-7 stops all others of this process: it waits in a call for" in caplog.text
+    assert "saga O-7 delays all others of this process: it waits in a call for" in caplog.text
     assert f"{HERE}:{line_of('the block')} in " in caplog.text
     os.close(reads)
     os.close(writes)
@@ -329,7 +329,7 @@ async def test_l10_a_coordinator_goes_on_beside_a_saga_that_spins(monkeypatch: p
             shown = json.loads(_shown(host, "S-1"))
             assert shown["status"] == "running"
             assert f"{folder / 'spinning.py'}:" in shown["attention"]
-            assert "saga S-1 stops all others of this process" in host.process.stderr + host.process.stdout
+            assert "saga S-1 delays all others of this process" in host.process.stderr + host.process.stdout
 
 
 def _shown(host: DevHost, id: str) -> str:

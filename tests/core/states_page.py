@@ -32,7 +32,7 @@ HEAD = """\
 
 Made from the tables in `sagabus.coordinator.core.saga.status` by `python -m tests.core.states_page`; a test compares
 them.
-A change that is in no table is a fault of sagabus: it stops that saga, on attention.
+A change that is in no table is a fault of sagabus: that saga stops, and is flagged for attention.
 """
 
 OF_A_SAGA = f"""\

@@ -362,7 +362,7 @@ def test_what_is_decided_after_a_block_has_the_time_of_going_on() -> None:
 
 def test_a_start_without_a_definition_waits_on_attention() -> None:
     drive = Drive(None).start()
-    assert drive.attention == "no definition 'saga' (version 1) here; deploy a coordinator that has it"
+    assert drive.attention == "no definition 'saga' version 1 in this coordinator"
     assert drive.kinds == ["started", "blocked 1"]
     drive.reload()
     drive.reload()

@@ -120,7 +120,7 @@ def test_code_that_no_longer_sleeps_is_noticed() -> None:
     drive = Drive(napping).start()
     drive.fire(TimerKind.SLEEP, 1)
     drive.reload(of(result=False))
-    assert difference(drive) == "history has timer sleep (number 1) at row 2, the code has no use for it now (stale)"
+    assert difference(drive) == "history has timer sleep (number 1) at row 2, the code does not take it now (stale)"
 
 
 def test_the_message_of_an_unchanged_code_is_none() -> None:

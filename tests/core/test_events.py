@@ -285,4 +285,6 @@ def test_h5_too_many_bytes_of_events_are_attention() -> None:
     drive.event(paid, {"amount": 1, "more": "x" * (MAX_EVENT_BYTES - 200)})
     assert drive.attention == ""
     drive.event(paid, {"amount": 1, "more": "x" * 200})
-    assert drive.attention == f"more than {MAX_EVENTS} events, or {MAX_EVENT_BYTES} bytes, came that nobody waits for"
+    assert drive.attention == (
+        f"more than {MAX_EVENTS} events, or {MAX_EVENT_BYTES} bytes of them, have come for which its code does not wait"
+    )

@@ -32,7 +32,7 @@ def test_u9_a_reply_to_what_was_never_sent_proves_lost_history(
         for number in (1, 2, 3):
             drive.completed(number)
     assert drive.take(drive.reply(kind, step, b"null", attempt)) is None
-    assert "or history was lost: was the coordinator's database set back?" in drive.attention
+    assert "or history was lost: was the coordinator's database restored from an older backup?" in drive.attention
     assert [concern.number for concern in drive.state.concerns] == [step]
     assert drive.last.told == ["saga.attention"]
     assert drive.status == (SagaStatus.COMPLETED if closed else SagaStatus.RUNNING)

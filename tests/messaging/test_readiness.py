@@ -31,7 +31,7 @@ def test_a_start_is_told_step_by_step() -> None:
 def test_ready_is_who_holds_all_that_was_given() -> None:
     readiness, shards = Readiness(), Shards(given={1, 3}, tenures={1})
     readiness.runs(shards)
-    assert readiness.why_not.startswith("shards that the group gave to it are not acquired: 3")
+    assert readiness.why_not.startswith("shards that are assigned to it are not acquired: 3")
     shards.tenures = {1, 3}
     assert readiness.why_not == ""
     assert not readiness.on_standby
@@ -46,7 +46,7 @@ def test_the_answer_says_why() -> None:
     readiness.runs(shards)
     assert readiness.why_not == f"it is not in the consumer group at the moment: {problem}"
     shards.given = {1, 2}
-    assert readiness.why_not == f"shards that the group gave to it are not acquired: 2: {problem}"
+    assert readiness.why_not == f"shards that are assigned to it are not acquired: 2: {problem}"
     shards.given = {1}
     assert readiness.why_not == ""
     shards.kafka_away = "Kafka is unreachable"

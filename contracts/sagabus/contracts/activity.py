@@ -76,7 +76,7 @@ class Activity(Generic[P, I, O]):
         return Command(self, input, round_trip.made(input))
 
     def of(self, input: I, /) -> Command[O]:
-        """The same from a model that is at hand."""
+        """The same from a model that exists already."""
         if not isinstance(input, self.input):
             raise TypeError(f"{self.name}.of() takes a {self.input.__name__}, not a {type(input).__name__}")
         return Command(self, input)

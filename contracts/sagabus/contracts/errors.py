@@ -47,7 +47,7 @@ class DeclarationError(SagabusError):
 
 
 class MessageInvalid(SagabusError):
-    """Bytes that cannot be read. `reason` is a code for dead letters and metrics; the message is for people."""
+    """Bytes that cannot be read. `reason` is a code by which dead letters are counted; the message is for people."""
 
     exit_code = ExitCode.USAGE
 

@@ -58,7 +58,7 @@ class EventType(Generic[P, I]):
         return Event(self, self.model(*args, **kwargs))
 
     def of(self, data: I, /) -> Event[I]:
-        """The same from a model that is at hand."""
+        """The same from a model that exists already."""
         if not isinstance(data, self.model):
             raise TypeError(f"{self.name}.of() takes a {self.model.__name__}, not a {type(data).__name__}")
         return Event(self, data)

@@ -44,7 +44,7 @@ _COORDINATOR: Final = {
         "cancel.rejected": "the saga had ended, or was being undone; told by `sagabus.cancel.rejected`",
         "request.refused": "a verb that changes nothing; its saga's history and `sagabus.request.refused` say why",
     },
-    Fate.FORWARDED: {"forwarded": "it lay in another shard's partition"},
+    Fate.FORWARDED: {"forwarded": "it was in another shard's partition"},
     Fate.KEPT: {
         "early.kept": "nobody has started its saga yet",
         "saga.replayed": "its saga's history is being replayed; taken in when that is done",
@@ -58,7 +58,7 @@ _COORDINATOR: Final = {
         "reply.kind": "a reply of a kind that does not answer this command",
         "reply.no_saga": "a reply to a saga or run that is not known here",
         "reply.purged": "a reply to a saga that ended so long ago that retention has removed it",
-        "reply.unreadable": "a reply whose output cannot be read; its saga is on attention, and asks again",
+        "reply.unreadable": "a reply whose output cannot be read; its saga is flagged for attention, and asks again",
         "reply.type": "a reply with an unknown ce_type",
         "request.incomplete": "a start without a saga's name, an event without its own, or an operator's request "
         "without what its verb needs",
@@ -78,14 +78,14 @@ _COORDINATOR: Final = {
 _PARTICIPANT: Final = {
     Fate.APPLIED: {
         "completed": "carried out",
-        "refused": "the handler, or the check of its input, said no",
+        "refused": "the handler, or the check of its input, has refused it",
         "failed": "the handler failed this attempt",
-        "started": "an external handler is at it",
+        "started": "an external handler is running it",
         "buried": "a settle made sure that its step never happens",
     },
     Fate.DUPLICATE: {
         "answered": "a copy, answered from the inbox",
-        "awaited": "a copy of what an external handler is at, or the settle of it",
+        "awaited": "a copy of what an external handler is running, or the settle of it",
     },
     Fate.IGNORED: {
         "settled": "a copy that came after its settle; refused",

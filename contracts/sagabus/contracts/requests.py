@@ -140,7 +140,7 @@ def _type(body: str, header: str | None) -> RequestType:
     if body not in _KNOWN:
         raise MessageInvalid("request.type", f"type {body[:40]!r}: give one of {', '.join(sorted(_KNOWN))}")
     if header is not None and header not in (body, _PREFIX + body):
-        raise MessageInvalid("request.type", f"ce_type {header[:60]!r} says another thing than type {body!r}")
+        raise MessageInvalid("request.type", f"ce_type {header[:60]!r} contradicts type {body!r}")
     return RequestType(body)
 
 

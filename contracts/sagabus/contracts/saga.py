@@ -47,7 +47,7 @@ class SagaType(Generic[P, I, O]):
         return Start(self, self.input(*args, **kwargs))
 
     def of(self, input: I, /) -> Start[O]:
-        """The same from a model that is at hand."""
+        """The same from a model that exists already."""
         if not isinstance(input, self.input):
             raise TypeError(f"{self.name}.of() takes a {self.input.__name__}, not a {type(input).__name__}")
         return Start(self, input)

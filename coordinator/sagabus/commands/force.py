@@ -68,7 +68,7 @@ def _end_at_once(exit: int) -> None:
 def _end(loop: asyncio.AbstractEventLoop, after: float, exit: int) -> None:
     time.sleep(after)
     complain(
-        f"told to end, and still here after {after:g} s: ended by force. Nothing is lost: what was under way is "
+        f"told to end, and not ended after {after:g} s: ended by force. Nothing is lost: what was under way is "
         "carried out again by whoever takes over. Where it stood:"
     )
     for task in asyncio.all_tasks(loop):
@@ -86,7 +86,7 @@ def _do_last() -> None:
         thread.start()
         thread.join(max(0.0, end - time.monotonic()))
         if thread.is_alive():
-            complain(f"{what} is not ended yet, and may go on without us")
+            complain(f"{what} is not ended yet, and may go on after this process")
 
 
 def _places(task: asyncio.Task[Any]) -> Iterator[str]:

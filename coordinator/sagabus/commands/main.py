@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import traceback
 
         print(printable(traceback.format_exc(), but=LINES), file=sys.stderr)
-        complain("this was not foreseen: please report it with the lines above")
+        complain("this is an unexpected error: please report it with the lines above")
         return Exit.OUR_FAULT
 
 

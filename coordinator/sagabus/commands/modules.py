@@ -130,7 +130,7 @@ def _missing(name: str, part: str) -> str:
     if name.endswith(".py") or "/" in name:
         guess = name.removesuffix(".py").strip("./").replace("/", ".")
         cure = f"; give the name of a module, as in an import: {guess}"
-    return f"there is no module {name}, in the current directory neither{cure}"
+    return f"there is no module {name}, neither installed nor in the current directory{cure}"
 
 
 def _beside(name: str) -> Collection[str]:

@@ -75,7 +75,7 @@ class SagaDefinition(Generic[I, O]):
         return self.contract(**fields)
 
     def of(self, input: I, /) -> Start[O]:
-        """The same from a model that is at hand."""
+        """The same from a model that exists already."""
         return self.contract.of(input)
 
     def read_input(self, request: bytes) -> I:

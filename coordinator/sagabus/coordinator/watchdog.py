@@ -149,7 +149,7 @@ class Watchdog:
         if self._interrupt(pump, words):
             self._name(SPUN, f"has computed for {spent:.1f} s and is interrupted", frames)
             if spent >= 2 * self._spin:  # of the longer limit: the shorter one is short
-                self._name(BLOCKS, "does not heed it: it swallows the interrupt, or computes in a call of C", frames)
+                self._name(BLOCKS, "does not react to it: it catches the interrupt, or computes in a call of C", frames)
         self._aims = 0
         return LOOK_SECONDS
 
@@ -185,7 +185,7 @@ class Watchdog:
             self._named.add(word)
             self.counts[word] += 1
             logger.warning(
-                "saga %s stops all others of this process: it %s; it stands at %s", loop.name, what, _place(frames)
+                "saga %s delays all others of this process: it %s; its code is at %s", loop.name, what, _place(frames)
             )
 
     def _frames(self) -> list[FrameType]:

@@ -201,7 +201,9 @@ class CoordinatorApi:
         try:
             answer = await self._client.request(method, path, params=params, json=body, timeout=timeout)
         except UnicodeEncodeError as error:
-            raise MessageInvalid("request.not_utf8", "what is to be sent holds characters that no text has") from error
+            raise MessageInvalid(
+                "request.not_utf8", "the request holds characters that cannot be written as UTF-8"
+            ) from error
         except httpx.HTTPError as error:
             sentence = f"the coordinator at {self.url} is unreachable: {str(error) or type(error).__name__}"
             raise CoordinatorUnreachable(sentence) from error

@@ -36,14 +36,14 @@ def misfits(texts: Mapping[str, str]) -> Iterator[str]:
         yield from _sasl(texts)
     token = texts.get("token", "")
     if not is_header(token):
-        yield "SAGABUS_TOKEN holds what no HTTP header takes: give printable characters, no line's end"
+        yield "SAGABUS_TOKEN holds what an HTTP header cannot hold: give printable characters, without line breaks"
     yield from _files(texts)
 
 
 def _unused(texts: Mapping[str, str], fields: Collection[str], reason: str) -> Iterator[str]:
     for field in fields:
         if texts.get(field):
-            yield f"{variable(field)} is set without use: {reason}"
+            yield f"{variable(field)} has no effect: {reason}"
 
 
 def _sasl(texts: Mapping[str, str]) -> Iterator[str]:

@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     token: SecretStr = SecretStr("")
     """Bearer token of the API: what the coordinator asks for, and what the client and the commands give."""
     retention_sagas: Keeps = 30.0 * DAY
-    """How long a closed saga stays, with its history; counted from its end. One on attention stays longer."""
+    """How long a closed saga stays, with its history; counted from its end. A flagged one stays longer."""
     retention_started_ids: Keeps = 14.0 * DAY
     """How long a saga's id and input hash outlive its row (H2). Longer than the requests topic keeps records."""
     retention_inbox: Keeps = 14.0 * DAY

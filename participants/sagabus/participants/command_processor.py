@@ -335,8 +335,8 @@ class CommandProcessor:
         current = self._handling and self._handling.current
         if current:
             logger.warning(
-                "the handler of %s has held the transaction of its batch for %.0f s (saga %s); one that waits for "
-                "others wants transaction=False", current.head.activity, time.monotonic() - since, current.head.saga_id,
+                "the handler of %s has held the transaction of its batch for %.0f s (saga %s); declare one that waits "
+                "for others with transaction=False", current.head.activity, time.monotonic() - since, current.head.saga_id,
             )  # fmt: skip
 
 

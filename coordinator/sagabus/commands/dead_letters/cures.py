@@ -29,7 +29,9 @@ CURES: Final = {
     "reply.causation": MEND,
     "reply.foreign": "find out who writes to that topic, and take that right away; then drop it",
     "reply.kind": MEND,
-    "reply.no_saga": "drop it; if the database was set back, see whether what it tells of is to be undone by hand",
+    "reply.no_saga": (
+        "drop it; if the database was restored from an older backup, see whether what it tells of is to be undone by hand"
+    ),
     "reply.purged": "drop it; if it tells of an effect that nobody undid, undo it by hand",
     "reply.type": MEND,
     "reply.unreadable": MEND,
@@ -43,7 +45,7 @@ CURES: Final = {
     "saga_id.differs": "replay it with the right --key, or a --value that agrees with it",
     "saga_id.invalid": "replay it with the right --key, or drop it",
     "saga_id.missing": "replay it with --key SAGA",
-    "start.expired": "look whether the saga ran; if not, send the start anew",
+    "start.expired": "look whether the saga ran; if not, send the start again",
     "start.other_input": "start it under another id; then drop this one",
 }
 """By reason."""

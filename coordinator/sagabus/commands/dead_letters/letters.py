@@ -78,7 +78,7 @@ async def _check_absent(tables: ServiceTables, ids: Sequence[int]) -> None:
     """Raises Failed for letters that could not be had: another operator's matter, or not there at all."""
     held = [id for id in ids if await tables.letters.letter(id) is not None]
     if held:
-        raise Failed(Exit.REFUSED, f"{_named(held)} is in somebody else's hands at this moment; look again")
+        raise Failed(Exit.REFUSED, f"{_named(held)} is being handled by another operator at this moment; look again")
     if ids:
         raise Failed(Exit.NOT_FOUND, _not_there(tables, ids))
 

@@ -57,7 +57,7 @@ async def opened(options: Namespace, *, kafka: bool = False) -> AsyncIterator[Se
         cure = "run `sagabus migrate`, or set SAGABUS_DATABASE to the database that holds it"
         raise Failed(Exit.USAGE, f"the schema {schema} is not in this database, or not up to date: {cure}") from error
     except asyncpg.InsufficientPrivilegeError as error:
-        raise Failed(Exit.REFUSED, f"PostgreSQL declines: {error}; use the role of the service itself") from error
+        raise Failed(Exit.REFUSED, f"PostgreSQL refuses: {error}; use the role of the service itself") from error
     finally:
         await database.stop()
 

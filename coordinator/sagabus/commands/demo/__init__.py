@@ -20,7 +20,7 @@ def _arguments(place: ArgumentParser) -> None:
         "--folder",
         default=str(FOLDER / "demo"),
         metavar="DIR",
-        help="where its data is kept, anew each time (%(default)s)",
+        help="where its data is kept; what is there is deleted first (%(default)s)",
     )
 
 
@@ -28,7 +28,7 @@ SUBCOMMANDS: Final = (
     Subcommand(
         name="demo",
         about=(
-            "Runs the sample shop on an embedded bus and database: an order that goes well, one that is undone, and "
+            "Runs the sample shop on an embedded bus and database: an order that succeeds, one that is undone, and "
             "two during which the coordinator is killed. At the end it looks into ledgers and topics, and ends with 0 "
             "only if all is as it should be. It needs no settings, and leaves nothing running."
         ),

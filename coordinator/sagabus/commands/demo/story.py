@@ -60,7 +60,7 @@ class Story:
         await self.killed_within_the_undo()
 
     async def goes_well(self) -> None:
-        self.narrator.heading("(a) An order goes well: 2 × PROD-1 at 29.99 and 1 × PROD-2 at 49.99.")
+        self.narrator.heading("(a) An order succeeds: 2 × PROD-1 at 29.99 and 1 × PROD-2 at 49.99.")
         await self._start("ORD-12345", JAPAN)
         await self._end("ORD-12345")
 

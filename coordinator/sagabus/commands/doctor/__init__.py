@@ -17,7 +17,7 @@ async def run(options: Namespace) -> Exit:
 def _arguments(place: ArgumentParser) -> None:
     what = "sagas, contracts and participants: which definitions, topics and tables there should be"
     place.add_argument("modules", nargs="*", metavar="MODULE[:OBJECT]", help=what)
-    named = "a service whose tables are in SAGABUS_DATABASE, where its module is not at hand; may be repeated"
+    named = "a service whose tables are in SAGABUS_DATABASE, where its module is not available; may be repeated"
     place.add_argument("--service", action="append", default=[], metavar="NAME", help=named)
     only = "SAGABUS_DATABASE holds services and no coordinator"
     place.add_argument("--services-only", action="store_true", help=only)

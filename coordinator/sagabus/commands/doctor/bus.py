@@ -84,7 +84,10 @@ def _unequal(found: Mapping[str, TopicInfo], namespace: str, report: Report) -> 
     if len(set(sharded.values())) > 1:
         counts = ", ".join(f"{name} has {count}" for name, count in sorted(sharded.items()))
         requests = sharded.get(names.requests_topic(namespace))
-        cure = f"make the others anew with {requests} partitions while no coordinator runs: replies are sent again"
+        cure = (
+            f"delete the others, and make them again with {requests} partitions while no coordinator runs: replies are "
+            "sent again"
+        )
         report.found("topics.unequal", f"topics of the coordinator differ in partitions: {counts}", cure)
 
 
@@ -96,7 +99,7 @@ def _replicated(found: Mapping[str, TopicInfo], settings: Settings, report: Repo
         report.found("topics.replication", what, cure)
     behind = [f"{one.name} {one.behind}" for one in found.values() if one.behind]
     if behind:
-        what = f"partitions whose replicas are not all in step: {', '.join(sorted(behind))}"
+        what = f"partitions whose replicas are not all in sync: {', '.join(sorted(behind))}"
         report.found("topics.behind", what, "look after the brokers: one of them is unreachable or slow")
 
 

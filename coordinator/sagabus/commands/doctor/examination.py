@@ -25,7 +25,7 @@ async def run_doctor(options: Namespace) -> Exit:
     here = {one.service.name for one in found.participants}.union(options.service)
     report = Report()
     for name in unknown_variables():
-        report.found("settings.unknown", f"{name} is set, and is no setting", "look for a slip of the pen, or unset it")
+        report.found("settings.unknown", f"{name} is set, and is no setting", "look for a typing error, or unset it")
     partitions = await bus.look(backing.kafka, backing.settings, services, report)
     database = Database(backing.settings.database)
     try:

@@ -16,7 +16,7 @@ Sagas = frozenset[tuple[str, int]]
 """Names and versions."""
 
 CURE: Final = (
-    "start every coordinator of a namespace with the same modules: a saga's shard may be any process's. While a new "
+    "start every coordinator of a namespace with the same modules: any process may own a saga's shard. While a new "
     "version is rolled out this passes by itself"
 )
 
@@ -39,7 +39,9 @@ def compare(owners: Iterable[ShardOwner], report: Report) -> None:
     report.figures["coordinators"] = len(processes)
     if lacking:
         each = "; ".join(f"{name} lacks {_listed(sagas)}" for name, sagas in sorted(lacking.items()))
-        what = f"coordinators of one namespace run different sagas, and those of the shards of each wait there: {each}"
+        what = (
+            f"coordinators of one namespace run different sagas; a saga waits where its definition is missing: {each}"
+        )
         report.found("definitions.differ", what, CURE)
 
 

@@ -151,8 +151,8 @@ class Tables:
             cure = f"put the topic back with {stored[0]} partitions, or begin a new namespace beside it"
         else:
             cure = (
-                f"stop the participant, delete {topic} and make it anew with {stored[0]} partitions: coordinators send "
-                "again what is unanswered"
+                f"stop the participant, delete {topic} and make it again with {stored[0]} partitions: coordinators "
+                "send again what is unanswered"
             )
         if len(stored) > 1:
             cure += f"; then, while nothing runs on it, UPDATE {schema}.shard SET partitions = {stored[0]}"
@@ -165,7 +165,9 @@ class Tables:
         }  # fmt: skip
         if backlog.unpublished > DEEP_BACKLOG_MESSAGES:
             what = f"{backlog.unpublished} messages of {schema} wait to be published"
-            self._report.found("outbox.deep", what, "look whether Kafka is slow, or the shard's owner away")
+            self._report.found(
+                "outbox.deep", what, "look whether Kafka is slow, or the owner of the shard is not running"
+            )
         if backlog.parked:
             what = f"{backlog.parked} messages of {schema} are parked, since Kafka would not take them"
             then = "then `sagabus dead-letters unpark --all --reason WHY`"

@@ -33,7 +33,7 @@ def _participant_arguments(place: ArgumentParser) -> None:
 
 
 def _service_arguments(place: ArgumentParser) -> None:
-    what = "say there each second whether all is well, for `sagabus health FILE`"
+    what = "write to this file each second whether all is well, for `sagabus health FILE`"
     place.add_argument("--health-file", type=Path, metavar="FILE", help=what)
     level_argument(place)
 

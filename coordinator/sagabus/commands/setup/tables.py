@@ -34,14 +34,14 @@ async def run_migrate(options: Namespace) -> Exit:
         changed = await migrate(settings.database, settings.namespace)
         await make_tables(settings, participants, business=options.tables)
     except DBAPIError as error:
-        raise Failed(Exit.REFUSED, f"PostgreSQL declines: {error.orig}") from error
+        raise Failed(Exit.REFUSED, f"PostgreSQL refuses: {error.orig}") from error
     made = [schema for schema in (settings.namespace, *others) if schema not in there]
     if options.json:
         say_json({"schema": settings.namespace, "changed": changed, "participants": others, "made": made})
         return Exit.DONE
     for schema in (settings.namespace, *others):
         was_behind = changed and schema == settings.namespace
-        done = "made" if schema in made else "brought up to date" if was_behind else "are up to date"
+        done = "are made" if schema in made else "are brought up to date" if was_behind else "are up to date"
         say(f"schema {schema}: tables {done}")
     return Exit.DONE
 

@@ -72,7 +72,7 @@ def closed() -> Response:
 
 def full() -> Response:
     """Of a connection, before any request."""
-    message = "this coordinator answers as many callers as it can at once; ask again, or ask another one"
+    message = "too many requests wait for an answer of this coordinator; ask again, or ask another one"
     return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "coordinator.full", message, _SOON)
 
 
@@ -119,7 +119,7 @@ async def _http(_: Request, error: Exception) -> Response:
 
 async def _ours(_: Request, __: Exception) -> Response:
     """Starlette raises the error again after this, so that it stands in the log."""
-    message = "a fault of the coordinator's own; its log has the details"
+    message = "an internal error of the coordinator; its log has the details"
     return refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", message)
 
 

@@ -148,7 +148,7 @@ class Kafka:
         end = monotonic() + QUESTION_SECONDS
         while missing := specs.keys() - (topics := await self.topics(specs.keys())).keys():
             if monotonic() > end:
-                raise KafkaUnreachable(f"made, and not there yet: the topics {', '.join(sorted(missing))}")
+                raise KafkaUnreachable(f"these topics are made, and not visible yet: {', '.join(sorted(missing))}")
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
         return topics
 

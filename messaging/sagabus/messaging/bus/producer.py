@@ -119,7 +119,7 @@ class BatchProducer:
             async with self._senders.taken() as sender, asyncio.timeout(self._timeout):
                 return {topic: await sender.partitions(topic) for topic in topics}
         except TimeoutError as error:
-            said = f"Kafka has not told for {self._timeout:g} s which topics there are"
+            said = f"Kafka has not answered for {self._timeout:g} s which topics there are"
             raise KafkaUnreachable(f"not published: {said}") from error
         finally:
             self._not_queued.discard(told)

@@ -147,7 +147,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
             self._commits["told"] += 1
         except Exception as error:
             self._commits["failed"] += 1
-            log.debug("offsets not told to Kafka: %s", error)
+            log.debug("offsets were not committed to Kafka: %s", error)
 
     # Called by aiokafka, in its coordinator's task.
 
@@ -164,7 +164,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
     # Called by the consumer.
 
     def log_changed(self, partitions: Collection[TopicPartition]) -> None:
-        log.warning("no record at the offsets asked for: the log was cut or replaced: %s", sorted(partitions))
+        log.warning("no record at the offsets asked for: the log was truncated or replaced: %s", sorted(partitions))
         self._spawn(self._again())
 
     def broken(self, error: BaseException) -> None:

@@ -144,7 +144,7 @@ class TopicAdmin:
         """A broker that has just begun knows of no broker, itself included, and of no topic: that is no answer."""
         answer = await self._questions.ask(TopicMetadata(names), seconds=seconds)
         if not answer.brokers:
-            raise KafkaUnreachable(f"Kafka at {self._address} has begun, and does not know its own cluster yet")
+            raise KafkaUnreachable(f"Kafka at {self._address} is starting, and does not know its own cluster yet")
         return answer
 
     def _check(self, code: int, what: str, message: str | None = None) -> None:

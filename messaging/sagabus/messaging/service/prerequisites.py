@@ -71,5 +71,5 @@ async def with_servers(kafka: Kafka, database: Database, readiness: Readiness, w
         try:
             return await work()
         except (KafkaUnreachable, DatabaseUnreachable) as error:
-            log.warning("the start is held up: %s", error)
+            log.warning("the start has to wait: %s", error)
         await asyncio.sleep(START_PAUSE_SECONDS)

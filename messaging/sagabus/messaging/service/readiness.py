@@ -60,7 +60,7 @@ class Readiness:
         if not missing:
             return shards.failing
         listed = ", ".join(map(str, missing))
-        return _with(f"shards that the group gave to it are not acquired: {listed}", shards.problem)
+        return _with(f"shards that are assigned to it are not acquired: {listed}", shards.problem)
 
     @property
     def on_standby(self) -> bool:

@@ -29,7 +29,7 @@ class LogWatch:
         logs = await self._tenures.logs(list(before))
         strayed = [tenure for shard, (tenure, offsets) in before.items() if tenure.strayed(logs[shard], offsets)]
         if strayed:
-            log.warning("logs were replaced or cut under %s", strayed)
+            log.warning("Kafka's logs were replaced or truncated while %s read them", strayed)
         return strayed
 
     async def catch_up(self) -> bool:

@@ -193,7 +193,7 @@ async def remove_parked(connection: Connection, schema: str, shard: int, seconds
         _statements(schema)["outbox_parked.retention"].format(stays=stays), shard, seconds, ROWS
     )
     if done != "DELETE 0":
-        log.error("shard %s: parked messages that nobody has released in time are gone for good: %s", shard, done)
+        log.error("shard %s: parked messages that nobody has released in time are deleted: %s", shard, done)
     return done == f"DELETE {ROWS}"
 
 

@@ -53,7 +53,7 @@ def checked(activity: Activity[..., Any, Any], function: Callable[..., Any], *, 
     name = f"{activity.name}: handler {getattr(function, '__qualname__', repr(function))}"
     if not _is_async(function):
         raise DeclarationError(
-            f"{name} is not async: declare it with `async def`, and hand calls that block to a thread: "
+            f"{name} is not async: declare it with `async def`, and run calls that block in a thread: "
             "`await asyncio.to_thread(blocking_call, …)`"
         )
     command, context = _parameters(name, function)

@@ -50,8 +50,8 @@ _CHECK_CONSTRAINTS: Final = named("handler.check_constraints", "SET CONSTRAINTS 
 
 _HELD_UP: Final = (
     "three turns have failed around this handler, which takes over 6 s: it blocks the event loop, or holds the "
-    "transaction for too long. Hand calls that block to a thread (`await asyncio.to_thread(…)`); a handler that waits "
-    "for others wants transaction=False"
+    "transaction for too long. Run calls that block in a thread (`await asyncio.to_thread(…)`); declare a handler that "
+    "waits for others with transaction=False"
 )
 
 
@@ -151,7 +151,7 @@ class Handling:
             await self._transaction.driver.execute(_SAVEPOINT)
         output = await handler.function(value, context)
         if self._transaction.driver.is_closed():
-            raise DatabaseFailed("the connection was lost under a handler that did not mind")
+            raise DatabaseFailed("the connection was lost, and the handler has ignored that")
         if not self._transaction.driver.is_in_transaction():
             raise SessionMisuse("the handler has ended its transaction")
         outcome = completed(handler.activity, output, scope.end())

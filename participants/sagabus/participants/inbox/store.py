@@ -33,7 +33,7 @@ _CLAIMED: Final = "claimed"
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A command as kept in its row while an external handler is at it. headers: packed."""
+    """A command as kept in its row while an external handler is running it. headers: packed."""
 
     row: InboxRow
     body: bytes

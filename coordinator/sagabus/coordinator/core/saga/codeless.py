@@ -53,7 +53,7 @@ def no_contracts(activity: str) -> Sequence[Activity[..., Any, Any]]:
 
 def said(state: SagaState, stop: Stop, concerns: bytes) -> bytes:
     """What the row `codeless` holds: why, in words; and the concerns as they stand, which no other row tells."""
-    ran = _NO_FINALLY if state.status is SagaStatus.RUNNING else "that had come to its end before"
+    ran = _NO_FINALLY if state.status is SagaStatus.RUNNING else "its code had ended before"
     words = f"it goes on from its history and without its code, which could not go on ({stop.kind}): {ran}"
     return codec.encode_value({"message": words, "concerns": from_json(concerns)})
 

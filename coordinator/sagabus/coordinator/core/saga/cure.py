@@ -65,7 +65,8 @@ CURES: Final[Mapping[ConcernKind, Cure]] = MappingProxyType({
     ConcernKind.HAPPENED_AFTER_SKIP: Cure("The settle of a step was skipped, and the step has happened", _BY_HAND),
     ConcernKind.HISTORY_LOST: Cure(
         "A reply answers a step that was never sent",
-        f"find out whether the coordinator's database was set back, or the participant makes up ids; then {_STEP_SEEN}",
+        "find out whether the coordinator's database was restored from an older backup, or the participant makes up "
+        f"ids; then {_STEP_SEEN}",
     ),
     ConcernKind.REPLY_ATTEMPT: Cure(
         "A reply is of an attempt that was never made",
@@ -88,7 +89,7 @@ CURES: Final[Mapping[ConcernKind, Cure]] = MappingProxyType({
         f"commands are sent again by themselves; have lost events sent again by their senders, then {_SEEN}",
     ),
     ConcernKind.PARKED: Cure(
-        "Kafka refuses for good what the saga sends",
+        "Kafka refuses permanently what the saga sends",
         f"remove the cause that is named, then {_UNPARK}",
     ),
     ConcernKind.EVENT_UNREADABLE: Cure(

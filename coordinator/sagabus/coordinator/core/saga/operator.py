@@ -3,7 +3,7 @@ that a step has completed; pause, resume and terminate the saga.
 
 All are rows of history with the operator's words. A skipped undo is the operator's own to do; that is why nobody else
 may skip one (U6), and why its late success is shown to a person. Who skips a settle answers for the step's outcome: it
-counts as never having happened, and a later word that it has is shown to a person too. So does who completes a step.
+counts as never having happened, and a later answer that it has is shown to a person too. So does who completes a step.
 
 `resume` is not carried out here: what waited runs the saga's code.
 """

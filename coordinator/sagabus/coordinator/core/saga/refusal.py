@@ -66,7 +66,8 @@ def _invalid_output(state: SagaState, asked: Input | Row) -> str:
 
 
 def _paused(state: SagaState, asked: Input | Row) -> str:
-    return f"saga {state.id} is paused, and {asked.name} sends: `sagabus resume {quote(state.id)} --reason …` first"
+    resume = f"`sagabus resume {quote(state.id)} --reason …`"
+    return f"saga {state.id} is paused and sends nothing, so {asked.name} has to wait: {resume} first"
 
 
 _WORDS: Final[Mapping[tuple[str, str], _Words]] = {

@@ -217,7 +217,7 @@ def _again(saga: Saga, row: Row) -> None:
         _fires_in_turn(state, row)
         saga.advance(row)
     elif in_place:
-        raise Divergence(f"history has {words(row)}, the code has no use for it now ({reason})")
+        raise Divergence(f"history has {words(row)}, the code does not take it now ({reason})")
 
 
 def _has_untold(concerns: Concerns, stored: Concerns) -> bool:

@@ -17,10 +17,8 @@ from sagabus.coordinator.core.saga.state import SagaState
 def begin(state: SagaState, code: Code | None, row: Row) -> Program:
     """row: the request. Raises Blocked where there is no code, or where it does not read the request."""
     if code is None:
-        raise Blocked(
-            f"no definition {state.definition!r} (version {state.version}) here; deploy a coordinator that has it",
-            "no_definition",
-        )
+        version = f" version {state.version}" if state.version else ""  # 0: nobody has known the name at its start
+        raise Blocked(f"no definition {state.definition!r}{version} in this coordinator", "no_definition")
     try:
         program = _program(state, code, row)
     except MessageInvalid as error:

@@ -19,7 +19,8 @@ def note_event(state: SagaState, program: Program) -> None:
     """One more was delivered."""
     count, size = program.unconsumed()
     if count > MAX_EVENTS or size > MAX_EVENT_BYTES:
-        words = f"more than {MAX_EVENTS} events, or {MAX_EVENT_BYTES} bytes, came that nobody waits for"
+        many = f"more than {MAX_EVENTS} events, or {MAX_EVENT_BYTES} bytes of them"
+        words = f"{many}, have come for which its code does not wait"
         state.raise_concern(_EVENTS, words)
 
 

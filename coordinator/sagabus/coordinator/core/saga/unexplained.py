@@ -13,7 +13,7 @@ from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import Outcome
 from sagabus.coordinator.core.saga.step import Step
 
-_LOST = "or history was lost: was the coordinator's database set back?"
+_LOST = "or history was lost: was the coordinator's database restored from an older backup?"
 
 
 def reply(state: SagaState, step: Step | None, row: Row) -> None:
