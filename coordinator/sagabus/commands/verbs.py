@@ -57,8 +57,8 @@ VERBS: Final = (
     Verb(
         "skip",
         "Counts the undo of a step as done, because a person has done it by hand, or is responsible for it. The saga "
-        "goes on with the next undo. While a participant is asked whether a step has happened, the question can be skipped: "
-        "the step then counts as never having happened. Nothing else can be skipped.",
+        "goes on with the next undo. While a participant is asked whether a step has happened, the question can be "
+        "skipped: the step then counts as never having happened. Nothing else can be skipped.",
         {"skip ORD-1 --step 2 --reason 'refunded by hand, see case 17'": "an undo that cannot succeed"},
         saga_arguments.step_verb_arguments,
         verb_sheets.skipped,

@@ -336,7 +336,8 @@ class CommandProcessor:
         if current:
             logger.warning(
                 "the handler of %s has held the transaction of its batch for %.0f s (saga %s); declare one that waits "
-                "for others with transaction=False", current.head.activity, time.monotonic() - since, current.head.saga_id,
+                "for others with transaction=False", current.head.activity, time.monotonic() - since,
+                current.head.saga_id,
             )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ CURES: Final = {
     "reply.foreign": "find out who writes to that topic, and take that right away; then drop it",
     "reply.kind": MEND,
     "reply.no_saga": (
-        "drop it; if the database was restored from an older backup, see whether what it tells of is to be undone by hand"
+        "drop it; if the database was restored from an older backup, see whether its effect is to be undone by hand"
     ),
     "reply.purged": "drop it; if it tells of an effect that nobody undid, undo it by hand",
     "reply.type": MEND,
