@@ -45,7 +45,7 @@ def ended(kind: str, after: float) -> subprocess.CompletedProcess[str]:
 def test_it_is_ended_and_says_where_it_stood(kind: str, place: str) -> None:
     process = ended(kind, 0.5)
     assert process.returncode == 124
-    assert "still here after 0.5 s: ended by force" in process.stderr
+    assert "not ended after 0.5 s: ended by force" in process.stderr
     assert place in process.stderr
 
 
