@@ -15,7 +15,7 @@ from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.request_answers import is_refusal
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from sagabus.coordinator.http.step_progress import StepProgress, StepStatus
-from sagabus.coordinator.http.steps import StepsTold, steps_of
+from sagabus.coordinator.http.steps import StepsTold, steps_of, told_by
 from tests.core import shapes
 from tests.core.kit import Definition, Drive
 from tests.core.restored import forget_all
@@ -196,3 +196,20 @@ def test_u8_a_terminated_saga_leaves_its_steps_as_they_were() -> None:
     assert [(one.status, one.undo) for one in told(drive)] == [
         (StepStatus.COMPLETED, Undoing.SETTLING), (StepStatus.HELD, Undoing.NONE),
     ]  # fmt: skip
+
+
+def test_what_a_blocked_saga_keeps_is_not_told_as_if_it_counted() -> None:
+    drive = Drive(sequential).start()
+    drive.completed(1)
+    drive.reload(keep_code=False)
+    decided = len(drive.rows) - 1
+    drive.completed(2)
+    (_, second) = told_by(drive.rows, decided=decided).steps_now(frozenset(), compensating=False)
+    assert (second.status, second.output) == (StepStatus.SENT, None)
+    assert second.waits == "what has come for it is kept until the saga goes on"
+    assert verb(drive, "retry", 2) is None, "kept"
+    (first, second) = told_by(drive.rows, decided=decided).steps_now(frozenset(), compensating=False)
+    assert (first.status, first.waits) == (StepStatus.COMPLETED, None)
+    assert (second.attempts, second.waits) == (1, "2 messages for it are kept until the saga goes on")
+    drive.reload(sequential)
+    assert [step.status for step in told(drive)] == [StepStatus.COMPLETED, StepStatus.COMPLETED, StepStatus.SENT]

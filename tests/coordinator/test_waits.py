@@ -32,6 +32,7 @@ from tests.core import shapes
 from tests.core.kit import SECOND, T0, Definition, Drive
 from tests.core.restored import forget_all
 from tests.core.services import Order, Paid, Result, paid
+from tests.core.shapes import sequential
 from tests.core.situations import compensating, given_up, one_step
 from tests.core.world import World
 
@@ -48,6 +49,7 @@ def stored(drive: Drive) -> SagaRow:
     return saga(
         status=state.status, attention=state.attention,
         concerns=concerns_json(state.concerns) if state.concerns else None, paused=state.paused,
+        decided=state.blocked - 1 if state.blocked else None,
     )  # fmt: skip
 
 
@@ -269,3 +271,11 @@ def check(drive: Drive) -> None:
     program = drive.saga.program
     waited = set() if program is None or stands_still(stored(drive)) else {*program.mailbox._waiters}
     assert {wait.event for wait in told if wait.kind is WaitKind.EVENT} == waited
+
+
+def test_an_answer_that_a_blocked_saga_keeps_is_not_waited_for_any_more() -> None:
+    drive = Drive(sequential).start()
+    drive.reload(keep_code=False)
+    assert [wait.kind for wait in waits(drive)] == [WaitKind.OPERATOR, WaitKind.ANSWER]
+    drive.completed(1)
+    assert [wait.kind for wait in waits(drive)] == [WaitKind.OPERATOR]

@@ -51,9 +51,9 @@ class StepPages:
 
     async def _read(self, saga: SagaRow) -> _Told:
         """Once; and once more if verbs were refused that a blocked saga had kept."""
-        told, after = await self._read_all(saga.key, StepsTold())
+        told, after = await self._read_all(saga.key, StepsTold(decided=saga.decided))
         if told.in_vain:
-            told, after = await self._read_all(saga.key, StepsTold(told.in_vain))
+            told, after = await self._read_all(saga.key, StepsTold(told.in_vain, decided=saga.decided))
         retries = frozenset(await self._reads.retries(saga))
         return _Told(told.steps_now(retries, saga.status is SagaStatus.COMPENSATING), after, saga.status)
 

@@ -50,6 +50,9 @@ class StepProgress:
     """Its last answer was a failure, and nothing is sent until it is tried again: a settle between two attempts, or
     what its participant cannot tell."""
 
+    kept: int = 0
+    """Answers and operators' requests that a blocked saga keeps, and that count when it goes on."""
+
     @property
     def unanswered(self) -> CommandKind | None:
         """What was sent last, if nobody has answered it."""

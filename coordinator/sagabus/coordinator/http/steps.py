@@ -12,7 +12,7 @@ from typing import Final
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.replies import ID_REUSED, INBOX_EXPIRED, read_failure
 from sagabus.coordinator.core.saga import pause
-from sagabus.coordinator.core.saga.admission import SETTLE_REPLIES, STEP_REPLIES, UNDO_REPLIES
+from sagabus.coordinator.core.saga.admission import REPLIES, SETTLE_REPLIES, STEP_REPLIES, UNDO_REPLIES
 from sagabus.coordinator.core.saga.completion import output_of
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import INPUTS, Kind, Row
@@ -32,9 +32,9 @@ def steps_of(history: Iterable[Row], *, retries: Collection[int], compensating: 
     return told.steps_now(frozenset(retries), compensating)
 
 
-def told_by(rows: Sequence[Row]) -> StepsTold:
-    """What these rows tell."""
-    told = StepsTold(refused={row.ref for row in rows if is_refusal(row)})
+def told_by(rows: Sequence[Row], *, decided: int | None = None) -> StepsTold:
+    """What these rows tell. decided: see `StepsTold`."""
+    told = StepsTold(refused={row.ref for row in rows if is_refusal(row)}, decided=decided)
     for row in rows:
         told.take(row)
     return told
@@ -43,10 +43,13 @@ def told_by(rows: Sequence[Row]) -> StepsTold:
 class StepsTold:
     """What the rows so far tell. held, undoing: numbers by service, so that a row costs the same in a long history."""
 
-    def __init__(self, refused: Collection[str] = ()) -> None:
-        """refused: requests that were refused, as far as that is known. A verb that a blocked saga has kept has a row,
+    def __init__(self, refused: Collection[str] = (), *, decided: int | None = None) -> None:
+        """decided: of a blocked saga's row: inputs after that row of history are kept until the saga goes on.
+
+        refused: requests that were refused, as far as that is known. A verb that a blocked saga has kept has a row,
         and that it was refused stands further on."""
         self._refused = refused
+        self._decided = decided
         self._asked: set[str] = set()
         self.in_vain: set[str] = set()
         """Requests that were taken for applied, and are refused further on: to be told anew with these."""
@@ -68,6 +71,11 @@ class StepsTold:
             self._asked.add(row.ref)
         elif is_refusal(row) and row.ref in self._asked:
             self.in_vain.add(row.ref)
+        if self._decided is not None and row.seq > self._decided and row.kind in INPUTS:
+            step = self._steps.get(row.step)
+            if step is not None and (row.kind in REPLIES or verb_of(row)):
+                step.kept += 1
+            return
         if self._kept is not None and pause.waits(row):
             self._kept.append(row)
             return
@@ -119,6 +127,9 @@ class StepsTold:
                 step.waits = "waits until its saga is resumed" if holder is None else _reason(holder)
             elif compensating and step.status is StepStatus.COMPLETED and step.undo is Undoing.NONE:
                 _plan(step, busy, paused=self._kept is not None)
+            if step.kept:
+                what = "what has come for it is" if step.kept == 1 else f"{step.kept} messages for it are"
+                step.waits = f"{what} kept until the saga goes on"
         return [self._steps[number] for number in sorted(self._steps)]
 
     def _called(self, step: StepProgress) -> None:

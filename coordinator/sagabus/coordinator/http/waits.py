@@ -124,7 +124,7 @@ def kept_events(saga: SagaRow, recent: Recent) -> Mapping[str, int] | None:
 
 
 def _steps(saga: SagaRow, recent: Recent) -> Sequence[StepProgress]:
-    told = told_by(recent.rows)
+    told = told_by(recent.rows, decided=saga.decided)
     retries = {timer.number for timer in recent.timers if timer.kind == TimerKind.RETRY}
     if not recent.has_all_timers:  # of those that are not read we believe that they are set
         retries |= {row.step for row in recent.rows}
@@ -150,6 +150,8 @@ def _raised_at(concern: Concern, rows: Sequence[Row]) -> int | None:
 
 
 def _of_step(step: StepProgress, timers: _Timers, recent: Recent) -> Iterator[Wait]:
+    if step.kept:
+        return  # somebody has answered: it waits for its code, which is told
     command = step.unanswered
     if command is not None:
         due = timers.get((TimerKind.TIMEOUT, step.number)) if command is CommandKind.DO else None
