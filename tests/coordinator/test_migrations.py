@@ -14,7 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateSchema
 
+from sagabus.contracts.names import SagaId
+from sagabus.coordinator.core.saga.events import UNKNOWN, read_events
 from sagabus.coordinator.store.migrations import head, migrate, schema_is_current, schema_version
+from sagabus.coordinator.store.read import Reads
 from sagabus.coordinator.store.tables import coordinator_tables
 
 CATALOG = """
@@ -100,6 +103,21 @@ async def test_a_schema_is_current_or_not(database: str, namespace: str) -> None
     await plain.execute(f"UPDATE \"{namespace}\".alembic_version SET version_num = 'of_a_later_release'")
     assert not await schema_is_current(plain, namespace)
     await plain.close()
+
+
+async def test_sagas_of_before_the_column_of_events_say_that_theirs_are_not_known(database: str) -> None:
+    await migrate(database, "sagabus")
+    plain = await asyncpg.connect(database)
+    await plain.execute("""
+        ALTER TABLE sagabus.saga DROP COLUMN events;
+        UPDATE sagabus.alembic_version SET version_num = '0005';
+        INSERT INTO sagabus.saga (id, run, definition, version, fingerprint, status, shard, sequence, last_now,
+            input_hash, started_at, paused, trace)
+        VALUES ('ORD-1', 'r1', 'order', 1, '', 'running', 1, 1, now(), '', now(), false, '')""")
+    assert await migrate(database, "sagabus")
+    (found,) = (await Reads("sagabus").sagas(plain, [SagaId("ORD-1")])).values()
+    await plain.close()
+    assert read_events(found.events) == UNKNOWN
 
 
 async def test_a_role_without_the_right_to_make_schemas_may_migrate_its_own(database: str, namespace: str) -> None:
