@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 import pytest
 
@@ -143,3 +144,14 @@ def test_what_nobody_foresaw_is_shown_whole(
 ) -> None:
     assert run(raising(ZeroDivisionError("oh"))) == Exit.OUR_FAULT
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_ctrl_c_while_modules_are_imported_shows_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(given: Sequence[str]) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sagabus.commands.main.parser", interrupted)
+    assert main(["list"]) == Exit.INTERRUPTED
+    assert capsys.readouterr().err == ""

@@ -70,10 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _tolerate_any_text()
     _import_httpx_without_its_command_line()
     given = [_utf8(word) for word in sys.argv[1:]] if arguments is None else [*arguments]
-    options = parser(given).parse_args(given)
+    try:
+        options = parser(given).parse_args(given)
+        import asyncio  # it takes longer to import than --help to print
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED  # while that is imported
     chosen: Subcommand = options.subcommand
-    import asyncio  # it takes longer to import than --help to print
-
     try:
         return asyncio.run(_run(chosen, options))
     except KeyboardInterrupt:
