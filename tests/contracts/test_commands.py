@@ -32,6 +32,22 @@ def without(message: Message, name: str, value: bytes | None = None) -> Read:
     return Read("stock.commands", 5, 1, 0, b"k", b"{}", headers + ([] if value is None else [(name, value)]))
 
 
+def test_a_header_that_stands_twice_with_other_values_makes_a_command_unreadable() -> None:
+    message = command(CommandKind.UNDO, trace=TRACE, timeout=5)
+    twice = Read("stock.commands", 5, 1, 0, b"k", b"{}", (*message.headers, *message.headers))
+    assert read_command(twice) == read_command(as_read(message))
+    read = {"ce_id", "ce_type", "ce_source", "ce_subject", "ce_run", "ce_step", "ce_attempt", "ce_issued", "ce_replyto",
+            "ce_replypartition", "ce_compensates", "ce_timeout"}  # fmt: skip
+    for name, value in message.headers:
+        doubled = Read("stock.commands", 5, 1, 0, b"k", b"{}", (*message.headers, (name, value + b"1")))
+        if name in read:
+            with pytest.raises(MessageInvalid, match=f"{name} stands more than once") as caught:
+                read_command(doubled)
+            assert caught.value.reason == "headers.repeated"
+        else:
+            assert read_command(doubled).trace == (() if name == "traceparent" else TRACE)
+
+
 def test_a_step_comes_back() -> None:
     message = command(trace=TRACE)
     assert (message.topic, message.key, message.value, message.partition) == (
@@ -104,12 +120,6 @@ def test_a_time_has_a_zone(value: str) -> None:
 @pytest.mark.parametrize("value", ["2026-01-01T01:00:00+01:00", "2026-01-01T00:00:00Z", "2026-01-01T00:00:00.000000Z"])
 def test_a_time_may_be_written_in_any_zone(value: str) -> None:
     assert read_command(without(command(), "ce_issued", value.encode())).issued == 1_767_225_600_000_000
-
-
-def test_of_a_repeated_header_the_last_one_counts() -> None:
-    record = as_read(command())
-    record = Read("t", 0, 0, 0, None, None, [*record.headers, ("ce_attempt", b"9")])
-    assert read_command(record).attempt == 9
 
 
 def test_an_empty_target_is_no_target() -> None:

@@ -19,10 +19,14 @@ from sagabus.coordinator.shard.reading import read
 from tests.contracts.test_commands import TRACE, command
 from tests.core.wire import Read, as_read
 
+BODY = b'{"code":"busy","ref":1}'
 
-def reply(kind: ReplyKind = ReplyKind.COMPLETED, *, attempt: int = 2, to: CommandKind = CommandKind.DO) -> Any:
+
+def reply(
+    kind: ReplyKind = ReplyKind.COMPLETED, *, attempt: int = 2, to: CommandKind = CommandKind.DO, body: bytes = BODY
+) -> Any:
     head = read_command(as_read(command(to, trace=TRACE)))
-    return reply_message(head, kind, b'{"ref":1}', attempt=attempt, source=source_of("shop", "stock"), time=3_000_000)
+    return reply_message(head, kind, body, attempt=attempt, source=source_of("shop", "stock"), time=3_000_000)
 
 
 def changed(name: str, value: bytes | None) -> Read:
@@ -59,7 +63,7 @@ def test_a_reply_comes_back(kind: ReplyKind, to: CommandKind) -> None:
     assert (message.topic, message.partition, message.key) == ("shop.replies.stock", 5, b"ORD:1")
     id = f"ORD:1:abc:3{'' if to is DO else f':{to}'}:2:reply"
     assert as_input(as_read(message)) == Input(
-        SagaId("ORD:1"), RunId("abc"), READ_AS[kind, to], 3, 2, "stock", ref=id, payload=b'{"ref":1}', cause=id
+        SagaId("ORD:1"), RunId("abc"), READ_AS[kind, to], 3, 2, "stock", ref=id, payload=BODY, cause=id
     )
 
 
@@ -99,6 +103,20 @@ def test_what_is_no_reply(type: bytes) -> None:
 def test_a_reply_to_nothing_of_ours() -> None:
     with pytest.raises(MessageInvalid, match="is not the id of a command of ours"):
         as_input(changed("ce_causationid", b"somebody-elses"))
+
+
+def test_a_repeated_header_may_say_the_same_and_nothing_else() -> None:
+    message = reply()
+    twice = Read("shop.replies.stock", 5, 9, 0, b"k", BODY, (*message.headers, *message.headers))
+    assert as_input(twice) == as_input(as_read(message))
+    for name in ("ce_causationid", "ce_type", "ce_attempt", "ce_id"):
+        for other in (b"sagabus.reply.refused", b"", None):
+            headers: Any = [*message.headers, (name, other)]
+            with pytest.raises(MessageInvalid, match=f"{name} stands more than once") as caught:
+                as_input(Read("shop.replies.stock", 5, 9, 0, b"k", BODY, headers))
+            assert caught.value.reason == "headers.repeated"
+    unread = [*message.headers, ("ce_time", b"another"), ("x", b"1"), ("x", b"2")]
+    assert as_input(Read("shop.replies.stock", 5, 9, 0, b"k", BODY, unread)).ref == as_input(as_read(message)).ref
 
 
 failures = st.builds(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -48,6 +49,15 @@ def test_a_bare_json_value_with_the_saga_id_as_key_is_enough() -> None:
     assert (request.type, request.saga_id, request.name) == (RequestType.START, "ORD-1", "order")
     assert request.body is given_record.value
     assert request.message_id == request.dedupe == "shop.requests:2:17"
+
+
+@pytest.mark.parametrize("name", ["ce_id", "ce_type"])
+def test_a_header_that_stands_twice_with_other_values_makes_a_request_unreadable(name: str) -> None:
+    said: Any = [(name, b"sagabus.start"), (name, b"sagabus.cancel"), ("x", b"1"), ("x", b"2")]
+    with pytest.raises(MessageInvalid, match=f"{name} stands more than once") as caught:
+        read_request(replace(record(START), headers=said))
+    assert caught.value.reason == "headers.repeated"
+    assert read_request(replace(record(START), headers=[said[0], said[0], *said[2:]])).type is RequestType.START
 
 
 @pytest.mark.parametrize("key", [None, b""])

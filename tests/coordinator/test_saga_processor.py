@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from sagabus.contracts.envelope import Message, Record
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.coordinator.store.read import Reads
 from sagabus.messaging.postgres.database import Database
@@ -179,6 +181,86 @@ async def test_p2_a_reply_whose_output_cannot_be_read_is_a_dead_letter_and_its_s
     left = await fixture.turn(tenure, fixture.reply(command, "completed", RESERVED))
     assert types(left)[-1] == "payment.process_payment"
     assert (await fixture.saga(ORDER))["attention"] is None
+
+
+async def test_p2_a_refusal_that_cannot_be_read_ends_no_saga(fixture: ShardFixture) -> None:
+    tenure = await fixture.take()
+    _, command = await fixture.turn(tenure, start(fixture))
+    for body in (None, {"code": "no room left"}, {"code": "sagabus.no_handler"}):
+        await fixture.turn(tenure, fixture.reply(command, "refused", body))
+    letters = await fixture.rows("SELECT reason, value FROM sagabus.dead_letter ORDER BY id")
+    assert [letter["reason"] for letter in letters] == ["reply.unreadable"] * 3
+    assert json.loads(letters[1]["value"]) == {"code": "no room left"}, "as it came"
+    saga = await fixture.saga(ORDER)
+    assert (saga["status"], "is refused, and why cannot be read" in saga["attention"]) == ("running", True)
+    assert len(await fixture.rows("SELECT seq FROM sagabus.history WHERE kind = 'notice'")) == 1
+    await fixture.turn(tenure, fixture.reply(command, "refused", {"code": "out_of_stock"}))
+    saga = await fixture.saga(ORDER)
+    assert (saga["status"], saga["attention"]) == ("compensated", None)
+
+
+async def test_p2_a_failure_that_does_not_fit_counts_and_its_history_says_what_came(fixture: ShardFixture) -> None:
+    tenure = await fixture.take()
+    _, command = await fixture.turn(tenure, start(fixture))
+    sent = {"code": "bank.busy", "again_after": "5"}
+    assert await fixture.turn(tenure, fixture.reply(command, "failed", sent)) != []
+    assert await fixture.rows("SELECT id FROM sagabus.dead_letter") == []
+    (row,) = await fixture.rows("SELECT payload FROM sagabus.history WHERE kind = 'step.failed'")
+    kept = json.loads(row["payload"])
+    assert (kept["code"], json.loads(kept["details"]["value"])) == ("sagabus.failure_unreadable", sent)
+    assert "again_after: Input should be a valid number" in (await fixture.saga(ORDER))["attention"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ({"ce_type": "sagabus.reply.done"}, "reply.type"),
+        ({"ce_type": "sagabus.reply.never"}, "reply.kind"),
+        ({"ce_attempt": "first"}, "headers.invalid"),
+        ({"ce_attempt": ""}, "headers.missing"),
+        ({"ce_id": "x" * 301}, "headers.too_long"),
+    ],
+)
+async def test_a_reply_with_broken_headers_is_told_to_the_saga_that_waits_for_it(
+    fixture: ShardFixture, broken: dict[str, str], reason: str
+) -> None:
+    tenure = await fixture.take()
+    _, command = await fixture.turn(tenure, start(fixture))
+    for copy in range(3):
+        left = await fixture.turn(tenure, broken_reply(fixture, command, **broken))
+        assert [message.topic for message in left].count("sagabus.events") == (copy == 0), "told once"
+    assert {row["reason"] for row in await fixture.rows("SELECT reason FROM sagabus.dead_letter")} == {reason}
+    attention = (await fixture.saga(ORDER))["attention"]
+    assert attention.startswith(
+        "step 1 (inventory.reserve_inventory): an answer counts for nothing, and is a dead letter"
+    )
+    assert reason in attention
+    tenure = await fixture.crash()
+    assert (await fixture.saga(ORDER))["attention"] == attention
+    left = await fixture.turn(tenure, fixture.reply(command, "completed", RESERVED))
+    assert types(left)[-1] == "payment.process_payment"
+    assert (await fixture.saga(ORDER))["attention"] is None
+
+
+async def test_a_broken_reply_of_another_service_or_to_what_is_answered_is_told_to_nobody(
+    fixture: ShardFixture,
+) -> None:
+    tenure = await fixture.take()
+    _, command = await fixture.turn(tenure, start(fixture))
+    foreign = broken_reply(fixture, command, service="payment", ce_type="")
+    assert [message.topic for message in await fixture.turn(tenure, foreign)] == ["sagabus.dead-letters"]
+    await fixture.turn(tenure, fixture.reply(command, "completed", RESERVED))
+    for lost in ({"ce_type": ""}, {"ce_causationid": ""}, {"ce_causationid": headers_of(command)["ce_id"] + "9"}):
+        left = await fixture.turn(tenure, broken_reply(fixture, command, **{"ce_type": "", **lost}))
+        assert [message.topic for message in left] == ["sagabus.dead-letters"]
+    assert (await fixture.saga(ORDER))["attention"] is None
+
+
+def broken_reply(fixture: ShardFixture, command: Message, *, service: str | None = None, **broken: str) -> Record:
+    """A completion with these headers in place of the right ones."""
+    right = fixture.reply(command, "completed", RESERVED, service=service)
+    said = {name: value.decode() for name, value in right.headers}
+    return fixture.record(right.topic, ORDER, RESERVED, **{**said, **broken})
 
 
 async def test_u6_without_its_definition_a_saga_waits_visibly_and_goes_on_when_it_is_back(

@@ -8,9 +8,16 @@ from dataclasses import replace
 import pytest
 
 from sagabus.contracts import RetryPolicy
-from sagabus.contracts.replies import HANDLER_PANICKED, ID_REUSED, INBOX_EXPIRED, NO_HANDLER, RETRIES_EXHAUSTED
+from sagabus.contracts.replies import (
+    FAILURE_UNREADABLE,
+    HANDLER_PANICKED,
+    ID_REUSED,
+    INBOX_EXPIRED,
+    NO_HANDLER,
+    RETRIES_EXHAUSTED,
+)
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core.saga.admission import DUPLICATE, LATE, OLD_ATTEMPT
+from sagabus.coordinator.core.saga.admission import DUPLICATE, LATE, OLD_ATTEMPT, UNREADABLE
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.forward import LONGEST_PAUSE_MICROSECONDS, SILENCE_MICROSECONDS
@@ -20,10 +27,11 @@ from tests.core.kit import SECOND, Definition, Drive
 from tests.core.services import (
     Order,
     Result,
+    charge,
     reserve,
 )
 from tests.core.shapes import sequential
-from tests.core.situations import compensating, one_step
+from tests.core.situations import compensating, of, one_step
 from tests.core.wire import failure
 
 
@@ -221,17 +229,73 @@ def test_a_long_pause_is_over_when_the_saga_is_cancelled() -> None:
     assert not drive.state.concerns
 
 
-def test_a_negative_wish_is_no_wish() -> None:
+def test_a_negative_wish_counts_as_none_and_is_told_until_the_step_is_answered() -> None:
     drive = Drive(one_step()).start()
-    drive.failed(1, again_after=-5)
+    drive.failed(1, "busy", again_after=-5)
     assert drive.due["retry 1"] > 0
+    assert drive.attention == (
+        "step 1 (stock.reserve) has failed: its again_after is -5 s, which counts as 0: busy: busy happened"
+    )
+    drive.fire(TimerKind.RETRY, 1)
+    drive.completed(1)
+    assert not drive.state.concerns
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b'{"code": 1}', b'{"code":"x","again_after":NaN}', b"\xff"])
-def test_a_failure_that_cannot_be_read_is_a_failed_attempt(body: bytes) -> None:
-    drive = Drive(one_step(retry=RetryPolicy(attempts=1))).start()
+UNREADABLE_FAILURES = [b"", b"[]", b'{"code": 1}', b'{"code":"x","again_after":NaN}', b"\xff"]
+
+
+@pytest.mark.parametrize("body", UNREADABLE_FAILURES)
+def test_p2_a_failure_that_cannot_be_read_counts_and_is_told_until_another_answer_comes(body: bytes) -> None:
+    drive = Drive(one_step(retry=RetryPolicy(attempts=2))).start()
     assert drive.take(drive.reply(Kind.STEP_FAILED, 1, body)) is None
-    assert drive.error["details"]["last"]["code"] == "sagabus.failure_unreadable"
+    assert (list(drive.state.concerns), drive.step(1).do.failures) == ([Concern(ConcernKind.STEP, 1)], 1)
+    assert drive.attention.startswith("step 1 (stock.reserve) has failed: what it says cannot be read: ")
+    drive.reload()
+    drive.fire(TimerKind.RETRY, 1)
+    assert drive.take(drive.reply(Kind.STEP_FAILED, 1, body)) is None
+    assert drive.error["details"]["last"]["code"] == FAILURE_UNREADABLE
+    assert not drive.state.concerns
+
+
+@pytest.mark.parametrize("body", UNREADABLE_FAILURES)
+def test_p2_a_refusal_that_cannot_be_read_never_becomes_history_and_is_asked_for_again(body: bytes) -> None:
+    drive = Drive(sequential).start()
+    drive.completed(1)
+    for _ in range(2):
+        assert drive.take(drive.reply(Kind.STEP_REFUSED, 2, body)) == UNREADABLE
+    assert drive.kinds[-2:] == ["command 2", "notice 2"], "told once"
+    assert (drive.step(2).outcome, drive.status) == (Outcome.SENT, SagaStatus.RUNNING)
+    assert drive.attention.startswith("step 2 (bank.charge) is refused, and why cannot be read: ")
+    assert drive.attention.endswith("; it is asked for again")
+    assert "`sagabus retry O-1 --step 2 --reason WHY`" in drive.state.cure_of(Concern(ConcernKind.STEP, 2))
+    drive.reload()
+    assert drive.fire(TimerKind.RESEND, 2) is None
+    assert drive.last.short == ["do 2 bank.charge"]
+    assert drive.operate("retry", 2) is None
+    assert drive.last.commands[0].head.attempt == 2, "a refusal is stored with its attempt: a higher one runs anew"
+    drive.refused(2, "card_declined")
+    assert (drive.attention, drive.last.short) == ("", ["undo 1 stock.release"])
+
+
+def test_p2_a_refusal_that_an_older_release_has_taken_though_nobody_could_read_it_stands() -> None:
+    drive = Drive(sequential).start()
+    drive.refused(1, "no")
+    place = next(place for place, row in enumerate(drive.rows) if row.kind is Kind.STEP_REFUSED)
+    drive.rows[place] = replace(drive.rows[place], payload=b"null")
+    drive.reload()
+    assert (drive.attention, drive.status) == ("", SagaStatus.COMPENSATED)
+
+
+def test_p2_a_refusal_that_cannot_be_read_and_that_came_while_the_saga_was_blocked_is_set_aside() -> None:
+    drive = Drive(sequential).start()
+    drive.reload(of(charge))
+    drive.take(drive.reply(Kind.STEP_REFUSED, 1, b"null"))
+    drive.reload(sequential)
+    assert (drive.step(1).outcome, drive.kinds[-1]) == (Outcome.SENT, "notice 1")
+    assert "is refused, and why cannot be read" in drive.attention
+    drive.reload()
+    drive.completed(1)
+    assert (drive.attention, drive.last.short) == ("", ["do 2 bank.charge"])
 
 
 def test_without_a_handler_the_step_waits_in_growing_pauses_and_says_so() -> None:

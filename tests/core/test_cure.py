@@ -18,6 +18,7 @@ from sagabus.coordinator.core.saga import unconsumed
 from sagabus.coordinator.core.saga.admission import NO_USE, UNREADABLE
 from sagabus.coordinator.core.saga.concern import (
     ACKNOWLEDGEABLE,
+    BROKEN_ANSWER,
     MOST_STORED,
     RELEASED,
     STOPS,
@@ -64,6 +65,18 @@ def step(patch: pytest.MonkeyPatch) -> Drive:
 def step_unreadable(patch: pytest.MonkeyPatch) -> Drive:
     drive = started(patch)
     assert drive.take(drive.reply(Kind.STEP_COMPLETED, 1, b"[]")) == UNREADABLE
+    return drive
+
+
+def step_refused_unreadably(patch: pytest.MonkeyPatch) -> Drive:
+    drive = started(patch)
+    assert drive.take(drive.reply(Kind.STEP_REFUSED, 1, b"null")) == UNREADABLE
+    return drive
+
+
+def step_answered_brokenly(patch: pytest.MonkeyPatch) -> Drive:
+    drive = started(patch)
+    assert drive.take(an_input(Kind.NOTICE, 1, name=ConcernKind.STEP, ref=BROKEN_ANSWER, payload=b"no type")) is None
     return drive
 
 
@@ -252,7 +265,13 @@ def stored(drive: Drive, concerns: Concerns) -> Drive:
 
 
 CASES: dict[ConcernKind, list[Make]] = {
-    ConcernKind.STEP: [step, step_unreadable, step_that_cannot_be_told],
+    ConcernKind.STEP: [
+        step,
+        step_unreadable,
+        step_refused_unreadably,
+        step_answered_brokenly,
+        step_that_cannot_be_told,
+    ],
     ConcernKind.UNDO: [undo, undo_without_input],
     ConcernKind.SETTLE: [settle, settle_that_cannot_be_told],
     ConcernKind.LATE_SUCCESS: [late_success],

@@ -11,6 +11,7 @@ from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
 from sagabus.coordinator.core.saga.undo import UNDO_FAILURES_BEFORE_ATTENTION
 from tests.core.situations import compensating, given_up
+from tests.core.wire import failure
 
 
 def test_u6_an_undo_is_retried_without_end() -> None:
@@ -47,6 +48,24 @@ def test_u6_a_refused_undo_is_retried_with_attention_at_once() -> None:
     drive.undo_refused(1)
     assert drive.attention == "undo of step 1 (stock.release): no: no happened"
     assert list(drive.due) == ["undo_retry 1"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"null", "what it says cannot be read: failure: value: Input should be an object"),
+        (failure("busy", again_after=-1), "its again_after is -1 s, which counts as 0: busy: busy happened"),
+    ],
+)
+def test_p2_what_a_failing_undo_says_oddly_is_told_at_once_and_it_is_tried_again(body: bytes, words: str) -> None:
+    drive = compensating()
+    assert drive.take(drive.reply(Kind.UNDO_FAILED, 1, body)) is None
+    assert drive.attention == f"undo of step 1 (stock.release): {words}"
+    drive.reload()
+    drive.fire(TimerKind.UNDO_RETRY, 1)
+    assert drive.last.short == ["undo 1 stock.release"]
+    drive.undone(1)
+    assert (drive.attention, drive.status) == ("", SagaStatus.COMPENSATED)
 
 
 @pytest.mark.parametrize("code", [NO_HANDLER, INBOX_EXPIRED, ID_REUSED])
@@ -124,6 +143,16 @@ def test_a_settle_that_fails_otherwise_is_asked_again() -> None:
     drive.never(1)
     assert drive.attention == "", "it could be settled after all"
     assert drive.never(1) == DUPLICATE
+
+
+def test_p2_a_settle_that_fails_in_words_that_nobody_can_read_is_told_and_asked_again() -> None:
+    drive = given_up()
+    assert drive.take(drive.reply(Kind.SETTLE_FAILED, 1, b"null")) is None
+    assert drive.attention.startswith("step 1 (stock.reserve) cannot be settled: sagabus.failure_unreadable: failure: ")
+    assert drive.fire(TimerKind.UNDO_RETRY, 1) is None
+    assert drive.last.short == ["settle 1 sagabus.settle"]
+    drive.never(1)
+    assert drive.attention == ""
 
 
 def test_unanswered_undos_and_settles_are_sent_again() -> None:

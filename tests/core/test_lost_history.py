@@ -104,7 +104,7 @@ def test_a_held_step_is_not_sent_by_a_resend() -> None:
             1,
             7,
             ConcernKind.REPLY_ATTEMPT,
-            "of attempt 7, and the last one was 1: stock must send back",
+            "of attempt 7, and the last one was 1. It is ignored",
         ),
         (Kind.SETTLE_NEVER, 1, 1, ConcernKind.UNASKED, "answers what stock was not asked"),
         (Kind.UNDO_COMPLETED, 1, 1, ConcernKind.UNASKED, "answers what stock was not asked"),
@@ -121,6 +121,9 @@ def test_u9_what_a_foreign_participant_has_said_is_called_by_its_name_and_can_be
     drive.take(drive.reply(kind, step, b"null", attempt))
     assert list(drive.state.concerns) == [Concern(concern, step)]
     assert words in drive.attention
+    if concern is ConcernKind.REPLY_ATTEMPT:
+        assert ("what is not answered is sent again" in drive.attention) is not closed
+        assert "stock must send back the ce_attempt of the command" in drive.attention
     assert drive.take(acknowledgement(step + 1)) == NO_USE, "of another step"
     assert drive.take(acknowledgement(step)) is None
     assert (drive.attention, drive.last.told) == ("", ["saga.attention_cleared"])

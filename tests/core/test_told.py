@@ -6,6 +6,7 @@ What a history or a saga's row says in other words stands for a release that say
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 
 from sagabus.contracts import codec
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core.saga.admission import UNREADABLE
+from sagabus.coordinator.core.saga.admission import LATE, UNREADABLE
 from sagabus.coordinator.core.saga.concern import (
+    BROKEN_ANSWER,
     STOPS,
     Concern,
     ConcernKind,
@@ -31,7 +33,7 @@ from sagabus.coordinator.core.saga.undo import UNDO_FAILURES_BEFORE_ATTENTION
 from tests.core.kit import Definition, Drive
 from tests.core.services import Order, Result, charge, reserve
 from tests.core.shapes import sequential
-from tests.core.situations import compensating, of
+from tests.core.situations import compensating, given_up, of
 from tests.core.wire import an_input
 
 OTHER_WORDS = "the same in other words"
@@ -91,6 +93,51 @@ def test_no_answer_and_then_one_that_cannot_be_read_are_two_things(older: bool) 
     drive.reload()
     unreadable(drive)
     assert (drive.kinds.count("notice 1"), drive.last.told) == (2, ["saga.attention"])
+
+
+def broken(drive: Drive, concern: ConcernKind = ConcernKind.STEP, step: int = 1) -> str | None:
+    """An answer came of which not even the headers can be read."""
+    return drive.take(an_input(Kind.NOTICE, step, name=concern, ref=BROKEN_ANSWER, payload=b"headers.missing: ce_type"))
+
+
+def test_an_answer_with_broken_headers_is_told_while_nothing_else_is() -> None:
+    drive = Drive(sequential).start()
+    assert (broken(drive), broken(drive)) == (None, LATE)
+    assert drive.attention == (
+        "step 1 (stock.reserve): an answer counts for nothing, and is a dead letter: headers.missing: ce_type; it is "
+        "asked for again"
+    )
+    drive.reload()
+    assert broken(drive) == LATE
+    unreadable(drive)
+    assert broken(drive) == LATE, "the two in turn would fill the history"
+    assert drive.kinds.count("notice 1") == 2
+    assert drive.operate("retry", 1) is None, "an operator may have it tried anew"
+    drive.completed(1)
+    assert (drive.attention, broken(drive), drive.attention) == ("", LATE, "")
+
+
+@pytest.mark.parametrize(
+    ("place", "concern", "answer"),
+    [(compensating, ConcernKind.UNDO, Drive.undone), (given_up, ConcernKind.SETTLE, Drive.never)],
+)
+def test_a_broken_answer_to_an_undo_or_a_settle_is_told_as_that(
+    place: Callable[[], Drive], concern: ConcernKind, answer: Callable[[Drive, int], str | None]
+) -> None:
+    drive = place()
+    others = {ConcernKind.STEP, ConcernKind.UNDO, ConcernKind.SETTLE} - {concern}
+    assert {broken(drive, other) for other in others} == {LATE}, "that is not what it waits for"
+    assert broken(drive, concern) is None
+    assert list(drive.state.concerns) == [Concern(concern, 1)]
+    answer(drive, 1)
+    assert not drive.state.concerns
+
+
+def test_a_blocked_saga_keeps_no_broken_answer() -> None:
+    drive = Drive(sequential).start()
+    drive.reload(of(charge))
+    rows = len(drive.rows)
+    assert (broken(drive), len(drive.rows)) == (LATE, rows)
 
 
 class Odd(BaseException):

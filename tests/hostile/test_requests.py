@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pytest
@@ -192,10 +192,17 @@ NOTHING: Final[dict[str, tuple[str, Make]]] = {
     "a reply without a cause": ("headers.missing", lambda g: g.at("sagabus.replies.inventory", ORDER, b"null")),
     "a reply to what is no command": ("reply.causation", lambda g: g.reply("42")),
     "a reply to a step beyond 32 bits": ("reply.causation", lambda g: g.reply(f"{ORDER}:run:9999999999")),
-    "a reply of no kind": ("reply.type", lambda g: g.reply(g.cause, kind="maybe")),
-    "never, in reply to a step": ("reply.kind", lambda g: g.reply(g.cause, kind="never")),
-    "a reply with an attempt beyond 64 bits": ("headers.invalid", lambda g: g.reply(g.cause, attempt="1" + "0" * 18)),
-    "a reply with an attempt of -1": ("headers.invalid", lambda g: g.reply(g.cause, attempt="-1")),
+    "a reply to two commands": (
+        "headers.repeated", lambda g: doubled(g.reply(g.cause), "ce_causationid", headers_of(g.done)["ce_id"]),
+    ),
+    "a request of two types": (
+        "headers.repeated",
+        lambda g: g.given(ORDER, b'{"type":"cancel"}', ("ce_type", b"sagabus.start"), ("ce_type", b"sagabus.cancel")),
+    ),
+    "a reply of no kind, to what has ended": (
+        "reply.type", lambda g: g.reply(headers_of(g.done)["ce_id"], kind="maybe"),
+    ),
+    "a reply of no kind, to another run": ("reply.type", lambda g: g.reply(f"{ORDER}:run:1", kind="maybe")),
     "a reply of another service": ("reply.foreign", lambda g: g.reply(g.cause, service="payment")),
     "a failure of an older attempt": ("old_attempt", lambda g: g.reply(g.cause, kind="failed")),
     "a refusal of an older attempt": ("old_attempt", lambda g: g.reply(g.cause, kind="refused")),
@@ -248,16 +255,54 @@ async def test_u8_a_verb_that_changes_nothing_leaves_its_refusal_and_no_dead_let
 
 @pytest.mark.parametrize(("reason", "make"), NOTHING.values(), ids=NOTHING)
 async def test_a_bad_record_changes_nothing_and_stops_nobody(ground: Ground, reason: str, make: Make) -> None:
-    fixture, before = ground.fixture, await ground.picture()
-    record = make(ground)
+    before = await ground.picture()
+    left = await stops_nobody(ground, reason, make(ground))
+    assert types(left[-2:]) == ["sagabus.saga.started", "inventory.reserve_inventory"]
+    assert await ground.picture() == before
+
+
+BROKEN: Final[dict[str, tuple[str, Make]]] = {
+    "of no kind": ("reply.type", lambda g: g.reply(g.cause, kind="maybe")),
+    "never, to a step": ("reply.kind", lambda g: g.reply(g.cause, kind="never")),
+    "with an attempt beyond 64 bits": ("headers.invalid", lambda g: g.reply(g.cause, attempt="1" + "0" * 18)),
+    "with an attempt of -1": ("headers.invalid", lambda g: g.reply(g.cause, attempt="-1")),
+    "of two types": (
+        "headers.repeated", lambda g: doubled(g.reply(g.cause, attempt="2"), "ce_type", "sagabus.reply.refused"),
+    ),
+}  # fmt: skip
+"""Replies that count for nothing, and that say which command they answer."""
+
+
+@pytest.mark.parametrize(("reason", "make"), BROKEN.values(), ids=BROKEN)
+async def test_a_broken_reply_changes_nothing_but_that_its_saga_is_told(
+    ground: Ground, reason: str, make: Make
+) -> None:
+    before, record = await ground.picture(), make(ground)
+    await stops_nobody(ground, reason, record)
+    after = [row for row in await ground.picture() if row[8] != "notice"]
+    assert [(*row[:3], *row[4:]) for row in after] == [(*row[:3], *row[4:]) for row in before]
+    attention = (await ground.fixture.saga(ORDER))["attention"]
+    assert attention.startswith(
+        "step 1 (inventory.reserve_inventory): an answer counts for nothing, and is a dead letter"
+    )
+    assert reason in attention
+
+
+def doubled(record: Given, name: str, value: str) -> Given:
+    """The record with one header twice."""
+    return replace(record, headers=(*record.headers, (name, value.encode())))
+
+
+async def stops_nobody(ground: Ground, reason: str, record: Given) -> Sequence[Message]:
+    """What leaves with it. It is counted, and a dead letter where its reason says so; what comes behind it goes on."""
+    fixture = ground.fixture
     left = await fixture.turn(ground.tenure, record, ground.given(GOOD, start(GOOD)))
     assert fixture.processor.counts == Counter({reason: 1, "applied": 1})
     assert (await fixture.saga(GOOD))["status"] == "running"
-    assert types(left[-2:]) == ["sagabus.saga.started", "inventory.reserve_inventory"]
-    assert await ground.picture() == before
     letters = await fixture.rows('SELECT reason, key, value, headers, topic, "offset" FROM sagabus.dead_letter')
     assert [tuple(row) for row in letters] == ([_letter(reason, record)] if FATES[reason] is Fate.DEAD_LETTER else [])
     assert [m.topic for m in left].count("sagabus.dead-letters") == len(letters)
+    return left
 
 
 def _letter(reason: str, record: Given) -> tuple[Any, ...]:

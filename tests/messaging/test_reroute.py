@@ -21,6 +21,12 @@ def test_s12_where_it_was_found_is_the_id_of_a_record_that_had_none() -> None:
     assert dict(message.headers) == {"ce_forwarded": b"in:2:9", "ce_id": b"in:2:9"}
 
 
+def test_an_empty_id_is_none_and_does_not_stand_beside_the_new_one() -> None:
+    message = forwarded(Given(partition=2, offset=9, headers=(("ce_id", b""), ("x", b"1"))), 5)
+    assert message is not None
+    assert sorted(message.headers) == [("ce_forwarded", b"in:2:9"), ("ce_id", b"in:2:9"), ("x", b"1")]
+
+
 def test_s12_a_record_is_forwarded_once_only() -> None:
     assert forwarded(Given(headers=(("ce_forwarded", b"in:1:1"),)), 5) is None
 

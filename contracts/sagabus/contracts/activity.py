@@ -63,7 +63,7 @@ class Activity(Generic[P, I, O]):
         self.output: type[O] = cast("type[O]", output)
         self.output_model: type[BaseModel] | None = cast("type[BaseModel] | None", output)
         """The output's model; None for an activity without one."""
-        self.refusals = refusals
+        self.refusals = tuple(_refusal(self.name, code) for code in refusals)
         self.timeout = None if timeout is None else positive(timeout, self.name, "timeout")
         self.resend_after = service.resend_after if resend_after is None else positive(resend_after, self.name)
         self.retry = policy(retry, self.name)
@@ -161,7 +161,8 @@ class Service:
 
         refusals: the codes that handlers refuse with, for documentation. timeout: seconds until the saga gives the step
         up. resend_after: seconds until an unanswered command is sent again; that is no new attempt.
-        Raises DeclarationError: name taken, compensation of another service, undo input that cannot be filled.
+        Raises DeclarationError: name taken, a refusal that is no code, compensation of another service, undo input that
+        cannot be filled.
         """
         if output is not None:
             output = model_type(output, f"{self.name}.{name}")
@@ -222,6 +223,13 @@ class Service:
 
     def __repr__(self) -> str:
         return f"Service({self.name!r})"
+
+
+def _refusal(activity: str, code: str) -> str:
+    """The same. Raises DeclarationError for what no participant may send."""
+    if not names.is_code(code) or names.is_own_code(code):
+        raise DeclarationError(f"{activity}: the refusal {code!r} is no code of yours: give {names.CODES}")
+    return code
 
 
 def retry_of(contract: Activity[..., Any, Any], call: RetryPolicy | None = None) -> RetryPolicy:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -16,6 +16,10 @@ CUT_BATCH: Final = "x-dlt-cut-batch"
 
 BATCH_TOO_LARGE: Final = "batch.too_large"
 
+REPEATED: Final = "headers.repeated"
+
+_NONE: Final[frozenset[str]] = frozenset()
+
 LONGEST: Final = 300
 """Characters of a header that we read. The longest of ours is an id of 240; with its source it is an index entry, of
 which PostgreSQL takes 2,700 bytes, and it goes on in the headers of whatever it leads to."""
@@ -25,27 +29,30 @@ LONGEST_TRACE: Final = 1_024
 
 
 class HeaderReader:
-    """The headers of one record. Of a repeated name the last one counts.
+    """The headers of one record. One that is read may stand twice only with the same value: else it says two things.
 
     Raises MessageInvalid for a record that stands for a batch which was not read.
     """
 
-    __slots__ = ("_values",)
+    __slots__ = ("_differing", "_values")
 
-    def __init__(self, headers: Iterable[tuple[str, bytes | None]]) -> None:
+    def __init__(self, headers: Sequence[tuple[str, bytes | None]]) -> None:
         self._values = dict(headers)
+        self._differing = _NONE if len(self._values) == len(headers) else _differing(headers, self._values)
         if CUT_BATCH in self._values:
             raise MessageInvalid(BATCH_TOO_LARGE, (self._values[CUT_BATCH] or b"").decode(errors="replace"))
 
     def raw(self, name: str) -> bytes | None:
+        if name in self._differing:
+            raise MessageInvalid(REPEATED, f"header {name} stands more than once, with different values")
         return self._values.get(name)
 
     def text(self, name: str) -> str | None:
-        value = self._values.get(name)
+        value = self.raw(name)
         return self.required(name) if value else None if value is None else ""
 
     def required(self, name: str) -> str:
-        value = self._values.get(name)
+        value = self.raw(name)
         if not value:
             raise MessageInvalid("headers.missing", f"header {name} is missing")
         try:
@@ -78,7 +85,15 @@ class HeaderReader:
         if self._values.keys().isdisjoint(TRACE):
             return ()
         found = ((name, self._values.get(name)) for name in TRACE)
-        return tuple((name, value) for name, value in found if value is not None and _may_be_trace(value))
+        return tuple(
+            (name, value)
+            for name, value in found
+            if value is not None and name not in self._differing and _may_be_trace(value)
+        )
+
+
+def _differing(headers: Sequence[tuple[str, bytes | None]], last: Mapping[str, bytes | None]) -> frozenset[str]:
+    return frozenset(name for name, value in headers if last[name] != value)
 
 
 def _may_be_trace(value: bytes) -> bool:

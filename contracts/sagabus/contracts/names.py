@@ -22,6 +22,14 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,99}")
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _EVENT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,199}")
 
+LONGEST_CODE: Final = 100
+"""Characters of a failure's code, which stands in sentences, in lists and in conditions."""
+_CODE: Final = re.compile(rf"[!-~]{{1,{LONGEST_CODE}}}")
+_NO_TOKEN: Final = re.compile(r"[^!-~]")
+_OURS: Final = f"{OWN_SERVICE}."
+CODES: Final = f"1 to {LONGEST_CODE} printable ASCII characters without spaces, not begun with {_OURS}"
+"""What may be the code of a failure, for people. Those of ours are listed in `replies`."""
+
 
 class CommandKind(StrEnum):
     """What a command asks of a participant: do the step, undo it, or say once and for all whether it happened."""
@@ -75,6 +83,22 @@ def topic_name(text: str, what: str) -> str:
     if not _TOPIC.fullmatch(text) or text in (".", ".."):
         raise MessageInvalid("headers.invalid", f"{what} is {text[:60]!r}, which is no topic of Kafka's")
     return text
+
+
+def is_code(text: str) -> bool:
+    """Whether a failure may have this code, by its form."""
+    return _CODE.fullmatch(text) is not None
+
+
+def is_own_code(text: str) -> bool:
+    """Whether it belongs to sagabus."""
+    return text.startswith(_OURS)
+
+
+def fitting_code(text: str) -> str:
+    """A code for whatever a handler gave, as near to it as may be: the same, where that fits."""
+    fitting = _NO_TOKEN.sub("_", text)[:LONGEST_CODE] or "_"
+    return fitting.replace(".", "_", 1) if is_own_code(fitting) else fitting
 
 
 def _checked(text: str, what: str) -> str:

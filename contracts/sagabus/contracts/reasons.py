@@ -58,7 +58,7 @@ _COORDINATOR: Final = {
         "reply.kind": "a reply of a kind that does not answer this command",
         "reply.no_saga": "a reply to a saga or run that is not known here",
         "reply.purged": "a reply to a saga that ended so long ago that retention has removed it",
-        "reply.unreadable": "a reply whose output cannot be read; its saga is flagged for attention, and asks again",
+        "reply.unreadable": "an output, or a refusal, that cannot be read; its saga is flagged, and asks again",
         "reply.type": "a reply with an unknown ce_type",
         "request.incomplete": "a start without a saga's name, an event without its own, or an operator's request "
         "without what its verb needs",
@@ -104,6 +104,7 @@ _BOTH: Final = {
         "headers.invalid": "a header that is no number, time or name, or holds a NUL",
         "headers.missing": "a header that must be there",
         "headers.not_utf8": "a header that is not UTF-8",
+        "headers.repeated": "a header that is read stands more than once, with different values",
         "headers.too_long": "a header of more than 300 characters; or 64 KiB of headers in the wrong partition",
         "payload.invalid": "a value that its model does not read",
         "payload.not_json": "a value that is not JSON, or holds NaN, an infinity or a number that no double holds",

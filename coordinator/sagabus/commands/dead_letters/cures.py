@@ -21,6 +21,7 @@ CURES: Final = {
     "headers.invalid": HEADER,
     "headers.missing": HEADER,
     "headers.not_utf8": HEADER,
+    "headers.repeated": HEADER,
     "headers.too_long": HEADER,
     "payload.invalid": REPAIR,
     "payload.not_json": REPAIR,

@@ -23,7 +23,7 @@ from sagabus.coordinator.shard.delivery import EARLY_EXPIRED
 from sagabus.coordinator.shard.early_requests import DELIVERED_OF_A_TURN, EARLY_MICROSECONDS
 from sagabus.coordinator.shard.memory import ShardMemory
 from sagabus.coordinator.shard.pace import LOOK_EVERY, Pace
-from sagabus.coordinator.shard.reading import read, timer_input
+from sagabus.coordinator.shard.reading import broken_reply, read, timer_input
 from sagabus.coordinator.shard.timers import HORIZON_MICROSECONDS, TimerPlace, everything_until
 from sagabus.coordinator.store.read import Reads
 from sagabus.coordinator.store.rows import EarlyRequest, TimerRow
@@ -126,10 +126,23 @@ class Intake:
             if isinstance(record, EarlyRequest):  # an older release took it
                 self.decisions.unkeep(memory, record)
             self.decisions.dead_letter(memory.tenure, record, error.reason, error.message)
+            self._tell_broken(memory, record, error)
             return
         is_ours = memory.saga(input.saga_id) is not None or isinstance(record, EarlyRequest)
         if is_ours or self._is_at_home(memory.tenure, record, input.saga_id):
             self.incoming.append(Incoming(memory, input, record))
+
+    def _tell_broken(self, memory: ShardMemory, record: Record, error: MessageInvalid) -> None:
+        """A reply that is a dead letter is told to the saga that waits for it, if that is in memory: it is when its
+        command is sent again. For the sake of a broken record nothing is loaded."""
+        found = broken_reply(record, self.decisions.namespace, error)
+        if found is None:
+            return
+        notice, service = found
+        saga = memory.saga(notice.saga_id)
+        step = None if saga is None or saga.state.run != notice.run else saga.state.steps.get(notice.step)
+        if step is not None and step.service == service:
+            self.incoming.append(Incoming(memory, notice, None))
 
     def _is_at_home(self, tenure: Tenure, record: Record, id: SagaId) -> bool:
         """Whether its saga belongs to this shard. If not, it goes on to its own (S12)."""

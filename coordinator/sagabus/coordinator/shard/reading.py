@@ -11,12 +11,16 @@ from sagabus.contracts.envelope import Record
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.headers import HeaderReader
 from sagabus.contracts.names import CommandKind, parse_command_id, replying_service
-from sagabus.contracts.replies import REPLY_TYPES, ReplyKind
+from sagabus.contracts.replies import REPLY_TYPES, ReplyKind, kept_failure
 from sagabus.contracts.requests import Request, RequestType, read_request
+from sagabus.contracts.words import plain
+from sagabus.coordinator.core.saga.concern import BROKEN_ANSWER, ConcernKind
 from sagabus.coordinator.core.saga.history import Input, Kind
 from sagabus.coordinator.shard.timers import TimerPlace
 
 _DO, _UNDO, _SETTLE = CommandKind.DO, CommandKind.UNDO, CommandKind.SETTLE
+
+_FAILURES: Final = (ReplyKind.REFUSED, ReplyKind.FAILED)
 
 _ANSWERS: Final = {
     (_DO, ReplyKind.COMPLETED): Kind.STEP_COMPLETED,
@@ -30,6 +34,9 @@ _ANSWERS: Final = {
     (_SETTLE, ReplyKind.REFUSED): Kind.SETTLE_FAILED,
     (_SETTLE, ReplyKind.FAILED): Kind.SETTLE_FAILED,
 }
+
+
+_CONCERNS: Final = {_DO: ConcernKind.STEP, _UNDO: ConcernKind.UNDO, _SETTLE: ConcernKind.SETTLE}
 
 
 def read(record: Record, namespace: str) -> Request | Input:
@@ -59,18 +66,39 @@ def _reply(record: Record, service: str) -> Input:
     headers = HeaderReader(record.headers)
     saga_id, run, step, command = parse_command_id(headers.required("ce_causationid"))
     id = headers.text("ce_id") or f"{record.topic}:{record.partition}:{record.offset}"
-    kind = _answer(command, headers.required("ce_type"))
-    return Input(saga_id, run, kind, step, headers.number("ce_attempt"), service, id, record.value, id)
+    said = _said(headers.required("ce_type"))
+    body = kept_failure(said, record.value) if said in _FAILURES else record.value
+    return Input(saga_id, run, _answer(command, said), step, headers.number("ce_attempt"), service, id, body, id)
 
 
-def _answer(command: CommandKind, type: str) -> Kind:
+def _said(type: str) -> ReplyKind:
     said = REPLY_TYPES.get(type)
     if said is None:
         raise MessageInvalid("reply.type", f"ce_type {type[:60]!r} is no reply; replies are {', '.join(REPLY_TYPES)}")
+    return said
+
+
+def _answer(command: CommandKind, said: ReplyKind) -> Kind:
     kind = _ANSWERS.get((command, said))
     if kind is None:
         raise MessageInvalid("reply.kind", f"{said.value!r} is no answer to {command.value!r}")
     return kind
+
+
+def broken_reply(record: Record, namespace: str, fault: MessageInvalid) -> tuple[Input, str] | None:
+    """What the saga is to be told of a reply that cannot be read: a notice, and the service that has answered.
+
+    None for what is no reply, and for one that does not say either which command it answers.
+    """
+    service = replying_service(namespace, record.topic)
+    if service is None:
+        return None
+    try:
+        saga_id, run, step, command = parse_command_id(HeaderReader(record.headers).required("ce_causationid"))
+    except MessageInvalid:
+        return None
+    words = plain(f"{fault.reason}: {fault.message}").encode()
+    return Input(saga_id, run, Kind.NOTICE, step, 0, _CONCERNS[command], BROKEN_ANSWER, words), service
 
 
 def timer_input(place: TimerPlace) -> Input:

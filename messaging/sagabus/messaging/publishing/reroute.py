@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sagabus.contracts.envelope import Message, Record
+from sagabus.contracts.envelope import Headers, Message, Record
 from sagabus.messaging.publishing.dead_letter import text_of
 from sagabus.messaging.publishing.kept_part import bytes_of
 
@@ -34,6 +34,8 @@ def forwarded(record: Record, to_partition: int, *, saga_id: str | None = None) 
     if FORWARDED in headers:
         return None
     found = f"{record.topic}:{record.partition}:{record.offset}".encode()
-    added = ((FORWARDED, found),) if headers.get("ce_id") else ((FORWARDED, found), ("ce_id", found))
+    kept: Headers = tuple(record.headers)
+    if not headers.get("ce_id"):  # an empty one beside it would be another value of it
+        kept = (*(header for header in kept if header[0] != "ce_id"), ("ce_id", found))
     owner = text_of(record.key or b"") if saga_id is None else saga_id
-    return Message(record.topic, record.key, record.value, (*record.headers, *added), owner, to_partition)
+    return Message(record.topic, record.key, record.value, (*kept, (FORWARDED, found)), owner, to_partition)

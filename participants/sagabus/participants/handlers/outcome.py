@@ -13,19 +13,14 @@ from pydantic import BaseModel, JsonValue
 from pydantic_core import PydanticSerializationError
 from sqlalchemy.exc import DBAPIError
 
-from sagabus.contracts import codec
+from sagabus.contracts import codec, names
 from sagabus.contracts.activity import Activity
 from sagabus.contracts.codec import TOO_LARGE
 from sagabus.contracts.errors import MessageInvalid, SagabusError
 from sagabus.contracts.event_type import Event
-from sagabus.contracts.replies import HANDLER_ERROR, HANDLER_PANICKED, ReplyKind, read_failure
+from sagabus.contracts.replies import HANDLER_ERROR, HANDLER_PANICKED, REPLY_TOO_LARGE, ReplyKind, read_failure
 from sagabus.contracts.words import plain, words_of
 from sagabus.participants.handlers.refusal import Refused, TryAgain
-
-REPLY_TOO_LARGE: Final = "sagabus.reply_too_large"
-
-LONGEST_CODE: Final = 300
-"""Characters of a code, which stands in sentences and lists."""
 
 PARTS_TOLD: Final = 5
 """Members of an exception group whose words are sent."""
@@ -106,11 +101,20 @@ def failed(error: BaseException) -> HandlerOutcome:
 
 
 def _meant(error: Refused | TryAgain) -> HandlerOutcome:
+    code = _own_code(error)
     if isinstance(error, Refused):
-        return HandlerOutcome(ReplyKind.REFUSED, _failure(error.code, error.message, error.details, None), error=error)
-    return HandlerOutcome(
-        ReplyKind.FAILED, _failure(error.code, error.message, error.details, error.after), error=error
-    )
+        return HandlerOutcome(ReplyKind.REFUSED, _failure(code, error.message, error.details, None), error=error)
+    return HandlerOutcome(ReplyKind.FAILED, _failure(code, error.message, error.details, error.after), error=error)
+
+
+def _own_code(error: Refused | TryAgain) -> str:
+    """The handler's, as it may be sent: no coordinator takes a code that is no token, or one of ours."""
+    given = words_of(error.code)
+    code = names.fitting_code(given)
+    if code != given:
+        shown = plain(given, most=names.LONGEST_CODE)
+        logger.warning("%s has the code %r, and is sent as %s: give %s", type(error).__name__, shown, code, names.CODES)
+    return code
 
 
 def _code(error: BaseException) -> str:
@@ -151,12 +155,12 @@ def _kind_named(kind: type | None) -> str:
     return "nothing (None)" if kind is None else f"{'an' if kind.__name__[0] in 'AEIOUaeiou' else 'a'} {kind.__name__}"
 
 
-def _failure(code: object, message: object, details: Mapping[str, JsonValue], again_after: float | None) -> bytes:
+def _failure(code: str, message: object, details: Mapping[str, JsonValue], again_after: float | None) -> bytes:
     """The body of a `Failure`, such as the coordinator reads.
 
     Details may hold whatever pydantic can write as JSON; what it cannot, or nobody could read, is sent as text.
     """
-    whole = {"code": words_of(code, most=LONGEST_CODE), "message": words_of(message), "again_after": again_after}
+    whole = {"code": code, "message": words_of(message), "again_after": again_after}
     body = _readable({**whole, "details": details})
     if body is None:
         body = _readable({**whole, "details": {words_of(name): words_of(value) for name, value in details.items()}})

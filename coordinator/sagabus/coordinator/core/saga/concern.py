@@ -112,6 +112,10 @@ CANCELLED: Final = "cancelled"
 """Code of a stuck saga that has been cancelled, which happens once."""
 
 
+BROKEN_ANSWER: Final = "broken"
+"""Code: an answer came of which not even the headers can be read. It is no input, and a dead letter."""
+
+
 class Told(NamedTuple):
     """What a person has been told of a concern. Other words for the same code and attempt are no news."""
 

@@ -16,6 +16,7 @@ from sagabus.coordinator.core.saga.concern import (
     CANCELLED,
     NO_INPUT,
     STOPS,
+    UNREADABLE_ANSWER,
     Concern,
     ConcernKind,
     is_acknowledgeable,
@@ -141,7 +142,16 @@ _ENDED: Final = f"nothing is to be done any more: {_SEEN}"
 _CODE_IS_GONE: Final = "start a coordinator that has the saga's former code"
 _STUCK_AGAIN: Final = f"end it without an undo: {_TERMINATE}"
 
-_BY_CODE: Final = {(ConcernKind.UNDO, NO_INPUT): _NO_INPUT, (ConcernKind.STUCK, CANCELLED): _STUCK_AGAIN}
+_UNREADABLE: Final = (
+    f"repair the service, and, since it may have stored this answer, have it make another: {_RETRY}; or, if the step "
+    f"has happened, give its output: {_COMPLETE}; {_UNDO_IT}"
+)
+
+_BY_CODE: Final = {
+    (ConcernKind.STEP, UNREADABLE_ANSWER): _UNREADABLE,
+    (ConcernKind.UNDO, NO_INPUT): _NO_INPUT,
+    (ConcernKind.STUCK, CANCELLED): _STUCK_AGAIN,
+}
 
 
 def cure_of(concern: Concern, *, id: str, code: str = "", closed: bool = False) -> str:

@@ -13,6 +13,7 @@ from sagabus.contracts.errors import ActivityFailed, ActivityTimedOut, MessageIn
 from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.names import CommandKind
 from sagabus.contracts.replies import (
+    FAILURE_UNREADABLE,
     HANDLER_PANICKED,
     ID_REUSED,
     INBOX_EXPIRED,
@@ -27,7 +28,7 @@ from sagabus.coordinator.core.saga import stand_in
 from sagabus.coordinator.core.saga.bodies import remembered
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, Told
 from sagabus.coordinator.core.saga.effects import TimerKind
-from sagabus.coordinator.core.saga.history import Kind, Row, words
+from sagabus.coordinator.core.saga.history import Input, Kind, Row, words
 from sagabus.coordinator.core.saga.journal import Divergence
 from sagabus.coordinator.core.saga.program import Blocked, Called, Listener
 from sagabus.coordinator.core.saga.reading import OUTPUT, read
@@ -173,12 +174,21 @@ def read_output(state: SagaState, step: Step, payload: bytes | None) -> tuple[Ba
     return found[1], found[2]
 
 
-def unreadable(state: SagaState, step: Step, fault: MessageInvalid, *, settling: bool) -> tuple[Concern, str]:
-    """What a person is told of an answer that nobody can read."""
+def check_refusal(answer: Input | Row) -> None:
+    """Raises MessageInvalid if it does not say why: it would be final, and nobody would know what for."""
+    failure = failure_of(answer)
+    if failure.code == FAILURE_UNREADABLE:
+        raise MessageInvalid("payload.invalid", failure.message)
+
+
+def unreadable(state: SagaState, step: Step, fault: MessageInvalid, kind: Kind) -> tuple[Concern, str]:
+    """What a person is told of a final answer, of this kind, that nobody can read."""
     what, after = f"step {step.number} ({step.activity})", ""
+    if kind is Kind.STEP_REFUSED:
+        return step_concern(step), f"{what} is refused, and why cannot be read: {fault.message}; it is asked for again"
     if state.is_closed:
         concern = Concern(ConcernKind.LATE_SUCCESS, step.number)
-    elif settling:
+    elif kind is Kind.SETTLE_COMPLETED:
         concern = Concern(ConcernKind.SETTLE, step.number)
     elif step.is_open:
         concern = step_concern(step)
@@ -275,6 +285,9 @@ def _say_why_it_waits(state: SagaState, step: Step, failure: Failure) -> None:
     elif failure.code == HANDLER_PANICKED:
         words = f"step {step.number}: the handler of {step.activity} panicked: {failure.message}"
         state.raise_concern(step_concern(step), words, Told(failure.code))
+    elif odd := oddity(failure):
+        words = f"step {step.number} ({step.activity}) has failed: {odd}"
+        state.raise_concern(step_concern(step), words, Told(failure.code))
     elif waited >= SILENCE_MICROSECONDS:
         why = "it has failed" if failure.again_after is None else f"{step.service} has asked for another attempt"
         words = (
@@ -284,6 +297,15 @@ def _say_why_it_waits(state: SagaState, step: Step, failure: Failure) -> None:
         state.raise_concern(step_concern(step), words, Told(failure.code))
     else:
         state.clear_concern(step_concern(step))
+
+
+def oddity(failure: Failure) -> str:
+    """What its participant must be told, in words. It counts all the same: only its pause rests on what it says."""
+    if failure.code == FAILURE_UNREADABLE:
+        return f"what it says cannot be read: {failure.message}"
+    if (failure.again_after or 0.0) < 0:
+        return f"its again_after is {failure.again_after:g} s, which counts as 0: {failure.code}: {failure.message}"
+    return ""
 
 
 def say_pause(state: SagaState, step: Step, what: str, failure: Failure, until: int) -> None:
@@ -350,12 +372,12 @@ def chance(state: SagaState, number: int, attempt: int) -> float:
     return zlib.crc32(f"{state.id}:{state.run}:{number}:{attempt}".encode()) / 2**32
 
 
-def failure_of(row: Row) -> Failure:
+def failure_of(answer: Input | Row) -> Failure:
     """What the participant says. One that cannot be read is a failure too: a reply is never the end of a saga's way."""
     try:
-        return read_failure(row.payload)
+        return read_failure(answer.payload)
     except MessageInvalid as error:
-        return Failure(code="sagabus.failure_unreadable", message=error.message)
+        return Failure(code=FAILURE_UNREADABLE, message=error.message)
 
 
 def step_concern(step: Step) -> Concern:

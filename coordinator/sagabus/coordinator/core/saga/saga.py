@@ -13,6 +13,7 @@ from typing import Final
 
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.lifecycle import LifecycleType
+from sagabus.contracts.names import CommandKind
 from sagabus.contracts.words import plain, words_of
 from sagabus.coordinator.core.saga import (
     codeless,
@@ -29,8 +30,17 @@ from sagabus.coordinator.core.saga import (
     undo,
     unexplained,
 )
-from sagabus.coordinator.core.saga.admission import DUPLICATE, FOR_GOOD, STALE, UNREADABLE, answers_nothing, denial
+from sagabus.coordinator.core.saga.admission import (
+    DUPLICATE,
+    FOR_GOOD,
+    LATE,
+    STALE,
+    UNREADABLE,
+    answers_nothing,
+    denial,
+)
 from sagabus.coordinator.core.saga.concern import (
+    BROKEN_ANSWER,
     NO_ANSWER,
     STOPS,
     UNREADABLE_ANSWER,
@@ -48,6 +58,7 @@ from sagabus.coordinator.core.saga.order import in_order
 from sagabus.coordinator.core.saga.program import Blocked, Code, Listener, Program, Spun, raised_in
 from sagabus.coordinator.core.saga.state import Declared, SagaState, reason_json
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
+from sagabus.coordinator.core.saga.step import Step
 from sagabus.coordinator.core.saga.stopped import Stop, StoppedSaga, notice
 from sagabus.coordinator.core.saga.stuck import note_stuck
 
@@ -58,7 +69,13 @@ MAX_ROWS: Final = 20_000
 """Rows of a history. To replay so many takes about half a second, each time that the saga comes into memory."""
 
 
-_OUTPUTS: Final = frozenset((Kind.STEP_COMPLETED, Kind.SETTLE_COMPLETED))
+_TO_BE_READ: Final = frozenset((Kind.STEP_COMPLETED, Kind.SETTLE_COMPLETED, Kind.STEP_REFUSED))
+"""Answers that are final, and on whose value something rests."""
+_ASKED: Final = {
+    ConcernKind.STEP: CommandKind.DO,
+    ConcernKind.UNDO: CommandKind.UNDO,
+    ConcernKind.SETTLE: CommandKind.SETTLE,
+}
 _SAID: Final = frozenset((Outcome.COMPLETED, Outcome.NEVER))
 """Another answer changes neither, and so it need not be read."""
 
@@ -91,6 +108,8 @@ class Saga:
         state = self.state
         state.now = max(now, state.now)
         state.cause = input.cause
+        if input.kind is Kind.NOTICE and input.ref == BROKEN_ANSWER:
+            return self._hear_broken(input)
         if self.stopped is not None:
             return self._keep(self.stopped, input)
         reason = denial(state, input)
@@ -105,6 +124,15 @@ class Saga:
         if input.kind is Kind.STARTED:
             state.started_at = state.now
         self.advance_or_block(state.journal.taken(input, state.now))
+        return None
+
+    def _hear_broken(self, input: Input) -> str | None:
+        """It leaves a row only where somebody is to be told."""
+        step = None if self.stopped is not None else self.state.steps.get(input.step)
+        told = None if step is None else undo.broken_answer(self.state, step, (input.payload or b"").decode())
+        if step is None or told is None or told[0].kind != input.name:
+            return LATE
+        self._note(*told, Told(BROKEN_ANSWER, step.exchange(_ASKED[told[0].kind]).attempt))
         return None
 
     def refuse(self, asked: Input | Row, code: str) -> None:
@@ -176,24 +204,31 @@ class Saga:
             self.refuse(row, reason)
 
     def cannot_read(self, answer: Input | Row) -> bool:
-        """Whether it brings an output that nobody can read. It is not taken then: a person is told, the step stays as
-        it is and is asked for again, until the answer can be read."""
+        """Whether it brings an output, or a refusal, that nobody can read. It is not taken then: a person is told, the
+        step stays as it is and is asked for again, until the answer can be read."""
         state = self.state
-        step = state.steps.get(answer.step) if answer.kind in _OUTPUTS else None
+        step = state.steps.get(answer.step) if answer.kind in _TO_BE_READ else None
         if step is None or step.outcome in _SAID:
             return False
         try:
-            forward.read_output(state, step, answer.payload)
-            if state.contracts is not None:
-                stand_in.check_output(state, step, answer.payload)
+            self._read(step, answer)
         except MessageInvalid as error:
             if answers_nothing(state, answer):
                 return False  # a person is told that, and nothing more
             aside = str(answer.seq) if isinstance(answer, Row) else ""
-            concern, words = forward.unreadable(state, step, error, settling=answer.kind is Kind.SETTLE_COMPLETED)
+            concern, words = forward.unreadable(state, step, error, answer.kind)
             self._note(concern, words, Told(UNREADABLE_ANSWER, answer.attempt), aside=aside)
             return True
         return False
+
+    def _read(self, step: Step, answer: Input | Row) -> None:
+        """Raises MessageInvalid."""
+        if answer.kind is Kind.STEP_REFUSED:
+            forward.check_refusal(answer)
+            return
+        forward.read_output(self.state, step, answer.payload)
+        if self.state.contracts is not None:
+            stand_in.check_output(self.state, step, answer.payload)
 
     def _note(self, concern: Concern, words: str, told: Told, *, aside: str = "") -> None:
         """A notice in history, if there is something new to say. aside: the row that is left undecided for good."""

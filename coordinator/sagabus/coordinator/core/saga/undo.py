@@ -172,8 +172,9 @@ def not_undone(state: SagaState, step: Step, row: Row) -> None:
     error = codec.encode_value(failure.model_dump(mode="json", exclude={"again_after"}))
     state.tell(LifecycleType.COMPENSATION_FAILED, step=step, name=compensation_of(step), error=error)
     hopeless = row.kind is Kind.UNDO_REFUSED or failure.code in forward.FOR_A_PERSON | {NO_HANDLER, HANDLER_PANICKED}
-    if hopeless or undo.failures >= UNDO_FAILURES_BEFORE_ATTENTION:
-        words = f"{words_for(step)}: {failure.code}: {failure.message}"
+    odd = forward.oddity(failure)
+    if hopeless or odd or undo.failures >= UNDO_FAILURES_BEFORE_ATTENTION:
+        words = f"{words_for(step)}: {odd or f'{failure.code}: {failure.message}'}"
         state.raise_concern(undo_concern(step), words, Told(failure.code))
     else:
         state.clear_concern(undo_concern(step))
@@ -225,6 +226,20 @@ def overdue(state: SagaState, step: Step) -> tuple[Concern, str] | None:
         f"{step.service} deployed, and can it publish? Its log and `sagabus doctor` say so"
     )
     return concern, words
+
+
+def broken_answer(state: SagaState, step: Step, fault: str) -> tuple[Concern, str] | None:
+    """What a person is to be told of an answer to what is unanswered, of which not even the headers can be read.
+
+    Once, until somebody answers as he must. None if there is nothing to tell. fault: what is wrong, in words.
+    """
+    kind = step.unanswered
+    if kind is None:
+        return None
+    concern, what = _unanswered_concern(step, kind)
+    if concern in state.concerns:
+        return None
+    return concern, f"{what}: an answer counts for nothing, and is a dead letter: {fault}; it is asked for again"
 
 
 def _unanswered_concern(step: Step, kind: CommandKind) -> tuple[Concern, str]:

@@ -18,11 +18,11 @@ _LOST = "or history was lost: was the coordinator's database restored from an ol
 
 def reply(state: SagaState, step: Step | None, row: Row) -> None:
     """A reply to what this history never sent."""
-    kind, words = _explained(step, row)
+    kind, words = _explained(step, row, closed=state.is_closed)
     state.raise_concern(Concern(kind, row.step), words)
 
 
-def _explained(step: Step | None, row: Row) -> tuple[ConcernKind, str]:
+def _explained(step: Step | None, row: Row, *, closed: bool) -> tuple[ConcernKind, str]:
     what = f"{row.kind} of step {row.step}"
     if step is None or not step.do.issued:
         words = f"{what} answers a step that was never sent: {row.name or 'its participant'} made up the id, {_LOST}"
@@ -31,9 +31,10 @@ def _explained(step: Step | None, row: Row) -> tuple[ConcernKind, str]:
     if asked is None:
         words = f"{what} ({step.activity}) answers what {step.service} was not asked: it made up the id, {_LOST}"
         return ConcernKind.UNASKED, words
+    ignored = "It is ignored" if closed else "It is ignored, and what is not answered is sent again"
     words = (
-        f"{what} ({step.activity}) says that it is of attempt {row.attempt}, and the last one was {asked.attempt}: "
-        f"{step.service} must send back the ce_attempt of the command, {_LOST}"
+        f"{what} ({step.activity}) says that it is of attempt {row.attempt}, and the last one was {asked.attempt}. "
+        f"{ignored}: {step.service} must send back the ce_attempt of the command, {_LOST}"
     )
     return ConcernKind.REPLY_ATTEMPT, words
 
