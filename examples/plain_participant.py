@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
@@ -122,7 +123,7 @@ def reply_headers(headers: Headers, kind: str, attempt: int) -> list[tuple[str, 
 async def serve(record: ConsumerRecord, pool: asyncpg.Pool, producer: AIOKafkaProducer) -> None:
     """Until it is answered. The offset is committed after that, so nothing is lost by a crash."""
     headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
-    fault = fault_of(headers)
+    fault = repeated(record.headers) or fault_of(headers)
     if fault:
         why = [("x-dlt-reason", b"headers.invalid"), ("x-dlt-message", fault.encode())]
         await producer.send_and_wait(
@@ -140,6 +141,13 @@ async def serve(record: ConsumerRecord, pool: asyncpg.Pool, producer: AIOKafkaPr
     topic = headers["ce_replyto"]
     partition = int(headers["ce_replypartition"]) % len(await producer.partitions_for(topic))
     await producer.send_and_wait(topic, value, record.key, partition, headers=reply_headers(headers, kind, attempt))
+
+
+def repeated(headers: Sequence[tuple[str, bytes]]) -> str:
+    """A header that says two things says nothing; empty if there is none."""
+    last = dict(headers)
+    names = sorted({name for name, value in headers if last[name] != value})
+    return f"headers stand twice with different values: {', '.join(names)}" if names else ""
 
 
 def fault_of(headers: Headers) -> str:

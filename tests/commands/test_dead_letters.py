@@ -135,6 +135,21 @@ def test_a_letter_is_shown_whole_with_meaning_and_cure(fixture: ServiceFixture, 
     assert 'value: {"a": \\xff}' in text
 
 
+@pytest.mark.parametrize(
+    "verb", [("list",), ("show", "1"), ("replay", "1"), ("drop", "1", "--reason", "r"), ("parked",)]
+)
+def test_of_a_service_without_tables_it_says_where_its_dead_letters_are(
+    fixture: ServiceFixture, capsys: Capture, verb: Sequence[str], kafka: str
+) -> None:
+    assert main(["dead-letters", *verb, "--service", "courier"]) == Exit.USAGE
+    said = capsys.readouterr().err
+    assert "the schema sagabus_courier is not in this database, or not up to date: run `sagabus migrate MODULE`" in said
+    where = f"the topic {fixture.schema}.dead-letters whose header x-dlt-by is courier"
+    assert (
+        f"If courier is written without our kit, it has no such tables: its dead letters are records of {where}" in said
+    )
+
+
 def test_a_reason_of_another_version_is_shown_as_well(fixture: ServiceFixture, capsys: Capture) -> None:
     (id,) = fixture.letters(("brand.new", Given(key=None, value=None)))
     assert "another version" in told(capsys, "show", str(id))

@@ -12,7 +12,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.docs import commands_page, concerns_page, http_page, python_page, settings_page, wire_page
+from tests.docs import (
+    commands_page,
+    concerns_page,
+    http_page,
+    python_page,
+    reasons_page,
+    settings_page,
+    wire_page,
+)
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 COMMAND: Final = "python -m tests.docs.pages"
@@ -27,6 +35,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
 """Whole pages, by their place below docs/."""
 
 PARTS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
+    "dead-letters.md": {"reasons": reasons_page.table},
     "troubleshooting.md": {"concerns": concerns_page.table},
     "participants-in-any-language.md": {
         "command": wire_page.command_example,

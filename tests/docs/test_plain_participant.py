@@ -109,6 +109,12 @@ def decided(head: CommandHead, digest: bytes, state: State | None, stored: bytes
     return judge(head, digest, row, pruned_before=None)
 
 
+def test_a_header_that_says_two_things_makes_no_command() -> None:
+    headers = [*command(CommandKind.DO, 1, b"{}").headers]
+    assert plain.repeated([*headers, *headers]) == ""
+    assert plain.repeated([*headers, ("ce_type", b"x")]) == "headers stand twice with different values: ce_type"
+
+
 async def test_a_parcel_is_sent_once(connection: asyncpg.Connection) -> None:
     message = command(CommandKind.DO, 1, codec.encode(SHIP))
     assert await answered(connection, message) == await answered(connection, message)

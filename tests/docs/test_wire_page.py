@@ -15,20 +15,24 @@ from sagabus.contracts.envelope import MAX_PAYLOAD, Message
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.headers import LONGEST
 from sagabus.contracts.names import CommandKind
-from sagabus.contracts.replies import REPLY_TYPES, ReplyKind
+from sagabus.contracts.replies import REPLY_TYPES, SHOWN, Failure, ReplyKind
 from sagabus.contracts.retry import ACTIVITY_RETRY
+from sagabus.contracts.words import MAX_WORDS
 from sagabus.coordinator.core.saga.forward import LONGEST_PAUSE_MICROSECONDS
 from sagabus.coordinator.shard.reading import read
 from sagabus.messaging.publishing import kept_part
 from sagabus.messaging.publishing.dead_letter import DeadLetters
 from sagabus.messaging.setting_texts import DAY
 from sagabus.messaging.settings import Settings
-from sagabus.participants.handlers.outcome import REPLY_TOO_LARGE
 from sagabus.shop.contracts import payment
+from tests.core.situations import given_up
 from tests.core.wire import Read, as_read
 from tests.docs import wire_page
 
 PAGE: Final = (Path(__file__).parents[2] / "docs" / "participants-in-any-language.md").read_text()
+DECISION: Final = next(
+    (Path(__file__).parents[2] / "docs" / "decisions").glob("*-replies-that-do-not-fit.md")
+).read_text()
 NUMERALS: Final[dict[int | None, str]] = {5: "five"}
 NEEDED: Final = {"ce_causationid", "ce_type", "ce_attempt"}
 """Headers of a reply."""
@@ -110,12 +114,8 @@ def test_the_types_of_replies_are_named() -> None:
 
 
 def test_the_codes_of_failures_are_named() -> None:
-    codes = {value for name, value in vars(replies).items() if name.isupper() and str(value).startswith("sagabus.")}
-    made_by_the_coordinator = {replies.RETRIES_EXHAUSTED}
-    prefix = {"sagabus.reply."}
-    assert named(section("A reply").partition("### A failure")[2]) == (
-        codes - made_by_the_coordinator - prefix | {REPLY_TOO_LARGE}
-    )
+    text = section("A reply").partition("### A failure")[2]
+    assert dict(re.findall(r"^\| `(sagabus\.\w+)` \| (\w+) \|", text, re.MULTILINE)) == replies.OF_PARTICIPANTS
 
 
 def test_the_topics_are_named() -> None:
@@ -145,3 +145,27 @@ def test_the_numbers_are_the_codes() -> None:
     assert f"`resend_after` of the contract, {payment.resend_after:g} s by default" in PAGE
     assert f"Our kit keeps them for {Settings.model_fields['retention_inbox'].default / DAY:g} days" in PAGE
     assert f"At most {LONGEST_PAUSE_MICROSECONDS // 86_400_000_000} days" in PAGE
+    assert f"{names.CODES.partition(',')[0]}." in PAGE
+    assert f"More than {MAX_WORDS:,} characters are cut" in PAGE
+    assert f"the first\n  {SHOWN} bytes of what came" in DECISION
+    fields = Settings.model_fields
+    assert f"with `SAGABUS_PARTITIONS` partitions ({fields['partitions'].default})" in " ".join(PAGE.split())
+    assert f"({fields['retention_sagas'].default / DAY:g} days\nafter its end by default)" in PAGE
+    assert f"Our kit's is `{names.service_schema('<service>')}`" in PAGE
+
+
+def test_a_settle_bears_the_attempt_and_the_first_issue_of_its_step() -> None:
+    drive = given_up()
+    (settle,) = drive.last.commands
+    step = next(sent for sent in drive.all.commands if sent.head.kind is CommandKind.DO)
+    assert settle.head.kind is CommandKind.SETTLE
+    assert (settle.head.attempt, settle.head.issued) == (step.head.attempt, step.head.issued)
+    assert drive.now > settle.head.issued
+    assert "On a settle it is the attempt of the step." in PAGE
+    assert "On a settle: when its step was first sent." in PAGE
+
+
+def test_the_fields_of_a_failure_are_named() -> None:
+    assert named(section("A reply").partition("### A failure")[2].partition("These are the codes")[0]) == {
+        *Failure.model_fields
+    }

@@ -55,9 +55,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True)
 
     kafka: KafkaServers = ""
-    """Bootstrap servers `host:port,host:port`, or `embedded`."""
+    """Bootstrap servers `host:port,host:port`, or `embedded`: those of a `sagabus dev` that is running."""
     database: Annotated[DatabaseUrl, Field(repr=False)] = ""
-    """`postgresql://user:password@host:5432/name`, `host:5432,host:5432` for several, or `embedded:DIR`."""
+    """`postgresql://user:password@host:5432/name`, `host:5432,host:5432` for several, or `embedded:DIR`: that
+    of a `sagabus dev` that is running and keeps its data in this folder."""
     namespace: Namespace = "sagabus"
     """Name of the coordinator's deployment: first part of its topics, its schema and its consumer group."""
     http: HttpAddress = "127.0.0.1:8080"

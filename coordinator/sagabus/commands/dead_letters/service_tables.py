@@ -54,12 +54,24 @@ async def opened(options: Namespace, *, kafka: bool = False) -> AsyncIterator[Se
         await database.wait_until_reachable(patience=WAIT_SECONDS)
         yield ServiceTables(DeadLetterRows(database, schema), ParkedRows(database, schema), schema, backing)
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
-        cure = "run `sagabus migrate`, or set SAGABUS_DATABASE to the database that holds it"
-        raise Failed(Exit.USAGE, f"the schema {schema} is not in this database, or not up to date: {cure}") from error
+        raise Failed(Exit.USAGE, _no_tables(options.service, schema, backing.settings.namespace)) from error
     except asyncpg.InsufficientPrivilegeError as error:
         raise Failed(Exit.REFUSED, f"PostgreSQL refuses: {error}; use the role of the service itself") from error
     finally:
         await database.stop()
+
+
+def _no_tables(service: str | None, schema: str, namespace: str) -> str:
+    cure = f"run `sagabus migrate{' MODULE' if service else ''}`, or set SAGABUS_DATABASE to the database that holds it"
+    words = f"the schema {schema} is not in this database, or not up to date: {cure}"
+    if service is None:
+        return words
+    topic = names.dead_letters_topic(namespace)
+    return (
+        f"{words}. If {service} is written without our kit, it has no such tables: its dead letters are records of the "
+        f"topic {topic} whose header x-dlt-by is {service}. Read them there (docs/dead-letters.md). A command among "
+        "them is sent again by itself"
+    )
 
 
 def _schema(service: str | None, backing: Backing) -> str:
