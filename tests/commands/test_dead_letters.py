@@ -263,7 +263,7 @@ def test_what_another_operator_holds_is_refused(fixture: ServiceFixture, capsys:
             return await asyncio.to_thread(main_in_thread, command)
 
     assert fixture.on_database(both) == Exit.REFUSED
-    assert "somebody else" in capsys.readouterr().err
+    assert "is being handled by another operator at this moment" in capsys.readouterr().err
 
 
 def main_in_thread(words: list[str]) -> int:

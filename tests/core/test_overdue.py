@@ -32,7 +32,6 @@ def wait(drive: Drive, microseconds: int) -> None:
     [
         (started, "step 1 (stock.reserve)", Drive.completed),
         (started, "step 1 (stock.reserve)", Drive.refused),
-        (started, "step 1 (stock.reserve)", Drive.failed),
         (compensating, "undo of step 1 (stock.release)", Drive.undone),
         (compensating, "undo of step 1 (stock.release)", Drive.undo_failed),
         (given_up, "settle of step 1 (stock.reserve)", Drive.settled),
@@ -51,6 +50,16 @@ def test_it_is_shown_after_an_hour_and_until_the_answer(
     answer(drive, 1)
     assert drive.attention == ""
     assert "saga.attention_cleared" in drive.last.told
+
+
+def test_a_step_that_fails_after_an_hour_is_answered_and_has_failed_for_an_hour() -> None:
+    drive = started()
+    wait(drive, LONG + 60 * SECOND)
+    drive.failed(1)
+    assert drive.attention.startswith("step 1 (stock.reserve): it has failed for 1 h: sagabus.handler_error: ")
+    drive.fire(TimerKind.RETRY, 1)
+    drive.completed(1)
+    assert drive.attention == ""
 
 
 def test_it_is_told_once() -> None:
