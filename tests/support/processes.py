@@ -139,6 +139,9 @@ class Child:
 
 
 def clean(settings: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment without SAGABUS_*, with these settings; modules of `tests` can be imported."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("SAGABUS_")}
+    """This process's environment without SAGABUS_*, with these settings; modules of `tests` can be imported.
+
+    COLUMNS is set in a worker of pytest-xdist: lists would be cut to that width.
+    """
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("SAGABUS_") and key != "COLUMNS"}
     return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), **settings}
