@@ -38,7 +38,7 @@ SAY: Final = {
     r"\bstill so goes with\b|\bhas no use for\b": "the cure; is not taken",
     r"\bnot foreseen\b": "unexpected",
     r"\bwithout use\b": "has no effect",
-    r"\btrust each other\b": "a certificate is not trusted",
+    r"\btrust each other\b": "the login or a certificate is refused",
     r"\ball goes well\b|\border (?:that )?goes well\b": "succeeds",
     r"\bmetrics\b": "nothing yet: sagabus has none",
     r"\bin step\b": "in sync",

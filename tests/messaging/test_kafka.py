@@ -268,9 +268,9 @@ async def test_broker_that_demands_tls_and_a_password(
         async with running(Subscription(cluster, group=namespace, topics=[namespace], listener=listener)):
             await listener.has(1)
         said = await _said_of_a_wrong_password(right, caplog)
-        assert "a certificate is not trusted: " in said
+        assert "the login or a certificate is refused: " in said
         assert WRONG_PASSWORD not in said + "".join(capfd.readouterr())
-        with pytest.raises(KafkaRefused, match="a certificate is not trusted"):
+        with pytest.raises(KafkaRefused, match="the login or a certificate is refused"):
             await Kafka(Settings(**right | {"kafka_ca_file": ""})).wait_until_reachable()
         with pytest.raises(KafkaUnreachable):
             await real_kafka(broker.secure).wait_until_reachable(patience=0)

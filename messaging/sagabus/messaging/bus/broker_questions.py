@@ -61,7 +61,8 @@ class BrokerQuestions:
                 async with asyncio.timeout(seconds / len(hosts)), self._connected(host, seconds) as connection:
                     return await use(connection)
             except REFUSALS as error:
-                raise KafkaRefused(f"Kafka at {_named(host)}: a certificate is not trusted: {error}") from error
+                words = f"Kafka at {_named(host)}: the login or a certificate is refused"
+                raise KafkaRefused(f"{words}: {error}") from error
             except NotImplementedError as error:  # aiokafka and the broker have no version of the question in common
                 words = f"Kafka at {_named(host)} has no version of this question that we know"
                 raise KafkaRefused(f"{words}; use Kafka 2.8 or a later one: {error}") from error
