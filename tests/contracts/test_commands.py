@@ -133,3 +133,9 @@ def test_addresses_are_equal_by_what_they_name() -> None:
     same, other = (Addresses("shop", source_of("shop"), SagaId("ORD:1"), RunId(run), 5) for run in ("abc", "abd"))
     assert same == ADDRESSES
     assert other != ADDRESSES
+
+
+def test_headers_that_are_missing_are_told_together() -> None:
+    left = [(name, value) for name, value in command().headers if name not in {"ce_run", "ce_attempt"}]
+    with pytest.raises(MessageInvalid, match=r"^headers ce_run, ce_attempt are missing$"):
+        read_command(Read("stock.commands", 5, 1, 0, b"k", b"{}", left))

@@ -178,6 +178,8 @@ async def test_p2_a_reply_whose_output_cannot_be_read_is_a_dead_letter_and_its_s
     fixture.now += 31
     copies = [copy for _ in range(3) for copy in await fixture.turn(tenure)]  # one turn loads the saga
     assert [headers_of(copy)["ce_id"] for copy in copies] == [headers_of(command)["ce_id"]]
+    await fixture.turn(tenure, fixture.reply(command, "completed", {"reservation_id": "RES-1"}))
+    assert len(await fixture.rows("SELECT id FROM sagabus.dead_letter")) == 1, "the same answer to a copy is no news"
     left = await fixture.turn(tenure, fixture.reply(command, "completed", RESERVED))
     assert types(left)[-1] == "payment.process_payment"
     assert (await fixture.saga(ORDER))["attention"] is None

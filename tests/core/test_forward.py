@@ -11,7 +11,7 @@ from sagabus.contracts.envelope import MAX_PAYLOAD
 from sagabus.contracts.names import CommandKind
 from sagabus.contracts.replies import HANDLER_ERROR
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core.saga.admission import FOREIGN, UNREADABLE
+from sagabus.coordinator.core.saga.admission import DUPLICATE, FOREIGN, UNREADABLE
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind
@@ -122,8 +122,8 @@ UNREADABLE_BODIES = [
 @pytest.mark.parametrize("body", UNREADABLE_BODIES, ids=lambda body: repr(body[:12]))
 def test_an_output_that_cannot_be_read_never_becomes_history_and_is_asked_for_again(body: bytes) -> None:
     drive = Drive(sequential).start()
-    for _ in range(2):
-        assert drive.take(drive.reply(Kind.STEP_COMPLETED, 1, body)) == UNREADABLE
+    for reason in (UNREADABLE, DUPLICATE):
+        assert drive.take(drive.reply(Kind.STEP_COMPLETED, 1, body)) == reason
     assert drive.kinds == ["started", "command 1", "notice 1"], "told once"
     assert list(drive.state.concerns) == [Concern(ConcernKind.STEP, 1)]
     assert drive.attention.startswith("step 1 (stock.reserve) has completed, and its output cannot be read: ")

@@ -103,6 +103,7 @@ def raising(error: BaseException) -> Callable[[Any], Any]:
         (ExceptionGroup("two \udcff", [ValueError("a"), KeyError("b")]), HANDLER_ERROR, "ValueError: a; KeyError: 'b'"),
         (ExceptionGroup("one", [ExceptionGroup("in one", [ValueError("sole")])]), HANDLER_ERROR, "sole"),
         (Half("sku"), HANDLER_ERROR, "sku"),
+        (KeyError("citrate"), HANDLER_ERROR, "KeyError: 'citrate'"),
         (Panic("at the disco"), HANDLER_PANICKED, "at the disco"),
         (GeneratorExit("of its own"), HANDLER_PANICKED, "of its own"),
         (BaseExceptionGroup("both", [Panic("x"), ValueError("y")]), HANDLER_PANICKED, "Panic: x; ValueError: y"),

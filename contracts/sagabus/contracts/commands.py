@@ -50,9 +50,15 @@ class CommandHead:
         return self.target if self.kind is CommandKind.SETTLE and self.target else self.id
 
 
+_REQUIRED: Final = (
+    "ce_type", "ce_id", "ce_source", "ce_subject", "ce_run", "ce_step", "ce_attempt", "ce_issued", "ce_replyto",
+    "ce_replypartition",
+)  # fmt: skip
+
+
 def read_command(record: Record) -> CommandHead:
     """Raises MessageInvalid."""
-    headers = HeaderReader(record.headers)
+    headers = HeaderReader(record.headers, wanted=_REQUIRED)
     activity = headers.required("ce_type")
     kind, target = _kind(headers, activity)
     return CommandHead(

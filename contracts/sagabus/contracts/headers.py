@@ -34,9 +34,11 @@ class HeaderReader:
     Raises MessageInvalid for a record that stands for a batch which was not read.
     """
 
-    __slots__ = ("_differing", "_values")
+    __slots__ = ("_differing", "_values", "_wanted")
 
-    def __init__(self, headers: Sequence[tuple[str, bytes | None]]) -> None:
+    def __init__(self, headers: Sequence[tuple[str, bytes | None]], *, wanted: Sequence[str] = ()) -> None:
+        """wanted: all that must be there, so that one that is missing is told with the others."""
+        self._wanted = wanted
         self._values = dict(headers)
         self._differing = _NONE if len(self._values) == len(headers) else _differing(headers, self._values)
         if CUT_BATCH in self._values:
@@ -54,7 +56,7 @@ class HeaderReader:
     def required(self, name: str) -> str:
         value = self.raw(name)
         if not value:
-            raise MessageInvalid("headers.missing", f"header {name} is missing")
+            raise MessageInvalid("headers.missing", self._missing(name))
         try:
             text = value.decode()
         except UnicodeDecodeError as error:
@@ -64,6 +66,10 @@ class HeaderReader:
         if "\0" in text:  # PostgreSQL's text has no room for it
             raise MessageInvalid("headers.invalid", f"header {name} holds a NUL: {value[:40]!r}")
         return text
+
+    def _missing(self, name: str) -> str:
+        others = [one for one in self._wanted if one != name and not self._values.get(one)]
+        return f"headers {', '.join((name, *others))} are missing" if others else f"header {name} is missing"
 
     def number(self, name: str, *, most: int = 10**18 - 1) -> int:
         text = self.required(name)

@@ -10,7 +10,7 @@ from typing import Final
 from sagabus.contracts.commands import CommandHead
 from sagabus.contracts.words import words_of
 from sagabus.participants.handlers.declaration import Handler
-from sagabus.participants.handlers.outcome import HandlerOutcome, OutputUnusable, told
+from sagabus.participants.handlers.outcome import HandlerOutcome, OutputUnusable, named
 
 MOST_REMEMBERED: Final = 1_000
 """Failures that have been told; the oldest is forgotten, and told anew."""
@@ -34,7 +34,7 @@ class FailureLog:
         if outcome.expected:
             logger.info("%s: %s", which, words_of(error), extra=extra)
         elif self._is_repeated(head, error):
-            logger.error("%s failed as before: %s: %s", which, type(error).__name__, told(error), extra=extra)
+            logger.error("%s failed as before: %s", which, named(error), extra=extra)
         elif isinstance(error, OutputUnusable):  # a traceback would show our own code alone
             at = "" if handler is None else f": {handler.written_at}"
             logger.error("%s failed: %s. No retry helps: change the handler's code%s", which, error, at, extra=extra)

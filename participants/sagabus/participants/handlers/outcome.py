@@ -181,12 +181,21 @@ def _readable(failure: Mapping[str, object]) -> bytes | None:
 
 
 def told(error: BaseException) -> str:
-    """What it says, or what it is where it says nothing (TimeoutError).
+    """What it says, or what it is where it says nothing (TimeoutError); both for a KeyError, which says the key alone.
 
     Without the statement and its parameters, which SQLAlchemy adds: they may hold what is nobody's business.
     """
+    return named(error) if isinstance(error, KeyError) else _text(error) or type(error).__name__
+
+
+def named(error: BaseException) -> str:
+    """Its type, and what it says."""
+    return f"{type(error).__name__}: {_text(error) or type(error).__name__}"
+
+
+def _text(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
-        parts = [f"{type(part).__name__}: {told(part)}" for part in error.exceptions[:PARTS_TOLD]]
+        parts = [named(part) for part in error.exceptions[:PARTS_TOLD]]
         return plain("; ".join([words_of(error), *parts]), most=LONGEST_MESSAGE)
     said = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    return words_of(said, most=LONGEST_MESSAGE) or type(said).__name__
+    return words_of(said, most=LONGEST_MESSAGE)

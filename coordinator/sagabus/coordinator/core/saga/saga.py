@@ -119,8 +119,8 @@ class Saga:
             return reason
         if input.kind is Kind.TIMER:
             return self._take_timer(input)
-        if self.cannot_read(input):
-            return UNREADABLE
+        if unread := self.cannot_read(input):
+            return unread
         if input.kind is Kind.STARTED:
             state.started_at = state.now
         self.advance_or_block(state.journal.taken(input, state.now))
@@ -197,29 +197,35 @@ class Saga:
             reason = denial(self.state, row)
             if reason is not None and request_answers.verb_of(row):
                 refused.append((row, reason))
-            elif reason is None and not self.cannot_read(row):
+            elif reason is None and self.cannot_read(row) is None:
                 self.state.cause = "" if row.kind is Kind.NOTICE else row.ref
                 self.advance_or_block(row)
         for row, reason in refused:
             self.refuse(row, reason)
 
-    def cannot_read(self, answer: Input | Row) -> bool:
-        """Whether it brings an output, or a refusal, that nobody can read. It is not taken then: a person is told, the
-        step stays as it is and is asked for again, until the answer can be read."""
+    def cannot_read(self, answer: Input | Row) -> str | None:
+        """The reason code, if it brings an output, or a refusal, that nobody can read. It is not taken then: a person
+        is told, the step stays as it is and is asked for again, until the answer can be read.
+
+        Its participant has stored the answer, and gives the same one to each copy of the command: those are duplicates.
+        """
         state = self.state
         step = state.steps.get(answer.step) if answer.kind in _TO_BE_READ else None
         if step is None or step.outcome in _SAID:
-            return False
+            return None
         try:
             self._read(step, answer)
         except MessageInvalid as error:
             if answers_nothing(state, answer):
-                return False  # a person is told that, and nothing more
+                return None  # a person is told that, and nothing more
             aside = str(answer.seq) if isinstance(answer, Row) else ""
             concern, words = forward.unreadable(state, step, error, answer.kind)
-            self._note(concern, words, Told(UNREADABLE_ANSWER, answer.attempt), aside=aside)
-            return True
-        return False
+            told = Told(UNREADABLE_ANSWER, answer.attempt)
+            if not aside and state.is_told(concern, words, told):
+                return DUPLICATE
+            self._note(concern, words, told, aside=aside)
+            return UNREADABLE
+        return None
 
     def _read(self, step: Step, answer: Input | Row) -> None:
         """Raises MessageInvalid."""

@@ -253,6 +253,10 @@ class SagaState:
             self.concerns.reword(concern, words, told)
             self.staged.saga_changed = True
 
+    def is_told(self, concern: Concern, words: str, told: Told) -> bool:
+        """Whether a person has been told the very same."""
+        return self.concerns.told(concern) == told and self.concerns[concern] == plain(words)
+
     def clear_concern(self, concern: Concern) -> None:
         """It has gone. If another one comes to the front by that, it is told again."""
         if concern in self.standing.concerns:
