@@ -77,7 +77,7 @@ class Effect(Base):
 
 shop = Service("shop")
 give_back = shop.compensation("give_back", Take)
-take_item = shop.activity("take", Take, Taken, compensation=give_back)
+take_item = shop.activity("take", Take, Taken, compensation=give_back, refusals=("out_of_stock",))
 note = shop.activity("note", Take)
 charge = shop.activity("charge", Take, Taken, timeout=60)
 noted = shop.event("noted", Noted)

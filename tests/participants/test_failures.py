@@ -59,6 +59,22 @@ async def test_a_refusal_bears_code_message_and_details(fixture: ServiceFixture)
     assert await fixture.effects() == []
 
 
+async def test_a_code_that_the_contract_does_not_declare_is_told_once(
+    fixture: ServiceFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    @fixture.handles(take_item)
+    async def handler(command: Take, ctx: ActivityContext) -> Taken:
+        raise Refused("out_of_stok" if ctx.saga_id != "C" else "out_of_stock", "no more")
+
+    tenure = await fixture.take()
+    for saga_id in "ABC":
+        await fixture.turn(tenure, *batch(saga_id))
+    [warned] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warned.startswith(
+        "shop.take was refused with the code out_of_stok, which its contract does not declare: out_of_stock. "
+    )
+
+
 @pytest.mark.parametrize(("after", "said"), [(None, 0.0), (5, 5.0), (timedelta(minutes=1), 60.0)])
 async def test_try_again_says_when(fixture: ServiceFixture, after: Any, said: float) -> None:
     @fixture.handles(take_item)

@@ -159,8 +159,8 @@ class Service:
     ) -> Activity[..., Any, Any]:
         """Declare an activity. Left out, retry is 5 attempts, 1 s doubling to 30 s.
 
-        refusals: the codes that handlers refuse with, for documentation. timeout: seconds until the saga gives the step
-        up. resend_after: seconds until an unanswered command is sent again; that is no new attempt.
+        refusals: the codes that handlers refuse with; a participant warns of another one. timeout: seconds until the
+        saga gives the step up. resend_after: seconds until an unanswered command is sent again; that is no new attempt.
         Raises DeclarationError: name taken, a refusal that is no code, compensation of another service, undo input that
         cannot be filled.
         """

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Hashable
-from typing import Final
+from typing import Any, Final
 
+from sagabus.contracts.activity import Activity
 from sagabus.contracts.commands import CommandHead
 from sagabus.contracts.words import words_of
 from sagabus.participants.handlers.declaration import Handler
 from sagabus.participants.handlers.outcome import HandlerOutcome, OutputUnusable, named
+from sagabus.participants.handlers.refusal import Refused
 
 MOST_REMEMBERED: Final = 1_000
 """Failures that have been told; the oldest is forgotten, and told anew."""
@@ -33,6 +35,8 @@ class FailureLog:
         which = f"{head.activity} of saga {head.saga_id}, attempt {head.attempt}"
         if outcome.expected:
             logger.info("%s: %s", which, words_of(error), extra=extra)
+            if handler is not None and isinstance(error, Refused):
+                self._tell_undeclared(handler.activity, words_of(error.code))
         elif self._is_repeated(head, error):
             logger.error("%s failed as before: %s", which, named(error), extra=extra)
         elif isinstance(error, OutputUnusable):  # a traceback would show our own code alone
@@ -41,6 +45,17 @@ class FailureLog:
         else:
             logger.error("%s failed", which, exc_info=error, extra=extra)
 
+    def _tell_undeclared(self, activity: Activity[..., Any, Any], code: str) -> None:
+        """Once for each code. An activity that declares none may refuse with any."""
+        declared = activity.refusals
+        if not declared or code in declared or not self._is_new((activity.name, code)):
+            return
+        logger.warning(
+            "%s was refused with the code %s, which its contract does not declare: %s. A saga that looks for one of "
+            "those does not find it. Correct the code, or add it to refusals=",
+            activity.name, code, ", ".join(declared),
+        )  # fmt: skip
+
     def _is_repeated(self, head: CommandHead, error: BaseException) -> bool:
         """An unusable output, of a handler. Any other error, of a command: each saga's first one has its traceback."""
         key: Hashable
@@ -48,11 +63,14 @@ class FailureLog:
             key = head.activity, str(error)
         else:
             key = head.id, type(error), _place(error)
-        repeated = key in self._told
+        return not self._is_new(key)
+
+    def _is_new(self, key: Hashable) -> bool:
+        new = key not in self._told
         self._told[key] = self._told.pop(key, None)
         if len(self._told) > MOST_REMEMBERED:
             del self._told[next(iter(self._told))]
-        return repeated
+        return new
 
 
 def _place(error: BaseException) -> tuple[str, int] | None:
