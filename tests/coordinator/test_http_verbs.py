@@ -25,10 +25,11 @@ from sagabus.coordinator.core.saga.history import REFUSED, Kind, Row
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.http import request_answers, verb_requests
 from sagabus.coordinator.http.verbs import VERBS
-from sagabus.coordinator.store import SagaRow, Writes
+from sagabus.coordinator.store import SagaRow, StartedId, Writes
 from sagabus.coordinator.store.copy_format import NewHistory
 from sagabus.coordinator.store.operators import OperatorReads
 from sagabus.coordinator.store.rows import SagaKey
+from sagabus.messaging.postgres.database import Database
 from tests.coordinator.saga_rows import AT, saga
 from tests.coordinator.test_http import CLOSED, REQUEST, SAGAS, Api, _api, api, history, offline
 from tests.support.conditions import until
@@ -358,6 +359,38 @@ async def test_a_start_that_fits_is_published_and_unknown_takes_two_words(checki
     assert (await checking.client.post(SAGAS, json=start(copies=1))).status_code == 202
     answer = await checking.client.post(SAGAS, json=start(copies=1), params={"unknown": "perhaps"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "query.unknown")
+
+
+def hash_of(body: str) -> bytes:
+    return library_loan.input_hash(body.encode())
+
+
+async def there_or_removed(api: Api, *, removed: bool) -> None:
+    """A saga LOAN-1 that was started with one copy, or what is remembered of it."""
+    row = saga("LOAN-1", input_hash=hash_of('{"input": {"copies": 1}}'), **CLOSED)
+    gone = StartedId(row.id, row.run, row.input_hash, AT, 3)
+    await api.write(Writes(started_ids=[gone]) if removed else Writes(new_sagas=[row]))
+
+
+@pytest.mark.parametrize("removed", [False, True], ids=["there", "removed"])
+async def test_h2_a_used_id_with_another_input_is_409_and_not_published(checking: Api, removed: bool) -> None:
+    await there_or_removed(checking, removed=removed)
+    answer = await checking.client.post(SAGAS, json=start(copies=2))
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], checking.published) == (409, "start.other_input", [])
+    assert error["message"] == "saga LOAN-1 was started with another input; choose another id"
+
+
+@pytest.mark.parametrize("removed", [False, True], ids=["there", "removed"])
+async def test_h2_an_equal_start_of_a_used_id_is_accepted_again(checking: Api, removed: bool) -> None:
+    await there_or_removed(checking, removed=removed)
+    assert (await checking.client.post(SAGAS, json=start(copies=1))).status_code == 202
+    assert len(checking.published) == 1
+
+
+async def test_h2_a_start_is_accepted_while_nothing_tells_whether_its_id_is_used() -> None:
+    async with _api(Database("postgresql://postgres@127.0.0.1:1/none"), made_of=[library_loan]) as made:
+        assert (await made.client.post(SAGAS, json=start(copies=1))).status_code == 202
 
 
 async def test_a_closed_saga_refuses(api: Api) -> None:

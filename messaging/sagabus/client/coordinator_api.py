@@ -71,7 +71,7 @@ class NoSuchSaga(CoordinatorRefused):
 
 
 class StartRefused(CoordinatorRefused):
-    """The request for this saga became a dead letter: there will be none."""
+    """The request for this saga will start none: it became a dead letter, or its id is used with another input."""
 
 
 class VerbRefused(CoordinatorRefused):
@@ -119,7 +119,8 @@ class CoordinatorApi:
         return await self._ask("GET", _path(id) + "/history", params={"run": run, "after": after, "limit": PAGE})
 
     async def start(self, saga: str, *, id: str, input: JsonValue, allow_unknown: bool = False) -> Json:
-        """Accepted is not started. A name that no coordinator runs, and an input that does not fit, are refused.
+        """Accepted is not started. A name that no coordinator runs, and an input that does not fit, are refused; so is
+        a used id with another input, with StartRefused.
 
         allow_unknown: a definition that is yet to be deployed is taken; the saga waits for it with attention.
         """
@@ -242,7 +243,7 @@ def _refusal(answer: httpx.Response, url: str) -> Exception:
     return refused
 
 
-_KINDS: Final = {"saga.not_found": NoSuchSaga, "start.rejected": StartRefused}
+_KINDS: Final = {"saga.not_found": NoSuchSaga, "start.rejected": StartRefused, "start.other_input": StartRefused}
 
 
 def _is_of_verb(answer: httpx.Response) -> bool:

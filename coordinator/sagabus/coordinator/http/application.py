@@ -71,7 +71,7 @@ def application(
     probes = Probes(why_not)
     reads = OperatorReads(database, settings.namespace)
     views = SagaViews(reads, closings, owns)
-    check = None if definitions is None else StartCheck(definitions, reads.definitions)
+    check = None if definitions is None else StartCheck(definitions, reads)
     requests = SagaRequests(settings.namespace, publish, check)
     events = EventRequests(requests, reads, EventNames(definitions or ()))
     verbs = VerbRequests(requests, reads, answers or RequestAnswers(), owns)

@@ -33,6 +33,13 @@ BODY_SECONDS: Final = 10.0
 
 
 class StartBody(BaseModel):
+    """id: the same start again is the same saga. With another input it is refused with 409 `start.other_input`, and
+    nothing is published.
+
+    Two starts of one id at once may both be accepted. One of them becomes the saga, the other a dead letter with that
+    code; so does one whose definition this process does not run, or that comes while PostgreSQL is away.
+    """
+
     saga: str
     id: str
     input: JsonValue = None
@@ -53,7 +60,7 @@ class SagaRequests:
         body = codec.decode(StartBody, await body_of(request), what="body")
         message = self.made({"type": "start", "saga": body.saga, "input": body.input}, body.id)
         if self._check is not None:
-            await self._check.check(body.saga, message.value or b"", allow_unknown=allow_unknown)
+            await self._check.check(body.saga, body.id, message.value or b"", allow_unknown=allow_unknown)
         id = await self.publish(message)
         location = {"location": f"/api/v1/sagas/{message.saga_id}"}
         return answer(Accepted(id=message.saga_id, message_id=id), HTTPStatus.ACCEPTED, location)

@@ -1,19 +1,26 @@
 """Whether a start can be carried out, as far as this coordinator can tell before it publishes it.
 
 A name that no coordinator of the namespace runs is a slip of the pen far more often than a definition that is yet to be
-deployed; and an input that does not fit would become a dead letter that nobody looks for.
+deployed. An input that does not fit, or an id that another input has used, would become a dead letter that nobody looks
+for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from http import HTTPStatus
 from typing import Any, Final
 
+from pydantic import BaseModel
+
+from sagabus.contracts import canonical
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.coordinator.definition import SagaDefinition
 from sagabus.coordinator.http.refusals import ApiError
+from sagabus.coordinator.shard.starts import OTHER_INPUT, other_input
+from sagabus.coordinator.store.operators import OperatorReads
+from sagabus.messaging.postgres.database import DatabaseUnreachable
 
 UNKNOWN_SAGA: Final = "saga.unknown"
 MOST_NAMED: Final = 3
@@ -22,31 +29,43 @@ MOST_LISTED: Final = 20
 
 
 class StartCheck:
-    """definitions: of this process. elsewhere: the names that the owners of all shards run."""
+    """definitions: of this process. reads: tell what the owners of all shards run, and which ids are used."""
 
-    def __init__(
-        self, definitions: Iterable[SagaDefinition[Any, Any]], elsewhere: Callable[[], Awaitable[Collection[str]]]
-    ) -> None:
+    def __init__(self, definitions: Iterable[SagaDefinition[Any, Any]], reads: OperatorReads) -> None:
         by_version = sorted(definitions, key=lambda each: each.version)
         self._newest = {definition.name: definition for definition in by_version}
-        self._elsewhere = elsewhere
+        self._reads = reads
 
-    async def check(self, name: str, request: bytes, *, allow_unknown: bool) -> None:
-        """request: the body of the start, as it will be read. Raises ApiError."""
+    async def check(self, name: str, id: str, request: bytes, *, allow_unknown: bool) -> None:
+        """request: the body of the start, as it will be read. Raises ApiError.
+
+        That an id is used is told only where the definition is of this process: the owner compares what it says.
+        """
         definition = self._newest.get(name)
         if definition is not None:
-            _read(definition, request)
+            input = _read(definition, request)
+            await self._raise_if_used(id, canonical.digests(request, input))
         elif not allow_unknown:
-            known = {*self._newest, *await self._elsewhere()}
+            known = {*self._newest, *await self._reads.definitions()}
             if name not in known:
                 raise ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, UNKNOWN_SAGA, _unknown(name, known))
 
+    async def _raise_if_used(self, id: str, input_hash: bytes) -> None:
+        """By another input. An equal one is the same saga (H2): to ask again is no fault."""
+        try:
+            before = await self._reads.input_hash(id)
+        except DatabaseUnreachable:  # a start is taken all the same: its owner looks when the database is back
+            return
+        if before is not None and not canonical.same_input(before, input_hash):
+            raise ApiError(HTTPStatus.CONFLICT, OTHER_INPUT, other_input(id))
 
-def _read(definition: SagaDefinition[Any, Any], request: bytes) -> None:
+
+def _read(definition: SagaDefinition[Any, Any], request: bytes) -> BaseModel:
     try:
-        definition.read_input(request)
+        read: BaseModel = definition.read_input(request)
     except MessageInvalid as error:
         raise ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, error.reason, error.message) from error
+    return read
 
 
 def _unknown(name: str, known: Collection[str]) -> str:

@@ -66,8 +66,7 @@ class Starts:
             if removed and removed.until < self.until:  # so that this copy is known again as long as it can be read
                 self.decisions.writes.started_ids.append(replace(removed, until=self.until))
         else:
-            sentence = f"saga {request.saga_id} was started with another input; choose another id"
-            self._reject(memory, request, record, OTHER_INPUT, sentence)
+            self._reject(memory, request, record, OTHER_INPUT, other_input(request.saga_id))
 
     def _begin(
         self, memory: ShardMemory, request: Request, definition: SagaDefinition[Any, Any] | None, digest: bytes
@@ -92,6 +91,10 @@ class Starts:
             memory.tenure, LifecycleType.START_REJECTED, request.saga_id, cause=request.message_id, code=reason,
             message=message,
         )  # fmt: skip
+
+
+def other_input(id: str) -> str:
+    return f"saga {id} was started with another input; choose another id"
 
 
 def _may_be_forgotten(tenure: Tenure, record: Record) -> bool:

@@ -94,6 +94,12 @@ class OperatorReads:
         async with self._connection() as connection:
             return bool(await connection.fetchval(self._sql["started_id.has"], id))
 
+    async def input_hash(self, id: str) -> bytes | None:
+        """Of what the saga of this id was started with, though its row may be gone; None for an id that is not used."""
+        async with self._connection() as connection:
+            found: bytes | None = await connection.fetchval(self._sql["saga.input_hash"], id)
+        return found
+
     async def has_event(self, key: SagaKey, ref: str) -> bool:
         """Whether this run has received an event of that id."""
         async with self._connection() as connection:
@@ -192,6 +198,10 @@ def _statements(schema: str) -> dict[str, str]:
         "saga.show": f"""
             SELECT {read(SAGA, "row")} FROM {saga} AS row
             WHERE row.id = $1 AND ($2::text IS NULL OR row.run = $2) ORDER BY {_NEWEST_RUN} LIMIT 1""",
+        "saga.input_hash": f"""
+            SELECT coalesce(
+                (SELECT row.input_hash FROM {saga} AS row WHERE row.id = $1 ORDER BY {_NEWEST_RUN} LIMIT 1),
+                (SELECT input_hash FROM {started} WHERE id = $1))""",
         "dead_letter.rejections": f"""
             SELECT reason, message, headers FROM {letters}
             WHERE sha256(key) = sha256($1) AND key = $1 AND topic = $2 ORDER BY id DESC LIMIT {LETTERS_READ}""",
