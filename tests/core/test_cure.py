@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -393,3 +394,22 @@ def test_an_id_in_a_cure_can_be_pasted_into_a_shell() -> None:
 @pytest.mark.parametrize("kind", STOPS)
 def test_of_a_closed_saga_no_cure_names_a_verb_that_is_refused(kind: ConcernKind) -> None:
     assert COMMAND.findall(cure_of(Concern(kind), id="O-1", closed=True)) == []
+
+
+@pytest.mark.parametrize("kind", ConcernKind)
+def test_of_a_closed_saga_a_cure_asks_for_nothing_that_is_refused(kind: ConcernKind) -> None:
+    cure = cure_of(Concern(kind), id="O-1", closed=True)
+    assert {command.split()[0] for command in COMMAND.findall(cure)} <= {"acknowledge", "dead-letters"}
+    assert "sent again" not in cure
+
+
+@pytest.mark.parametrize("ended", [Drive.cancel, partial(Drive.operate, verb="terminate")], ids=["cancel", "terminate"])
+@pytest.mark.parametrize("make", [event_unreadable, records_lost])
+def test_what_only_another_message_could_cure_goes_with_the_end(make: Make, ended: Callable[[Drive], object]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        drive = make(patch)
+        assert drive.attention
+        ended(drive)
+        afterwards(drive)
+        assert (drive.state.is_closed, drive.attention) == (True, "")
+        assert [one.type for one in drive.all.lifecycle].count("sagabus.saga.attention_cleared") == 1

@@ -90,6 +90,10 @@ _OUTLAST_THE_END: Final = frozenset((ConcernKind.PARKED, *STOPS))
 """Kinds whose cause is still there when a saga has ended: its messages, or what came while it was blocked, are kept."""
 
 
+OF_OPEN_SAGAS: Final = (ConcernKind.RECORDS_LOST, ConcernKind.EVENT_UNREADABLE)
+"""Kinds whose cure is that something is sent to the saga again. Nothing is taken once it has ended: they go then."""
+
+
 def is_acknowledgeable(kind: ConcernKind, *, closed: bool) -> bool:
     """closed: of a saga that has ended, in which nothing else can end what was under way."""
     return kind in ACKNOWLEDGEABLE or (closed and kind not in _OUTLAST_THE_END)

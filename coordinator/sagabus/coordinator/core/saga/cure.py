@@ -15,6 +15,7 @@ from sagabus.coordinator.core.saga.concern import (
     ACKNOWLEDGEABLE,
     CANCELLED,
     NO_INPUT,
+    OF_OPEN_SAGAS,
     STOPS,
     UNREADABLE_ANSWER,
     Concern,
@@ -160,9 +161,14 @@ def cure_of(concern: Concern, *, id: str, code: str = "", closed: bool = False) 
     words = _BY_CODE.get((kind, code), CURES[kind].words)
     if closed and kind in STOPS:
         words = _CODE_IS_GONE
-    elif closed and kind not in ACKNOWLEDGEABLE and is_acknowledgeable(kind, closed=True):
+    elif closed and (kind in OF_OPEN_SAGAS or _has_lost_its_cause(kind)):
         words = _ENDED
     return words.format(id=quote(id), step=concern.number)
+
+
+def _has_lost_its_cause(kind: ConcernKind) -> bool:
+    """Now that the saga has ended."""
+    return kind not in ACKNOWLEDGEABLE and is_acknowledgeable(kind, closed=True)
 
 
 def cure_of_any(kind: ConcernKind) -> str:

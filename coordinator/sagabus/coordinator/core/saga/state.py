@@ -18,7 +18,7 @@ from sagabus.contracts.envelope import Headers, Message
 from sagabus.contracts.lifecycle import LifecycleType, lifecycle_message
 from sagabus.contracts.names import SETTLE, CommandKind, RunId, SagaId
 from sagabus.contracts.words import plain
-from sagabus.coordinator.core.saga.concern import WORDS_ALONE, Concern, Concerns, Told
+from sagabus.coordinator.core.saga.concern import OF_OPEN_SAGAS, WORDS_ALONE, Concern, Concerns, Told
 from sagabus.coordinator.core.saga.cure import cure_of
 from sagabus.coordinator.core.saga.effects import IN_MEMORY, Effects, RequestAnswer, Staged, TimerKey, TimerKind
 from sagabus.coordinator.core.saga.events import Events
@@ -127,6 +127,8 @@ class SagaState:
 
     def becomes(self, status: SagaStatus) -> None:
         status = changed(SAGA, self.status, status)
+        if status in CLOSED:
+            self.clear_concerns([one for kind in OF_OPEN_SAGAS if (one := Concern(kind)) in self.concerns])
         self.stands(status=status, closed_at=self.now if status in CLOSED else None, events=None)
 
     def stands(self, **changes: Any) -> None:
