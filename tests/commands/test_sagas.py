@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from sagabus.client.coordinator_api import CoordinatorApi
 from sagabus.commands import sagas
 from sagabus.commands.main import main
 from sagabus.commands.sagas import given
@@ -134,7 +135,8 @@ def test_an_event_is_answered_with_what_becomes_of_it(capsys: pytest.CaptureFixt
     answer(capsys, "start", "expense_approval", "--id", "EXP-130", "--input", expense("EXP-130"))
     running(capsys, "EXP-130")
     assert main(["event", "EXP-130", "approvals.decide"]) == Exit.REFUSED
-    assert "did you mean 'approvals.decided'?" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert err.endswith("did you mean 'approvals.decided'? To send it by this very name, add --exact\n")
     assert main(["event", "EXP-130", "approvals.decide", "--exact"]) == Exit.DONE
     assert capsys.readouterr().out == (
         "EXP-130: event approvals.decide accepted; it is kept until the saga's code waits for it; "
@@ -245,6 +247,30 @@ def watching(host: DevHost, id: str) -> Child:
     child = Child.python("sagabus.commands.main", "watch", id, folder=host.folder, name=f"watch-{id}")
     blocking_until(lambda: f"{id}: expense_approval version 1 is running" in child.stdout)
     return child
+
+
+@pytest.mark.usefixtures("in_folder")
+def test_a_saga_is_found_as_soon_as_its_start_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(5):
+        id = f"EXP-14{number}"
+        assert main(["start", "expense_approval", "--id", id, "--input", expense(id)]) == Exit.DONE
+        assert capsys.readouterr().out == f"{id}: accepted\n"
+        assert main(["show", id]) == Exit.DONE
+        capsys.readouterr()
+
+
+@pytest.mark.usefixtures("in_folder")
+def test_a_saga_that_has_not_begun_is_accepted_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def not_yet(*_: object, **__: object) -> bool:
+        return False
+
+    monkeypatch.setattr(CoordinatorApi, "begun", not_yet)
+    assert main(["start", "expense_approval", "--id", "EXP-145", "--input", expense("EXP-145")]) == Exit.DONE
+    assert capsys.readouterr().out == (
+        "EXP-145: accepted; it has not begun yet, `sagabus show EXP-145` tells when it has\n"
+    )
 
 
 @pytest.mark.usefixtures("in_folder")

@@ -143,7 +143,8 @@ async def test_a_name_with_a_slip_is_refused_and_not_published_if_that_is_asked_
     await there(api, events=events(2, "order.signed", NAME))
     answer = await api.client.post(f"{SAGAS}/ORD-1/events?name=near", json={"name": "payment.confirmd"})
     assert (answer.status_code, answer.json()["error"]["code"], api.published) == (422, "event.unknown", [])
-    assert f"did you mean '{NAME}'?" in answer.json()["error"]["message"]
+    assert answer.json()["error"]["message"].endswith(f"did you mean '{NAME}'?")
+    assert answer.json()["error"]["parameter"] == "name=exact"
     wrong = await api.client.post(f"{SAGAS}/ORD-1/events?name=maybe", json={"name": NAME})
     assert (wrong.status_code, wrong.json()["error"]["code"]) == (400, "query.name")
 

@@ -341,6 +341,8 @@ async def test_c1_a_name_that_nobody_runs_is_422_with_what_was_meant(checking: A
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (422, "saga.unknown")
     assert "did you mean 'library_loan'?" in error["message"]
+    assert error["parameter"] == "unknown=allow"
+    assert "--" not in error["message"], "an option of a command is no word of the API"
     assert checking.published == []
     allowed = await checking.client.post(SAGAS, json=start("libary_loan", copies=1), params={"unknown": "allow"})
     assert (allowed.status_code, len(checking.published)) == (202, 1)

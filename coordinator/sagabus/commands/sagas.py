@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 
 from sagabus.client.coordinator_api import (
@@ -37,14 +38,29 @@ _OTHER_ENCODINGS: Final = (
 """With their byte order marks. That of UTF-32 begins as that of UTF-16 does."""
 
 
+BEGIN_SECONDS: Final = 2.0
+"""That `start` waits for the saga to begin."""
+
+_LATER: Final = "; it has not begun yet, `sagabus show {}` tells when it has"
+
+
 async def run_start(options: Namespace) -> Exit:
     value = given(options.input)
     async with opened_api() as api:
         accepted = await api.start(options.saga, id=options.id, input=value, allow_unknown=options.allow_unknown)
         if options.wait:
             return await wait_for_end(api, options, value, accepted)
-        tell(options, accepted, f"{options.id}: accepted")
+        later = "" if await _has_begun(api, options.id, accepted) else _LATER.format(quote(options.id))
+        tell(options, accepted, f"{options.id}: accepted{later}")
         return Exit.DONE
+
+
+async def _has_begun(api: CoordinatorApi, id: str, accepted: Json) -> bool:
+    """So that what is typed next finds it. It is accepted all the same. Raises StartRefused."""
+    try:
+        return await api.begun(id, start=accepted["message_id"], within=BEGIN_SECONDS)
+    except CoordinatorUnreachable:
+        return False
 
 
 async def run_list(options: Namespace) -> Exit:
@@ -99,7 +115,9 @@ def no_such_saga(id: str, error: NoSuchSaga) -> Failed:
     """With what the coordinator knows of it: requests may be kept until it is started."""
     kept = error.kept_requests
     words = f"; requests that came for it, and are kept until it is started: {kept}" if kept else ""
-    return Failed(Exit.NOT_FOUND, f"no saga {id}: it was never started, or deleted by retention{words}")
+    cure = f"ask again in a moment; `sagabus dead-letters list --saga {quote(id)}` has a start that was rejected"
+    why = "it has not begun yet, was never started, or was deleted by retention"
+    return Failed(Exit.NOT_FOUND, f"no saga {id}: {why}{words}; {cure}")
 
 
 def given(text: str) -> Any:
@@ -129,6 +147,13 @@ def _utf8(data: bytes) -> bytes:
     return data.removeprefix(codecs.BOM_UTF8)
 
 
+_CURES: Final = {
+    "saga.unknown": ". If its definition is yet to be deployed, add --allow-unknown",
+    "event.unknown": " To send it by this very name, add --exact",
+}
+"""By the code of a refusal: the option with which it is taken all the same."""
+
+
 @asynccontextmanager
 async def opened_api() -> AsyncIterator[CoordinatorApi]:
     """Of the settings, or of the host of this directory. What it raises is raised as Failed."""
@@ -137,7 +162,8 @@ async def opened_api() -> AsyncIterator[CoordinatorApi]:
         async with CoordinatorApi(settings.url, token=settings.token) as api:
             yield api
     except (CoordinatorRefused, CoordinatorUnreachable) as error:  # it holds words that came over the network
-        raise Failed(Exit(error.exit_code), printable(str(error))) from error
+        cure = _CURES.get(error.code, "") if isinstance(error, CoordinatorRefused) else ""
+        raise Failed(Exit(error.exit_code), printable(str(error)) + cure) from error
 
 
 def tell(options: Namespace, value: Any, sentence: str) -> None:

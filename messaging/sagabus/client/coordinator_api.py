@@ -36,6 +36,9 @@ RESTART_SECONDS: Final = 30.0
 RETRY_PAUSE_SECONDS: Final = 0.25
 """Between two tries in that time."""
 
+FIRST_PAUSE_SECONDS: Final = 0.03
+"""Between the first two looks for a saga that was just asked for; the later ones become longer."""
+
 PAGE: Final = 500
 """Steps, or rows of history, of one answer: the most that a coordinator gives."""
 
@@ -166,6 +169,21 @@ class CoordinatorApi:
             sentence = f"{again['id']}: {again['request']} refused: {message}"
             raise VerbRefused(sentence, status=HTTPStatus.CONFLICT, code=code)
         return again
+
+    async def begun(self, id: str, *, start: str, within: float) -> bool:
+        """Whether there is such a saga within these seconds. start: the id of the request. Raises StartRefused."""
+        loop = asyncio.get_running_loop()
+        end, pause = loop.time() + within, FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                await self.saga(id, start=start)
+                return True
+            except NoSuchSaga:
+                left = end - loop.time()
+            if left <= 0:
+                return False
+            await asyncio.sleep(min(left, pause))
+            pause = min(RETRY_PAUSE_SECONDS, pause * 2)
 
     async def closed(self, id: str, *, start: str = "") -> Json:
         """Wait until the saga has closed, over restarts of the coordinator.

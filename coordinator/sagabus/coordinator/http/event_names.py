@@ -41,7 +41,9 @@ class EventNames:
             return ends[0]
         meant = ends or get_close_matches(given, sorted(known), n=MOST_NAMED) or _close_ends(given, known)
         if meant:
-            raise ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, UNKNOWN_EVENT, _sentence(given, meant))
+            raise ApiError(
+                HTTPStatus.UNPROCESSABLE_ENTITY, UNKNOWN_EVENT, _sentence(given, meant), parameter="name=exact"
+            )
         return given
 
 
@@ -52,7 +54,4 @@ def _close_ends(given: str, known: Collection[str]) -> list[str]:
 
 
 def _sentence(given: str, meant: Collection[str]) -> str:
-    return (
-        f"no saga's code here names an event {given[:60]!r}; did you mean {' or '.join(map(repr, meant))}? "
-        "To send it by this very name, leave ?name=near out, or add --exact"
-    )
+    return f"no saga's code here names an event {given[:60]!r}; did you mean {' or '.join(map(repr, meant))}?"

@@ -25,13 +25,14 @@ _SOON: Final = {"retry-after": "1"}
 
 class ErrorDetail(BaseModel):
     """code: stable. message: for people, with the cure. kept_requests: of a saga that is not there, how many requests
-    came for it and are kept until it is started. message_id: of a verb that was refused. What does not apply is left
-    out."""
+    came for it and are kept until it is started. message_id: of a verb that was refused. parameter: of the address,
+    which has it taken all the same. What does not apply is left out."""
 
     code: str
     message: str
     kept_requests: int | None = None
     message_id: str | None = None
+    parameter: str | None = None
 
 
 class ErrorView(BaseModel):
@@ -49,10 +50,13 @@ class ApiError(Exception):
         *,
         kept_requests: int | None = None,
         message_id: str | None = None,
+        parameter: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.detail = ErrorDetail(code=code, message=message, kept_requests=kept_requests, message_id=message_id)
+        self.detail = ErrorDetail(
+            code=code, message=message, kept_requests=kept_requests, message_id=message_id, parameter=parameter
+        )
 
 
 def refusal(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:

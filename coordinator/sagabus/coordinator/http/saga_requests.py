@@ -36,8 +36,8 @@ class StartBody(BaseModel):
     """id: the same start again is the same saga. With another input it is refused with 409 `start.other_input`, and
     nothing is published.
 
-    Two starts of one id at once may both be accepted. One of them becomes the saga, the other a dead letter with that
-    code; so does one whose definition this process does not run, or that comes while PostgreSQL is away.
+    Two starts of one id at once may both be accepted: one becomes the saga, the other a dead letter with that code. So
+    does another input whose definition this process does not run, or that comes while PostgreSQL is unreachable.
     """
 
     saga: str

@@ -48,7 +48,9 @@ class StartCheck:
         elif not allow_unknown:
             known = {*self._newest, *await self._reads.definitions()}
             if name not in known:
-                raise ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, UNKNOWN_SAGA, _unknown(name, known))
+                raise ApiError(
+                    HTTPStatus.UNPROCESSABLE_ENTITY, UNKNOWN_SAGA, _unknown(name, known), parameter="unknown=allow"
+                )
 
     async def _raise_if_used(self, id: str, input_hash: bytes) -> None:
         """By another input. An equal one is the same saga (H2): to ask again is no fault."""
@@ -72,6 +74,5 @@ def _unknown(name: str, known: Collection[str]) -> str:
     meant = " or ".join(map(repr, get_close_matches(name, sorted(known), n=MOST_NAMED)))
     has = ", ".join([*sorted(known)[:MOST_LISTED], *(["…"] if len(known) > MOST_LISTED else [])]) or "none"
     return (
-        f"no coordinator here runs a saga {name[:60]!r}{f'; did you mean {meant}?' if meant else '.'} They run: {has}. "
-        "If its definition is yet to be deployed, start it with ?unknown=allow, or --allow-unknown"
+        f"no coordinator here runs a saga {name[:60]!r}{f'; did you mean {meant}?' if meant else '.'} They run: {has}"
     )
