@@ -230,6 +230,32 @@ def test_dropped_letters_are_printed_whole_before_they_are_gone(fixture: Service
     assert fixture.left() == []
 
 
+def test_dropped_letters_that_look_alike_are_told_by_the_first_of_them_and_their_number(
+    fixture: ServiceFixture, capsys: Capture
+) -> None:
+    same, other = Given(key=b"A"), Given(key=b"B")
+    ids = fixture.letters(*[("late", same), ("late", other)] * 2, ("late", same))
+    lines = told(capsys, "drop", "--all", "--reason-code", "late", "--reason", "x").splitlines()
+    assert [line.partition(" late")[0] for line in lines] == [
+        f"dropped: {ids[0]}", f"dropped: {ids[1]}", f"dropped: 2 more like {ids[0]}, the last of them {ids[4]}",
+        f"dropped: 1 more like {ids[1]}, the last of them {ids[3]}",
+    ]  # fmt: skip
+    assert fixture.left() == []
+
+
+def test_each_of_the_dropped_letters_that_look_alike_is_there_as_json(
+    fixture: ServiceFixture, capsys: Capture
+) -> None:
+    ids = fixture.letters(*[("late", Given(key=b"A"))] * 3)
+    lines = told(capsys, "drop", *map(str, ids), "--reason", "x", "--json")
+    assert lines.count('"dropped_because"') == 3
+
+
+def test_the_usual_cure_of_an_event_to_a_closed_saga_does_not_lose_one_that_was_meant_for_another() -> None:
+    assert "meant for another saga? replay it with --key ID" in CURES["saga.closed"].partition("drop it")[0]
+    assert "`sagabus show ID`" in CURES["headers.missing"].partition("--header")[0]
+
+
 @pytest.mark.parametrize("words", [["show", "7"], ["drop", "7", "--reason", "x"], ["unpark", "A", "--reason", "x"]])
 def test_what_is_not_there_is_said(fixture: ServiceFixture, words: list[str], capsys: Capture) -> None:
     assert main(["dead-letters", *words]) == Exit.NOT_FOUND

@@ -306,7 +306,7 @@ def test_without_settings_and_without_a_host_the_cure_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["list"]) == Exit.USAGE
-    assert "SAGABUS_URL is not set" in capsys.readouterr().err
+    assert "no `sagabus dev` runs in this folder, and SAGABUS_URL is not set" in capsys.readouterr().err
     monkeypatch.setenv("SAGABUS_URL", f"http://127.0.0.1:{free_port()}")
     began = time.monotonic()
     assert main(["list"]) == Exit.UNREACHABLE

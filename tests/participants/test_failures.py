@@ -150,7 +150,7 @@ async def test_p3_an_output_of_another_type_is_a_failed_attempt_and_said_once_in
     first, second = await logged(fixture, caplog, 1, 2)
     returned = f"its handler returned {what}, its contract says a Taken"
     assert first[0].startswith(
-        f"shop.take of saga A, attempt 1 failed: {returned}. No retry helps: change the handler's code: "
+        f"shop.take of saga A, attempt 1 failed: {returned}. A retry fails alike until the handler's code is changed: "
     )
     assert f"handler, {__file__}:" in first[0]
     assert second[0] == f"shop.take of saga A, attempt 2 failed as before: WrongOutput: {returned}"

@@ -154,7 +154,8 @@ def _alone(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             run = read_run(folder)
             who = f" (process {run.host_pid})" if run else ""
-            sentence = f"another host{who} runs in {folder}: stop it first, or name another folder"
+            what = f"another `sagabus dev` or `sagabus demo`{who} runs in {folder}"
+            sentence = f"{what}: stop it first, or name another folder: --folder DIR"
             raise Failed(Exit.REFUSED, sentence) from None
         yield
 

@@ -91,7 +91,10 @@ class CoordinatorApi:
         """Raises SettingsError without a url."""
         if not url:
             raise SettingsError(
-                ["SAGABUS_URL is not set: give the coordinator's address, http://host:8080, or run `sagabus dev` here"]
+                [
+                    "no `sagabus dev` runs in this folder, and SAGABUS_URL is not set: start it here, go to its folder, or "
+                    "give the coordinator's address, http://host:8080"
+                ]
             )
         self.url = url
         self._client = httpx.AsyncClient(

@@ -19,7 +19,7 @@ CURES: Final = {
     "early.too_many": "start the saga, then replay it",
     "forwarded.twice": "see that coordinators and topics all have the same number of partitions; then replay it",
     "headers.invalid": HEADER,
-    "headers.missing": HEADER,
+    "headers.missing": f"see whether its saga is there (`sagabus show ID`, the id is the key); if it is, {HEADER}",
     "headers.not_utf8": HEADER,
     "headers.repeated": HEADER,
     "headers.too_long": HEADER,
@@ -42,7 +42,10 @@ CURES: Final = {
     "request.run": REPAIR,
     "request.type": REPAIR,
     "request.unsupported": "replay it if it is still wanted, or drop it",
-    "saga.closed": "drop it: nothing reaches a saga that has ended",
+    "saga.closed": (
+        "was an event meant for another saga? replay it with --key ID, the id of that one; else drop it: nothing reaches a "
+        "saga that has ended"
+    ),
     "saga_id.differs": "replay it with the right --key, or a --value that agrees with it",
     "saga_id.invalid": "replay it with the right --key, or drop it",
     "saga_id.missing": "replay it with --key SAGA",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sagabus.commands.dead_letters import sheets
+from sagabus.commands.dead_letters.drops import Drops
 from sagabus.commands.dead_letters.replay import DeadLetterReplay
 from sagabus.commands.dead_letters.service_tables import ServiceTables, opened
 from sagabus.commands.subcommand import Exit, Failed, complain, say, say_json
@@ -62,14 +63,16 @@ async def run_replay(options: Namespace) -> Exit:
 
 async def run_drop(options: Namespace) -> Exit:
     _check_which(options)
-    absent = []
+    absent, drops = [], Drops(options.reason, as_json=options.json)
     async with opened(options) as tables:
-        for id in await tables.letters.ids(_wanted(options)) if options.all else options.ids:
-            async with tables.letters.taken([id]) as letters:
-                for letter in letters:  # told before it is gone
-                    dropped = {**sheets.whole(letter), "dropped_because": options.reason}
-                    say_json(dropped) if options.json else say(f"dropped: {sheets.line(letter)}")
-            absent += [] if letters else [id]
+        try:
+            for id in await tables.letters.ids(_wanted(options)) if options.all else options.ids:
+                async with tables.letters.taken([id]) as letters:
+                    for letter in letters:  # told before it is gone
+                        drops.tell(letter)
+                absent += [] if letters else [id]
+        finally:
+            drops.tell_others()
         await _check_absent(tables, [] if options.all else absent)
     return Exit.DONE
 

@@ -41,7 +41,8 @@ class FailureLog:
             logger.error("%s failed as before: %s", which, named(error), extra=extra)
         elif isinstance(error, OutputUnusable):  # a traceback would show our own code alone
             at = "" if handler is None else f": {handler.written_at}"
-            logger.error("%s failed: %s. No retry helps: change the handler's code%s", which, error, at, extra=extra)
+            same = "A retry fails alike until the handler's code is changed"
+            logger.error("%s failed: %s. %s%s", which, error, same, at, extra=extra)
         else:
             logger.error("%s failed", which, exc_info=error, extra=extra)
 
