@@ -243,9 +243,7 @@ def test_dropped_letters_that_look_alike_are_told_by_the_first_of_them_and_their
     assert fixture.left() == []
 
 
-def test_each_of_the_dropped_letters_that_look_alike_is_there_as_json(
-    fixture: ServiceFixture, capsys: Capture
-) -> None:
+def test_each_of_the_dropped_letters_that_look_alike_is_there_as_json(fixture: ServiceFixture, capsys: Capture) -> None:
     ids = fixture.letters(*[("late", Given(key=b"A"))] * 3)
     lines = told(capsys, "drop", *map(str, ids), "--reason", "x", "--json")
     assert lines.count('"dropped_because"') == 3

@@ -347,7 +347,9 @@ def test_definitions_missing_for_open_sagas(well: Patient) -> None:
     code, found, _ = well.examined("sagabus.shop.order_processing")
     # The shop's topics are whoever's; its services' tables are not asked for, since they may be anywhere.
     assert (code, found.keys() - {"topics.missing"}) == (Exit.FOUND, {"definition.missing"})
-    assert found["definition.missing"]["what"].startswith("1 open sagas of order_processing version 2,")
+    missing = found["definition.missing"]
+    assert missing["what"].startswith("1 open saga of order_processing version 2,")
+    assert "is the name mistyped? `sagabus list --saga order_processing` lists them" in missing["cure"]
 
 
 def concern(kind: str, words: str, number: int = 0) -> dict[str, Any]:
@@ -410,6 +412,65 @@ def test_paused_sagas_are_told_of_with_the_command_that_lists_them(well: Patient
     assert found["cure"] == "`sagabus resume ID --reason WHY` lets a saga go on; all of them: `sagabus list --paused`"
 
 
+def wait_for(patient: Patient, id: str, activity: str, *, seconds: int) -> None:
+    """An open saga whose first step was sent so long ago, and not answered."""
+    patient.add_saga(id)
+    at = f"clock_timestamp() - interval '{seconds} s'"
+    columns = "(id, run, seq, at, kind, step, attempt, name, ref, sequence)"
+    patient.sql(
+        f"INSERT INTO {patient.namespace}.history {columns} VALUES ('{id}', 'r', 1, {at}, 'started', 0, 0, '', '', 1), "
+        f"('{id}', 'r', 2, {at}, 'command', 1, 0, '{activity}', '', 1)"
+    )
+
+
+def test_services_that_have_not_answered_for_a_minute_are_a_hint_and_no_fault(well: Patient) -> None:
+    well.add_shard(3)
+    for number, seconds in enumerate((70, 80, 90, 100)):
+        wait_for(well, f"CER-{number}", "office.stamp", seconds=seconds)
+    wait_for(well, "PAR-1", "courier.ship", seconds=120)
+    wait_for(well, "NEW-1", "bank.charge", seconds=5)
+    code, found, figures = well.examined()
+    assert (code, found) == (Exit.DONE, {})
+    assert figures["waited_for_over_1min"] == {"courier": 1, "office": 4}
+    assert main(["doctor"]) == Exit.DONE
+    lines = well.capsys.readouterr().out.splitlines()
+    (courier, office) = [line for line in lines if "waited" in line and line.startswith("hint: ")]
+    assert courier.startswith("hint: 1 open saga has waited for courier for more than a minute: PAR-1; does it run?")
+    assert office.startswith("hint: 4 open sagas have waited for office for more than a minute: CER-0, CER-1, CER-2; ")
+    assert "and 1 more; does it run? `sagabus health FILE` tells" in office
+    assert office.endswith("all of them: `sagabus list --service office`")
+    assert lines[-1] == "all is well"
+
+
+def test_the_oldest_open_sagas_alone_are_asked_what_they_wait_for(
+    well: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_sagas, "OLDEST", 2)
+    well.add_shard(3)
+    for number in range(3):
+        wait_for(well, f"S-{number}", "office.stamp", seconds=70)
+    assert well.examined()[2]["waited_for_over_1min"] == {"office": 2}
+
+
+def test_services_in_this_database_that_were_not_looked_at_are_a_hint(well: Patient) -> None:
+    asyncio.run(make_service(well))
+    assert main(["doctor"]) == Exit.DONE
+    hints = [line for line in well.capsys.readouterr().out.splitlines() if line.startswith("hint: ")]
+    assert [well.service in hint for hint in hints] == [True]
+    assert "dead letters" in hints[0]
+    assert "`sagabus doctor MODULE…` with the modules of these, or --service NAME" in hints[0]
+    assert main(["doctor", "--service", well.service, "--json"]) == Exit.DONE
+    told = json.loads(well.capsys.readouterr().out)
+    assert [hint for hint in told["hints"] if well.service in hint] == []
+
+
+def test_a_figure_that_holds_nothing_has_no_line(well: Patient) -> None:
+    assert main(["doctor"]) == Exit.DONE
+    told = well.capsys.readouterr().out
+    assert "attention: 0" in told
+    assert "attention_by_concern" not in told
+
+
 def test_shards_that_nobody_works_on_while_sagas_are_open(well: Patient) -> None:
     for shard in (2, 3):
         well.add_shard(shard)
@@ -448,7 +509,7 @@ def test_what_waits_and_what_was_refused(well: Patient) -> None:
         "VALUES (0, 'x', 'y', 't', 0, 0, 0, '')"
     )
     found = well.finds("dead_letters")
-    assert found["what"] == f"1 dead letters of {schema}"
+    assert found["what"] == f"1 dead letter of {schema}"
     assert "sagabus dead-letters list" in found["cure"]
 
 

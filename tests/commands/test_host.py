@@ -74,7 +74,8 @@ async def test_it_is_found_by_settings_while_it_runs_and_gone_afterwards(folder:
 
 async def test_a_second_host_in_the_folder_is_refused(folder: Path) -> None:
     async with hosting(folder, http="off"):
-        said = rf"another `sagabus dev` or `sagabus demo` \(process {os.getpid()}\) runs in .*: stop it first, .*: --folder DIR"
+        who = rf"another `sagabus dev` or `sagabus demo` \(process {os.getpid()}\)"
+        said = rf"{who} runs in .*: stop it first, .*: --folder DIR"
         with pytest.raises(Failed, match=said) as failure:
             async with hosting(folder, http="off", fresh=True):
                 raise AssertionError

@@ -92,8 +92,8 @@ class CoordinatorApi:
         if not url:
             raise SettingsError(
                 [
-                    "no `sagabus dev` runs in this folder, and SAGABUS_URL is not set: start it here, go to its folder, or "
-                    "give the coordinator's address, http://host:8080"
+                    "no `sagabus dev` runs in this folder, and SAGABUS_URL is not set: start it here, go to its "
+                    "folder, or give the coordinator's address, http://host:8080"
                 ]
             )
         self.url = url

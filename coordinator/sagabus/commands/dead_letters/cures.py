@@ -43,8 +43,8 @@ CURES: Final = {
     "request.type": REPAIR,
     "request.unsupported": "replay it if it is still wanted, or drop it",
     "saga.closed": (
-        "was an event meant for another saga? replay it with --key ID, the id of that one; else drop it: nothing reaches a "
-        "saga that has ended"
+        "was an event meant for another saga? replay it with --key ID, the id of that one; else drop it: nothing "
+        "reaches a saga that has ended"
     ),
     "saga_id.differs": "replay it with the right --key, or a --value that agrees with it",
     "saga_id.invalid": "replay it with the right --key, or drop it",

@@ -54,11 +54,15 @@ def _services(options: Namespace) -> Sequence[Service]:
 def _tell(options: Namespace, report: Report) -> None:
     if options.json:
         findings = [asdict(one) for one in report.findings]
-        say_json({"well": not findings, "findings": findings, "figures": report.figures})
+        say_json({"well": not findings, "findings": findings, "figures": report.figures, "hints": report.hints})
         return
     for name, figure in report.figures.items():
+        if figure == {}:
+            continue
         shown = ", ".join(f"{key} {value}" for key, value in figure.items()) if isinstance(figure, dict) else figure
         say(f"{name}: {shown}")
+    for hint in report.hints:
+        say(f"hint: {hint}")
     for number, one in enumerate(report.findings, start=1):
         say("")
         say(f"{number}. {one.what} [{one.code}]")

@@ -1,4 +1,4 @@
-"""What the doctor finds: a code for scripts, what is wrong, and what cures it."""
+"""What the doctor finds: a code for scripts, what is wrong, and what cures it; and hints, which are no faults."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ class Finding:
 
 @dataclass
 class Report:
-    """Grows while the doctor looks. figures: what was seen, whether it is a fault or not."""
+    """Grows while the doctor looks. figures: what was seen, whether it is a fault or not. hints: sentences."""
 
     findings: list[Finding] = field(default_factory=list)
     figures: dict[str, object] = field(default_factory=dict)
+    hints: list[str] = field(default_factory=list)
 
     def found(self, code: str, what: str, cure: str, *, away: bool = False) -> None:
         self.findings.append(Finding(code, what, cure, away))

@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import Column, MetaData, Table, Text
 
-from sagabus.commands.doctor import processes, unfinished
+from sagabus.commands.doctor import processes, unanswered, unfinished
 from sagabus.commands.doctor.finding import Report
 from sagabus.commands.modules import Definition
 from sagabus.contracts import names
@@ -29,6 +29,9 @@ SKEW_SECONDS: Final = 1.0
 
 STILL_SECONDS: Final = 10.0
 """Without a heartbeat, which comes every second, after which a shard counts as left alone."""
+
+OTHERS_SHOWN: Final = 10
+"""Names of services that were not looked at."""
 
 DEEP_BACKLOG_MESSAGES: Final = 10_000
 """Messages of a schema that may wait for Kafka: half of what makes a shard take nothing more in (S9)."""
@@ -70,6 +73,17 @@ class Tables:
             if await self._usable(connection, _service_tables(service), service):
                 schema, topic = names.service_schema(service), names.commands_topic(service)
                 await self._schema(connection, schema, topic, None if busy else set(), f"the participant {service}")
+        self._others(await condition.schemas_with(connection, "inbox"), services)
+
+    def _others(self, schemas: Collection[str], services: Collection[str]) -> None:
+        """schemas: of all services in this database."""
+        begins = names.service_schema("")
+        there = (schema.removeprefix(begins) for schema in schemas if schema.startswith(begins))
+        if others := [service for service in there if service not in services]:
+            shown = ", ".join(others[:OTHERS_SHOWN])
+            more = f" and {len(others) - OTHERS_SHOWN} more" if len(others) > OTHERS_SHOWN else ""
+            what = f"the tables of {shown}{more} in this database were not looked at, nor their dead letters"
+            self._report.hints.append(f"{what}: `sagabus doctor MODULE…` with the modules of these, or --service NAME")
 
     async def _encoding(self, connection: Connection) -> None:
         try:
@@ -169,12 +183,14 @@ class Tables:
                 "outbox.deep", what, "look whether Kafka is slow, or the owner of the shard is not running"
             )
         if backlog.parked:
-            what = f"{backlog.parked} messages of {schema} are parked, since Kafka would not take them"
+            count, one = backlog.parked, backlog.parked == 1
+            those = f"1 message of {schema} is" if one else f"{count} messages of {schema} are"
+            what = f"{those} parked, since Kafka would not take them"
             then = "then `sagabus dead-letters unpark --all --reason WHY`"
             cure = f"cure what `sagabus dead-letters parked{option}` names, {then}"
             self._report.found("outbox.parked", what, cure)
         if backlog.dead_letters:
-            what = f"{backlog.dead_letters} dead letters of {schema}"
+            what = f"{backlog.dead_letters} dead letter{'s' if backlog.dead_letters != 1 else ''} of {schema}"
             cure = f"look at them with `sagabus dead-letters list{option}`, then replay or drop them"
             self._report.found("dead_letters", what, cure)
 
@@ -186,12 +202,16 @@ class Tables:
         known = {(one.name, one.version) for one in definitions}
         for one in running if definitions else ():
             if (one.definition, one.version) not in known:
-                what = (
-                    f"{one.count} open sagas of {one.definition} version {one.version}, which these modules do not have"
+                those = f"{one.count} open saga{'s' if one.count != 1 else ''}"
+                what = f"{those} of {one.definition} version {one.version}, which these modules do not have"
+                cure = (
+                    "run a coordinator with that version's code as well, until they have ended; or, is the name "
+                    f"mistyped? `sagabus list --saga {one.definition}` lists them, `sagabus cancel ID --reason WHY` "
+                    "ends one"
                 )
-                cure = "run a coordinator with that version's code as well, until they have ended"
                 self._report.found("definition.missing", what, cure)
         await unfinished.look(connection, namespace, self._report)
+        await unanswered.look(connection, namespace, self._report)
         return await open_sagas.their_shards(connection, namespace)
 
 

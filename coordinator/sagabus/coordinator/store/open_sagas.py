@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from sagabus.coordinator.store.columns import SAGA
+from sagabus.coordinator.store.read import saga_row
+from sagabus.coordinator.store.rows import SagaRow
 from sagabus.coordinator.store.tables import IS_OPEN
+from sagabus.coordinator.store.wire import read
 from sagabus.messaging.postgres.database import Connection
 from sagabus.messaging.postgres.tables import qualified
 
@@ -15,7 +19,7 @@ EXAMINED: Final = 10_000
 """Sagas that are flagged for attention, of which the reasons are counted: some hundred milliseconds."""
 
 OLDEST: Final = 1_000
-"""Open sagas, those that were started first, whose latest row of history is looked at."""
+"""Open sagas, those that were started first, whose latest rows of history are looked at."""
 
 LONG_SECONDS: Final = 3_600
 """As long as a saga may be silent before it is flagged (see `forward.SILENCE_MICROSECONDS`)."""
@@ -100,6 +104,14 @@ async def attention(connection: Connection, schema: str) -> Attention:
         FROM each GROUP BY kind ORDER BY count DESC, kind""")
     by_kind = [Flagged(row["kind"], int(row["count"]), [*zip(row["ids"], row["words"], strict=True)]) for row in rows]
     return Attention(int(count), by_kind)
+
+
+async def oldest(connection: Connection, schema: str) -> list[SagaRow]:
+    """The `OLDEST` open sagas."""
+    rows = await connection.fetch(f"""
+        SELECT {read(SAGA, "row")} FROM {qualified(schema, "saga")} AS row WHERE {IS_OPEN}
+        ORDER BY started_at, id LIMIT {OLDEST}""")
+    return [saga_row(row) for row in rows]
 
 
 async def quiet(connection: Connection, schema: str) -> Quiet:

@@ -53,6 +53,16 @@ async def missing(connection: Connection, wanted: MetaData) -> list[str]:
     return sorted(gone)
 
 
+async def schemas_with(connection: Connection, table: str) -> list[str]:
+    """Of this database, by name; those that we may not read too."""
+    rows = await connection.fetch(
+        "SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace "
+        "WHERE relname = $1 AND relkind IN ('r', 'p') ORDER BY nspname",
+        table,
+    )
+    return [row["nspname"] for row in rows]
+
+
 async def may_make_schemas(connection: Connection) -> bool:
     return bool(await connection.fetchval("SELECT has_database_privilege(current_database(), 'CREATE')"))
 

@@ -1,0 +1,52 @@
+"""Which services open sagas wait for, long before these are flagged: nobody else tells of a dead service."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final
+
+from sagabus.commands.doctor.finding import Report
+from sagabus.coordinator.http.waits import WaitKind, Waits, waits_of
+from sagabus.coordinator.store import open_sagas
+from sagabus.coordinator.store.recent import RecentReads
+from sagabus.messaging.postgres import condition
+from sagabus.messaging.postgres.database import Connection
+
+PATIENCE_SECONDS: Final = 60
+"""Without an answer to a command, after which its saga is counted."""
+
+ROWS: Final = 20
+"""Latest rows of each saga's history that are read, as for a list."""
+
+SAGAS_AT_A_TIME: Final = 50
+"""Whose latest rows are read by one statement."""
+
+
+async def look(connection: Connection, namespace: str, report: Report) -> None:
+    before = int((await condition.clock(connection) - PATIENCE_SECONDS) * 1_000_000)
+    sagas, recent = await open_sagas.oldest(connection, namespace), RecentReads(namespace)
+    waiting: defaultdict[str, list[str]] = defaultdict(list)
+    for first in range(0, len(sagas), SAGAS_AT_A_TIME):
+        part = sagas[first : first + SAGAS_AT_A_TIME]
+        for saga, rows in zip(part, await recent.of(connection, part, most=ROWS), strict=True):
+            for service in _services(waits_of(saga, rows), before):
+                waiting[service].append(saga.id)
+    report.figures["waited_for_over_1min"] = {service: len(ids) for service, ids in sorted(waiting.items())}
+    report.hints += [_hint(service, ids) for service, ids in sorted(waiting.items())]
+
+
+def _services(told: Waits, before: int) -> set[str]:
+    """That have not answered what was sent before that time, in microseconds since 1970."""
+    unanswered = (wait for wait in told.waits if wait.kind is WaitKind.ANSWER and (wait.since or before) < before)
+    return {wait.step.service for wait in unanswered if wait.step is not None}
+
+
+def _hint(service: str, ids: Sequence[str]) -> str:
+    those = "1 open saga has" if len(ids) == 1 else f"{len(ids)} open sagas have"
+    shown = ", ".join(ids[: open_sagas.EXAMPLES])
+    more = f"; and {len(ids) - open_sagas.EXAMPLES} more" if len(ids) > open_sagas.EXAMPLES else ""
+    return (
+        f"{those} waited for {service} for more than a minute: {shown}{more}; does it run? `sagabus health FILE` "
+        f"tells, with the FILE of its --health-file; all of them: `sagabus list --service {service}`"
+    )
