@@ -450,6 +450,9 @@ def test_the_oldest_open_sagas_alone_are_asked_what_they_wait_for(
     for number in range(3):
         wait_for(well, f"S-{number}", "office.stamp", seconds=70)
     assert well.examined()[2]["waited_for_over_1min"] == {"office": 2}
+    assert main(["doctor"]) == Exit.DONE
+    hint = "hint: 2 open sagas (of the 2 that were started first) have waited for office for more than a minute: "
+    assert hint in well.capsys.readouterr().out
 
 
 def test_services_in_this_database_that_were_not_looked_at_are_a_hint(well: Patient) -> None:

@@ -33,7 +33,8 @@ async def look(connection: Connection, namespace: str, report: Report) -> None:
             for service in _services(waits_of(saga, rows), before):
                 waiting[service].append(saga.id)
     report.figures["waited_for_over_1min"] = {service: len(ids) for service, ids in sorted(waiting.items())}
-    report.hints += [_hint(service, ids) for service, ids in sorted(waiting.items())]
+    of_how_many = f" (of the {len(sagas)} that were started first)" if len(sagas) == open_sagas.OLDEST else ""
+    report.hints += [_hint(service, ids, of_how_many) for service, ids in sorted(waiting.items())]
 
 
 def _services(told: Waits, before: int) -> set[str]:
@@ -42,8 +43,8 @@ def _services(told: Waits, before: int) -> set[str]:
     return {wait.step.service for wait in unanswered if wait.step is not None}
 
 
-def _hint(service: str, ids: Sequence[str]) -> str:
-    those = "1 open saga has" if len(ids) == 1 else f"{len(ids)} open sagas have"
+def _hint(service: str, ids: Sequence[str], of_how_many: str) -> str:
+    those = f"1 open saga{of_how_many} has" if len(ids) == 1 else f"{len(ids)} open sagas{of_how_many} have"
     shown = ", ".join(ids[: open_sagas.EXAMPLES])
     more = f"; and {len(ids) - open_sagas.EXAMPLES} more" if len(ids) > open_sagas.EXAMPLES else ""
     return (
