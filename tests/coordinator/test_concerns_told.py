@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.shard.definitions import Definitions
 from sagabus.coordinator.shard.identity import ProcessIdentity
 from sagabus.coordinator.store.migrations import migrate
@@ -18,6 +19,7 @@ from sagabus.shop.expense_approval import expense_approval
 from sagabus.shop.order_processing import order_processing
 from tests.coordinator.shard_fixture import ShardFixture, of_shard
 from tests.coordinator.test_saga_processor import INPUT, ORDER, RESERVED, SHARD
+from tests.core.services import Order
 
 SECOND = of_shard(SHARD, "SECOND-")
 
@@ -123,3 +125,28 @@ async def test_definitions_that_are_there_are_named_by_nobody(caplog: pytest.Log
         assert definitions.newest("order_processing") is definitions.of("order_processing", 1) is order_processing
         assert definitions.of("order_processing", 0) is order_processing
     assert caplog.records == []
+
+
+@saga("saga")
+async def mistyped(ctx: SagaContext, input: Order) -> None:
+    raise AttributeError("no reff")
+
+
+async def test_what_a_sagas_code_raises_is_an_error_of_the_log_once_with_its_traceback(
+    database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await migrate(database, "sagabus")
+    fixture = ShardFixture(pool := Database(database), (mistyped,), SHARD)
+    tenure = await fixture.take()
+    with caplog.at_level(logging.DEBUG):
+        await fixture.turn(tenure, fixture.request(ORDER, type="start", saga="saga", input={}))
+        tenure = await fixture.crash()
+        await fixture.turn(tenure, fixture.request(ORDER, type="cancel", reason="again"))
+    (line,) = [one for one in caplog.records if one.levelno >= logging.ERROR]
+    place = f"test_concerns_told.py:{mistyped._body.__code__.co_firstlineno + 2}"
+    assert line.getMessage() == f"saga {ORDER}: its code has raised AttributeError at {place}: no reff"
+    assert vars(line)["saga_id"] == ORDER
+    assert vars(line)["run"]
+    assert "in mistyped" in logging.Formatter().format(line)
+    assert json.loads((await fixture.saga(ORDER))["error"])["at"] == place
+    await pool.stop()

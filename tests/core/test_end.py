@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from typing import Any
 
 import pytest
 from pydantic import BaseModel, field_serializer
@@ -10,6 +12,8 @@ from pydantic import BaseModel, field_serializer
 from sagabus.contracts import ActivityFailed, SagaType
 from sagabus.contracts.envelope import MAX_PAYLOAD, rfc3339
 from sagabus.coordinator import SagaContext, saga
+from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.status import SagaStatus
 from tests.core.kit import Definition, Drive
 from tests.core.services import (
@@ -18,9 +22,12 @@ from tests.core.services import (
     charge,
     check,
     keyless,
+    paid,
     reserve,
     told,
 )
+from tests.core.shapes import sequential
+from tests.core.wire import an_input
 
 
 def publishing(note: str = "", *, key: str | None = None) -> Definition:
@@ -44,6 +51,7 @@ def test_a_result_of_another_type_than_declared_undoes() -> None:
     assert (drive.status, drive.last.short) == (SagaStatus.COMPENSATING, ["undo 1 stock.release"])
     assert drive.error == {
         "code": "sagabus.saga_raised", "message": "saga saga returned Order, declared is Result", "type": "TypeError",
+        "at": f"test_end.py:{confused._body.__code__.co_firstlineno}",
     }  # fmt: skip
 
 
@@ -53,7 +61,7 @@ def test_an_exception_that_says_nothing_is_told_by_its_name() -> None:
         raise TimeoutError
 
     drive = Drive(mute).start()
-    assert drive.error == {"code": "sagabus.saga_raised", "message": "TimeoutError", "type": "TimeoutError"}
+    assert (drive.error["message"], drive.error["type"]) == ("TimeoutError", "TimeoutError")
 
 
 def test_a_result_that_is_too_large_undoes() -> None:
@@ -198,3 +206,81 @@ def test_an_event_that_cannot_be_sent_is_refused_where_it_is_made(code: Definiti
     drive = Drive(code).start()
     assert drive.last.events == []
     assert drive.status == SagaStatus.COMPENSATED
+
+
+def test_what_the_code_raised_is_told_to_the_log_with_its_line_once_and_not_on_replay() -> None:
+    @saga("saga")
+    async def mistyped(ctx: SagaContext, order: Order) -> Result:
+        done = await ctx.call(reserve(order=order.order))
+        return Result(refs=[done.reff])  # type: ignore[attr-defined]  # on purpose
+
+    drive = Drive(mistyped).start()
+    drive.offer(drive.reply(Kind.STEP_COMPLETED, 1, b'{"ref":"R"}'))
+    ((words, raised),) = drive.saga.state.effects.raised or drive.saga.state.staged.raised
+    line = mistyped._body.__code__.co_firstlineno + 3
+    assert words == f"its code has raised AttributeError at test_end.py:{line}: 'Done' object has no attribute 'reff'"
+    assert raised.__traceback__ is not None
+    drive.commit()
+    assert drive.error == {
+        "code": "sagabus.saga_raised", "message": "'Done' object has no attribute 'reff'", "type": "AttributeError",
+        "at": f"test_end.py:{line}",
+    }  # fmt: skip
+    copy = drive.restored()
+    assert copy.drain().raised == []
+    copy.evict()
+
+
+def test_what_the_code_raises_while_it_is_cancelled_is_told_to_the_log() -> None:
+    @saga("saga")
+    async def careless(ctx: SagaContext, order: Order) -> Result:
+        try:
+            await ctx.call(reserve(order=order.order))
+        finally:
+            raise KeyError("careless")
+
+    drive = Drive(careless).start()
+    drive.offer(an_input(Kind.CANCEL, ref="c", payload=b"stop"))
+    ((words, _),) = drive.saga.state.effects.raised or drive.saga.state.staged.raised
+    assert words.startswith("its code has raised KeyError at test_end.py:")
+    drive.commit()
+    assert drive.error["code"] == "sagabus.cancelled"
+
+
+def test_a_step_that_fails_is_no_fault_of_the_code() -> None:
+    drive = Drive(sequential).start()
+    drive.offer(drive.reply(Kind.STEP_REFUSED, 1, b'{"code":"sold_out","message":"none"}'))
+    assert drive.saga.state.effects.raised == drive.saga.state.staged.raised == []
+    drive.commit()
+    assert drive.error["code"] == "sold_out"
+
+
+@pytest.mark.parametrize("way", ["timeout", "wait_for"])
+def test_a_timeout_says_which_event_did_not_come_and_where_it_was_waited_for(way: str) -> None:
+    @saga("saga")
+    async def waiting(ctx: SagaContext, order: Order) -> Result:
+        if way == "wait_for":
+            await asyncio.wait_for(ctx.event(paid), 60)
+        async with asyncio.timeout(60):
+            await ctx.event(paid)
+        return Result(refs=[])
+
+    drive = Drive(waiting).start()
+    drive.fire(TimerKind.SLEEP, 1)
+    line = waiting._body.__code__.co_firstlineno + (3 if way == "wait_for" else 5)
+    assert drive.error == {
+        "code": "sagabus.saga_raised", "message": "TimeoutError while it waited for event payment.confirmed",
+        "type": "TimeoutError", "at": f"test_end.py:{line}",
+    }  # fmt: skip
+
+
+def test_an_error_is_told_as_it_was_stored_whatever_line_it_is_on_now() -> None:
+    def raising(lines: str) -> Definition:
+        source = f"{lines}async def broken(ctx, order):\n    raise ValueError('no')\n"
+        made: dict[str, Any] = {}
+        exec(compile(source, "/srv/broken.py", "exec"), {"__name__": "broken"}, made)
+        return saga(SagaType("saga", Order, Result))(made["broken"])
+
+    drive = Drive(raising("")).start()
+    assert drive.error["at"] == "broken.py:2"
+    drive.reload(raising("\n\n"))
+    assert (drive.error["at"], drive.attention) == ("broken.py:2", "")

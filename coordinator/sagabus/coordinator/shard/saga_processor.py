@@ -172,7 +172,7 @@ class SagaProcessor:
             memory.note_timers(saga, effects)
             if effects.saga_changed:
                 memory.tell_concerns(saga)
-            if effects.log or effects.log_once:
+            if effects.log or effects.log_once or effects.raised:
                 self._tell(saga.state, effects)
             if effects.answers:
                 self._answered(effects.answers)
@@ -183,6 +183,8 @@ class SagaProcessor:
         extra = {"saga_id": state.id, "run": state.run}
         for words in effects.log:
             logger.warning("saga %s: %s", state.id, words, extra=extra)
+        for words, error in effects.raised:
+            logger.error("saga %s: %s", state.id, words, exc_info=error, extra=extra)
         for words in effects.log_once:
             if state.definition not in self._warned:
                 self._warned.add(state.definition)

@@ -63,11 +63,12 @@ class Staged:
     answers: list[RequestAnswer] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     log_once: list[str] = field(default_factory=list)
+    raised: list[tuple[str, BaseException]] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
         changed = self.messages or self.timers or self.timers_dropped or self.saga_changed or self.answers
-        return not (changed or self.log or self.log_once)
+        return not (changed or self.log or self.log_once or self.raised)
 
     def clear(self) -> None:
         self.messages.clear()
@@ -77,6 +78,7 @@ class Staged:
         self.answers.clear()
         self.log.clear()
         self.log_once.clear()
+        self.raised.clear()
 
 
 @dataclass(slots=True)
@@ -101,6 +103,8 @@ class Effects:
     """What an author should read in the log, in words; not a concern of the saga."""
     log_once: list[str] = field(default_factory=list)
     """What is so of all sagas of one definition: of each, one line is enough."""
+    raised: list[tuple[str, BaseException]] = field(default_factory=list)
+    """What has ended the saga's code, in words and with its traceback, for the log."""
 
     def merge(self, staged: Staged, *, known: Container[TimerKey]) -> None:
         """What came of one more input. known: timers that were set in an earlier turn; others were never stored."""
@@ -108,6 +112,7 @@ class Effects:
         self.answers += staged.answers
         self.log += staged.log
         self.log_once += staged.log_once
+        self.raised += staged.raised
         self.saga_changed |= staged.saga_changed
         if staged.timers_dropped:
             self.timers_dropped = True

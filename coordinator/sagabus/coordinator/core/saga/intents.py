@@ -10,11 +10,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, assert_never
 
+from pydantic import JsonValue
+
 from sagabus.contracts import codec
-from sagabus.contracts.errors import ActivityFailed
+from sagabus.contracts.errors import ActivityError, ActivityFailed
 from sagabus.contracts.event_type import Event
 from sagabus.contracts.lifecycle import domain_event_message
-from sagabus.contracts.words import words_of
+from sagabus.contracts.words import plain
 from sagabus.coordinator.core.saga import forward
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, Told
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
@@ -32,6 +34,7 @@ from sagabus.coordinator.core.saga.program import (
     ReadEvent,
     Unreadable,
 )
+from sagabus.coordinator.core.saga.raised import origin_of, said_by, short
 from sagabus.coordinator.core.saga.reading import EVENT
 from sagabus.coordinator.core.saga.state import SagaState, reason_json
 from sagabus.coordinator.core.saga.status import SagaStatus
@@ -91,7 +94,7 @@ def _publish(state: SagaState, intent: Published) -> None:
 
 def _end(state: SagaState, intent: Ended, code: Code | None) -> None:
     """The code is through. Swallowing a cancellation changes nothing (U7)."""
-    error, payload = intent.error, state.error
+    error, payload, at = intent.error, state.error, ""
     state.clear_timer(TimerKind.SAGA, 0)
     if state.ending is None and error is None:
         try:
@@ -99,9 +102,10 @@ def _end(state: SagaState, intent: Ended, code: Code | None) -> None:
             payload = codec.checked(code.encode_result(intent.result))
             state.ending = SagaStatus.COMPLETED
         except (Exception, SystemExit) as wrong:  # another type, too large, or a serializer of the author's fails
-            error = wrong
+            error, at = wrong, short(code.written_at) if code is not None else ""
+    _log_fault(state, error, at)
     if state.ending is None:
-        state.ending, payload = SagaStatus.COMPENSATED, _error_json(error)
+        state.ending, payload = SagaStatus.COMPENSATED, _error_json(error, at)
     written = state.decide(Kind.ENDED, name=state.ending.value, payload=payload)
     if state.ending is SagaStatus.COMPLETED:
         state.stands(result=written.payload, events=None)
@@ -109,8 +113,24 @@ def _end(state: SagaState, intent: Ended, code: Code | None) -> None:
         state.stands(error=written.payload, events=None)
 
 
-def _error_json(error: BaseException | None) -> bytes:
-    """An error of the saga's code as it stands in its row. Of a group the first leaf speaks, and names the others."""
+def _log_fault(state: SagaState, error: BaseException | None, at: str) -> None:
+    """Its author finds what the code raised in the log, also where the saga ends for another reason. A step that fails
+    is no fault of the code, and a replay tells nothing again."""
+    faults = [one for one in _leaves(error) if not isinstance(one, ActivityError | asyncio.CancelledError | None)]
+    if state.journal.replaying or not faults:
+        return
+    kind, place = type(faults[0]).__name__, origin_of(faults[0]) or at
+    where = f" at {place}" if place else ""
+    words = f"its code has raised {kind}{where}: {said_by(faults[0])}{_and_more(faults[1:])}"
+    assert error is not None
+    state.staged.raised.append((plain(words), error))
+
+
+def _error_json(error: BaseException | None, at: str) -> bytes:
+    """An error of the saga's code as it stands in its row. Of a group the first leaf speaks, and names the others.
+
+    at: where it was, as file and line, if its traceback does not tell. A replay takes what is written.
+    """
     error, *others = _leaves(error)
     more = _and_more(others)
     if isinstance(error, ActivityFailed):
@@ -120,9 +140,9 @@ def _error_json(error: BaseException | None) -> bytes:
         )  # fmt: skip
     if isinstance(error, asyncio.CancelledError):
         return reason_json("sagabus.saga_raised", f"the saga's code cancelled itself{more}", type="CancelledError")
-    kind = type(error).__name__
-    said = words_of(error) or kind  # many, as TimeoutError, say nothing
-    return reason_json("sagabus.saga_raised", f"{said}{more}", type=kind)
+    said, at = f"{said_by(error)}{more}", origin_of(error) or at
+    known: dict[str, JsonValue] = {"at": at} if at else {}
+    return reason_json("sagabus.saga_raised", said, type=type(error).__name__, **known)
 
 
 def _leaves(error: BaseException | None) -> list[BaseException | None]:

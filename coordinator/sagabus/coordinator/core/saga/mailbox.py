@@ -74,7 +74,8 @@ class Mailbox:
         self.has_changed = True
         try:
             event: Delivery = await future
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as gone:
+            gone.add_note(f"while it waited for event {name}")  # which a timeout would not say
             self._leave(name, future)
             if future.done() and not future.cancelled():
                 self._give_back(future.result())  # it came in the turn of the cancellation

@@ -76,6 +76,11 @@ class Code(Protocol):
         """The model of a start request's body, as far as the saga reads it."""
         ...
 
+    @property
+    def written_at(self) -> str:
+        """Where its function stands: file and line."""
+        ...
+
     def run(self, program: Program, request: bytes) -> Coroutine[Any, Any, BaseModel | None]:
         """The saga's coroutine for this start request. Raises MessageInvalid."""
         ...
