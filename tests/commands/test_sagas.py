@@ -293,11 +293,14 @@ def test_what_goes_wrong_has_its_exit_code(capsys: pytest.CaptureFixture[str]) -
     assert main(["start", "order_processing", "--id", "a/b", "--input", "{}"]) == Exit.USAGE
     assert main(["start", "order_processing", "--id", "x", "--input", "{nonsense"]) == Exit.USAGE
     assert main(["list", "--concern", "odd"]) == Exit.REFUSED
+    odd = json.dumps({**EXPENSE, "aprover": "bob"})
+    assert main(["start", "expense_approval", "--id", "EXP-108", "--input", odd]) == Exit.DONE
     rejected = ["start", "order_processing", "--id", "ORD-107", "--input", "{}", "--wait", "--timeout", "0.5"]
     assert main(rejected) == Exit.REFUSED
     said = capsys.readouterr().err
     assert "Traceback" not in said
-    assert "start of order_processing: input.order_id: Field required" in said
+    assert "EXP-108: the saga's input has no field 'aprover': what was given is ignored" in said
+    assert "start of order_processing: input.order_id: Field required; input.customer_email: Field required; " in said
     assert main(["show", "ORD-107"]) == Exit.NOT_FOUND
 
 

@@ -506,7 +506,7 @@ async def test_a_start_is_published_as_a_request(offline: Api) -> None:
     (message,) = offline.published
     headers = HeaderReader(message.headers)
     assert answer.status_code == 202
-    assert answer.json() == {"id": "ORD-1", "message_id": headers.text("ce_id")}
+    assert answer.json() == {"id": "ORD-1", "message_id": headers.text("ce_id"), "ignored": []}
     assert answer.headers["location"] == f"{SAGAS}/ORD-1"
     assert (message.topic, message.key) == ("sagabus.requests", b"ORD-1")
     assert json.loads(message.value or b"") == {"type": "start", "saga": "order_processing", "input": body["input"]}

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, RootModel
 
 from sagabus.contracts import codec
 from sagabus.contracts.envelope import Message
@@ -313,6 +313,21 @@ async def library_loan(ctx: SagaContext, loan: Loan) -> None:
     """Lends."""
 
 
+class Places(RootModel[dict[str, int]]):
+    pass
+
+
+class Returns(BaseModel):
+    loans: list[Loan]
+    day: int = Field(1, alias="when")
+    places: Places = Places({})
+
+
+@saga_of("returns")
+async def returns(ctx: SagaContext, input: Returns) -> None:
+    """Takes back."""
+
+
 @pytest.fixture
 async def checking(api: Api) -> Any:
     async with _api(api.database, made_of=[library_loan]) as made:
@@ -329,6 +344,32 @@ async def test_c8_an_input_that_does_not_fit_is_422_with_the_fault(checking: Api
     assert (answer.status_code, error["code"]) == (422, "payload.invalid")
     assert "copies" in error["message"]
     assert checking.published == []
+
+
+async def test_c8_a_field_that_the_model_does_not_have_is_named(api: Api) -> None:
+    async with _api(api.database, made_of=[returns]) as made:
+        body = {
+            "saga": "returns",
+            "id": "R-1",
+            "input": {
+                "loans": [{"copies": 2, "copy": 1}],
+                "x" * 999: 1,
+                "day": 3,
+                "when": 4,
+                "places": {"anywhere": 1},
+            },
+        }
+        answer = await made.client.post(SAGAS, json=body)
+    assert (answer.status_code, answer.json()["ignored"]) == (202, ["x" * 100, "day", "loans.0.copy"])
+
+
+async def test_c8_up_to_five_faults_are_told(api: Api) -> None:
+    async with _api(api.database, made_of=[returns]) as made:
+        loans = [{"copies": "many"}] * 6
+        answer = await made.client.post(SAGAS, json={"saga": "returns", "id": "R-1", "input": {"loans": loans}})
+    message = answer.json()["error"]["message"]
+    assert [f"input.loans.{number}.copies: " in message for number in range(6)] == [True] * 5 + [False]
+    assert message.endswith(" (and 1 more)")
 
 
 async def test_c8_the_fault_holds_no_value(checking: Api) -> None:

@@ -37,6 +37,7 @@ __all__ = [
     "encode_exactly",
     "encode_value",
     "first_fault",
+    "first_faults",
 ]
 
 M = TypeVar("M", bound=BaseModel)
@@ -160,7 +161,11 @@ def decode(model: type[M], data: bytes | None, *, what: str) -> M:
 
 def first_fault(error: ValidationError) -> str:
     """The first fault in words, and how many more there are."""
+    return first_faults(error, most=1)
+
+
+def first_faults(error: ValidationError, *, most: int) -> str:
     faults = error.errors(include_url=False, include_context=False, include_input=False)
-    path = ".".join(str(part) for part in faults[0]["loc"]) or "value"
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"{path}: {faults[0]['msg']}{more}"
+    shown = [f"{'.'.join(map(str, fault['loc'])) or 'value'}: {fault['msg']}" for fault in faults[:most]]
+    more = f" (and {len(faults) - most} more)" if len(faults) > most else ""
+    return "; ".join(shown) + more

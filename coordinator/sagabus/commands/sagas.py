@@ -48,6 +48,9 @@ async def run_start(options: Namespace) -> Exit:
     value = given(options.input)
     async with opened_api() as api:
         accepted = await api.start(options.saga, id=options.id, input=value, allow_unknown=options.allow_unknown)
+        if ignored := accepted.get("ignored"):
+            names = ", ".join(map(repr, ignored))
+            complain(printable(f"{options.id}: the saga's input has no field {names}: what was given is ignored"))
         if options.wait:
             return await wait_for_end(api, options, value, accepted)
         later = "" if await _has_begun(api, options.id, accepted) else _LATER.format(quote(options.id))

@@ -26,7 +26,7 @@ from sagabus.coordinator.http import query
 from sagabus.coordinator.http.answers import JSON, answer
 from sagabus.coordinator.http.refusals import ApiError
 from sagabus.coordinator.http.start_check import StartCheck
-from sagabus.coordinator.http.views import Accepted
+from sagabus.coordinator.http.views import StartAccepted
 
 BODY_SECONDS: Final = 10.0
 """Until the whole body of a request must be there: the largest one needs 90 kB a second."""
@@ -59,11 +59,15 @@ class SagaRequests:
         allow_unknown = query.allows_unknown(request)
         body = codec.decode(StartBody, await body_of(request), what="body")
         message = self.made({"type": "start", "saga": body.saga, "input": body.input}, body.id)
+        ignored: list[str] = []
         if self._check is not None:
-            await self._check.check(body.saga, body.id, message.value or b"", allow_unknown=allow_unknown)
+            ignored = await self._check.check(
+                body.saga, body.id, body.input, message.value or b"", allow_unknown=allow_unknown
+            )
         id = await self.publish(message)
         location = {"location": f"/api/v1/sagas/{message.saga_id}"}
-        return answer(Accepted(id=message.saga_id, message_id=id), HTTPStatus.ACCEPTED, location)
+        view = StartAccepted(id=message.saga_id, message_id=id, ignored=ignored)
+        return answer(view, HTTPStatus.ACCEPTED, location)
 
     def made(self, asked: dict[str, JsonValue], saga_id: str, message_id: str | None = None) -> Message:
         """The request as a message. Raises MessageInvalid for what would become a dead letter."""

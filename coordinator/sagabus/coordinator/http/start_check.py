@@ -12,11 +12,12 @@ from difflib import get_close_matches
 from http import HTTPStatus
 from typing import Any, Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue, ValidationError
 
-from sagabus.contracts import canonical
+from sagabus.contracts import canonical, codec
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.coordinator.definition import SagaDefinition
+from sagabus.coordinator.http.ignored_fields import ignored_fields
 from sagabus.coordinator.http.refusals import ApiError
 from sagabus.coordinator.shard.starts import OTHER_INPUT, other_input
 from sagabus.coordinator.store.operators import OperatorReads
@@ -26,6 +27,8 @@ UNKNOWN_SAGA: Final = "saga.unknown"
 MOST_NAMED: Final = 3
 """Names that may be meant."""
 MOST_LISTED: Final = 20
+MOST_FAULTS: Final = 5
+"""Of an input that does not fit."""
 
 
 class StartCheck:
@@ -36,8 +39,9 @@ class StartCheck:
         self._newest = {definition.name: definition for definition in by_version}
         self._reads = reads
 
-    async def check(self, name: str, id: str, request: bytes, *, allow_unknown: bool) -> None:
-        """request: the body of the start, as it will be read. Raises ApiError.
+    async def check(self, name: str, id: str, given: JsonValue, request: bytes, *, allow_unknown: bool) -> list[str]:
+        """The fields of the input that are ignored. request: the body of the start, as it will be read, with the input
+        that was given. Raises ApiError.
 
         That an id is used is told only where the definition is of this process: the owner compares what it says.
         """
@@ -45,12 +49,14 @@ class StartCheck:
         if definition is not None:
             input = _read(definition, request)
             await self._raise_if_used(id, canonical.digests(request, input))
-        elif not allow_unknown:
+            return ignored_fields(given, input)
+        if not allow_unknown:
             known = {*self._newest, *await self._reads.definitions()}
             if name not in known:
                 raise ApiError(
                     HTTPStatus.UNPROCESSABLE_ENTITY, UNKNOWN_SAGA, _unknown(name, known), parameter="unknown=allow"
                 )
+        return []
 
     async def _raise_if_used(self, id: str, input_hash: bytes) -> None:
         """By another input. An equal one is the same saga (H2): to ask again is no fault."""
@@ -66,8 +72,15 @@ def _read(definition: SagaDefinition[Any, Any], request: bytes) -> BaseModel:
     try:
         read: BaseModel = definition.read_input(request)
     except MessageInvalid as error:
-        raise ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, error.reason, error.message) from error
+        raise ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, error.reason, _faults(definition, error)) from error
     return read
+
+
+def _faults(definition: SagaDefinition[Any, Any], error: MessageInvalid) -> str:
+    """All that can be shown. What history and dead letters keep has the first one, as it always had."""
+    if isinstance(cause := error.__cause__, ValidationError):
+        return f"start of {definition.name}: {codec.first_faults(cause, most=MOST_FAULTS)}"
+    return error.message
 
 
 def _unknown(name: str, known: Collection[str]) -> str:

@@ -208,6 +208,12 @@ class Accepted(BaseModel):
     message_id: str
 
 
+class StartAccepted(Accepted):
+    """ignored: paths of fields of the input that the saga's model does not have; the first five."""
+
+    ignored: list[str]
+
+
 class EventAccepted(Accepted):
     """name: of the event, as it was sent. words: what becomes of it, for people. waits_for: names of the events that
     the saga's code waits for now; null where that is not known, or says nothing of this event."""
