@@ -40,6 +40,11 @@ def test_c4_a_list_names_the_event_and_the_timer_that_limits_it() -> None:
     assert listed(saga(waits=[EVENT, TIMER, TIMER])).endswith("timer in 3 d (and 1 more)")
 
 
+def test_c4_a_list_marks_a_saga_that_may_wait_for_more() -> None:
+    assert listed(saga(waits=[TIMER], waits_complete=False)).endswith("  timer in 3 d …")
+    assert listed(saga(waits=[], waits_complete=False)).endswith("  …")
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [

@@ -369,6 +369,23 @@ async def test_c4_a_list_says_what_each_open_saga_waits_for_and_finds_those_that
     assert (await api.get(SAGAS, service="bank", status="completed"))["sagas"] == []
 
 
+async def test_c4_a_saga_of_which_not_all_is_known_is_in_the_list_of_each_service(api: Api) -> None:
+    """An operator must not see an empty list while a saga waits."""
+    started = (Kind.STARTED, 0, 0, "o", REQUEST), (Kind.COMMAND, 1, 0, "bank.charge", b"{}")
+    rows = {
+        id: history(*started, *((Kind.EVENT, 0, 0, "e", b"1") for _ in range(n))) for id, n in (("A", 30), ("B", 1))
+    }
+    keys = {id: saga(id).key for id in rows}
+    await api.write(
+        Writes(new_sagas=[saga(id) for id in rows], history=NewHistory(*((keys[id], rows[id], 1) for id in rows)))
+    )
+    found = {
+        service: {one["id"]: one["waits_complete"] for one in (await api.get(SAGAS, service=service))["sagas"]}
+        for service in ("bank", "post")
+    }
+    assert found == {"bank": {"A": False, "B": True}, "post": {"A": False}}
+
+
 async def test_lists_are_filtered_by_id_age_error_and_concern(api: Api) -> None:
     old = saga("A-1", started_at=AT - 10, error=b'{"code":"no","message":"x"}')
     concern: dict[str, Any] = {"attention": "x", "concerns": b'[{"kind": "undo", "number": 1, "words": "x"}]'}

@@ -22,6 +22,7 @@ from sagabus.coordinator.core.saga.status import (
 )
 from sagabus.coordinator.http.saga_views import ROWS_IN_LIST, ROWS_OF_ONE
 from sagabus.coordinator.http.waits import WaitKind
+from sagabus.coordinator.store.older_rows import MOST_STEPS
 
 T = TypeVar("T", bound=StrEnum)
 
@@ -78,8 +79,10 @@ OF_WAITS = f"""\
 
 `sagabus show`, `sagabus list`, `sagabus watch` and the API tell it from the saga's row, the rows of history and the
 timers. The code of the saga is not run for it. A list reads the latest {ROWS_IN_LIST} rows of each saga, a look at one
-saga the latest {ROWS_OF_ONE}. Of a longer history `waits_complete` is false, and an older step may be missing; its
-steps are complete: `GET /api/v1/sagas/{{id}}/steps`.
+saga the latest {ROWS_OF_ONE}. Of the steps that these rows name, at most {MOST_STEPS}, the rows in which they began are
+looked for too: so a step that keeps failing is told, however often it has failed. Of a longer history `waits_complete`
+is false, and an older step may be missing; its steps are complete: `GET /api/v1/sagas/{{id}}/steps`. In a list such a
+saga is marked `…`, and `sagabus list --service` shows it with a word of warning, whatever service it is.
 
 | kind | means |
 |---|---|

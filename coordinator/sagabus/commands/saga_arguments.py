@@ -36,7 +36,9 @@ def list_arguments(place: ArgumentParser) -> None:
     place.add_argument("--concern", metavar="KIND", help="only those that need it for this reason: undo, parked, …")
     place.add_argument("--paused", action="store_true", help="only those that an operator has paused")
     place.add_argument("--error", metavar="CODE", help="only those that ended, or are being undone, with this error")
-    place.add_argument("--service", metavar="NAME", help="only open ones that wait for this service")
+    place.add_argument(
+        "--service", metavar="NAME", help="only open ones that wait for this service, or may wait for it"
+    )
     place.add_argument("--id-prefix", metavar="TEXT", help="only those whose id begins so, sorted by id")
     before = "only those that {} before this: an age, 90s 30m 2h 7d, or a time, 2026-01-31T12:00:00Z"
     place.add_argument("--started-before", metavar="AGE|TIME", help=before.format("were started"))

@@ -37,6 +37,11 @@ _OTHER_ENCODINGS: Final = (
 )
 """With their byte order marks. That of UTF-32 begins as that of UTF-16 does."""
 
+_NOT_CERTAIN: Final = (
+    "not all is known that a saga with … (waits_complete: false) waits for, so it is listed: "
+    "`sagabus show ID` tells whether a step waits for {service}"
+)
+
 
 BEGIN_SECONDS: Final = 2.0
 """That `start` waits for the saga to begin."""
@@ -76,6 +81,8 @@ async def run_list(options: Namespace) -> Exit:
     else:
         for line in sheets.listed(sagas, now=datetime.now(UTC), width=line_width()):
             say(line)
+    if options.service and any(not saga.get("waits_complete", True) for saga in sagas):
+        complain(_NOT_CERTAIN.format(service=options.service))
     if cursor:
         complain(f"there are more: go on with --cursor {cursor}, narrow it down, or raise --limit")
     return Exit.DONE

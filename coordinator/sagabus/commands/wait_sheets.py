@@ -27,10 +27,14 @@ def waits(saga: Json, *, now: datetime) -> Iterator[str]:
 
 
 def brief(saga: Json, *, now: datetime) -> str:
-    """The first of them in a few words, for a list; empty where it waits for nothing but what its marks tell."""
+    """The first of them in a few words, for a list; empty where it waits for nothing but what its marks tell.
+
+    "…" says that it may wait for more.
+    """
     listed = [wait for wait in saga.get("waits", ()) if not (wait.get("concern") or is_pause(wait))]
     more = f" (and {len(listed) - BRIEF} more)" if len(listed) > BRIEF else ""
-    return "; ".join(_brief(wait, now) for wait in listed[:BRIEF]) + more
+    words = "; ".join(_brief(wait, now) for wait in listed[:BRIEF]) + more
+    return words if saga.get("waits_complete", True) else f"{words} …".lstrip()
 
 
 def is_pause(wait: Json) -> bool:

@@ -44,7 +44,7 @@ class ListQuery:
     limit: int
     after: ListCursor | None
     service: str | None
-    """Only open sagas that wait for this service."""
+    """Only open sagas that wait for this service, or of which that is not known."""
 
     @property
     def is_of_none(self) -> bool:

@@ -59,7 +59,7 @@ class SagaViews:
         page = await self._reads.page(asked.wanted, limit=asked.limit, after=asked.after)
         next = None if page.next is None else query.cursor(page.next)
         waits = await self._waits(page.sagas)
-        shown = [(row, waits[row.key]) for row in page.sagas if asked.service is None or _at(asked, waits[row.key])]
+        shown = [(row, waits[row.key]) for row in page.sagas if _is_shown(asked.service, waits[row.key])]
         return answer(SagaPage(sagas=[SagaSummary.of(*one) for one in shown], next=next))
 
     async def _waits(self, sagas: Sequence[SagaRow]) -> Mapping[SagaKey, Waits]:
@@ -133,6 +133,5 @@ async def not_found(reads: OperatorReads, id: str, run: str | None) -> ApiError:
     return ApiError(HTTPStatus.NOT_FOUND, "saga.not_found", f"no saga {which}: {cure}", kept_requests=kept)
 
 
-def _at(asked: query.ListQuery, waits: Waits) -> bool:
-    """Whether it waits for that service."""
-    return any(wait.step is not None and wait.step.service == asked.service for wait in waits.waits)
+def _is_shown(service: str | None, waits: Waits) -> bool:
+    return service is None or waits.may_be_for(service)

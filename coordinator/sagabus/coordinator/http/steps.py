@@ -33,7 +33,7 @@ def steps_of(history: Iterable[Row], *, retries: Collection[int], compensating: 
 
 
 def told_by(rows: Sequence[Row], *, decided: int | None = None) -> StepsTold:
-    """What these rows tell. decided: see `StepsTold`."""
+    """What these rows tell. decided: see `StepsTold`. Commands may say how many attempts were made (`beginnings`)."""
     told = StepsTold(refused={row.ref for row in rows if is_refusal(row)}, decided=decided)
     for row in rows:
         told.take(row)
@@ -102,7 +102,7 @@ class StepsTold:
 
     def _tell(self, row: Row) -> None:
         if row.kind is Kind.COMMAND:
-            self._called(StepProgress(row.step, row.name, since=row.at))
+            self._called(StepProgress(row.step, row.name, attempts=max(1, row.attempt), since=row.at))
         elif row.kind is Kind.ENDED:
             self._ended()
         elif (step := self._steps.get(row.step)) is not None and not _answers_nothing(step, row):
@@ -282,7 +282,7 @@ def _advance_undo(step: StepProgress, row: Row) -> None:
         case Kind.UNDO_INPUT:
             step.compensation, step.undo_input = row.name, bool(row.payload)
         case Kind.UNDO:
-            step.undo, step.compensation, step.undo_attempts = Undoing.SENT, row.name, 1
+            step.undo, step.compensation, step.undo_attempts = Undoing.SENT, row.name, max(1, row.attempt)
         case Kind.UNDO_COMPLETED:
             step.undo, step.undo_error = Undoing.DONE, None
         case Kind.UNDO_REFUSED | Kind.UNDO_FAILED:

@@ -21,6 +21,7 @@ from sagabus.coordinator.core.saga.events import Events
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.request_answers import is_refusal
 from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
+from sagabus.coordinator.http.beginnings import beginnings
 from sagabus.coordinator.http.step_progress import StepProgress, StepStatus
 from sagabus.coordinator.http.steps import told_by
 from sagabus.coordinator.store.recent import Recent
@@ -73,6 +74,11 @@ class Waits:
     waits: Sequence[Wait]
     is_complete: bool
 
+    def may_be_for(self, service: str) -> bool:
+        """Whether it waits for this service, or that is not known."""
+        waits = any(wait.step is not None and wait.step.service == service for wait in self.waits)
+        return waits or not self.is_complete
+
 
 NOTHING: Final = Waits((), is_complete=True)
 """Of a saga that has ended."""
@@ -124,7 +130,8 @@ def kept_events(saga: SagaRow, recent: Recent) -> Mapping[str, int] | None:
 
 
 def _steps(saga: SagaRow, recent: Recent) -> Sequence[StepProgress]:
-    told = told_by(recent.rows, decided=saga.decided)
+    undone = {timer.number for timer in recent.timers if timer.kind == TimerKind.UNDO_RETRY}
+    told = told_by([*beginnings(recent.older, recent.rows, undone), *recent.rows], decided=saga.decided)
     retries = {timer.number for timer in recent.timers if timer.kind == TimerKind.RETRY}
     if not recent.has_all_timers:  # of those that are not read we believe that they are set
         retries |= {row.step for row in recent.rows}
