@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -18,6 +19,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 NAMESPACE = "sagabus"
 SERVICE = "shipping"
 SERVED = ("Japan", "Germany")
+
+NEEDED = ("ce_id", "ce_source", "ce_type", "ce_subject", "ce_attempt", "ce_replyto", "ce_replypartition")
+READ = (*NEEDED, "ce_settles")
 
 TABLES = """
     CREATE TABLE IF NOT EXISTS inbox (
@@ -30,6 +34,8 @@ Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 Headers = dict[str, str]
 Answer = tuple[str, bytes, int]
 """Kind, value, attempt."""
+Fault = tuple[str, str]
+"""Reason code, sentence."""
 
 
 class Refused(Exception):
@@ -125,9 +131,8 @@ async def serve(record: ConsumerRecord, pool: asyncpg.Pool, producer: AIOKafkaPr
     headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
     fault = repeated(record.headers) or fault_of(headers)
     if fault:
-        why = [("x-dlt-reason", b"headers.invalid"), ("x-dlt-message", fault.encode())]
         await producer.send_and_wait(
-            f"{NAMESPACE}.dead-letters", record.value, record.key, headers=[*record.headers, *why]
+            f"{NAMESPACE}.dead-letters", record.value, record.key, headers=[*record.headers, *why(record, *fault)]
         )
         return
     while True:
@@ -143,26 +148,30 @@ async def serve(record: ConsumerRecord, pool: asyncpg.Pool, producer: AIOKafkaPr
     await producer.send_and_wait(topic, value, record.key, partition, headers=reply_headers(headers, kind, attempt))
 
 
-def repeated(headers: Sequence[tuple[str, bytes]]) -> str:
-    """A header that says two things says nothing; empty if there is none."""
+def why(record: ConsumerRecord, reason: str, message: str) -> list[tuple[str, bytes]]:
+    given = {"reason": reason, "message": message, "topic": record.topic, "partition": record.partition}
+    given |= {"offset": record.offset, "timestamp": record.timestamp, "by": SERVICE}
+    given["at"] = datetime.now(UTC).isoformat()
+    return [(f"x-dlt-{name}", str(value).encode()) for name, value in given.items()]
+
+
+def repeated(headers: Sequence[tuple[str, bytes]]) -> Fault | None:
+    """A header that we read, and that says two things, says nothing."""
     last = dict(headers)
-    names = sorted({name for name, value in headers if last[name] != value})
-    return f"headers stand twice with different values: {', '.join(names)}" if names else ""
+    names = sorted({name for name, value in headers if name in READ and last[name] != value})
+    return ("headers.repeated", f"headers stand twice with different values: {', '.join(names)}") if names else None
 
 
-def fault_of(headers: Headers) -> str:
-    """Why this is no command for us; empty if it is one."""
-    needed = ("ce_id", "ce_source", "ce_type", "ce_subject", "ce_attempt", "ce_replyto", "ce_replypartition")
-    missing = [name for name in needed if not headers.get(name)]
-    if headers.get("ce_type") == "sagabus.settle" and not headers.get("ce_settles"):
-        missing.append("ce_settles")
-    if missing:
-        return f"headers are missing: {', '.join(missing)}"
+def fault_of(headers: Headers) -> Fault | None:
+    """Why this is no command for us."""
+    settles = ("ce_settles",) if headers.get("ce_type") == "sagabus.settle" else ()
+    if missing := [name for name in (*NEEDED, *settles) if not headers.get(name)]:
+        return "headers.missing", f"headers are missing: {', '.join(missing)}"
     if not (headers["ce_attempt"].isdigit() and headers["ce_replypartition"].isdigit()):
-        return "ce_attempt or ce_replypartition is no number"
+        return "headers.invalid", "ce_attempt or ce_replypartition is no number"
     if not headers["ce_replyto"].endswith(f".replies.{SERVICE}"):
-        return f"ce_replyto is {headers['ce_replyto']}: {SERVICE} answers on its own topic alone"
-    return ""
+        return "command.reply_topic", f"ce_replyto is {headers['ce_replyto']}: {SERVICE} answers on its own topic alone"
+    return None
 
 
 async def main() -> None:
