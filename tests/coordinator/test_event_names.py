@@ -73,6 +73,8 @@ def test_a_part_that_can_mean_one_event_alone_is_that_event(given: str, of: str 
         ("reader_cme", "lending", "'library.reader_came'"),
         ("libary.reader_came", "lending", "'library.reader_came'"),
         ("shelf.picked_up", "lending", "'picked_up'"),
+        ("the_library_of_the_town.picked_up", "lending", "'picked_up'"),
+        ("the_library_of_the_town.pickd_up", None, "'picked_up'"),
     ],
 )
 def test_what_is_near_is_refused_with_the_right_name(given: str, of: str | None, meant: str) -> None:

@@ -56,7 +56,7 @@ def show_arguments(place: ArgumentParser) -> None:
 
 def event_arguments(place: ArgumentParser) -> None:
     place.add_argument("id", metavar="ID")
-    place.add_argument("name", metavar="NAME", help="the event's whole name, or its last part")
+    place.add_argument("name", metavar="NAME", help="the event's whole name, as its contract says it, or its last part")
     place.add_argument("--exact", action="store_true", help="send it by this very name, whatever the sagas' code names")
     place.add_argument(
         "--data", default="null", metavar="FILE|-|JSON", help="a file, standard input, or JSON (%(default)s)"

@@ -48,9 +48,10 @@ class EventNames:
 
 
 def _close_ends(given: str, known: Collection[str]) -> list[str]:
-    """By the part behind the service: `reader_cme` is `library.reader_came`."""
+    """By the part behind the service: `reader_cme` is `library.reader_came`, `depot.paid` is `paid` of no service."""
     by_end = {name.rpartition(".")[2]: name for name in sorted(known)}
-    return [by_end[end] for end in get_close_matches(given, [*by_end], n=MOST_NAMED)]
+    ends = get_close_matches(given, [*by_end], n=MOST_NAMED) or get_close_matches(given.rpartition(".")[2], [*by_end])
+    return [by_end[end] for end in ends[:MOST_NAMED]]
 
 
 def _sentence(given: str, meant: Collection[str]) -> str:
