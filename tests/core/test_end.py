@@ -271,6 +271,9 @@ def test_a_timeout_says_which_event_did_not_come_and_where_it_was_waited_for(way
         "code": "sagabus.saga_raised", "message": "TimeoutError while it waited for event payment.confirmed",
         "type": "TimeoutError", "at": f"test_end.py:{line}",
     }  # fmt: skip
+    (words,) = drive.saga.state.effects.log or drive.saga.state.staged.log
+    assert words == f"its code has raised TimeoutError at test_end.py:{line}: {drive.error['message']}"
+    assert drive.saga.state.effects.raised == drive.saga.state.staged.raised == []
 
 
 def test_an_error_is_told_as_it_was_stored_whatever_line_it_is_on_now() -> None:

@@ -123,7 +123,10 @@ def _log_fault(state: SagaState, error: BaseException | None, at: str) -> None:
     where = f" at {place}" if place else ""
     words = f"its code has raised {kind}{where}: {said_by(faults[0])}{_and_more(faults[1:])}"
     assert error is not None
-    state.staged.raised.append((plain(words), error))
+    if isinstance(faults[0], TimeoutError):  # nobody came in time: the traceback of a timer helps nobody
+        state.staged.log.append(plain(words))
+    else:
+        state.staged.raised.append((plain(words), error))
 
 
 def _error_json(error: BaseException | None, at: str) -> bytes:
