@@ -12,7 +12,7 @@ from pydantic import BaseModel, field_serializer
 from sagabus.contracts import ActivityFailed, SagaType
 from sagabus.contracts.envelope import MAX_PAYLOAD, rfc3339
 from sagabus.coordinator import SagaContext, saga
-from sagabus.coordinator.core.saga.effects import TimerKind
+from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.status import SagaStatus
 from tests.core.kit import Definition, Drive
@@ -265,15 +265,17 @@ def test_a_timeout_says_which_event_did_not_come_and_where_it_was_waited_for(way
         return Result(refs=[])
 
     drive = Drive(waiting).start()
-    drive.fire(TimerKind.SLEEP, 1)
+    drive.now = drive.timers[TimerKey(TimerKind.SLEEP, 1)]
+    drive.offer(an_input(Kind.TIMER, step=1, name=TimerKind.SLEEP))
+    (words,) = drive.saga.state.effects.log or drive.saga.state.staged.log
+    assert drive.saga.state.effects.raised == drive.saga.state.staged.raised == []
+    drive.commit()
     line = waiting._body.__code__.co_firstlineno + (3 if way == "wait_for" else 5)
     assert drive.error == {
         "code": "sagabus.saga_raised", "message": "TimeoutError while it waited for event payment.confirmed",
         "type": "TimeoutError", "at": f"test_end.py:{line}",
     }  # fmt: skip
-    (words,) = drive.saga.state.effects.log or drive.saga.state.staged.log
     assert words == f"its code has raised TimeoutError at test_end.py:{line}: {drive.error['message']}"
-    assert drive.saga.state.effects.raised == drive.saga.state.staged.raised == []
 
 
 def test_an_error_is_told_as_it_was_stored_whatever_line_it_is_on_now() -> None:
