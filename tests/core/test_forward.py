@@ -135,6 +135,15 @@ def test_an_output_that_cannot_be_read_never_becomes_history_and_is_asked_for_ag
     assert (drive.attention, drive.last.short) == ("", ["do 2 bank.charge"])
 
 
+@pytest.mark.parametrize("body", [b"not json", b'\xef\xbb\xbf{"ref":"R1"}', b'"%b"' % (b"x" * 1_000_000)], ids=len)
+def test_p2_a_second_output_that_is_no_json_contradicts_nothing(body: bytes) -> None:
+    drive = Drive(sequential).start()
+    drive.completed(1)
+    kinds = list(drive.kinds)
+    assert drive.take(drive.reply(Kind.STEP_COMPLETED, 1, body)) == UNREADABLE
+    assert (drive.kinds, drive.attention) == (kinds, "")
+
+
 def unreadable(drive: Drive) -> Drive:
     assert drive.take(drive.reply(Kind.STEP_COMPLETED, 1, b"[]")) == UNREADABLE
     return drive

@@ -26,7 +26,7 @@ REPLAYED: Final = "saga.replayed"
 REQUEST_REFUSED: Final = "request.refused"
 _DEAD: Final = {
     CLOSED: "the saga has ended",
-    UNREADABLE: "it cannot be read; the saga's attention says why, and the step is asked for again",
+    UNREADABLE: "it cannot be read; while its step is open, the saga's attention says why, and it is asked for again",
     FOREIGN: "the reply came on another service's topic; only a step's own service may answer for it",
 }
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from sagabus.contracts.activity import Activity
 from sagabus.contracts.commands import CommandHead
+from sagabus.contracts.replies import ReplyKind
 from sagabus.contracts.words import words_of
 from sagabus.participants.handlers.declaration import Handler
 from sagabus.participants.handlers.outcome import HandlerOutcome, OutputUnusable, named
@@ -35,7 +36,7 @@ class FailureLog:
         which = f"{head.activity} of saga {head.saga_id}, attempt {head.attempt}"
         if outcome.expected:
             logger.info("%s: %s", which, words_of(error), extra=extra)
-            if handler is not None and isinstance(error, Refused):
+            if handler is not None and isinstance(error, Refused) and outcome.kind is ReplyKind.REFUSED:
                 self._tell_undeclared(handler.activity, words_of(error.code))
         elif self._is_repeated(head, error):
             logger.error("%s failed as before: %s", which, named(error), extra=extra)

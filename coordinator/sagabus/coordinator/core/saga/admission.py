@@ -10,7 +10,7 @@ from typing import Final
 
 from sagabus.contracts.names import CommandKind
 from sagabus.coordinator.core.saga import operator, pause, request_answers, termination
-from sagabus.coordinator.core.saga.bodies import is_same
+from sagabus.coordinator.core.saga.bodies import is_legible, is_same
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.state import SagaState
@@ -115,7 +115,10 @@ def _to_step_reply(step: Step, input: Input | Row) -> str | None:
             return None
         if step.outcome is Outcome.UNKNOWN:
             return LATE
-        return None if _contradicts(step, input) else DUPLICATE
+        if not _contradicts(step, input):
+            return DUPLICATE
+        says_nothing = step.outcome is Outcome.COMPLETED and not is_legible(input.payload)
+        return UNREADABLE if says_nothing and isinstance(input, Input) else None
     if step.outcome is not Outcome.SENT:
         return DUPLICATE if step.outcome is Outcome.PAUSED else LATE
     if step.do.resting and input.kind is Kind.STEP_FAILED and not isinstance(input, Row):

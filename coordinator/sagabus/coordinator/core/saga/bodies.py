@@ -6,6 +6,9 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
+from sagabus.contracts import codec
+from sagabus.contracts.errors import MessageInvalid
+
 _VOID: Final = (b"", b"null", b"{}")
 
 
@@ -20,6 +23,15 @@ def remembered(body: bytes | None) -> bytes | int:
 
 def is_same(kept: bytes | int, body: bytes | None) -> bool:
     return kept == body or (_digest(kept) if isinstance(kept, bytes) else kept) == _digest(body)
+
+
+def is_legible(body: bytes | None) -> bool:
+    """Whether it is a body at all: JSON, and not larger than one may be. What model it fits is not asked."""
+    try:
+        codec.decode_value(body or b"null")
+    except MessageInvalid:
+        return False
+    return True
 
 
 def _digest(body: bytes | None) -> int:

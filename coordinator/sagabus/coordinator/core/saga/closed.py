@@ -19,8 +19,9 @@ from sagabus.coordinator.core.saga.admission import (
     SETTLE_REPLIES,
     STEP_REPLIES,
     UNDO_REPLIES,
+    UNREADABLE,
 )
-from sagabus.coordinator.core.saga.bodies import same_body
+from sagabus.coordinator.core.saga.bodies import is_legible, same_body
 from sagabus.coordinator.core.saga.completion import output_of
 from sagabus.coordinator.core.saga.concern import ConcernKind
 from sagabus.coordinator.core.saga.effects import TimerKind
@@ -117,8 +118,11 @@ def _of_completed(rows: Sequence[Row], input: Input, *, settling: bool) -> str:
     if len(final) > 1:
         return DUPLICATE
     said = final[0]
-    if said.kind is not Kind.SETTLE_NEVER and same_body(said.payload, input.payload):
-        return DUPLICATE
+    if said.kind is not Kind.SETTLE_NEVER:
+        if same_body(said.payload, input.payload):
+            return DUPLICATE
+        if not is_legible(input.payload):
+            return UNREADABLE
     return ConcernKind.CONTRADICTION
 
 
