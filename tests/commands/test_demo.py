@@ -19,7 +19,7 @@ host         starts a bus and a database, which takes some seconds
 inventory    has started
 host         started the coordinator
 some seconds pass until it is at work
-(a) An order goes well
+(a) An order succeeds
 customer     orders ORD-12345
 inventory    reserved 2 × PROD-1 and 1 × PROD-2 for ORD-12345: 109.97
 payment      charged 109.97 for ORD-12345
