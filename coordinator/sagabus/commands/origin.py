@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import traceback
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
-LIBRARIES: Final = frozenset({"sagabus", "pydantic", "pydantic_core", *sys.stdlib_module_names})
-"""First parts of the names of modules that are never the author's."""
+from sagabus.contracts.author_code import is_authors
 
 INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 """Folders of what others wrote. The author's own code may be there too: in an image it is installed."""
@@ -19,18 +16,12 @@ def origin(error: BaseException) -> str:
     """The innermost line outside of the libraries; empty where there is none. Of a SyntaxError, what cannot be read."""
     if isinstance(error, SyntaxError) and error.filename:
         return shown_line(error.filename, error.lineno or 0)
-    lines = [line for line in traceback.walk_tb(error.__traceback__) if _may_be_the_authors(line[0])]
+    lines = [line for line in traceback.walk_tb(error.__traceback__) if is_authors(line[0])]
     if not lines:
         return ""
     own = [line for line in lines if not INSTALLED.intersection(Path(line[0].f_code.co_filename).parts)]
     frame, number = (own or lines)[-1]
     return shown_line(frame.f_code.co_filename, number)
-
-
-def _may_be_the_authors(frame: FrameType) -> bool:
-    """Generated code, such as a dataclass's, is named `<string>`, and bears its class's module."""
-    name = str(frame.f_globals.get("__name__", ""))
-    return name.partition(".")[0] not in LIBRARIES and not frame.f_code.co_filename.startswith("<")
 
 
 def shown_line(file: str, line: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from sagabus.commands.doctor.finding import Report
+from sagabus.coordinator.http.saga_views import ROWS_IN_LIST
 from sagabus.coordinator.http.waits import WaitKind, Waits, waits_of
 from sagabus.coordinator.store import open_sagas
 from sagabus.coordinator.store.recent import RecentReads
@@ -15,9 +16,6 @@ from sagabus.messaging.postgres.database import Connection
 
 PATIENCE_SECONDS: Final = 60
 """Without an answer to a command, after which its saga is counted."""
-
-ROWS: Final = 20
-"""Latest rows of each saga's history that are read, as for a list."""
 
 SAGAS_AT_A_TIME: Final = 50
 """Whose latest rows are read by one statement."""
@@ -29,7 +27,7 @@ async def look(connection: Connection, namespace: str, report: Report) -> None:
     waiting: defaultdict[str, list[str]] = defaultdict(list)
     for first in range(0, len(sagas), SAGAS_AT_A_TIME):
         part = sagas[first : first + SAGAS_AT_A_TIME]
-        for saga, rows in zip(part, await recent.of(connection, part, most=ROWS), strict=True):
+        for saga, rows in zip(part, await recent.of(connection, part, most=ROWS_IN_LIST), strict=True):
             for service in _services(waits_of(saga, rows), before):
                 waiting[service].append(saga.id)
     report.figures["waited_for_over_1min"] = {service: len(ids) for service, ids in sorted(waiting.items())}

@@ -7,16 +7,14 @@ for an event whose name stands nowhere in it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from difflib import get_close_matches
 from http import HTTPStatus
 from typing import Any, Final
 
 from sagabus.coordinator.definition import SagaDefinition
+from sagabus.coordinator.http.near_names import did_you_mean, near
 from sagabus.coordinator.http.refusals import ApiError
 
 UNKNOWN_EVENT: Final = "event.unknown"
-MOST_NAMED: Final = 3
-"""Names that may be meant."""
 
 
 class EventNames:
@@ -39,7 +37,7 @@ class EventNames:
         ends = sorted(name for name in known if name.endswith(f".{given}"))
         if len(ends) == 1:
             return ends[0]
-        meant = ends or get_close_matches(given, sorted(known), n=MOST_NAMED) or _close_ends(given, known)
+        meant = ends or near(given, known) or _close_ends(given, known)
         if meant:
             raise ApiError(
                 HTTPStatus.UNPROCESSABLE_ENTITY, UNKNOWN_EVENT, _sentence(given, meant), parameter="name=exact"
@@ -50,9 +48,8 @@ class EventNames:
 def _close_ends(given: str, known: Collection[str]) -> list[str]:
     """By the part behind the service: `reader_cme` is `library.reader_came`, `depot.paid` is `paid` of no service."""
     by_end = {name.rpartition(".")[2]: name for name in sorted(known)}
-    ends = get_close_matches(given, [*by_end], n=MOST_NAMED) or get_close_matches(given.rpartition(".")[2], [*by_end])
-    return [by_end[end] for end in ends[:MOST_NAMED]]
+    return [by_end[end] for end in near(given, by_end) or near(given.rpartition(".")[2], by_end)]
 
 
 def _sentence(given: str, meant: Collection[str]) -> str:
-    return f"no saga's code here names an event {given[:60]!r}; did you mean {' or '.join(map(repr, meant))}?"
+    return f"no saga's code here names an event {given[:60]!r}; {did_you_mean(meant)}"

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sagabus.contracts import codec
+from sagabus.contracts.envelope import Message
 from sagabus.coordinator.core.saga.admission import CLOSED
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.http import query
@@ -52,45 +53,52 @@ class EventRequests:
 
     async def take(self, request: Request) -> Response:
         body = codec.decode(EventBody, await body_of(request), what="body")
-        id = query.saga_id(request)
-        if query.takes_near_name(request):
-            body.name = await self._whole_name(id, body.name)
-        asked: dict[str, JsonValue] = {"type": "event", "name": body.name, "data": body.data}
-        message = self._requests.made(asked, id, message_id=body.event_id)
+        id, near = query.saga_id(request), query.takes_near_name(request)
         try:
-            words, waits_for = await self._prospect(id, body)
+            saga, awaited = await self._seen(id)
+            if near:
+                body.name = self._whole_name(body.name, saga, awaited)
+            message = self._made(body, id)
+            words, waits_for = await self._prospect(id, body, saga, awaited)
         except DatabaseUnreachable as error:  # an event is taken all the same: sagas go on when it is back
+            message = self._made(body, id)
             words, waits_for = f"what becomes of it is not known: {error}", None
         message_id = await self._requests.publish(message)
         view = EventAccepted(id=id, message_id=message_id, name=body.name, words=words, waits_for=waits_for)
         return answer(view, HTTPStatus.ACCEPTED, {"location": f"/api/v1/sagas/{id}"})
 
-    async def _whole_name(self, id: str, given: str) -> str:
-        """Raises ApiError where another name was perhaps meant."""
-        try:
-            saga = await self._reads.saga(id)
-            if saga is None:
-                return self._names.whole(given, saga=None)
-            if saga.is_closed:
-                return given
-            (recent,) = await self._reads.recent([saga], most=1)
-        except DatabaseUnreachable:
-            return given
-        return self._names.whole(given, saga=saga.definition, awaited=awaited_events(recent) or ())
+    async def _seen(self, id: str) -> tuple[SagaRow | None, list[str] | None]:
+        """The saga, and the events that its code waits for, if it is open and that is known."""
+        saga = await self._reads.saga(id)
+        if saga is None or saga.is_closed:
+            return saga, None
+        (recent,) = await self._reads.recent([saga], most=1)
+        return saga, awaited_events(recent)
 
-    async def _prospect(self, id: str, body: EventBody) -> tuple[str, list[str] | None]:
+    def _whole_name(self, given: str, saga: SagaRow | None, awaited: list[str] | None) -> str:
+        """Raises ApiError where another name was perhaps meant."""
+        if saga is not None and saga.is_closed:
+            return given
+        return self._names.whole(given, saga=None if saga is None else saga.definition, awaited=awaited or ())
+
+    def _made(self, body: EventBody, id: str) -> Message:
+        asked: dict[str, JsonValue] = {"type": "event", "name": body.name, "data": body.data}
+        return self._requests.made(asked, id, message_id=body.event_id)
+
+    async def _prospect(
+        self, id: str, body: EventBody, saga: SagaRow | None, awaited: list[str] | None
+    ) -> tuple[str, list[str] | None]:
         """What becomes of it in words, and the events that the saga waits for now, if that is known.
 
         Raises ApiError for a saga that has ended: then nothing was published.
         """
-        saga = await self._reads.saga(id)
         if saga is None:
             return await self._of_none(id), None
         if saga.is_closed:
             if body.event_id and await self._reads.has_event(saga.key, body.event_id):
                 return f"saga {id} has received it before: it counts once", None
             raise _refused(id, CLOSED, f"saga {id} has ended ({saga.status})")
-        return await self._of_open(saga, body.name)
+        return _of_open(saga, body.name, awaited)
 
     async def _of_none(self, id: str) -> str:
         """Nobody has started it, or it is gone."""
@@ -101,21 +109,20 @@ class EventRequests:
             raise _refused(id, EARLY_TOO_MANY, words)
         return f"no saga {id} is started yet: it is kept for {_MINUTES} min, until one is"
 
-    async def _of_open(self, saga: SagaRow, name: str) -> tuple[str, list[str] | None]:
-        if saga.status is not SagaStatus.RUNNING:
-            return "nothing comes of it: the saga is being undone", []
-        if saga.paused:
-            return "it is kept until the saga is resumed: it is paused", None
-        if stands_still(saga):
-            return "it is kept until the saga's code can go on", None
-        (recent,) = await self._reads.recent([saga], most=1)
-        awaited = awaited_events(recent)
-        if awaited is not None and name in awaited:
-            return "the saga's code waits for it", awaited
-        kept = "it is kept until the saga's code waits for it"
-        if awaited is None:
-            return kept, None
-        return f"{kept}; now it waits for {', '.join(awaited) or 'no event'}", awaited
+
+def _of_open(saga: SagaRow, name: str, awaited: list[str] | None) -> tuple[str, list[str] | None]:
+    if saga.status is not SagaStatus.RUNNING:
+        return "nothing comes of it: the saga is being undone", []
+    if saga.paused:
+        return "it is kept until the saga is resumed: it is paused", None
+    if stands_still(saga):
+        return "it is kept until the saga's code can go on", None
+    if awaited is not None and name in awaited:
+        return "the saga's code waits for it", awaited
+    kept = "it is kept until the saga's code waits for it"
+    if awaited is None:
+        return kept, None
+    return f"{kept}; now it waits for {', '.join(awaited) or 'no event'}", awaited
 
 
 def _refused(id: str, code: str, why: str) -> ApiError:

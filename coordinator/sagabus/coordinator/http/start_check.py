@@ -8,7 +8,6 @@ for.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from difflib import get_close_matches
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -18,14 +17,13 @@ from sagabus.contracts import canonical, codec
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.coordinator.definition import SagaDefinition
 from sagabus.coordinator.http.ignored_fields import ignored_fields
+from sagabus.coordinator.http.near_names import did_you_mean, near
 from sagabus.coordinator.http.refusals import ApiError
 from sagabus.coordinator.shard.starts import OTHER_INPUT, other_input
 from sagabus.coordinator.store.operators import OperatorReads
 from sagabus.messaging.postgres.database import DatabaseUnreachable
 
 UNKNOWN_SAGA: Final = "saga.unknown"
-MOST_NAMED: Final = 3
-"""Names that may be meant."""
 MOST_LISTED: Final = 20
 MOST_FAULTS: Final = 5
 """Of an input that does not fit."""
@@ -84,8 +82,6 @@ def _faults(definition: SagaDefinition[Any, Any], error: MessageInvalid) -> str:
 
 
 def _unknown(name: str, known: Collection[str]) -> str:
-    meant = " or ".join(map(repr, get_close_matches(name, sorted(known), n=MOST_NAMED)))
+    meant = did_you_mean(near(name, known))
     has = ", ".join([*sorted(known)[:MOST_LISTED], *(["…"] if len(known) > MOST_LISTED else [])]) or "none"
-    return (
-        f"no coordinator here runs a saga {name[:60]!r}{f'; did you mean {meant}?' if meant else '.'} They run: {has}"
-    )
+    return f"no coordinator here runs a saga {name[:60]!r}{f'; {meant}' if meant else '.'} They run: {has}"

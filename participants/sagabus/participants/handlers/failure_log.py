@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from sagabus.contracts.activity import Activity
 from sagabus.contracts.commands import CommandHead
+from sagabus.contracts.names import fitting_code
 from sagabus.contracts.replies import ReplyKind
 from sagabus.contracts.words import words_of
 from sagabus.participants.handlers.declaration import Handler
@@ -37,7 +38,7 @@ class FailureLog:
         if outcome.expected:
             logger.info("%s: %s", which, words_of(error), extra=extra)
             if handler is not None and isinstance(error, Refused) and outcome.kind is ReplyKind.REFUSED:
-                self._tell_undeclared(handler.activity, words_of(error.code))
+                self._tell_undeclared(handler.activity, fitting_code(words_of(error.code)))
         elif self._is_repeated(head, error):
             logger.error("%s failed as before: %s", which, named(error), extra=extra)
         elif isinstance(error, OutputUnusable):  # a traceback would show our own code alone
@@ -48,7 +49,7 @@ class FailureLog:
             logger.error("%s failed", which, exc_info=error, extra=extra)
 
     def _tell_undeclared(self, activity: Activity[..., Any, Any], code: str) -> None:
-        """Once for each code. An activity that declares none may refuse with any."""
+        """Once for each code. An activity that declares none may refuse with any. code: as it was sent."""
         declared = activity.refusals
         if not declared or code in declared or not self._is_new((activity.name, code)):
             return

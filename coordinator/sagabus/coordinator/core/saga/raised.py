@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Final
 
+from sagabus.contracts.author_code import is_authors
 from sagabus.contracts.words import plain, words_of
-
-_OURS: Final = ("sagabus.contracts", "sagabus.coordinator")
-_LIBRARIES: Final = frozenset({"pydantic", "pydantic_core", *sys.stdlib_module_names})
-"""First parts of the names of modules that are never the author's."""
 
 MOST_CAUSES: Final = 10
 """Exceptions of a chain that are looked at. An author may have made a ring of them."""
@@ -44,7 +40,7 @@ def _cause(error: BaseException) -> BaseException | None:
 def _innermost(error: BaseException | None) -> str:
     found = ""
     for frame, line in _lines(None if error is None else error.__traceback__):
-        if _is_the_authors(frame):
+        if is_authors(frame):
             found = short(f"{frame.f_code.co_filename}:{line}")
     return found
 
@@ -53,13 +49,6 @@ def _lines(at: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
     while at is not None:
         yield at.tb_frame, at.tb_lineno
         at = at.tb_next
-
-
-def _is_the_authors(frame: FrameType) -> bool:
-    """Generated code, such as a dataclass's, is named `<string>`, and bears its class's module."""
-    name = str(frame.f_globals.get("__name__", ""))
-    ours = name.startswith(_OURS)
-    return not (ours or name.partition(".")[0] in _LIBRARIES or frame.f_code.co_filename.startswith("<"))
 
 
 def short(place: str) -> str:

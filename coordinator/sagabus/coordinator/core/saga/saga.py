@@ -13,7 +13,6 @@ from typing import Final
 
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.lifecycle import LifecycleType
-from sagabus.contracts.names import CommandKind
 from sagabus.contracts.words import plain, words_of
 from sagabus.coordinator.core.saga import (
     codeless,
@@ -71,11 +70,6 @@ MAX_ROWS: Final = 20_000
 
 _TO_BE_READ: Final = frozenset((Kind.STEP_COMPLETED, Kind.SETTLE_COMPLETED, Kind.STEP_REFUSED))
 """Answers that are final, and on whose value something rests."""
-_ASKED: Final = {
-    ConcernKind.STEP: CommandKind.DO,
-    ConcernKind.UNDO: CommandKind.UNDO,
-    ConcernKind.SETTLE: CommandKind.SETTLE,
-}
 _SAID: Final = frozenset((Outcome.COMPLETED, Outcome.NEVER))
 """Another answer changes neither, and so it need not be read."""
 
@@ -129,10 +123,10 @@ class Saga:
     def _hear_broken(self, input: Input) -> str | None:
         """It leaves a row only where somebody is to be told."""
         step = None if self.stopped is not None else self.state.steps.get(input.step)
-        told = None if step is None else undo.broken_answer(self.state, step, (input.payload or b"").decode())
-        if step is None or told is None or told[0].kind != input.name:
+        told = None if step is None else undo.broken_answer(self.state, step, input)
+        if told is None:
             return LATE
-        self._note(*told, Told(BROKEN_ANSWER, step.exchange(_ASKED[told[0].kind]).attempt))
+        self._note(*told)
         return None
 
     def refuse(self, asked: Input | Row, code: str) -> None:

@@ -34,9 +34,9 @@ from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.names import CommandKind
 from sagabus.contracts.replies import HANDLER_PANICKED, NO_HANDLER, Failure
 from sagabus.coordinator.core.saga import forward
-from sagabus.coordinator.core.saga.concern import NO_INPUT, Concern, ConcernKind, Told
+from sagabus.coordinator.core.saga.concern import BROKEN_ANSWER, NO_INPUT, Concern, ConcernKind, Told
 from sagabus.coordinator.core.saga.effects import TimerKind
-from sagabus.coordinator.core.saga.history import Kind, Row
+from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from sagabus.coordinator.core.saga.step import Exchange, Step
@@ -228,18 +228,21 @@ def overdue(state: SagaState, step: Step) -> tuple[Concern, str] | None:
     return concern, words
 
 
-def broken_answer(state: SagaState, step: Step, fault: str) -> tuple[Concern, str] | None:
+def broken_answer(state: SagaState, step: Step, notice: Input) -> tuple[Concern, str, Told] | None:
     """What a person is to be told of an answer to what is unanswered, of which not even the headers can be read.
 
-    Once, until somebody answers as he must. None if there is nothing to tell. fault: what is wrong, in words.
+    Once, until somebody answers as he must. None if there is nothing to tell. notice: its name is the kind of concern
+    of the command that was answered, its payload what is wrong, in words.
     """
     kind = step.unanswered
     if kind is None:
         return None
     concern, what = _unanswered_concern(step, kind)
-    if concern in state.concerns:
+    if concern.kind != notice.name or concern in state.concerns:
         return None
-    return concern, f"{what}: an answer counts for nothing, and is a dead letter: {fault}; it is asked for again"
+    fault = (notice.payload or b"").decode()
+    words = f"{what}: an answer counts for nothing, and is a dead letter: {fault}; it is asked for again"
+    return concern, words, Told(BROKEN_ANSWER, step.exchange(kind).attempt)
 
 
 def _unanswered_concern(step: Step, kind: CommandKind) -> tuple[Concern, str]:
