@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from tests.support.conditions import NotSo, until
 from tests.support.kafka_broker import KafkaBroker
 from tests.support.kafka_installation import KafkaInstallation
+from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer
 from tests.support.processes import ROOT, Child
 from tests.support.tcp_proxy import TcpProxy
@@ -42,6 +43,19 @@ async def test_a_child_gets_no_settings_of_the_test_run(run_folder: Path, monkey
     child = Child.python("shown", folder=run_folder, settings={"SAGABUS_HTTP": "off"})
     assert await child.ended() == 0
     assert child.stdout == "[('SAGABUS_HTTP', 'off')]\n"
+
+
+def test_a_port_is_given_once_though_nobody_listens_on_it_yet() -> None:
+    assert len({free_port() for _ in range(1_000)}) == 1_000
+
+
+def test_two_workers_of_a_run_are_given_no_port_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "2")
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
+    first = {free_port() for _ in range(300)}
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw1")
+    second = {free_port() for _ in range(300)}
+    assert {port % 2 for port in first} != {port % 2 for port in second}
 
 
 @pytest.mark.parametrize("workers", ["-n0", "-n1"])
