@@ -87,3 +87,45 @@ def test_what_the_code_waits_for_now_counts_as_named() -> None:
     """By a name that the code has made itself."""
     assert NAMES.whole("reader_came", saga="lending", awaited=["reader_came"]) == "reader_came"
     assert NAMES.whole("done", saga="lending", awaited=["job-7.done"]) == "job-7.done"
+
+
+def reads(data: str, of: str | None, name: str = "library.lost") -> str:
+    """Why the code here cannot read it; empty if it can, or knows nothing of it."""
+    try:
+        NAMES.check_data(name, b'{"type":"event","name":"x","data":%b}' % data.encode(), saga=of)
+    except ApiError as error:
+        return f"{error.status} {error}"
+    return ""
+
+
+@pytest.mark.parametrize("of", ["lending", None])
+def test_data_that_the_sagas_code_cannot_read_is_refused_in_words(of: str | None) -> None:
+    assert reads('{"by":"ann"}', of) == ""
+    assert reads('{"by":7}', of) == "422 event library.lost: data.by: Input should be a valid string"
+    assert reads("null", of).startswith("422 event library.lost: data: ")
+
+
+def test_what_no_code_here_names_is_not_judged() -> None:
+    assert reads("7", "cards") == ""
+    assert reads("7", "not_here") == ""
+    assert reads("7", "lending", "another") == ""
+
+
+class LaterFact(BaseModel):
+    who: str
+
+
+lost_later = Service("library").event("lost", LaterFact)
+
+
+@saga("lending", version=2)
+async def lending_later(ctx: SagaContext, fact: Fact) -> None:
+    await ctx.event(lost_later)
+
+
+def test_data_that_one_version_can_read_is_taken() -> None:
+    both = EventNames([lending, lending_later])
+    for data in (b'{"who":"ann"}', b'{"by":"ann"}'):
+        both.check_data("library.lost", b'{"data":%b}' % data, saga="lending")
+    with pytest.raises(ApiError):
+        both.check_data("library.lost", b'{"data":{}}', saga="lending")

@@ -17,8 +17,12 @@ from sagabus.coordinator.http import event_requests
 from sagabus.coordinator.shard.early_requests import EARLY_MICROSECONDS
 from sagabus.coordinator.store import EarlyRequest, StartedId, Writes
 from sagabus.coordinator.store.copy_format import NewHistory
+from sagabus.coordinator.store.migrations import migrate
+from sagabus.messaging.postgres.database import Database
+from sagabus.shop.expense_approval import expense_approval
 from tests.coordinator.saga_rows import AT, saga
 from tests.coordinator.test_http import CLOSED, REQUEST, SAGAS, SHARD_ROW, Api, api, history, offline
+from tests.coordinator.test_http import _api as api_of
 from tests.messaging.shards_fixture import Given
 
 __all__ = ["api", "offline"]
@@ -152,3 +156,16 @@ async def test_a_name_with_a_slip_is_refused_and_not_published_if_that_is_asked_
 async def test_a_name_is_taken_as_it_is_while_the_database_is_away(offline: Api) -> None:
     answer = await offline.client.post(f"{SAGAS}/ORD-1/events?name=near", json={"name": "confirmed"})
     assert (answer.status_code, answer.json()["name"]) == (202, "confirmed")
+
+
+async def test_data_that_the_sagas_code_cannot_read_is_refused_and_not_published(database: str) -> None:
+    pool = Database(database)
+    await migrate(database, "sagabus")
+    async with api_of(pool, made_of=[expense_approval]) as made:
+        await there(made, definition="expense_approval")
+        code, body = await sent(made, "approvals.decided", data={"approved": "perhaps", "by": "ann"})
+        assert (code, body["error"]["code"], made.published) == (422, "payload.invalid", [])
+        assert body["error"]["message"].startswith("event approvals.decided: data.approved: ")
+        code, _ = await sent(made, "approvals.decided", data={"approved": True, "by": "ann"})
+        assert (code, len(made.published)) == (202, 1)
+    await pool.stop()

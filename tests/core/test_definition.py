@@ -15,6 +15,8 @@ from sagabus.coordinator import SagaContext, saga
 from tests.core.services import Order, Result
 
 NAMED = SagaType("named", Order, Result)
+NOTHING: Any = None
+"""As the result of a saga that has none."""
 
 
 async def body(ctx: SagaContext, order: Order) -> Result:
@@ -80,3 +82,48 @@ def test_a_retry_policy_that_cannot_be_reckoned_with_is_refused(options: Any) ->
     (name,) = options
     with pytest.raises(DeclarationError, match=rf"^RetryPolicy: {name}="):
         RetryPolicy(**options)
+
+
+class Wider(Order):
+    more: str = ""
+
+
+def test_annotations_that_say_another_model_than_the_contract_are_refused() -> None:
+    async def other_input(ctx: SagaContext, order: Result) -> Result:
+        return order
+
+    async def other_result(ctx: SagaContext, order: Order) -> Order:
+        return order
+
+    async def no_result(ctx: SagaContext, order: Order) -> None:
+        return None
+
+    declare: Any = saga(NAMED)
+    for function, said in (
+        (other_input, "its contract takes Order, its function is annotated with Result"),
+        (other_result, "its contract returns Result, its function is annotated with Order"),
+        (no_result, "its contract returns Result, its function is annotated with None"),
+    ):
+        with pytest.raises(DeclarationError, match=f"^saga named: {said}: make them the same$"):
+            declare(function)
+    without_result: Any = saga(SagaType("quiet", Order, NOTHING))
+    with pytest.raises(DeclarationError, match="its contract returns None, its function is annotated with Order: "):
+        without_result(other_result)
+
+
+def test_annotations_that_fit_or_say_nothing_are_taken() -> None:
+    async def base(ctx: SagaContext, order: Order) -> Wider:
+        return Wider(order="O")
+
+    async def anything(ctx: Any, order: Any) -> Any:
+        return None
+
+    async def unknown(ctx: SagaContext, order: NotHere) -> NotHere:  # type: ignore[name-defined]  # noqa: F821
+        return order
+
+    async def bare(ctx, order):  # type: ignore[no-untyped-def]
+        return None
+
+    declare: Any = saga(SagaType("wide", Wider, Order))
+    for function in (base, anything, unknown, bare):
+        assert declare(function).name == "wide"

@@ -60,9 +60,14 @@ class SagaDefinition(Generic[I, O]):
         return frozenset(one.service for one in objects_named(self._body) if isinstance(one, Activity))
 
     @cached_property
+    def event_types(self) -> tuple[EventType[..., Any], ...]:
+        """The events that its code names, each once; it may wait for others."""
+        return tuple(dict.fromkeys(one for one in objects_named(self._body) if isinstance(one, EventType)))
+
+    @property
     def events(self) -> frozenset[str]:
-        """Whole names of the events that its code names; it may wait for others."""
-        return frozenset(one.name for one in objects_named(self._body) if isinstance(one, EventType))
+        """Their whole names."""
+        return frozenset(one.name for one in self.event_types)
 
     @property
     def written_at(self) -> str:
@@ -143,6 +148,8 @@ def saga(named: Any, /, *, version: int = 1, timeout: Seconds | None = None) -> 
         if not inspect.iscoroutinefunction(body) or not hasattr(body, "__code__"):
             raise DeclarationError(f"saga {name}: {_shown(body)} is not an async function; write `async def {name}`")
         contract = named if isinstance(named, SagaType) else _contract(name, body)
+        if isinstance(named, SagaType):
+            _check_annotations(named, body)
         return SagaDefinition(contract, body, version=version, timeout=timeout)
 
     return declare
@@ -164,6 +171,35 @@ def _contract(name: str, body: Callable[..., Any]) -> SagaType[..., Any, Any]:
     result = None if output is type(None) else model_type(output, f"saga {name}")
     input = model_type(hints[parameters[1]], f"saga {name}")
     return SagaType(name, input, cast("Any", result))
+
+
+def _check_annotations(contract: SagaType[..., Any, Any], body: Callable[..., Any]) -> None:
+    """What the function's annotations say against its contract. Raises DeclarationError.
+
+    Only models and None are compared: a union, a type variable or a name that is not there at run time says nothing.
+    """
+    try:
+        hints = typing.get_type_hints(body)
+    except Exception:  # names of `if TYPE_CHECKING`, or whatever an annotation does when it is evaluated
+        return
+    parameters = [*inspect.signature(body).parameters]
+    taken = hints.get(parameters[1]) if len(parameters) > 1 else None
+    if _is_model(taken) and not issubclass(contract.input, taken):
+        raise DeclarationError(_differs(contract, "takes", contract.input, taken))
+    returned, declared = hints.get("return"), contract.output_model or type(None)
+    if (_is_model(returned) or returned is type(None)) and not issubclass(returned, declared):
+        raise DeclarationError(_differs(contract, "returns", declared, returned))
+
+
+def _is_model(annotation: Any) -> typing.TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _differs(contract: SagaType[..., Any, Any], verb: str, declared: type, annotated: type) -> str:
+    said, other = ("None" if one is type(None) else one.__name__ for one in (declared, annotated))
+    return (
+        f"saga {contract.name}: its contract {verb} {said}, its function is annotated with {other}: make them the same"
+    )
 
 
 def _source(function: FunctionType) -> str:
