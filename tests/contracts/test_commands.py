@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagabus.contracts import MessageInvalid
-from sagabus.contracts.commands import Addresses, command_message, read_command
+from sagabus.contracts import MessageInvalid, commands
+from sagabus.contracts.commands import Addresses, CommandHead, command_message, read_any_command, read_command
 from sagabus.contracts.envelope import Message, source_of
+from sagabus.contracts.headers import CUT_BATCH
 from sagabus.contracts.names import SETTLE, CommandKind, RunId, SagaId
 from tests.core.wire import Read, as_read
 
@@ -73,6 +76,63 @@ def test_the_timeout_of_a_call_comes_back_and_may_be_left_out(timeout: int | Non
 def test_all_numbers_and_times_come_back(step: int, attempt: int, issued: int, kind: CommandKind) -> None:
     head = read_command(as_read(command(kind, step=step, attempt=attempt, issued=issued)))
     assert (head.step, head.attempt, head.issued, head.kind) == (step, attempt, issued, kind)
+
+
+ODD_VALUES: tuple[bytes | None, ...] = (
+    None, b"", b"0", b"a", b".", b"..", b"shop.replies.stock", SETTLE.encode(), b"ORD:1:abc:3", b"a" * 200, b"a" * 201,
+    b"a" * 249, b"a" * 250, b"a" * 300, b"a" * 301, b"9" * 18, b"9" * 19, b"2147483647", b"2147483648", b"a\nb", b"a b",
+    b"a\0", "\u00e4".encode(), b"\xff", b"=5", b"-5", b"+5", b"5\n", b"\n5", "\u0665".encode(), b"2026-01-02",
+    b"2026-01-02T03:04:05", b"2026-01-02T03:04:05Z", b"20260102T030405.5+01:00", b"9999-12-31T23:59:59-23:59",
+)  # fmt: skip
+NAMES = [*dict(command(CommandKind.UNDO, trace=TRACE, timeout=5).headers), "ce_settles", CUT_BATCH, "tracestate"]
+
+Headers = tuple[tuple[str, bytes | None], ...]
+
+
+def changed(headers: Headers, name: str, value: bytes | None, *, twice: bool) -> Headers:
+    return (*(one for one in headers if twice or one[0] != name), (name, value))
+
+
+def same_both_ways(headers: Headers) -> bool:
+    """Whether a command is read at once as it is read header by header: the same value, or the same fault."""
+    record: Any = Read("stock.commands", 5, 1, 0, b"k", b"{}", headers)  # type: ignore[arg-type]  # null values come too
+    return _read_by(read_command, record) == _read_by(read_any_command, record)
+
+
+def _read_by(read: Callable[[Read], CommandHead], record: Read) -> CommandHead | tuple[str, str]:
+    try:
+        return read(record)
+    except MessageInvalid as fault:
+        return fault.reason, fault.message
+
+
+@pytest.mark.parametrize("kind", CommandKind)
+def test_a_command_with_one_odd_header_is_read_at_once_as_header_by_header(kind: CommandKind) -> None:
+    headers: Headers = command(kind, trace=TRACE, timeout=5).headers
+    for name in NAMES:
+        assert same_both_ways(tuple(one for one in headers if one[0] != name)), name
+        for value, twice in product(ODD_VALUES, (False, True)):
+            assert same_both_ways(changed(headers, name, value, twice=twice)), (name, value, twice)
+
+
+_CHANGE = st.tuples(st.sampled_from(NAMES), st.sampled_from(ODD_VALUES) | st.binary(max_size=8), st.booleans())
+
+
+@given(st.sampled_from(CommandKind), st.none() | st.integers(0, 10**19), st.lists(_CHANGE, max_size=4))
+def test_a_command_with_any_odd_headers_is_read_at_once_as_header_by_header(
+    kind: CommandKind, timeout: int | None, changes: list[tuple[str, bytes | None, bool]]
+) -> None:
+    headers: Headers = command(kind, timeout=timeout).headers
+    for name, value, twice in changes:
+        headers = changed(headers, name, value, twice=twice)
+    assert same_both_ways(headers)
+    assert same_both_ways(headers[::-1])
+
+
+@pytest.mark.parametrize("timeout", [None, 60_000_000])
+def test_a_step_as_coordinators_write_it_is_read_at_once(timeout: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "read_any_command", None)
+    assert read_command(as_read(command(trace=TRACE, timeout=timeout))).timeout == timeout
 
 
 def test_p4_an_undo_has_an_inbox_row_of_its_own_and_a_settle_that_of_its_step() -> None:

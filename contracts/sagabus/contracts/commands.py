@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from sagabus.contracts import names
 from sagabus.contracts.envelope import Common, Headers, Message, Record, common_headers, own_headers, rfc3339
 from sagabus.contracts.errors import MessageInvalid
-from sagabus.contracts.headers import HeaderReader
+from sagabus.contracts.headers import CUT_BATCH, HeaderReader, read_time, trace_in
 from sagabus.contracts.names import CommandId, CommandKind, RunId, SagaId
 
 HIGHEST: Final = 2**31 - 1
@@ -58,6 +60,47 @@ _REQUIRED: Final = (
 
 def read_command(record: Record) -> CommandHead:
     """Raises MessageInvalid."""
+    return _read_usual(record.headers) or read_any_command(record)
+
+
+# Nearly every command is a step's, with headers as `command_message` writes them. One match of these reads all, in a
+# third of the time. The pattern takes less than the rules allow: what it does not take is read header by header.
+_USUAL: Final = re.compile(
+    r"(?!sagabus\.settle\n)([!-~]{1,300})\n([!-~]{1,300})\n([!-~]{1,300})\n([A-Za-z0-9._~@:-]{1,200})\n([!-~]{1,300})"
+    r"\n([0-9]{1,9})\n([0-9]{1,18})\n([0-9T:.Z-]{20,32})\n([A-Za-z0-9._-]{3,249})\n([0-9]{1,9})\n(|=[0-9]{1,18})"
+)
+"""The values of `_REQUIRED`, then a timeout behind `=` if there is one."""
+
+_UNUSUAL: Final = frozenset({"ce_compensates", CUT_BATCH})
+
+
+def _read_usual(headers: Sequence[tuple[str, bytes | None]]) -> CommandHead | None:
+    """None for whatever is not as usual, be it right or wrong."""
+    values = dict(headers)
+    if len(values) != len(headers) or not _UNUSUAL.isdisjoint(values):
+        return None
+    try:
+        text = _text_of_usual(values)
+        if (read := _USUAL.fullmatch(text)) is None:
+            return None
+        activity, id, source, saga, run, step, attempt, issued, topic, partition, timeout = read.groups()
+        return CommandHead(
+            CommandId(id), CommandKind.DO, activity, source, SagaId(saga), RunId(run), int(step), int(attempt),
+            read_time(issued), topic, int(partition), None, trace_in(values), int(timeout[1:]) if timeout else None,
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError, OverflowError):  # one is missing, null, no ASCII, no time
+        return None
+
+
+def _text_of_usual(values: Mapping[str, bytes | None]) -> str:
+    """Raises KeyError, TypeError, UnicodeDecodeError."""
+    timeout = values.get("ce_timeout")
+    required: list[bytes] = [values[name] for name in _REQUIRED]  # type: ignore[misc]  # join refuses None
+    return b"\n".join([*required, b"" if timeout is None else b"=" + timeout]).decode("ascii")
+
+
+def read_any_command(record: Record) -> CommandHead:
+    """Header by header, so that every fault has its name. Raises MessageInvalid."""
     headers = HeaderReader(record.headers, wanted=_REQUIRED)
     activity = headers.required("ce_type")
     kind, target = _kind(headers, activity)

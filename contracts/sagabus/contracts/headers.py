@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from sagabus.contracts.envelope import Headers, microseconds
@@ -81,21 +82,28 @@ class HeaderReader:
         """RFC 3339, as microseconds since 1970."""
         text = self.required(name)
         try:
-            at = datetime.fromisoformat(text)
-            return microseconds(at)
+            return read_time(text)
         except (ValueError, TypeError, OverflowError) as error:  # TypeError: without a zone
             raise MessageInvalid("headers.invalid", f"header {name} is {text[:40]!r}, not an RFC 3339 time") from error
 
     def trace(self) -> Headers:
         """W3C trace context, handed on as it came; what cannot be one is left out, since every message bears it."""
-        if self._values.keys().isdisjoint(TRACE):
-            return ()
-        found = ((name, self._values.get(name)) for name in TRACE)
-        return tuple(
-            (name, value)
-            for name, value in found
-            if value is not None and name not in self._differing and _may_be_trace(value)
-        )
+        return trace_in(self._values, but=self._differing)
+
+
+@lru_cache(maxsize=1_024)
+def read_time(text: str) -> int:
+    """RFC 3339 as microseconds since 1970. Many messages bear the time of one turn. Raises ValueError, TypeError for
+    one without a zone, OverflowError."""
+    return microseconds(datetime.fromisoformat(text))
+
+
+def trace_in(values: Mapping[str, bytes | None], *, but: Collection[str] = ()) -> Headers:
+    """As `HeaderReader.trace`. but: headers that are left out."""
+    if values.keys().isdisjoint(TRACE):
+        return ()
+    found = ((name, values.get(name)) for name in TRACE if name not in but)
+    return tuple((name, value) for name, value in found if value is not None and _may_be_trace(value))
 
 
 def _differing(headers: Sequence[tuple[str, bytes | None]], last: Mapping[str, bytes | None]) -> frozenset[str]:
