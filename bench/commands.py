@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from bench.stage import keep
+from bench.results import keep
 
 ROUNDS: Final = 15
 

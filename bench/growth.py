@@ -24,7 +24,8 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from bench.stage import LEAN, SERVICES, Stage, keep, stage
+from bench.results import keep
+from bench.stage import LEAN, SERVICES, Stage, stage
 from tests.support.conditions import until
 from tests.system.orders import Fate, Order, send_orders
 

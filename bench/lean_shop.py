@@ -1,8 +1,11 @@
-"""The shop's three services with handlers that only answer: what is measured then is sagabus and not the shop."""
+"""The shop's three services with handlers that only answer: what is measured then is sagabus and not the shop.
+
+They refuse what the shop refuses: `tests.system.orders` says which order meets that.
+"""
 
 from __future__ import annotations
 
-from sagabus.participants import ActivityContext, Participant
+from sagabus.participants import ActivityContext, Participant, Refused
 from sagabus.shop.contracts import (
     CancelReservation,
     Payment,
@@ -22,6 +25,8 @@ from sagabus.shop.contracts import (
     shipping,
 )
 
+CARD_LIMIT = 5_000
+
 lean_inventory = Participant(inventory)
 lean_payment = Participant(payment)
 lean_shipping = Participant(shipping)
@@ -29,6 +34,8 @@ lean_shipping = Participant(shipping)
 
 @lean_inventory.handles(reserve_inventory)
 async def reserve(command: ReserveInventory, ctx: ActivityContext) -> Reservation:
+    if command.items[0].product_id == "PROD-NONE":
+        raise Refused("out_of_stock", "there is none")
     total = sum((item.quantity * item.unit_price for item in command.items), start=command.items[0].unit_price * 0)
     return Reservation(reservation_id=f"RES-{ctx.idempotency_key}", total_amount=total)
 
@@ -40,6 +47,8 @@ async def cancel(command: CancelReservation, ctx: ActivityContext) -> None:
 
 @lean_payment.handles(process_payment)
 async def charge(command: ProcessPayment, ctx: ActivityContext) -> Payment:
+    if command.amount > CARD_LIMIT:
+        raise Refused("card_declined", f"{command.amount} is over the limit")
     return Payment(transaction_id=f"TXN-{ctx.idempotency_key}", amount=command.amount, status="completed")
 
 
@@ -50,4 +59,6 @@ async def refund(command: RefundPayment, ctx: ActivityContext) -> None:
 
 @lean_shipping.handles(ship_order)
 async def ship(command: ShipOrder, ctx: ActivityContext) -> Shipment:
+    if command.address.country == "Atlantis":
+        raise Refused("address_not_served", "no courier goes there")
     return Shipment(tracking_number=f"TRACK-{command.order_id}", status="shipped")

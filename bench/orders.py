@@ -16,7 +16,8 @@ from collections.abc import Sequence
 import asyncpg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from bench.stage import LEAN, SHOP, Stage, keep, stage
+from bench.results import keep
+from bench.stage import LEAN, SHOP, Stage, stage
 from tests.support.conditions import until
 from tests.system.deployment import counts
 from tests.system.orders import REQUESTS, Fate, Order, send_orders

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.stage import keep
+from bench.results import keep
 from tests.support.kafka_broker import make_class_archive
 from tests.support.kafka_installation import LASTING, find_kafka
 from tests.support.postgres import PostgresServer

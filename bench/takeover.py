@@ -13,7 +13,8 @@ import time
 
 import asyncpg
 
-from bench.stage import LEAN, Stage, keep, stage
+from bench.results import keep
+from bench.stage import LEAN, Stage, stage
 from tests.support.conditions import until
 from tests.support.processes import Child
 from tests.system.orders import Fate, Order, send_orders

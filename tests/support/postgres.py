@@ -2,7 +2,7 @@
 
 It can be stopped at once and started again at the same address, and ends with the test run at the latest. Databases
 are made and dropped per test. fsync is off: the tests kill processes, never the machine, and the kernel keeps what was
-written.
+written. Measurements may turn it on.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,7 +37,9 @@ HBA = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\nhost replic
 class PostgresServer:
     """One server with a data folder of its own, in no home folder: for root, PostgreSQL runs as another user."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+        """settings: of PostgreSQL, before those of SETTINGS."""
+        self._settings = {**SETTINGS, **(settings or {})}
         self.folder = Path(tempfile.mkdtemp(prefix="sagabus-postgres-"))
         self.port = free_port()
         self._password = secrets.token_hex(8)
@@ -56,7 +58,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start on what the data folder holds; connections are served when this returns."""
-        settings = [f"-c{name}={value}" for name, value in SETTINGS.items()]
+        settings = [f"-c{name}={value}" for name, value in self._settings.items()]
         command = [self._program("postgres"), "-D", str(self._data), "-p", str(self.port), *settings]
         self._process = Child(
             command, folder=self.folder, name="postgres", user=self._wheel.system_user, last_signal=signal.SIGQUIT

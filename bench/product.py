@@ -1,0 +1,127 @@
+"""The product on a stage, as something to measure: started and stopped as a whole, and given sagas."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import asyncpg
+from aiokafka import AIOKafkaProducer
+
+from bench.batches import Headers, by_partition, producer_at, publish
+from bench.load_run import COORDINATORS, KAFKA, PARTICIPANTS, POSTGRESQL, Run, measured
+from bench.processor_time import Kinds
+from bench.stage import PARTITIONS, SHOP, Stage
+from sagabus.coordinator.store.tables import IS_OPEN
+from tests.support.processes import Child
+from tests.system.orders import REQUESTS, Fate, Order
+
+WARM: Final = 300
+"""Sagas before a measurement: statements are prepared, and caches are full."""
+
+STOCK: Final = 100_000_000
+"""Pieces of each product: the shop never runs out of one."""
+
+STOPS: Final = 30.0
+"""Seconds of patience for a process to end after SIGTERM."""
+
+PROGRESS: Final = (
+    "SELECT (SELECT coalesce(sum((topics->'sagabus.requests'->>'next')::bigint), 0)::bigint FROM sagabus.shard)"
+    " AS taken,"
+    f" (SELECT count(*) FROM sagabus.saga WHERE {IS_OPEN}) AS open"
+)
+"""Rows of sagas are not counted: that would take longer with each run."""
+
+
+class Progress(NamedTuple):
+    """taken: requests that the coordinators have taken in, since ever. open: sagas."""
+
+    taken: int
+    open: int
+
+
+async def progress(connection: asyncpg.Connection[asyncpg.Record]) -> Progress:
+    row = await connection.fetchrow(PROGRESS)
+    assert row is not None
+    return Progress(row["taken"], row["open"])
+
+
+@dataclass
+class Product:
+    """coordinators: so many processes. The participants of a module are one process."""
+
+    stage: Stage
+    connection: asyncpg.Connection[asyncpg.Record]
+    producer: AIOKafkaProducer
+    coordinators: int = 1
+    started: int = field(default=0, init=False)
+    """Sagas so far. Their numbers are 1 to this."""
+    _coordinators: list[Child] = field(default_factory=list, init=False)
+    _participants: list[Child] = field(default_factory=list, init=False)
+    _starts: int = field(default=0, init=False)
+
+    @property
+    def kinds(self) -> Kinds:
+        return {
+            COORDINATORS: [child.pid for child in self._coordinators],
+            PARTICIPANTS: [child.pid for child in self._participants],
+            KAFKA: [self.stage.broker.process.pid],
+            POSTGRESQL: [self.stage.server.process.pid],
+        }
+
+    async def start(self, participants: Sequence[str], *, warm: int = WARM) -> None:
+        """All processes; when this returns, so many sagas have ended."""
+        deployment = self.stage.deployment
+        if participants == SHOP:
+            await self.connection.execute(f"UPDATE inventory_stock SET free = {STOCK}")
+        self._starts += 1
+        for number in range(self.coordinators):
+            await self.add_coordinator(f"coordinator-{self._starts}-{number}")
+        for number, module in enumerate(participants):
+            child = await deployment.participant(module, f"participant-{self._starts}-{number}")
+            self._participants.append(child)
+        await self.run(warm)
+
+    async def add_coordinator(self, name: str, *, instance: str = "") -> Child:
+        child = await self.stage.deployment.coordinator(name, instance=instance)
+        self._coordinators.append(child)
+        return child
+
+    async def stop(self) -> None:
+        """In order, as by a rolling restart."""
+        children = [*self._participants, *self._coordinators]
+        for child in children:
+            child.terminate()
+        for child in children:
+            await child.ended(within=STOPS)
+        self._participants.clear()
+        self._coordinators.clear()
+
+    async def run(self, count: int, fate: Callable[[int], Fate] = lambda number: Fate.COMPLETED) -> Run:
+        """So many sagas at once. fate: of an order's number."""
+        first, self.started = self.started + 1, self.started + count
+        orders = [Order(number, fate(number)) for number in range(first, first + count)]
+        no_headers: Headers = []
+        messages = [(order.id.encode(), json.dumps(order.request).encode(), no_headers) for order in orders]
+        outgoing = by_partition(REQUESTS, PARTITIONS, messages)
+        before = (await progress(self.connection)).taken
+
+        async def ended() -> bool:
+            return await progress(self.connection) == (before + count, 0)
+
+        return await measured(self.kinds, count, lambda: publish(self.producer, outgoing), ended)
+
+
+@asynccontextmanager
+async def product_on(stage: Stage, *, coordinators: int = 1) -> AsyncIterator[Product]:
+    """Nothing of it runs yet. Its processes end with the stage."""
+    connection = await asyncpg.connect(stage.database)
+    producer = await producer_at(stage.kafka)
+    try:
+        yield Product(stage, connection, producer, coordinators)
+    finally:
+        await producer.stop()
+        await connection.close()
