@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 PERCENTILES = (50, 90, 99)
+CURVE = (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99, 99.5, 100)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -21,6 +22,11 @@ def distribution(seconds: Sequence[float]) -> dict[str, float]:
     """Milliseconds: p50, p90, p99, the worst, and how many there were."""
     shown = {f"p{percent}": milliseconds(percentile(seconds, percent)) for percent in PERCENTILES}
     return {**shown, "worst": milliseconds(max(seconds)), "count": len(seconds)}
+
+
+def curve(seconds: Sequence[float]) -> list[list[float]]:
+    """For a plot: pairs of a percent and the milliseconds that so many do not exceed."""
+    return [[percent, milliseconds(percentile(seconds, percent))] for percent in CURVE]
 
 
 def milliseconds(seconds: float) -> float:

@@ -11,10 +11,11 @@ from typing import Final, NamedTuple
 import asyncpg
 from aiokafka import AIOKafkaProducer
 
-from bench.batches import Headers, by_partition, producer_at, publish
+from bench.batches import Message, by_partition, producer_at, publish
 from bench.load_run import COORDINATORS, KAFKA, PARTICIPANTS, POSTGRESQL, Run, measured
 from bench.processor_time import Kinds
 from bench.stage import PARTITIONS, SHOP, Stage
+from bench.wire import Wire
 from sagabus.coordinator.store.tables import IS_OPEN
 from tests.support.processes import Child
 from tests.system.orders import REQUESTS, Fate, Order
@@ -34,6 +35,15 @@ PROGRESS: Final = (
     f" (SELECT count(*) FROM sagabus.saga WHERE {IS_OPEN}) AS open"
 )
 """Rows of sagas are not counted: that would take longer with each run."""
+
+
+def request(number: int, fate: Fate = Fate.COMPLETED) -> Message:
+    """As any program sends it: JSON, and no headers."""
+    order = Order(number, fate)
+    return order.id.encode(), json.dumps(order.request).encode(), []
+
+
+WIRE: Final = Wire(REQUESTS, "sagabus.events", PARTITIONS, b"sagabus.saga.completed", request)
 
 
 class Progress(NamedTuple):
@@ -100,12 +110,18 @@ class Product:
         self._participants.clear()
         self._coordinators.clear()
 
+    @property
+    def wire(self) -> Wire:
+        return WIRE
+
+    def numbers(self, count: int) -> range:
+        """Of so many new sagas."""
+        self.started += count
+        return range(self.started - count + 1, self.started + 1)
+
     async def run(self, count: int, fate: Callable[[int], Fate] = lambda number: Fate.COMPLETED) -> Run:
         """So many sagas at once. fate: of an order's number."""
-        first, self.started = self.started + 1, self.started + count
-        orders = [Order(number, fate(number)) for number in range(first, first + count)]
-        no_headers: Headers = []
-        messages = [(order.id.encode(), json.dumps(order.request).encode(), no_headers) for order in orders]
+        messages = [request(number, fate(number)) for number in self.numbers(count)]
         outgoing = by_partition(REQUESTS, PARTITIONS, messages)
         before = (await progress(self.connection)).taken
 

@@ -12,15 +12,24 @@ from aiokafka import AIOKafkaProducer
 
 from bench.bare import tables
 from bench.bare.messages import encoded, order
-from bench.bare.records import PARTITIONS, REQUESTS, START, TOPICS
-from bench.batches import by_partition, producer_at, publish
+from bench.bare.records import COMPLETED, EVENTS, PARTITIONS, REQUESTS, START, TOPICS
+from bench.batches import Message, by_partition, producer_at, publish
 from bench.load_run import COORDINATORS, KAFKA, PARTICIPANTS, POSTGRESQL, Run, measured
 from bench.processor_time import Kinds
 from bench.stage import Stage
+from bench.wire import Wire
 from tests.support.processes import Child
 
 WARM: Final = 300
 """Sagas before a measurement."""
+
+
+def request(number: int) -> Message:
+    made = order(number)
+    return made.order_id.encode(), encoded(made), [("ce_type", START)]
+
+
+WIRE: Final = Wire(REQUESTS, EVENTS, PARTITIONS, COMPLETED, request)
 
 
 @dataclass
@@ -62,14 +71,18 @@ class Bare:
             child.kill()
         self._children.clear()
 
+    @property
+    def wire(self) -> Wire:
+        return WIRE
+
+    def numbers(self, count: int) -> range:
+        """Of so many new sagas."""
+        self.started += count
+        return range(self.started - count + 1, self.started + 1)
+
     async def run(self, count: int) -> Run:
         """So many sagas at once; all complete."""
-        first, self.started = self.started + 1, self.started + count
-        messages = [
-            (made.order_id.encode(), encoded(made), [("ce_type", START)])
-            for made in map(order, range(first, first + count))
-        ]
-        outgoing = by_partition(REQUESTS, PARTITIONS, messages)
+        outgoing = by_partition(REQUESTS, PARTITIONS, map(request, self.numbers(count)))
         self._rows += count
 
         async def ended() -> bool:

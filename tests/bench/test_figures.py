@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.figures import distribution, medians, percentile, ratio
+from bench.figures import CURVE, curve, distribution, medians, percentile, ratio
 
 VALUES = st.lists(st.floats(0, 1e6), min_size=1, max_size=200)
 
@@ -41,3 +41,10 @@ def test_a_median_is_of_the_rounds_that_have_the_figure() -> None:
 def test_a_ratio_to_nothing_is_no_number() -> None:
     assert ratio(1, 3) == 0.333
     assert math.isnan(ratio(1, 0))
+
+
+@given(VALUES)
+def test_a_curve_never_falls(values: list[float]) -> None:
+    found = curve(values)
+    assert [percent for percent, _ in found] == list(CURVE)
+    assert [value for _, value in found] == sorted(value for _, value in found)
