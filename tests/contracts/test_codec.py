@@ -266,3 +266,40 @@ def test_lone_surrogates_are_not_written() -> None:
 @given(st.text(alphabet=string.printable + "é€𝄞\0", max_size=20))
 def test_all_other_text_comes_back(text: str) -> None:
     assert codec.decode_value(codec.encode_value(text)) == text
+
+
+# The quick looks, beside the plain ones.
+
+_TOKENS = st.lists(
+    st.sampled_from(
+        ["NaN", "Infinity", "N", "I", "nan", "1e999", "1E+400", "1e-5", "9" * 310, "1.5", '"', "{", "[", "x", " "]
+    ),
+    max_size=8,
+).map(lambda tokens: "".join(tokens).encode())
+
+
+@given(_TOKENS | st.binary(max_size=400))
+def test_what_may_be_no_json_is_found_as_by_looking_for_each_word(text: bytes) -> None:
+    plainly = b"NaN" in text or b"Infinity" in text or json_value.may_overflow(text)
+    assert json_value.may_be_no_json(text) == plainly
+
+
+@given(st.integers(0, MAX_DEPTH + 3), st.sampled_from([b"[]", b"{}"]))
+def test_what_is_short_is_never_nested_too_deep(depth: int, pair: bytes) -> None:
+    text = pair[:1] * depth + pair[1:] * depth
+    if depth > MAX_DEPTH:
+        with pytest.raises(MessageInvalid, match="deeper"):
+            codec.checked(text)
+    else:
+        assert codec.checked(text) is text
+
+
+@given(outers, st.sampled_from([b"", b"NaN", b"1e999", b"[" * (MAX_DEPTH + 1)]))
+def test_bytes_that_were_decoded_are_decoded_again_without_a_second_check(model: Outer, odd: bytes) -> None:
+    data = codec.encode(model)[:-1] + (b',"odd":%b}' % odd if odd else b"}")
+    try:
+        codec.decode(Anything, data, what="it")
+    except MessageInvalid:
+        return
+    first = codec.decode(Outer, data, what="it")
+    assert codec.decode(Outer, data, what="it", checked_before=True) == first

@@ -22,6 +22,7 @@ from sagabus.contracts.json_value import (
     decode_value,
     encode_exactly,
     encode_value,
+    may_be_no_json,
     may_overflow,
 )
 from sagabus.contracts.round_trip import Doubts, difference, doubts_of, exactness_of, rules_of
@@ -143,11 +144,14 @@ def _check_rules(model: BaseModel, data: bytes) -> None:
         _read_back(model, data)
 
 
-def decode(model: type[M], data: bytes | None, *, what: str) -> M:
-    """Raises MessageInvalid with the first fault in words. what: names the thing, for the sentence."""
-    text = checked(data or b"null")
-    if b"NaN" in text or b"Infinity" in text or may_overflow(text):
-        decode_value(text)  # pydantic reads all of these, as numbers that it would write as null
+def decode(model: type[M], data: bytes | None, *, what: str, checked_before: bool = False) -> M:
+    """Raises MessageInvalid with the first fault in words. what: names the thing, for the sentence. checked_before:
+    these very bytes have been decoded, as whatever model: how large they are, and whether they are JSON, is known."""
+    text = data or b"null"
+    if not checked_before:
+        checked(text)
+        if may_be_no_json(text):
+            decode_value(text)  # pydantic reads all of these, as numbers that it would write as null
     try:
         made: M = model.__pydantic_validator__.validate_json(text)
     except ValidationError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, NewType
 
 from sagabus.contracts.errors import DeclarationError, MessageInvalid
@@ -146,6 +147,7 @@ def coordinator_pattern(namespace: str) -> str:
     return rf"^{re.escape(namespace)}\.(requests|replies\.[A-Za-z0-9_-]+)$"
 
 
+@lru_cache(maxsize=1_024)
 def replying_service(namespace: str, topic: str) -> str | None:
     """The service that answers on this topic; None if it is no reply topic of the namespace."""
     prefix = f"{namespace}.replies."

@@ -83,14 +83,15 @@ class SagaDefinition(Generic[I, O]):
         """The same from a model that exists already."""
         return self.contract.of(input)
 
-    def read_input(self, request: bytes) -> I:
-        """The input of a start request's body, validated. Raises MessageInvalid."""
-        read: Any = codec.decode(self.request, request, what=f"start of {self.name}")
+    def read_input(self, request: bytes, *, checked_before: bool = False) -> I:
+        """The input of a start request's body, validated. checked_before: see `codec.decode`. Raises MessageInvalid."""
+        what = f"start of {self.name}"
+        read: Any = codec.decode(self.request, request, what=what, checked_before=checked_before)
         return cast("I", read.input)
 
-    def input_hash(self, request: bytes) -> bytes:
+    def input_hash(self, request: bytes, *, checked_before: bool = False) -> bytes:
         """To know the input again by `canonical.same_input` (H2). Raises MessageInvalid."""
-        input = self.read_input(request)
+        input = self.read_input(request, checked_before=checked_before)
         self._just_read = request, input
         return canonical.digests(request, input)
 

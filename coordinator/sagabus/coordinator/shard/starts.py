@@ -106,4 +106,4 @@ def _may_be_forgotten(tenure: Tenure, record: Record) -> bool:
 def _input_hash(definition: SagaDefinition[Any, Any] | None, request: Request) -> bytes:
     if definition is None:  # it waits on attention; its input is read when a coordinator has the definition
         return canonical.digests(request.body, None)
-    return definition.input_hash(request.body)
+    return definition.input_hash(request.body, checked_before=True)  # by `read_request`
