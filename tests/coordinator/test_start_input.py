@@ -28,9 +28,9 @@ def test_an_input_is_validated_once_and_handed_to_one_saga_alone(monkeypatch: py
         seen.append(basket)
         basket.items.append(2)
 
-    def counted(model: Any, data: bytes | None, *, what: str) -> Any:
+    def counted(model: Any, data: bytes | None, **options: Any) -> Any:
         validated.append(data)
-        return decode(model, data, what=what)
+        return decode(model, data, **options)
 
     def run(request: bytes) -> None:
         with suppress(StopIteration):
