@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sagabus.contracts.errors import DeclarationError, MessageInvalid, SagabusError
 from sagabus.participants.handlers.context import ActivityContext, ExternalContext, HandlerEnded, NotOurs
+from sagabus.participants.handlers.plain_connection import PlainConnection
 from sagabus.participants.handlers.refusal import Refused, TryAgain
 from sagabus.participants.handlers.session_guard import SessionMisuse
 from sagabus.participants.participant import Participant
@@ -40,6 +41,7 @@ __all__ = [
     "PartDied",
     "Participant",
     "PartitionsChanged",
+    "PlainConnection",
     "Refused",
     "SagabusError",
     "SessionMisuse",

@@ -84,7 +84,8 @@ class Participant(Generic[R]):
         """Declare the handler of an activity or compensation. It stays an ordinary function.
 
         transaction=True: it runs within the transaction of its inbox row, its reply and its events; what it does with
-        `ctx.session` takes effect once, though the handler itself may run more often. It should not wait for others.
+        `ctx.session` or `ctx.connection` takes effect once, though the handler itself may run more often. It should not
+        wait for others.
         transaction=False: an external handler, for effects outside the database. It runs in a task of its own, with no
         transaction open.
         Raises DeclarationError: not async, other types than the contract's, another service's activity, two handlers.

@@ -41,6 +41,10 @@ class Entry(Base):
     at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.clock_timestamp())
 
 
+WRITE = """
+    INSERT INTO payment_ledger (transaction_id, order_id, amount, reason, command_id) VALUES ($1, $2, $3, $4, $5)"""
+
+
 @dataclass
 class Bank:
     """delay: seconds until it answers."""
@@ -70,15 +74,9 @@ async def charge(command: ProcessPayment, ctx: ActivityContext[Bank]) -> Payment
     if command.amount > CARD_LIMIT:
         raise Refused("card_declined", f"{command.amount} is over the limit of {CARD_LIMIT}")
     transaction_id = f"TXN-{ctx.idempotency_key}"
-    ctx.session.add(
-        Entry(
-            transaction_id=transaction_id,
-            order_id=command.order_id,
-            amount=command.amount,
-            reason=f"charged {command.customer_email}",
-            command_id=ctx.idempotency_key,
-        )
-    )
+    reason = f"charged {command.customer_email}"
+    entry = (transaction_id, command.order_id, command.amount, reason, ctx.idempotency_key)
+    await ctx.connection.execute(WRITE, *entry)
     ctx.publish(payment_processed(order_id=command.order_id, transaction_id=transaction_id, amount=command.amount))
     ctx.log.info("charged %s for %s", command.amount, command.order_id)
     return Payment(transaction_id=transaction_id, amount=command.amount, status="completed")

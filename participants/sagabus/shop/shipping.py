@@ -26,6 +26,9 @@ class Entry(Base):
     at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.clock_timestamp())
 
 
+WRITE = """
+    INSERT INTO shipping_ledger (tracking_number, order_id, country, command_id) VALUES ($1, $2, $3, $4)"""
+
 service = Participant(shipping, tables=Base.metadata)
 
 
@@ -36,14 +39,7 @@ async def ship(command: ShipOrder, ctx: ActivityContext) -> Shipment:
         ctx.log.info("cannot ship %s: no courier goes to %s", command.order_id, country)
         raise Refused("address_not_served", f"no courier goes to {country}", country=country)
     tracking_number = f"TRACK-{command.order_id}"
-    ctx.session.add(
-        Entry(
-            tracking_number=tracking_number,
-            order_id=command.order_id,
-            country=country,
-            command_id=ctx.idempotency_key,
-        )
-    )
+    await ctx.connection.execute(WRITE, tracking_number, command.order_id, country, ctx.idempotency_key)
     ctx.publish(order_shipped(order_id=command.order_id, tracking_number=tracking_number))
     ctx.log.info("shipped %s to %s, %s", command.order_id, command.address.city, country)
     return Shipment(tracking_number=tracking_number, status="shipped")

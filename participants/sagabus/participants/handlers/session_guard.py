@@ -53,8 +53,9 @@ class _Guard:
 
 
 _ENDS: Final = (
-    "ctx.session shares the transaction of the inbox row, the reply and the events, which commits after the handler "
-    "has returned. To undo a part of your own, use `async with ctx.session.begin_nested()`; to undo all, raise"
+    "a handler shares the transaction of the inbox row, the reply and the events, which commits after the handler has "
+    "returned. To undo a part of your own, use `async with ctx.session.begin_nested()`, or `ctx.connection.savepoint()`"
+    "; to undo all, raise"
 )
 _LASTS: Final = (
     "it would outlast this handler, and change what the next one does on this connection. Use `SET LOCAL …`, which "
@@ -97,15 +98,21 @@ def _look(
     use = connection.get_execution_options().get("sagabus_use")
     if use is None:
         return
-    shared = use == SHARED["sagabus_use"]
-    if shared and (word := _ENDING.match(statement)) is not None and not _is_of_sqlalchemy(context):
+    if use == SHARED["sagabus_use"]:
+        may_last = not _is_of_sqlalchemy(context) and check_shared(statement, parameters)
+    else:
+        may_last = _LASTING.match(statement) is not None or _may_last(statement, parameters)
+    if may_last:
+        replace_when_next_used(connection.info)
+
+
+def check_shared(statement: str, parameters: Any) -> bool:
+    """Whether something of it may stay on the connection, which is then to be replaced. Raises SessionMisuse."""
+    if (word := _ENDING.match(statement)) is not None:
         raise SessionMisuse(f"{_shown(word)}: {_ENDS}")
     if (word := _LASTING.match(statement)) is not None:
-        if shared:
-            raise SessionMisuse(f"{_shown(word)}: {_LASTS}")
-        replace_when_next_used(connection.info)
-    elif _may_last(statement, parameters):
-        replace_when_next_used(connection.info)
+        raise SessionMisuse(f"{_shown(word)}: {_LASTS}")
+    return _may_last(statement, parameters)
 
 
 def _shown(word: re.Match[str]) -> str:
@@ -120,7 +127,7 @@ def _is_of_sqlalchemy(context: Any) -> bool:
 def _may_last(statement: str, parameters: Any) -> bool:
     """Whether it calls a function that leaves something behind: a lock of the session, or a setting for good."""
     text = statement.lower()
-    if "advisory" in text and ("pg_advisory_lock" in text or "pg_try_advisory_lock" in text):
+    if "pg_advisory_lock" in text or "pg_try_advisory_lock" in text:
         return True
     if "set_config" not in text:
         return False

@@ -24,11 +24,13 @@ from sagabus.contracts.commands import CommandHead
 from sagabus.contracts.errors import MessageInvalid, SagabusError
 from sagabus.contracts.replies import HANDLER_ERROR, HANDLER_PANICKED, INPUT_INVALID, ReplyKind
 from sagabus.contracts.words import words_of
+from sagabus.messaging.postgres.engine import replace_when_next_used
 from sagabus.messaging.postgres.statements import named
-from sagabus.participants.handlers.context import ActivityContext, Scope
+from sagabus.participants.handlers.context import ActivityContext, HandlerEnded, Scope
 from sagabus.participants.handlers.database_errors import DatabaseFailed, is_database_failure, is_timeout
 from sagabus.participants.handlers.declaration import Handler
 from sagabus.participants.handlers.outcome import LONGEST_MESSAGE, HandlerOutcome, completed, failed, failure, told
+from sagabus.participants.handlers.plain_connection import PlainConnection
 from sagabus.participants.handlers.session import Sessions, Transaction, abandon, finish
 from sagabus.participants.handlers.session_guard import SessionMisuse
 from sagabus.participants.received import Key, ReceivedCommand
@@ -119,7 +121,7 @@ class Handling:
         if self._failed_around.get(attempt, 0) >= MOST_HELD:
             return failure(ReplyKind.FAILED, HANDLER_ERROR, _HELD_UP, {"type": "TimeoutError"})
         self.current, since = command, time.monotonic()
-        scope = Scope(self._open)
+        scope = Scope(self._open, self._connect)
         context = ActivityContext(command.head, handler.activity, self._resources, scope)
         try:
             return await self._run(handler, value, context, scope)
@@ -169,7 +171,7 @@ class Handling:
                 command, error, f"a statement of the handler of {command.head.activity} got no answer"
             ) from error
         self._raise_database_failure(error)
-        touched = scope.session is not None
+        touched = scope.touched
         if scope.session is not None:
             await abandon(scope.session)
         if not self._transaction.driver.is_in_transaction():
@@ -204,6 +206,17 @@ class Handling:
     def _open(self) -> AsyncSession:
         self._touched = True
         return self._sessions.shared(self._transaction.connection)
+
+    def _connect(self, scope: Scope) -> PlainConnection:
+        self._touched = True
+        name = "" if self.current is None else self.current.head.activity
+
+        def check() -> None:
+            if scope.ended:
+                raise HandlerEnded(f"{name}: ctx.connection after the handler has returned")
+
+        info = self._transaction.connection.info
+        return PlainConnection(self._transaction.driver, check=check, may_last=lambda: replace_when_next_used(info))
 
 
 def process_ends(error: BaseException, head: CommandHead) -> HandlerOutcome:
