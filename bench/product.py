@@ -9,16 +9,19 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import asyncpg
+import psutil
 from aiokafka import AIOKafkaProducer
 
 from bench.batches import Message, by_partition, producer_at, publish
-from bench.load_run import COORDINATORS, KAFKA, PARTICIPANTS, POSTGRESQL, Run, measured
+from bench.load_run import COORDINATORS, KAFKA, LONGEST, PARTICIPANTS, POSTGRESQL, Run, measured
 from bench.processor_time import Kinds
 from bench.stage import PARTITIONS, SHOP, Stage
 from bench.wire import Wire
 from sagabus.coordinator.store.tables import IS_OPEN
+from tests.support.conditions import until
 from tests.support.processes import Child
 from tests.system.orders import REQUESTS, Fate, Order
+from tests.system.ordinary.loop_watch import FOLDER_VARIABLE
 
 WARM: Final = 300
 """Sagas before a measurement: statements are prepared, and caches are full."""
@@ -32,9 +35,9 @@ STOPS: Final = 30.0
 PROGRESS: Final = (
     "SELECT (SELECT coalesce(sum((topics->'sagabus.requests'->>'next')::bigint), 0)::bigint FROM sagabus.shard)"
     " AS taken,"
-    f" (SELECT count(*) FROM sagabus.saga WHERE {IS_OPEN}) AS open"
+    f" (SELECT count(*) FROM sagabus.saga WHERE {IS_OPEN} AND id >= 'ORD-' AND id < 'ORD.') AS open"
 )
-"""Rows of sagas are not counted: that would take longer with each run."""
+"""Rows of closed sagas are not counted, nor those of the open ones that wait for something: there may be millions."""
 
 
 def request(number: int, fate: Fate = Fate.COMPLETED) -> Message:
@@ -47,7 +50,7 @@ WIRE: Final = Wire(REQUESTS, "sagabus.events", PARTITIONS, b"sagabus.saga.comple
 
 
 class Progress(NamedTuple):
-    """taken: requests that the coordinators have taken in, since ever. open: sagas."""
+    """taken: requests that the coordinators have taken in, since ever. open: order sagas."""
 
     taken: int
     open: int
@@ -72,6 +75,7 @@ class Product:
     _coordinators: list[Child] = field(default_factory=list, init=False)
     _participants: list[Child] = field(default_factory=list, init=False)
     _starts: int = field(default=0, init=False)
+    _probed: int = field(default=0, init=False)
 
     @property
     def kinds(self) -> Kinds:
@@ -82,23 +86,54 @@ class Product:
             POSTGRESQL: [self.stage.server.process.pid],
         }
 
-    async def start(self, participants: Sequence[str], *, warm: int = WARM) -> None:
-        """All processes; when this returns, so many sagas have ended."""
+    @property
+    def coordinator_pids(self) -> list[int]:
+        return [child.pid for child in self._coordinators]
+
+    @property
+    def memory_mib(self) -> int:
+        """Resident, of all coordinators."""
+        return sum(psutil.Process(pid).memory_info().rss for pid in self.coordinator_pids) >> 20
+
+    async def start(self, participants: Sequence[str], *, warm: int = WARM, static: bool = False) -> None:
+        """All processes; when this returns, so many sagas have ended. static: coordinators are instances."""
         deployment = self.stage.deployment
         if participants == SHOP:
             await self.connection.execute(f"UPDATE inventory_stock SET free = {STOCK}")
         self._starts += 1
         for number in range(self.coordinators):
-            await self.add_coordinator(f"coordinator-{self._starts}-{number}")
+            instance = f"coordinator-{number}" if static else ""
+            await self.add_coordinator(f"coordinator-{self._starts}-{number}", instance=instance)
         for number, module in enumerate(participants):
             child = await deployment.participant(module, f"participant-{self._starts}-{number}")
             self._participants.append(child)
         await self.run(warm)
 
     async def add_coordinator(self, name: str, *, instance: str = "") -> Child:
-        child = await self.stage.deployment.coordinator(name, instance=instance)
+        """It has joined when this returns. One that is watched writes into the folder `stalls`."""
+        stalls = self.stage.deployment.folder / "stalls"
+        child = await self.stage.deployment.coordinator(
+            name, instance=instance, settings={FOLDER_VARIABLE: str(stalls)}
+        )
         self._coordinators.append(child)
         return child
+
+    def kill_coordinator(self) -> None:
+        """The first one, by SIGKILL."""
+        self._coordinators.pop(0).kill()
+
+    def probes(self, count: int) -> range:
+        """Numbers of so many sagas that were filled in, and that nobody has asked for before."""
+        self._probed += count
+        return range(self._probed - count + 1, self._probed + 1)
+
+    async def until_quiet(self) -> None:
+        """No order saga is open."""
+
+        async def quiet() -> bool:
+            return (await progress(self.connection)).open == 0
+
+        await until(quiet, within=LONGEST, every=0.1, what="all sagas have ended")
 
     async def stop(self) -> None:
         """In order, as by a rolling restart."""
