@@ -15,6 +15,9 @@ import pytest
 
 from sagabus.coordinator.core.loop.eviction import REFUSALS_PER_EVICTION, THROWS_PER_COROUTINE, Eviction
 from sagabus.coordinator.core.loop.loop import PumpInterrupted, SagaEvicted, SagaLoop
+from sagabus.coordinator.core.saga.history import Kind
+from tests.core.cost import DONE, Definition, Plain
+from tests.core.shapes import ALL
 
 Saga = Callable[["Commands"], Coroutine[Any, Any, None]]
 
@@ -411,3 +414,29 @@ def test_l10_an_interrupt_in_the_middle_of_an_eviction_leaves_no_coroutine_behin
     commands.loop.evict()
     assert commands.refused == [f"{number} finally: SagaEvicted" for number in (3, 2, 1, 0)]
     assert (commands.loop.tasks(), commands.sent) == ([], ["0", "1", "2", "3"])
+
+
+@pytest.mark.parametrize("code", ALL, ids=lambda code: code._body.__name__)
+def test_a_saga_that_ends_or_is_evicted_leaves_nothing_to_the_garbage_collector(code: Definition) -> None:
+    """Tens of thousands may leave memory together: a cycle for each would be a stall, or memory that stays taken."""
+
+    def evicted() -> None:
+        Plain(code).saga.evict()
+
+    def answered() -> None:
+        saga = Plain(code)
+        for _ in range(5):
+            for step in sorted(saga.state.steps.open):
+                service = saga.state.steps[step].service
+                saga.give(Kind.STEP_COMPLETED, step, 1, name=service, ref=f"r{step}", payload=DONE)
+        saga.saga.evict()
+
+    for way in (evicted, answered):
+        way()  # what is made once: caches
+        gc.collect()
+        gc.disable()
+        try:
+            way()
+            assert gc.collect() == 0, way.__name__
+        finally:
+            gc.enable()

@@ -12,6 +12,9 @@ After `REFUSALS_PER_EVICTION` refusals the loop therefore looks alive again: the
 left there for good. What it puts on the loop until then is thrown away; the owner has to do the same with what it put
 elsewhere.
 
+What is closed leaves no cycle behind, as far as asyncio is concerned: the garbage collector has nothing to do for it. A
+task and what it waits for know each other, and an exception knows the frames that it went through; both are parted.
+
 This module must never wait, and must never let an exception of the saga out.
 """
 
@@ -66,6 +69,7 @@ class Eviction:
         while tasks:
             number = next(reversed(tasks))
             self._close(tasks[number].get_coro())
+            _part(tasks[number])
             del tasks[number]
         self._bury()
 
@@ -76,7 +80,8 @@ class Eviction:
                 awaited = coroutine.throw(SagaEvicted(EVICTED))
             except PumpInterrupted:  # in it, or on the way back from it: the next throw will tell whether it has ended
                 continue
-            except BaseException:  # it ended; whatever it raises has nobody to go to
+            except BaseException as error:  # it ended; whatever it raises has nobody to go to
+                error.__traceback__ = None
                 return
             if isinstance(awaited, asyncio.Future):
                 awaited._asyncio_future_blocking = False  # as a task does, or it cannot be awaited again
@@ -86,6 +91,13 @@ class Eviction:
 
     def _bury(self) -> None:
         self._loop.dead, self._loop.pumping = True, False
+
+
+def _part(task: Any) -> None:
+    """The task from whatever it waits for, and from whoever waits for it: none of them will be woken."""
+    for future in (task, task._fut_waiter):
+        for callback, _ in (future is not None and future._callbacks) or ():
+            future.remove_done_callback(callback)
 
 
 def _keep_for_ever(coroutine: object) -> None:

@@ -78,7 +78,10 @@ class Call(Coroutine[Any, Any, T_co]):
     def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any:
         waiting = self._waiting or self.__await__()
         self._give_up()  # nobody waits any more, also where a task is cancelled before it began
-        return waiting.throw(typ) if val is None and tb is None else waiting.throw(typ, val, tb)
+        try:
+            return waiting.throw(typ) if val is None and tb is None else waiting.throw(typ, val, tb)
+        finally:
+            del typ, val, tb  # the exception knows this frame: a cycle, if the frame knows the exception
 
     def close(self) -> None:
         if self._driven:

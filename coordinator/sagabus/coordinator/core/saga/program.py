@@ -165,6 +165,7 @@ class Program:
         "_awaited",
         "_events_read",
         "_leaving",
+        "_main",
         "_not_awaited",
         "_publications",
         "_random",
@@ -175,7 +176,6 @@ class Program:
         "intents",
         "loop",
         "mailbox",
-        "main",
         "quiet",
         "run",
         "said",
@@ -205,7 +205,13 @@ class Program:
         """For the log. Whoever reads it empties it."""
         self._leaving: list[SagaTask[Any]] = []
         self.ended = False
-        self.main = self.loop.start(code.run(self, request))
+        self._main: SagaTask[Any] | None = self.loop.start(code.run(self, request))
+
+    @property
+    def main(self) -> SagaTask[Any]:
+        """The task of the saga's function. Not to be asked for once it is evicted."""
+        assert self._main is not None
+        return self._main
 
     # What the saga's context asks for, while the loop is pumped.
 
@@ -418,8 +424,14 @@ class Program:
         return [(number, None if due is None else self.started_at + due) for number, due in dues]
 
     def evict(self) -> None:
-        """Out of memory, without a trace in history: nothing that user code does on the way counts (L4). Idempotent."""
+        """Out of memory, without a trace in history: nothing that user code does on the way counts (L4). Idempotent.
+
+        Its tasks go too: an error knows the frames of the code, and these know the program.
+        """
         self.loop.evict()
+        self._awaited.clear()
+        self._leaving.clear()
+        self._main = None
 
 
 def raised_in(error: BaseException) -> tuple[str, int]:
