@@ -17,7 +17,7 @@ from sagabus.coordinator.core.saga.history import Kind
 from tests.core.cost import Definition, Plain
 from tests.core.services import Done, Order, Result, count, paid, reserve
 from tests.core.wire import failure
-from tests.support.processor_time import seconds_of
+from tests.support.processor_time import seconds_of, seconds_of_one
 
 MANY = 10_000
 RATIO = 1.3
@@ -60,15 +60,15 @@ def test_a_step_costs_the_same_at_ten_thousand_steps_as_at_a_hundred(evicted: li
     evicted += [long, short]
     long.completed(*range(1, MANY + 1))
     short.completed(*range(1, 101))
-    at_many = seconds_of(lambda: long.completed(*range(MANY + 1, MANY + 101)))
-    at_hundred = seconds_of(lambda: short.completed(*range(101, 201)))
+    at_many = seconds_of_one(long.completed, range(MANY + 1, MANY + 101))
+    at_hundred = seconds_of_one(short.completed, range(101, 201))
     assert at_many < at_hundred * RATIO * NOISE
 
 
 def test_a_reply_costs_the_same_with_ten_thousand_calls_in_flight(evicted: list[Plain]) -> None:
     many, few = Plain(wide(MANY)), Plain(wide(200))
     evicted += [many, few]
-    at_many, at_few = (seconds_of(lambda one=one: one.completed(*range(1, 101))) for one in (many, few))  # type: ignore[misc]
+    at_many, at_few = (seconds_of_one(one.completed, range(1, 101)) for one in (many, few))
     assert at_many < at_few * RATIO * NOISE
     many.completed(*range(101, MANY + 1))
     many.event(1)
@@ -140,7 +140,7 @@ def test_ten_thousand_events(evicted: list[Plain]) -> None:
         one = Plain(listening)
         evicted.append(one)
         one.event(*range(1, first))
-        return seconds_of(lambda: one.event(*range(first, first + number)))
+        return seconds_of_one(one.event, range(first, first + number))
 
     assert heard(MANY, 200) < heard(100, 200) * RATIO * NOISE
 
@@ -150,7 +150,7 @@ def test_events_that_nobody_waits_for(evicted: list[Plain]) -> None:
         one = Plain(chain(1))
         evicted.append(one)
         one.event(*range(1, first))
-        return seconds_of(lambda: one.event(*range(first, first + number)))
+        return seconds_of_one(one.event, range(first, first + number))
 
     assert piled(MANY, 200) < piled(2_000, 200) * RATIO * NOISE
 
@@ -168,7 +168,7 @@ def test_ten_thousand_timers(evicted: list[Plain]) -> None:
         one = Plain(sleepers(number))
         evicted.append(one)
         one.now += 2_000_000
-        return seconds_of(lambda: [one.give(Kind.TIMER, n, name=TimerKind.SLEEP) for n in range(1, 101)])
+        return seconds_of_one(lambda number: one.give(Kind.TIMER, number, name=TimerKind.SLEEP), range(1, 101))
 
     assert cost(MANY) < cost(200) * RATIO * NOISE
 
@@ -199,16 +199,18 @@ def test_held_steps_are_let_go_at_once(evicted: list[Plain]) -> None:
 def test_a_step_that_nobody_handles_costs_the_same_beside_five_thousand_others(evicted: list[Plain]) -> None:
     """Each of them is a concern; the saga's row, with its concerns, is written anew with each."""
 
-    def nobody(one: Plain, first: int, number: int) -> None:
-        for step in range(first, first + number):
+    def unhandled(one: Plain, first: int, number: int) -> float:
+        def answered(step: int) -> None:
             assert one.give(Kind.STEP_FAILED, step, 1, name="stock", payload=failure(NO_HANDLER)) is None
             concerns_json(one.state.concerns)
 
+        return seconds_of_one(answered, range(first, first + number))
+
     many, few = Plain(wide(5_200)), Plain(wide(5_200))
     evicted += [many, few]
-    nobody(many, 1, 5_000)
-    nobody(few, 1, 100)
-    at_many, at_few = seconds_of(lambda: nobody(many, 5_001, 100)), seconds_of(lambda: nobody(few, 101, 100))
+    unhandled(many, 1, 5_000)
+    unhandled(few, 1, 100)
+    at_many, at_few = unhandled(many, 5_001, 100), unhandled(few, 101, 100)
     assert len(many.state.concerns) == 5_100
     assert at_many < at_few * RATIO * NOISE
 
