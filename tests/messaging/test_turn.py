@@ -16,6 +16,7 @@ from sagabus.messaging.publishing.parked_rows import ParkedRows
 from sagabus.messaging.publishing.relay import Parking
 from sagabus.messaging.shards.shard_row import Fenced
 from sagabus.messaging.shards.tenure import Log, Tenure
+from sagabus.messaging.shards.turn import PUBLISHED_ROWS_KEPT
 from tests.messaging.shards_fixture import Given, Recorder, Shards, message, opened
 
 
@@ -76,6 +77,32 @@ async def test_committed_hands_the_messages_to_the_relay_and_the_next_turn_delet
     assert await shards.rows("outbox") == []
     assert (await shards.rows("shard"))[0]["relay_position"] == 2
     await tenure.relay.stop()
+
+
+async def test_a_turn_with_records_leaves_published_rows_to_the_beat(shards: Shards) -> None:
+    tenure, other = await shards.take(0), await shards.take(1)
+    for each in (tenure, other):
+        await shards.write({each: []}, message(1), message(2))
+        each.relay.position = 2
+    await shards.write({tenure: [Given()]}, message(3))
+    assert [row["position"] for row in await shards.rows("outbox", "shard, position")] == [1, 2, 3, 1, 2]
+    assert (await shards.rows("shard"))[0]["relay_position"] == 2
+    await shards.write({tenure: []})
+    assert [(row["shard"], row["position"]) for row in await shards.rows("outbox", "1, 2")] == [(0, 3), (1, 1), (1, 2)]
+    taken_again = await shards.take(1)
+    taken_again.relay.position = 2
+    await shards.write({taken_again: []})
+    assert [(row["shard"], row["position"]) for row in await shards.rows("outbox")] == [(0, 3)], "of an older tenure"
+
+
+async def test_a_shard_that_never_rests_keeps_a_thousand_published_rows_at_most(shards: Shards) -> None:
+    tenure, portion, most = await shards.take(), 300, 0
+    for turn in range(12):
+        await shards.write({tenure: [Given(offset=turn)]}, *map(message, range(portion)))
+        tenure.relay.position += portion
+        most = max(most, len(await shards.rows("outbox")))
+    assert PUBLISHED_ROWS_KEPT < most <= PUBLISHED_ROWS_KEPT + 2 * portion
+    assert len(await shards.rows("outbox")) == tenure.next_position - 1 - tenure.deleted_to
 
 
 async def test_what_is_published_while_a_turn_decides_is_deleted_by_the_one_after(shards: Shards) -> None:
@@ -188,7 +215,7 @@ async def _parked(shards: Shards, *sagas: str) -> tuple[Tenure, Recorder]:
     others = [message(number, saga=saga) for number, saga in enumerate(sagas[1:], 2)]
     await shards.write({tenure: []}, message(1, saga=sagas[0]), *others, message(3, saga=sagas[0]))
     tenure.relay.parkings[:] = [Parking(saga, position, "too large") for position, saga in enumerate(sagas, 1)]
-    tenure.relay.position = 3
+    tenure.relay.position = tenure.next_position - 1
     await shards.write({tenure: []})
     next_one = await shards.take()
     next_one.relay.park(sagas)
@@ -276,7 +303,7 @@ async def test_a_dead_letter_is_a_row_and_a_record_byte_for_byte(shards: Shards)
     }
 
 
-async def test_a_turn_over_twelve_shards_and_a_thousand_records_costs_four_statements(shards: Shards) -> None:
+async def test_a_turn_over_twelve_shards_and_a_thousand_records_costs_three_statements(shards: Shards) -> None:
     tenures = [await shards.take(shard) for shard in range(12)]
     for tenure in tenures:
         await shards.write({tenure: []}, message(0))
@@ -289,7 +316,13 @@ async def test_a_turn_over_twelve_shards_and_a_thousand_records_costs_four_state
     async with shards.database.transaction() as connection:
         counting = _Counting(connection)
         await turn.write(counting)  # type: ignore[arg-type]
-    assert counting.calls == ["execute", "copy_records_to_table", "copy_records_to_table", "execute"]
+    assert counting.calls == ["execute", "copy_records_to_table", "copy_records_to_table"]
+    turn.committed()
+    beat = shards.turn({tenure: [] for tenure in tenures})
+    async with shards.database.transaction() as connection:
+        counting = _Counting(connection)
+        await beat.write(counting)  # type: ignore[arg-type]
+    assert counting.calls == ["execute", "execute"]
     assert len(await shards.rows("outbox")) == 12 * 83 + 1
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from sagabus.messaging.shards.retention import Retention
+from sagabus.messaging.shards.turn import PUBLISHED_ROWS_KEPT
 from tests.support.postgres import PostgresServer
 from tests.system.list_bus import SERVICES, ListWorld, list_world
 
@@ -23,14 +24,15 @@ KEPT = Retention(sagas=WINDOW, started_ids=WINDOW, inbox=WINDOW, dead_letters=WI
 OUTBOXES = ("sagabus.outbox", *(f"sagabus_{one}.outbox" for one in SERVICES))
 INBOXES = tuple(f"sagabus_{one}.inbox" for one in SERVICES)
 
+SHARDS = 4
 MOST_ROWS = {
-    **dict.fromkeys(OUTBOXES, 12 * BATCH),
+    **dict.fromkeys(OUTBOXES, 12 * BATCH + SHARDS * PUBLISHED_ROWS_KEPT),
     **dict.fromkeys(INBOXES, (WINDOW + 3) * BATCH),
     "sagabus.saga": (WINDOW + 7) * BATCH,
     "sagabus.history": 11 * (WINDOW + 7) * BATCH,
     "sagabus.started_id": (WINDOW + 3) * BATCH,
     "sagabus.timer": 3 * BATCH,
-    "sagabus.shard": 4,
+    "sagabus.shard": SHARDS,
 }
 """A saga needs five rounds; what is to be removed is looked for once in a round, and a step may be one behind."""
 

@@ -49,9 +49,9 @@ class Tenure:
     """Of one shard, from its take to its end. Compared by identity: the same shard taken again is another tenure."""
 
     __slots__ = (
-        "_behind", "_places", "_row_texts", "_topics_text", "ended", "looked_for_released_at", "lost_records",
-        "new_logs", "next_position", "offsets", "pruned_before", "relay", "relay_stored", "shard", "token", "turn",
-        "turn_requested", "turned_at", "when_requested",
+        "_behind", "_places", "_row_texts", "_topics_text", "deleted_to", "ended", "looked_for_released_at",
+        "lost_records", "new_logs", "next_position", "offsets", "pruned_before", "relay", "relay_stored", "shard",
+        "token", "turn", "turn_requested", "turned_at", "when_requested",
     )  # fmt: skip
 
     def __init__(
@@ -72,7 +72,9 @@ class Tenure:
         self.pruned_before = pruned_before
         self.relay = relay
         self.relay_stored = relay.position
-        """What the shard row says: rows up to here have been deleted."""
+        """What the shard row says. Rows up to here are published; some may not have been deleted yet."""
+        self.deleted_to = 0
+        """Rows up to here have been deleted in this tenure. What an older one has left goes with the first of these."""
         self.turned_at = 0.0
         """Monotonic seconds of the last turn; the first is due at once."""
         self.turn_requested = False

@@ -24,6 +24,10 @@ LOOK_FOR_RELEASED_SECONDS: Final = 1.0
 """Between two looks whether a person has released what is parked (S8). A saga may stay parked for a month, and a look
 costs a transaction."""
 
+PUBLISHED_ROWS_KEPT: Final = 1_000
+"""Published rows of a shard that wait to be deleted by a turn that has time, one without records. A busy shard has none
+for long: with so many, the turn at hand deletes them. It bounds what the outbox keeps beyond what is unpublished."""
+
 
 class Turn:
     """Decide, then `write` in a transaction that is committed, then `committed`. For one use.
@@ -41,6 +45,7 @@ class Turn:
         self._shares = {tenure: _Share(tenure, records) for tenure, records in work.items()}
         self._rows: list[outbox.OutboxRow] = []
         self._letters: list[dead_letter.DeadLetterRow] = []
+        self._deleted: dict[Tenure, int] = {}
         self._told = DeadLetterLog(dead_letters.by)
 
     def send(self, tenure: Tenure, message: Message) -> None:
@@ -107,14 +112,23 @@ class Turn:
             await outbox.park(connection, self._schema, tenure.shard, share.parkings)
             if share.unparked:
                 await outbox.unpark(connection, self._schema, tenure.shard, share.unparked)
-        published = {t.shard: share.relayed for t, share in shares.items() if share.relayed > t.relay_stored}
-        if published:
-            await outbox.delete_published(connection, self._schema, published)
+        self._deleted = self._to_delete()
+        if self._deleted:
+            positions = {tenure.shard: position for tenure, position in self._deleted.items()}
+            await outbox.delete_published(connection, self._schema, positions)
+
+    def _to_delete(self) -> dict[Tenure, int]:
+        """The position up to which rows are deleted now: of all tenures in a turn without records, else of the full."""
+        room = PUBLISHED_ROWS_KEPT if any(share.offsets for share in self._shares.values()) else 1
+        shares = self._shares.items()
+        return {tenure: share.relayed for tenure, share in shares if share.relayed >= tenure.deleted_to + room}
 
     def committed(self) -> None:
         """The transaction is known to be committed: the tenures move on, their relays publish."""
         for tenure, share in self._shares.items():
             share.settle(tenure)
+        for tenure, position in self._deleted.items():
+            tenure.deleted_to = position
         self._told.tell()
 
 
