@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -20,7 +21,7 @@ from sagabus.contracts.errors import SagabusError
 from sagabus.messaging.postgres import connecting, silence
 from sagabus.messaging.postgres import database as database_module
 from sagabus.messaging.postgres import engine as engine_module
-from sagabus.messaging.postgres.database import Database, DatabaseUnreachable
+from sagabus.messaging.postgres.database import Connection, Database, DatabaseUnreachable
 from sagabus.messaging.postgres.engine_database import EngineDatabase
 from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer
@@ -136,6 +137,67 @@ async def _kept(database: Database) -> list[int]:
         return [row["n"] for row in await connection.fetch("SELECT n FROM kept ORDER BY n")]
 
 
+async def test_a_read_is_one_round_trip(pooled: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[object] = []
+    begin = Database._begin
+
+    async def counting(self: Database, *args: Any) -> Any:
+        begun.append(self)
+        return await begin(self, *args)
+
+    monkeypatch.setattr(Database, "_begin", counting)
+    assert await pooled.read(_in_transaction) is False
+    assert begun == []
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await pooled.read(lambda connection: connection.fetch("SELECT * FROM not_there"))
+    assert await pooled.read(_limits) == ("5s", "12s", "read committed")
+
+
+async def test_a_read_over_an_engine_has_the_limits_of_a_transaction(engine: AsyncEngine) -> None:
+    over = EngineDatabase(engine)
+    assert await over.read(_in_transaction) is True
+    assert (await over.read(_limits))[0] == "5s"
+
+
+async def _in_transaction(connection: Connection) -> bool:
+    return connection.is_in_transaction()
+
+
+async def _limits(connection: Connection) -> tuple[str, ...]:
+    names = ("lock_timeout", "statement_timeout", "transaction_isolation")
+    row = await connection.fetchrow("SELECT " + ", ".join(f"current_setting('{name}')" for name in names))
+    assert row is not None
+    return tuple(row)
+
+
+async def test_a_read_on_a_session_that_the_server_has_ended_is_done_on_another(pooled: Database) -> None:
+    """Nothing was lost by it: a read may be repeated."""
+    await _fill(pooled)
+    ended = await pooled.read(_end_the_others)
+    assert ended == 2
+    async with pooled.transaction() as connection:
+        own: int = await connection.fetchval("SELECT pg_backend_pid()")
+    calls: list[int] = []
+
+    async def reading(connection: Connection) -> int:
+        calls.append(len(calls))
+        if len(calls) == 1:
+            await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        return int(await connection.fetchval("SELECT pg_backend_pid()"))
+
+    assert await pooled.read(reading) != own
+    assert len(calls) == 2
+
+
+async def _end_the_others(connection: Connection) -> int:
+    return int(
+        await connection.fetchval(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+    )
+
+
 @pytest.fixture(params=["pool", "engine"])
 async def silent(
     request: pytest.FixtureRequest, database: str, monkeypatch: pytest.MonkeyPatch
@@ -184,6 +246,18 @@ async def test_connections_that_fall_silent_are_given_up_and_replaced(silent: tu
         for _ in range(3):
             async with database.transaction() as connection:
                 assert await connection.fetchval("SELECT 1") == 1
+
+
+async def test_a_read_on_a_connection_that_fell_silent_in_the_pool_is_done_on_another(
+    silent: tuple[Database, TcpProxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connecting, "BEGIN_SECONDS", 0.3)
+    database, proxy = silent
+    _let_statements_take_for_ever(monkeypatch)
+    await _fill(database)
+    assert proxy.silence_present() == 3
+    async with asyncio.timeout(HANG_SECONDS):
+        assert await database.read(lambda connection: connection.fetchval("SELECT 1")) == 1
 
 
 @pytest.mark.parametrize("statements", [1, 0], ids=["statement", "commit"])

@@ -7,10 +7,10 @@ what is committed and what it has written itself. Rows are never changed in plac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 
@@ -19,6 +19,7 @@ from sagabus.messaging.postgres.database import Connection, Database, DatabaseUn
 if TYPE_CHECKING:
     from tests.simulation.process import SimulatedProcess
 
+T = TypeVar("T")
 Key = tuple[Any, ...]
 Row = Mapping[str, Any]
 Table = tuple[str, str]
@@ -297,6 +298,13 @@ class SimulatedDatabase(Database):
             connection.tx.end()
             raise
         await self.commit(connection)
+
+    async def read(self, reading: Callable[[Connection], Awaitable[T]]) -> T:
+        connection = await self.begin()
+        try:
+            return await reading(connection)  # type: ignore[arg-type]
+        finally:
+            connection.tx.end()
 
     async def begin(self) -> SimulatedConnection:
         await self.start()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID
 
 from sagabus.contracts.envelope import Record
@@ -79,20 +80,19 @@ class Batch:
             return
         found: dict[SagaKey, SagaRow] = {}
         histories: dict[SagaKey, list[Row]] = {}
-        async with self.database.transaction() as connection:
-            reads, present = self.loading.reads, self.present
-            if ids := wanted.keys() | compared:
-                present.rows = await reads.sagas(connection, ids)
-            found |= {present.rows[id].key: present.rows[id] for id in wanted if id in present.rows}
-            runs |= self._other_runs()
-            if runs:
-                found |= await reads.runs(connection, list(runs))
-            if unknown := ids - present.rows.keys():
-                present.removed = await reads.started_ids(connection, unknown)
+        reads, read, present = self.loading.reads, self.database.read, self.present
+        if ids := wanted.keys() | compared:
+            present.rows = await read(partial(reads.sagas, ids=ids))
+        found |= {present.rows[id].key: present.rows[id] for id in wanted if id in present.rows}
+        runs |= self._other_runs()
+        if runs:
+            found |= await read(partial(reads.runs, keys=list(runs)))
+        if unknown := ids - present.rows.keys():
+            present.removed = await read(partial(reads.started_ids, ids=unknown))
         found = await self._without_copies(found)
         if found:
-            async with self.database.transaction() as connection:
-                histories = await reads.histories(connection, list(found), most=self.loading.limits.short_history)
+            most = self.loading.limits.short_history
+            histories = await read(partial(reads.histories, keys=list(found), most=most))
         found = self.loading.with_history(found.values(), histories)
         await self._replay({key: row for key, row in found.items() if key not in runs}, histories, wanted)
         for key, memory in runs.items():
@@ -114,8 +114,8 @@ class Batch:
                     late.append((row.key, input))
         if not late:
             return found
-        async with self.database.transaction() as connection:
-            rows = await self.loading.reads.steps(connection, [(key, input.step) for key, input in late])
+        wanted = [(key, input.step) for key, input in late]
+        rows = await self.database.read(partial(self.loading.reads.steps, wanted=wanted))
         denied = self.present.denied
         for (key, input), of_step in zip(late, rows, strict=True):
             reason = self.loading.denial(found[key], of_step, input) if of_step else None
@@ -190,8 +190,7 @@ class Batch:
         """Within this turn, however long it is."""
         limits, now = self.loading.limits, self.decisions.now
         while not one.is_read:
-            async with self.database.transaction() as connection:
-                await one.read_on(connection, self.loading.reads, limits.page)
+            await self.database.read(partial(one.read_on, reads=self.loading.reads, most=limits.page))
         replay = one.replay or self.loading.replay(one.row, one.rows, now=now)
         while not replay.go_on(limits.portion):
             if self.pace.is_out_of_breath:

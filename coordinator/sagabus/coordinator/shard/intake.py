@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, NamedTuple
 
 from sagabus.contracts.envelope import Record
@@ -66,8 +67,7 @@ class Intake:
         """What is parked and what is released, for its sagas' attention; released messages leave before all else."""
         turn, released = self.decisions.turn, {}
         if turn.may_release:
-            async with self.database.transaction() as connection:
-                released = {**await turn.release(connection)}
+            released = {**await self.database.read(turn.release)}
         for tenure, memory in memories.items():
             for notice in parking.notices(turn.parked(tenure), released.get(tenure, {})):
                 self.noticed.add(notice.saga_id)
@@ -86,8 +86,8 @@ class Intake:
         if memory.timers.wants_more(now):
             await self._timers(memory, until=now + HORIZON_MICROSECONDS)
         for ids in filter(None, (deliverable, expired)):
-            async with self.database.transaction() as connection:
-                kept = await self.reads.early(connection, shard, ids, most=DELIVERED_OF_A_TURN)
+            early = partial(self.reads.early, shard=shard, ids=ids, most=DELIVERED_OF_A_TURN)
+            kept = await self.database.read(early)
             if ids is deliverable:
                 await self.records(memory, kept)
             else:
@@ -95,8 +95,9 @@ class Intake:
 
     async def _timers(self, memory: ShardMemory, *, until: int) -> None:
         queue, shard = memory.timers, memory.tenure.shard
-        async with self.database.transaction() as connection:
-            page = await self.reads.timers(connection, shard, after=queue.read_to, until=until, most=TIMER_PAGE)
+        page = await self.database.read(
+            partial(self.reads.timers, shard=shard, after=queue.read_to, until=until, most=TIMER_PAGE)
+        )
         queue.read_on(_known(page), page[-1].cursor if len(page) == TIMER_PAGE else everything_until(until))
 
     def _expire(self, memory: ShardMemory, ids: Iterable[SagaId], kept: Iterable[EarlyRequest]) -> None:

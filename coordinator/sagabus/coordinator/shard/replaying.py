@@ -6,6 +6,7 @@ A shard's next turn waits for one portion of it at most. What cannot be read end
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from sagabus.coordinator.shard.loading import Loading
 from sagabus.coordinator.shard.memory import ShardMemory
@@ -42,10 +43,10 @@ class Replaying:
         unloaded = memory.unloaded
         if unloaded.is_done or memory.replays.is_busy or not unloaded.is_due(now):
             return
-        async with self._database.transaction() as connection:
-            ids = await self._loading.reads.open_ids(
-                connection, memory.tenure.shard, after=unloaded.after, most=IDS_READ
-            )
+        reads = self._loading.reads
+        ids = await self._database.read(
+            partial(reads.open_ids, shard=memory.tenure.shard, after=unloaded.after, most=IDS_READ)
+        )
         memory.replays.want(unloaded.named(ids, now, loaded=memory.loaded))
 
     async def _piece(self, memory: ShardMemory, pace: Pace, now: int) -> int:
@@ -64,9 +65,9 @@ class Replaying:
         if not ids:
             return 1 if replays.is_empty else None
         reads = self._loading.reads
-        async with self._database.transaction() as connection:
-            rows = await reads.sagas(connection, ids)
-            histories = await reads.histories(connection, [row.key for row in rows.values()], most=most)
+        rows = await self._database.read(partial(reads.sagas, ids=ids))
+        keys = [row.key for row in rows.values()]
+        histories = await self._database.read(partial(reads.histories, keys=keys, most=most))
         for row in self._loading.with_history(rows.values(), histories).values():
             history = histories[row.key]
             memory.know_concerns(row)
@@ -74,8 +75,9 @@ class Replaying:
         return 1 + sum(map(len, histories.values())) // 10
 
     async def _read_on(self, one: ReplayUnderWay) -> int:
-        async with self._database.transaction() as connection:
-            rows = await one.read_on(connection, self._loading.reads, self._loading.limits.page)
+        rows = await self._database.read(
+            partial(one.read_on, reads=self._loading.reads, most=self._loading.limits.page)
+        )
         return 1 + rows // 10  # to read a row costs a tenth of replaying it
 
     async def _replay_on(self, memory: ShardMemory, one: ReplayUnderWay, pace: Pace, now: int) -> int:

@@ -13,7 +13,7 @@ import socket
 import time
 import traceback
 from collections.abc import Awaitable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import asyncpg
 
@@ -22,6 +22,7 @@ from sagabus.messaging import database_url
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 CONNECT_SECONDS: Final = 5.0
@@ -105,22 +106,23 @@ class Unanswered(SagabusError, TimeoutError):
 
 async def committed(commit: Awaitable[None]) -> None:
     """Raises Unanswered, or what the commit raises: its outcome is unknown either way."""
-    await _answered(commit, COMMIT_SECONDS, "a commit")
+    await answered(commit, COMMIT_SECONDS, "a commit")
 
 
 async def begun(begin: Awaitable[None], seconds: float) -> None:
     """seconds: BEGIN_SECONDS where the connection lay in a pool, else COMMAND_SECONDS. Raises Unanswered, or what the
     BEGIN raises; nothing was begun then."""
-    await _answered(begin, seconds, "a BEGIN")
+    await answered(begin, seconds, "a BEGIN")
 
 
-async def _answered(request: Awaitable[None], seconds: float, what: str) -> None:
+async def answered(request: Awaitable[T], seconds: float, what: str) -> T:
+    """Raises Unanswered when that time is over."""
     try:
         async with asyncio.timeout(None) as limit:
             loop = asyncio.get_running_loop()
             timer = loop.call_later(seconds, lambda: limit.reschedule(loop.time() + AFTER_STANDSTILL_SECONDS))
             try:
-                await request
+                return await request
             finally:
                 timer.cancel()
     except TimeoutError as error:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import asyncpg
 import asyncpg.transaction
@@ -25,6 +25,7 @@ from sagabus.messaging.postgres.connecting import (
     LOCAL_SESSION,
     Connection,
     Unanswered,
+    answered,
     begun,
     committed,
     connect,
@@ -35,6 +36,8 @@ from sagabus.messaging.postgres.reachability import DatabaseUnreachable, out_of_
 from sagabus.messaging.postgres.silence import watched
 
 __all__ = ["Connection", "Database", "DatabaseUnreachable"]
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +90,40 @@ class Database:
 
         Raises DatabaseUnreachable if it could not begin. Any other error, of the commit as well: outcome unknown.
         """
+        async with self._transaction(self._begun()) as connection:
+            yield connection
+
+    async def read(self, reading: Callable[[Connection], Awaitable[T]]) -> T:
+        """What one statement reads, in a transaction of its own: one round trip, where BEGIN and COMMIT are two more.
+
+        `reading` must not write; it is called again, within a transaction, if its connection turns out to be of no use.
+        It is found so as by a BEGIN, also in time. Raises as `transaction` does.
+        """
         with out_of_reach():
-            pool, connection, block = await self._begun()
+            pool = await self._started()
+        if not self._pooled:
+            try:
+                return await self._read(pool, reading)
+            except Exception as error:
+                if not self._lost(pool, error):
+                    raise
+        async with self._transaction(self._begun_anew()) as connection:
+            return await reading(connection)
+
+    async def _read(self, pool: _Pool, reading: Callable[[Connection], Awaitable[T]]) -> T:
+        usable, connection = False, await _acquired(pool)
+        try:
+            with watched(connection, lambda: self._replace(pool, END_SECONDS)):
+                found = await answered(reading(connection), connecting.BEGIN_SECONDS, "a read")
+            usable = True
+            return found
+        finally:
+            await _given_back(pool, connection, usable=usable)
+
+    @asynccontextmanager
+    async def _transaction(self, begun: Awaitable[_Begun]) -> AsyncIterator[Connection]:
+        with out_of_reach():
+            pool, connection, block = await begun
         usable = False
         try:
             try:
@@ -145,7 +180,7 @@ class Database:
             min_size=1, max_size=self._connections, connect=connected, reset=_nothing_to_reset
         )
 
-    async def _begun(self) -> tuple[_Pool, Connection, asyncpg.transaction.Transaction]:
+    async def _begun(self) -> _Begun:
         """Twice, if a connection that lay in the pool turns out to be of no use: with a new pool it may work."""
         pool = await self._started()
         try:
@@ -153,10 +188,13 @@ class Database:
         except Exception as error:
             if not self._lost(pool, error):
                 raise
+        return await self._begun_anew()
+
+    async def _begun_anew(self) -> _Begun:
         return await self._begin(await self._started(), connecting.COMMAND_SECONDS)
 
-    async def _begin(self, pool: _Pool, seconds: float) -> tuple[_Pool, Connection, asyncpg.transaction.Transaction]:
-        connection = cast("Connection", await pool.acquire(timeout=CONNECT_SECONDS))
+    async def _begin(self, pool: _Pool, seconds: float) -> _Begun:
+        connection = await _acquired(pool)
         try:
             block = connection.transaction(isolation="read_committed")
             await begun(self._start(block, connection), seconds)
@@ -197,6 +235,11 @@ class Database:
 
 
 _Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+_Begun: TypeAlias = "tuple[_Pool, Connection, asyncpg.transaction.Transaction]"
+
+
+async def _acquired(pool: _Pool) -> Connection:
+    return cast("Connection", await pool.acquire(timeout=CONNECT_SECONDS))
 
 
 async def rolled_back(block: asyncpg.transaction.Transaction) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -18,6 +18,8 @@ from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.postgres.engine import care_for, distrust, dropped
 from sagabus.messaging.postgres.reachability import UNREACHABLE, out_of_reach
 from sagabus.messaging.postgres.silence import watched
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,11 @@ class EngineDatabase(Database):
         """As with a pool of our own."""
         async with self.session_transaction() as connection:
             yield await self.driver(connection)
+
+    async def read(self, reading: Callable[[Connection], Awaitable[T]]) -> T:
+        """In a transaction: the engine is somebody else's, and so are its settings."""
+        async with self.transaction() as connection:
+            return await reading(connection)
 
     @asynccontextmanager
     async def session_transaction(self) -> AsyncIterator[AsyncConnection]:
