@@ -747,6 +747,7 @@ OWN: Final = (
         "timers beyond the horizon are never read",
         "H3",
         {f"{_COORDINATOR}.timers:TimerQueue.wants_more": _one_page_of_timers},
+        ("skew",),
     ),
     Mutant(
         "a cancel of a blocked saga is only kept", "U8", {f"{_CORE}.request_answers:ends": _always(False)}, ("deploy",)
