@@ -25,6 +25,7 @@ from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError,
 
 from sagabus.messaging.bus.assignor import ShardAssignor
 from sagabus.messaging.bus.bounded_codecs import BatchTooLarge, bounded
+from sagabus.messaging.bus.fetch_sessions import FetchSessions
 from sagabus.messaging.bus.lenient_fetch import fetch_leniently
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
             metadata_max_age_ms=METADATA_AGE_MS,
             fetch_max_wait_ms=FETCH_WAIT_MS if group else FETCH_WAIT_BY_HAND_MS,
         )
+        self._client.send = FetchSessions(self._client.send).send
         self._observer = observer
         self._handed_on: dict[TopicPartition, int] = {}
         """The next offset of each partition that is not held."""
