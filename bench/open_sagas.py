@@ -46,10 +46,12 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         await answer(product, product.probes(PROBES))
         full = {**await runs(product, options.sagas), "start_s": round(start_s, 2)}
         tell(f"full: {full}")
+        size = await product.connection.fetchval("SELECT pg_database_size(current_database())")
         await product.stop()
         takes = {way: (await recovery(product, way, options.steady)).figures for way in options.ways}
     return {
-        "open": filled.open, "closed": filled.closed, "history_rows": filled.rows, "sagas": options.sagas,
+        "open": filled.open, "closed": filled.closed, "history_rows": filled.rows,
+        "database_mib": size >> 20, "sagas": options.sagas,
         "empty": empty, "full": full, "takes": takes,
         "share_of_empty": ratio(full["sagas_per_s"], empty["sagas_per_s"]),
     }  # fmt: skip

@@ -163,7 +163,7 @@ class Product:
         async def ended() -> bool:
             return await progress(self.connection) == (before + count, 0)
 
-        return await measured(self.kinds, count, lambda: publish(self.producer, outgoing), ended)
+        return await measured(self.kinds, self.connection, count, lambda: publish(self.producer, outgoing), ended)
 
 
 @asynccontextmanager

@@ -63,6 +63,8 @@ def run(
         return INTERRUPTED
     line = record(name, {**commits(options).figures, **figures}, options.results)
     print(line if options.json else table(figures))
+    if options.results == RESULTS:
+        tell("kept in bench/results.jsonl; `python -m bench.plots` writes docs/performance.md anew")
     return 0
 
 

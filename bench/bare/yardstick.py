@@ -88,7 +88,7 @@ class Bare:
         async def ended() -> bool:
             return bool(await self.connection.fetchval(tables.ENDED) == self._rows)
 
-        return await measured(self.kinds, count, lambda: publish(self.producer, outgoing), ended)
+        return await measured(self.kinds, self.connection, count, lambda: publish(self.producer, outgoing), ended)
 
 
 @asynccontextmanager
