@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from sagabus.participants.inbox import store as inbox_store
 from sagabus.participants.inbox.decision import KINDS, InboxRow, State
 from tests.simulation.meaning import Book, Meaning, deleted, nth
 from tests.simulation.postgres import Row, SimulatedConnection, Table
@@ -22,65 +21,49 @@ class InboxStatements(Book):
         self._mean(
             schema,
             {
-                "inbox.claim": self._claim(rows),
                 "inbox.find": self._find(rows),
+                "inbox.add": self._add_inbox(rows),
                 "inbox.store": self._store_inbox(rows),
-                "inbox.drop": self._drop(rows),
                 "inbox.started": self._started(rows),
                 "inbox.started_without": self._started_without(rows),
                 "inbox.retention": self._prune(rows),
             },
         )
 
-    def _claim(self, table: Table) -> Meaning:
-        async def claim(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
-            sources, ids, shards, at = args
-            made = 0
-            for source, id, shard in zip(sources, ids, shards, strict=True):
-                if c.tx.get(table, (source, id)) is not None:
-                    continue
-                await c.tx.lock(table, (source, id), timeout=timeout)
-                if c.tx.get(table, (source, id)) is None:
-                    c.tx.insert(table, (source, id), {
-                        "source": source, "id": id, "activity": "", "state": inbox_store._CLAIMED, "attempt": 0,
-                        "input_hash": None, "reply": None, "shard": shard, "at": at, "command": None, "headers": None,
-                    })  # fmt: skip
-                    made += 1
-            return f"INSERT 0 {made}"
-
-        return claim
-
     def _find(self, table: Table) -> Meaning:
         async def find(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
             rows = [c.tx.get(table, key) for key in zip(*args, strict=True)]
-            return [row for row in rows if row is not None and row["state"] != inbox_store._CLAIMED]
+            return [row for row in rows if row is not None]
 
         return find
 
+    def _add_inbox(self, table: Table) -> Meaning:
+        async def add(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
+            done = 0
+            for at, new in _new_rows(args, "shard"):
+                key = (new["source"], new["id"])
+                if c.tx.get(table, key) is None:
+                    await c.tx.lock(table, key, timeout=timeout)
+                if c.tx.get(table, key) is None:
+                    c.tx.insert(table, key, {**new, "at": at})
+                    done += 1
+            return f"INSERT 0 {done}"
+
+        return add
+
     def _store_inbox(self, table: Table) -> Meaning:
         async def store(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
-            at, *columns = args
-            names = (*InboxRow._fields, "old_state", "old_attempt", "command", "headers")
             done = 0
-            for number in range(len(columns[0])):
-                new = {name: nth(column, number) for name, column in zip(names, columns, strict=True)}
-                old_state, old_attempt = new.pop("old_state") or inbox_store._CLAIMED, new.pop("old_attempt") or 0
-                key = (new["source"], new["id"])
+            for at, new in _new_rows(args, "old_state", "old_attempt"):
+                old, key = (new.pop("old_state"), new.pop("old_attempt")), (new["source"], new["id"])
                 await c.tx.lock(table, key)
                 row = c.tx.get(table, key)
-                if row is not None and (row["state"], row["attempt"]) == (old_state, old_attempt):
-                    kind = _STATES.get(new["state"])
-                    c.tx.put(table, key, {**row, **new, "reply_kind": kind, "at": at})
+                if row is not None and (row["state"], row["attempt"]) == old:
+                    c.tx.put(table, key, {**row, **new, "at": at})
                     done += 1
             return f"UPDATE {done}"
 
         return store
-
-    def _drop(self, table: Table) -> Meaning:
-        async def drop(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
-            return deleted(c, table, list(zip(*args, strict=True)))
-
-        return drop
 
     def _started(self, table: Table) -> Meaning:
         async def started(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
@@ -139,6 +122,15 @@ class InboxStatements(Book):
                 "retention.settings": nothing,
             },
         )
+
+
+def _new_rows(args: Sequence[Any], *more: str) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The rows that a statement of the inbox is given, and the moment that all of them get."""
+    at, *columns = args
+    names = (*InboxRow._fields, "command", "headers", *more)
+    for number in range(len(columns[0])):
+        new = {name: nth(column, number) for name, column in zip(names, columns, strict=True)}
+        yield at, {**new, "reply_kind": _STATES.get(new["state"])}
 
 
 def _at_work(c: SimulatedConnection, table: Table, shard: int) -> list[Row]:

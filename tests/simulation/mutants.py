@@ -115,7 +115,7 @@ def _nothing(original: Any) -> Any:
 
 
 def _not_stored(*states: State) -> Make:
-    """The statement `inbox.store` leaves rows of these states out: they are as if their keys had never come."""
+    """A statement that writes inbox rows leaves those of these states out: as if their keys had never come."""
     left_out = {state.value for state in states}
 
     def make(original: Meaning) -> Meaning:
@@ -130,6 +130,11 @@ def _not_stored(*states: State) -> Make:
         return store
 
     return make
+
+
+def _of_the_inbox(make: Make) -> dict[str, Make]:
+    """In the place of both statements that write its rows."""
+    return {"sql:inbox.add": make, "sql:inbox.store": make}
 
 
 def _judged(change: Callable[..., Any]) -> Make:
@@ -549,7 +554,7 @@ _SERVICE: Final = "sagabus.participants"
 _SAME_RUN: Final[dict[str, Make]] = {"tests.simulation.world:World.run_id": _always(UUID(int=0))}
 
 RULES: Final = (
-    Mutant("failures are not stored", "P1", {"sql:inbox.store": _not_stored(State.REFUSED, State.FAILED)}),
+    Mutant("failures are not stored", "P1", _of_the_inbox(_not_stored(State.REFUSED, State.FAILED))),
     Mutant(
         "one stored answer for all attempts",
         "P1",
@@ -691,7 +696,7 @@ OWN: Final = (
         "",
         {f"{_SERVICE}.handlers.transactional:failed": _words_fail},
     ),
-    Mutant("no tombstone", "", {"sql:inbox.store": _not_stored(State.TOMBSTONE)}, ("delay",)),
+    Mutant("no tombstone", "", _of_the_inbox(_not_stored(State.TOMBSTONE)), ("delay",)),
     Mutant("timers are forgotten at a take", "", {"sql:timer.page": _no_rows}, ("kill",)),
     Mutant("what is astray is not forwarded", "", {f"{_PUBLISHING}.reroute:forwarded": _nothing}),
     Mutant(

@@ -1,7 +1,7 @@
 """The participant's side of its shards: batches of commands in, effects and replies out, each once.
 
-One turn is one transaction: the fence, the inbox keys of the batch, the handlers, their inbox rows, the outbox. A reply
-is published from the outbox, hence from what is committed (P3), and the offset moves in the same transaction.
+One turn is one transaction: the fence, what the inbox knows of the batch, the handlers, their inbox rows, the outbox. A
+reply is published from the outbox, hence from what is committed (P3), and the offset moves in the same transaction.
 
 If a handler fails, the transaction is rolled back and the batch is carried out again with savepoints; the next batch
 has them from the start, until one goes through without a failure. If the database fails a handler, each command runs
@@ -247,7 +247,7 @@ class CommandProcessor:
     async def _written(self, transaction: Transaction, attempt: _Attempt, turn: Turn, jobs: Sequence[Job]) -> Batch:
         driver, at = transaction.driver, moment(turn.at)
         await shard_row.hold(driver, self._schema, attempt.work.keys())
-        rows = await self._inbox.claim(driver, _keys(attempt.commands, jobs), at)
+        rows = await self._inbox.find(driver, _keys(attempt.commands, jobs))
         handling = Handling(
             self._sessions,
             transaction,
@@ -307,7 +307,7 @@ class CommandProcessor:
         async with self._sessions.transaction() as transaction:
             driver, at = transaction.driver, moment(turn.at)
             await shard_row.hold(driver, self._schema, [tenure])
-            rows = await self._inbox.claim(driver, {command.key: tenure.shard}, at)
+            rows = await self._inbox.find(driver, {command.key: tenure.shard})
             handling = Handling(self._sessions, transaction, resources=self._resources, careful=False)
             self._batch(turn, rows, handling).fail(tenure, command, outcome)
             await self._inbox.store(driver, rows, at)

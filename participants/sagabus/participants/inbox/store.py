@@ -1,12 +1,15 @@
 """The inbox in the database: one place for all its SQL, each statement for a whole batch.
 
-The key of each command is inserted before its handler runs, in sorted order (P7): two transactions that carry out the
-same command wait for each other here, before either has had an effect, and two that share several cannot deadlock.
+A transaction reads the rows of its commands first, without a lock, and writes each once, after its handlers have run:
+a new one is inserted, one that was there is compared with what was read. If another transaction has carried out the
+same command meanwhile, which can be if it came in two partitions, that does not hold any more: then this one is rolled
+back with all that its handlers have done, and the commands are taken in again. Keys are written in sorted order, as
+the last thing that may have to wait (P7): so two transactions that share several cannot deadlock here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,10 +28,7 @@ from sagabus.participants.inbox.decision import KINDS, InboxRow, State
 from sagabus.participants.received import KeptRecord, Key, ReceivedCommand, command
 
 KEY_LOCK_SECONDS: Final = 5.0
-"""A turn waits for so long for a lock on an inbox key."""
-
-_CLAIMED: Final = "claimed"
-"""State of a row that has only its key; never committed."""
+"""A turn waits for so long for another transaction that is writing the same inbox key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class Started:
 @dataclass(slots=True)
 class _Entry:
     shard: int
-    found: InboxRow | None
-    row: InboxRow | None
+    found: InboxRow | None = None
+    row: InboxRow | None = None
     command: tuple[bytes, bytes] | None = None
     kept: tuple[bytes, bytes] | None = None
     """Body and headers of the command, of a row that was found `started`."""
@@ -80,12 +80,13 @@ class InboxRows:
         entry.row, entry.changed = row, True
         entry.command = None if headers is None else (body, pack_headers(headers))
 
-    def changes(self) -> list[_Entry]:
-        return [entry for entry in self._entries.values() if entry.changed]
+    def new(self) -> list[_Entry]:
+        """Rows to be inserted."""
+        return [entry for entry in self._entries.values() if entry.changed and entry.found is None]
 
-    def unused(self) -> list[Key]:
-        """Keys that were inserted and got no row."""
-        return [key for key, entry in self._entries.items() if entry.row is None]
+    def changes(self) -> list[_Entry]:
+        """Rows that were there, and are to become others."""
+        return [entry for entry in self._entries.values() if entry.changed and entry.found is not None]
 
 
 class Inbox:
@@ -95,31 +96,36 @@ class Inbox:
         self._schema = schema
         self._sql = _statements(schema)
 
-    async def claim(self, connection: Connection, keys: Mapping[Key, int], at: datetime) -> InboxRows:
-        """Insert the keys that are new (key to shard), read the rows of those that are not."""
+    async def find(self, connection: Connection, keys: Mapping[Key, int]) -> InboxRows:
+        """What is known of these commands (key to shard)."""
         ordered = sorted(keys)
+        entries = {key: _Entry(keys[key]) for key in ordered}
         sources, ids = [source for source, _ in ordered], [id for _, id in ordered]
-        shards = [keys[key] for key in ordered]
-        done = await connection.execute(self._sql["inbox.claim"], sources, ids, shards, at, timeout=KEY_LOCK_SECONDS)
-        entries = {key: _Entry(keys[key], None, None) for key in ordered}
-        if done != f"INSERT 0 {len(ordered)}":
-            for record in await connection.fetch(self._sql["inbox.find"], sources, ids):
-                row = _row(record)
-                entry = entries[row.key]
-                entry.found = entry.row = row
-                if record["headers"] is not None:
-                    entry.kept = record["command"] or b"", record["headers"]
+        for record in await connection.fetch(self._sql["inbox.find"], sources, ids):
+            row = _row(record)
+            entry = entries[row.key]
+            entry.found = entry.row = row
+            if record["headers"] is not None:
+                entry.kept = record["command"] or b"", record["headers"]
         return InboxRows(entries)
 
     async def store(self, connection: Connection, rows: InboxRows, at: datetime) -> None:
-        """Write the rows that changed. Raises DatabaseFailed if one is not as it was found."""
+        """Write what has changed. Raises DatabaseFailed if a row is not as it was found, or was not found and is there.
+
+        Raises TimeoutError, or asyncpg's LockNotAvailableError, if another transaction keeps a key for too long.
+        """
+        if new := rows.new():
+            columns = _columns(new)
+            done = await connection.execute(
+                self._sql["inbox.add"], at, *columns, [entry.shard for entry in new], timeout=KEY_LOCK_SECONDS
+            )
+            _all_written(done, f"INSERT 0 {len(new)}")
         if changes := rows.changes():
-            done = await connection.execute(self._sql["inbox.store"], at, *_columns(changes))
-            if done != f"UPDATE {len(changes)}":
-                raise DatabaseFailed(f"{done} inbox rows instead of {len(changes)}: another process has changed some")
-        if unused := rows.unused():
-            await connection.execute(
-                self._sql["inbox.drop"], [source for source, _ in unused], [id for _, id in unused]
+            found = [entry.found for entry in changes if entry.found is not None]
+            old = [row.state.value for row in found], [row.attempt for row in found]
+            _all_written(
+                await connection.execute(self._sql["inbox.store"], at, *_columns(changes), *old),
+                f"UPDATE {len(changes)}",
             )
 
     async def started(
@@ -173,18 +179,20 @@ def _row(record: Any) -> InboxRow:
     )  # fmt: skip
 
 
-def _columns(entries: Sequence[_Entry]) -> Iterable[Sequence[Any]]:
-    """The parameters of `store`. What is the same in nearly every row is left out where it is so in all of them.
+def _all_written(done: str, expected: str) -> None:
+    if done != expected:
+        raise DatabaseFailed(f"inbox: {done} instead of {expected}: another process has written some of these rows")
+
+
+def _columns(entries: Sequence[_Entry]) -> list[Sequence[Any]]:
+    """The rows, then the commands that they keep, as columns. In most batches no row keeps its command.
 
     Encoding an array costs by its elements, and `unnest` fills up a shorter one with nulls.
     """
     rows = [entry.row for entry in entries if entry.row is not None]
-    found = [entry.found for entry in entries]
     commands = [entry.command or (None, None) for entry in entries]
-    old = [(_CLAIMED, 0) if row is None else (row.state.value, row.attempt) for row in found] if any(found) else []
     kept = commands if any(body is not None for body, _ in commands) else []
-    yield from map(list, zip(*rows, strict=True))
-    yield from ([pair[place] for pair in pairs] for pairs in (old, kept) for place in (0, 1))
+    return [*zip(*rows, strict=True), [body for body, _ in kept], [headers for _, headers in kept]]
 
 
 @cache
@@ -192,32 +200,35 @@ def _columns(entries: Sequence[_Entry]) -> Iterable[Sequence[Any]]:
 def _statements(schema: str) -> dict[str, str]:
     inbox, shard = qualified(schema, "inbox"), qualified(schema, "shard")
     row = ", ".join(InboxRow._fields)
-    kinds = ", ".join(f"('{state.value}', '{kind.value}')" for state, kind in KINDS.items())
+    columns = (
+        "unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bytea[], $8::bytea[], $9::bytea[], "
+        "$10::bytea[]"
+    )
+    whens = " ".join(f"WHEN '{state.value}' THEN '{kind.value}'" for state, kind in KINDS.items())
+    kind = f"CASE new.state {whens} END"
     return {
-        "inbox.claim": f"""
-            INSERT INTO {inbox} (source, id, shard, activity, state, attempt, at)
-            SELECT source, id, shard, '', '{_CLAIMED}', 0, $4 FROM unnest($1::text[], $2::text[], $3::int[])
-                AS new (source, id, shard)
-            ON CONFLICT DO NOTHING""",
+        # A subselect for each key, so that each is looked up in the index: a join that was planned while the table was
+        # small would go on reading all of it.
         "inbox.find": f"""
-            SELECT {row}, command, headers
-            FROM {inbox} JOIN unnest($1::text[], $2::text[]) AS wanted (source, id) USING (source, id)
-            WHERE state <> '{_CLAIMED}'""",
+            SELECT row.* FROM unnest($1::text[], $2::text[]) AS wanted (source, id)
+            CROSS JOIN LATERAL (
+                SELECT {row}, command, headers FROM {inbox} AS row
+                WHERE row.source = wanted.source AND row.id = wanted.id LIMIT 1
+            ) AS row""",
+        "inbox.add": f"""
+            INSERT INTO {inbox} ({row}, reply_kind, command, headers, shard, at)
+            SELECT {row}, {kind}, command, headers, shard, $1 FROM {columns}, $11::int[])
+                AS new ({row}, command, headers, shard)
+            ON CONFLICT DO NOTHING""",
         # What was read is compared, so rows need no lock while handlers run: an external handler may hold
         # one (see `guard`).
         "inbox.store": f"""
             UPDATE {inbox} AS row
             SET activity = new.activity, state = new.state, attempt = new.attempt, input_hash = new.input_hash,
-                reply = new.reply, reply_kind = kind.reply_kind, command = new.command, headers = new.headers, at = $1
-            FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bytea[], $8::bytea[],
-                        $9::text[], $10::bigint[], $11::bytea[], $12::bytea[])
-                AS new ({row}, old_state, old_attempt, command, headers)
-            LEFT JOIN (VALUES {kinds}) AS kind (state, reply_kind) USING (state)
+                reply = new.reply, reply_kind = {kind}, command = new.command, headers = new.headers, at = $1
+            FROM {columns}, $11::text[], $12::bigint[]) AS new ({row}, command, headers, old_state, old_attempt)
             WHERE row.source = new.source AND row.id = new.id
-                AND row.state = coalesce(new.old_state, '{_CLAIMED}') AND row.attempt = coalesce(new.old_attempt, 0)""",
-        "inbox.drop": f"""
-            DELETE FROM {inbox} AS row USING unnest($1::text[], $2::text[]) AS unused (source, id)
-            WHERE row.source = unused.source AND row.id = unused.id""",
+                AND row.state = new.old_state AND row.attempt = new.old_attempt""",
         "inbox.started": f"""
             SELECT {row}, command, headers, at FROM {inbox}
             WHERE shard = $1 AND headers IS NOT NULL AND state = '{State.STARTED}' AND activity = ANY ($2::text[])
