@@ -39,12 +39,14 @@ def test_the_public_names_are_these() -> None:
         "DatabaseUnreachable", "DeclarationError", "HandlerEnded", "KafkaRefused", "KafkaUnreachable", "MessageInvalid",
         "NotOurs", "NotReady", "PartDied", "PartitionsChanged", "SagabusError", "SessionMisuse", "SettingsError",
     }  # fmt: skip
-    used = {"ActivityContext", "ExternalContext", "Participant", "Refused", "TryAgain"}
+    used = {"ActivityContext", "ExternalContext", "Participant", "PlainConnection", "Refused", "TryAgain"}
     assert sagabus.participants.__all__ == sorted(errors | used)
     assert all(hasattr(sagabus.participants, name) for name in sagabus.participants.__all__)
 
 
-@pytest.mark.parametrize(("kind", "more"), [(ActivityContext, {"session"}), (ExternalContext, {"transaction"})])
+@pytest.mark.parametrize(
+    ("kind", "more"), [(ActivityContext, {"connection", "session"}), (ExternalContext, {"transaction"})]
+)
 def test_a_context_shows_its_user_nothing_else(kind: type[Any], more: set[str]) -> None:
     common = {"deadline", "log", "publish"}
     given = {"saga_id", "step", "attempt", "idempotency_key", "resources"}
