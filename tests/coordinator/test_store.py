@@ -220,6 +220,20 @@ async def test_s12_a_saga_that_is_there_already_is_not_made_again(parts: Parts) 
     assert await parts.saga("one") == saga("one")
 
 
+async def test_h2_of_what_is_presumed_new_none_is_made_if_one_is_known(parts: Parts) -> None:
+    """Closed with another run, or removed: neither has a key that conflicts."""
+    closed = saga("closed", "r0", status=SagaStatus.COMPLETED, closed_at=AT)
+    removed = StartedId(SagaId("removed"), RunId("r0"), b"hash", AT, 1)
+    await parts.write(Writes(new_sagas=[closed], started_ids=[removed]))
+    for known in ("closed", "removed"):
+        new = [saga("new"), saga(known)]
+        with pytest.raises(SagaExists):
+            await parts.write(Writes(new_sagas=new, presumed_new=[row.id for row in new]))
+    assert set(await parts.reads.sagas(parts.connection, [SagaId("new"), SagaId("removed")])) == set()
+    await parts.write(Writes(new_sagas=[saga("new"), saga("other")], presumed_new=[SagaId("new")]))
+    assert await parts.saga("new") == saga("new")
+
+
 async def test_a_run_that_ends_makes_room_for_the_next_in_one_transaction(parts: Parts) -> None:
     await parts.write(Writes(new_sagas=[saga("one", "r1")]))
     ended = saga("one", "r1", status=SagaStatus.CONTINUED, closed_at=AT)

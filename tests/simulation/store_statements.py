@@ -24,7 +24,7 @@ class StoreStatements(Book):
         self._mean(
             schema,
             {
-                "saga.create": self._created(saga),
+                "saga.create": self._created(saga, started),
                 "saga.change": self._changed(saga),
                 "saga.load": self._sagas(saga),
                 "saga.runs": self._runs(saga),
@@ -48,10 +48,14 @@ class StoreStatements(Book):
             },
         )
 
-    def _created(self, table: Table) -> Meaning:
+    def _created(self, table: Table, started: Table) -> Meaning:
         async def created(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
             made: list[Row] = []
-            for values in zip(*args, strict=True):
+            *columns, presumed = args
+            known = {id for (id, _), _ in c.tx.scan(table)} if presumed else set()
+            if any(id in known or c.tx.get(started, (id,)) is not None for id in presumed):
+                return made
+            for values in zip(*columns, strict=True):
                 row = dict(zip(SAGA, values, strict=True))
                 key = (row["id"], row["run"])
                 taken = any(r["id"] == row["id"] and r["status"] not in _CLOSED for _, r in c.tx.scan(table))

@@ -1,5 +1,8 @@
 """One turn's batch over the shards of a process: taken in, loaded, decided, committed.
 
+A start whose saga is not in memory is presumed new, and decided last, with nothing looked up. If the statement that
+makes the sagas finds that one of them is known, nothing was committed: the starts alone are decided again.
+
 Sagas with a short history are replayed at once, those with a long one behind the turns (`replays`). What is read is
 read before anything is decided, in transactions of its own; the one that is committed has nothing left to compute. The
 loop breathes between any two pieces of work.
@@ -7,7 +10,7 @@ loop breathes between any two pieces of work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
@@ -28,12 +31,13 @@ from sagabus.coordinator.shard.memory import ShardMemory
 from sagabus.coordinator.shard.pace import LOOK_EVERY, Pace
 from sagabus.coordinator.shard.present import Present
 from sagabus.coordinator.shard.replays import ReplayUnderWay
-from sagabus.coordinator.shard.starts import Starts
+from sagabus.coordinator.shard.starts import Starts, may_be_forgotten
 from sagabus.coordinator.store.rows import SagaKey, SagaRow
-from sagabus.coordinator.store.write import Store
+from sagabus.coordinator.store.write import SagaExists, Store
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.shards.tenure import Tenure
 
+_Memories = dict[SagaId, ShardMemory]
 Gathered = Sequence[tuple[Saga, ShardMemory, Effects]]
 
 
@@ -51,6 +55,9 @@ class Batch:
     present: Present = field(default_factory=Present)
     pace: Pace = field(default_factory=Pace)
     intake: Intake = field(init=False)
+    _presumed: _Memories = field(default_factory=dict)
+    """Ids that are started, of which nothing is in memory, and that nothing else of the turn is for. Most are new, so
+    that is presumed, and the statement that makes them finds out (docs/decisions/0017)."""
     _ended_losses: list[ShardMemory] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -81,14 +88,11 @@ class Batch:
         found: dict[SagaKey, SagaRow] = {}
         histories: dict[SagaKey, list[Row]] = {}
         reads, read, present = self.loading.reads, self.database.read, self.present
-        if ids := wanted.keys() | compared:
-            present.rows = await read(partial(reads.sagas, ids=ids))
+        await self._look_for(wanted.keys() | compared.keys(), compared)
         found |= {present.rows[id].key: present.rows[id] for id in wanted if id in present.rows}
         runs |= self._other_runs()
         if runs:
             found |= await read(partial(reads.runs, keys=list(runs)))
-        if unknown := ids - present.rows.keys():
-            present.removed = await read(partial(reads.started_ids, ids=unknown))
         found = await self._without_copies(found)
         if found:
             most = self.loading.limits.short_history
@@ -100,6 +104,18 @@ class Batch:
                 memory.know_concerns(found[key])
                 is_read = len(histories[key]) < self.loading.limits.short_history
                 await self._replay_whole(memory, ReplayUnderWay(found[key], histories[key], is_read))
+
+    async def _look_for(self, ids: Set[SagaId], starts: Mapping[SagaId, ShardMemory]) -> None:
+        """Whether there are sagas of these ids, or were. starts: ids of starts among them, that are not in memory."""
+        if not ids:
+            return
+        reads, present = self.loading.reads, self.present
+        present.rows |= await self.database.read(partial(reads.sagas, ids=ids))
+        if unknown := ids - present.rows.keys():
+            present.removed |= await self.database.read(partial(reads.started_ids, ids=unknown))
+        for id, memory in starts.items():
+            if id in present.rows or id in present.removed:
+                memory.starts_known_at = self.decisions.now
 
     async def _without_copies(self, found: dict[SagaKey, SagaRow]) -> dict[SagaKey, SagaRow]:
         """Those that are needed. A late reply to a closed saga replays it only where the rows of its step do not
@@ -125,13 +141,14 @@ class Batch:
         answered = {key for key, _ in late}
         return {key: row for key, row in found.items() if key not in answered or key in needed}
 
-    def _missing(self) -> tuple[dict[SagaId, ShardMemory], set[SagaId], dict[SagaKey, ShardMemory]]:
+    def _missing(self) -> tuple[_Memories, _Memories, dict[SagaKey, ShardMemory]]:
         """(sagas that are to be replayed, ids that are only to be compared: of starts, other runs of sagas that are
-        there). One walk for nearly all turns, in which every saga is in memory, or just begins."""
-        wanted: dict[SagaId, ShardMemory] = {}
-        compared: set[SagaId] = set()
+        there). One walk for nearly all turns, in which every saga is in memory, or just begins: see `_presumed`."""
+        wanted: _Memories = {}
+        starts: _Memories = {}
+        compared: _Memories = {}
         runs: dict[SagaKey, ShardMemory] = {}
-        for memory, input, _ in self.intake.incoming:
+        for memory, input, record in self.intake.incoming:
             saga = memory.saga(input.saga_id)
             if saga is not None:
                 self.present.know(saga)
@@ -142,11 +159,18 @@ class Batch:
                     runs[SagaKey(input.saga_id, input.run)] = memory
             elif memory.replays.of(input.saga_id) is not None:
                 continue
-            elif isinstance(input, Request):
-                compared.add(input.saga_id)
-            else:
+            elif not isinstance(input, Request):
                 wanted[input.saga_id] = memory
-        return wanted, compared - wanted.keys(), runs
+            elif record is not None and self._is_to_be_looked_for(memory, record):
+                compared[input.saga_id] = memory
+            else:
+                starts[input.saga_id] = memory
+        self._presumed = {id: memory for id, memory in starts.items() if id not in wanted and id not in compared}
+        return wanted, {id: memory for id, memory in compared.items() if id not in wanted}, runs
+
+    def _is_to_be_looked_for(self, memory: ShardMemory, start: Record) -> bool:
+        """Starts that are known have come lately; or one that is not known would be refused (H2)."""
+        return memory.looks_for_starts(self.decisions.now) or may_be_forgotten(memory.tenure, start)
 
     def _other_runs(self) -> dict[SagaKey, ShardMemory]:
         """Inputs for another run than the current one of their id."""
@@ -221,28 +245,65 @@ class Batch:
         saga.resend_outstanding(now=self.decisions.now)
 
     async def decide(self) -> None:
-        """Input by input."""
-        delivery = Delivery(self.decisions, self.present)
-        starts = Starts(self.decisions, self.present, self.loading, self.ids, self.until)
+        """Input by input; but for starts of sagas that are presumed new, which `commit` decides."""
+        delivery, starts = Delivery(self.decisions, self.present), self._starts()
         for number, (memory, input, record) in enumerate(self.intake.incoming):
             if not number % LOOK_EVERY and self.pace.is_out_of_breath:
                 await self.pace.breathe()
             if not isinstance(input, Request):
                 delivery.deliver(memory, input, record)
-            elif record is not None:
+            elif record is not None and input.saga_id not in self._presumed:
                 starts.take(memory, input, record)
+
+    async def _begin_presumed(self) -> Gathered:
+        """Nothing else of the turn has to do with these ids."""
+        starts = self._starts()
+        ours = [one for one in self.intake.incoming if one.input.saga_id in self._presumed]
+        for number, (memory, input, record) in enumerate(ours):
+            if not number % LOOK_EVERY and self.pace.is_out_of_breath:
+                await self.pace.breathe()
+            if isinstance(input, Request) and record is not None:
+                starts.take(memory, input, record)
+        return [*self.decisions.gather()]
+
+    def _starts(self) -> Starts:
+        return Starts(self.decisions, self.present, self.loading, self.ids, self.until)
 
     async def commit(self, store: Store) -> Gathered:
         """All of it in one transaction. Raises what the database raises; nothing may be remembered then."""
-        gathered = [*self.decisions.gather()]
+        decisions = self.decisions
+        gathered = [*decisions.gather()]
         self._ended_losses = [memory for memory in self.memories.values() if memory.has_gone_through_all]
-        self.decisions.writes.ended_losses += [memory.tenure.shard for memory in self._ended_losses]
+        decisions.writes.ended_losses += [memory.tenure.shard for memory in self._ended_losses]
+        if self._presumed:
+            gathered += await self._write_presumed(store)
+        else:
+            await self._write(store)
+        decisions.turn.committed()
+        return gathered
+
+    async def _write_presumed(self, store: Store) -> Gathered:
+        """With the sagas that are presumed new. If one is not, nothing was written: they are looked for, and decided
+        upon once more. What the first time has left in memory is taken back."""
+        decisions, presumed = self.decisions, self._presumed
+        mark = decisions.mark()
+        begun = await self._begin_presumed()
+        decisions.writes.presumed_new += presumed
+        try:
+            await self._write(store)
+        except SagaExists:
+            decisions.back_to(mark)
+            self.present.forget(presumed)
+            await self._look_for(presumed.keys(), presumed)
+            begun = await self._begin_presumed()
+            await self._write(store)
+        return begun
+
+    async def _write(self, store: Store) -> None:
         writes = self.decisions.writes.encoded()
         async with self.database.transaction() as connection:
             await self.decisions.turn.write(connection)
             await store.write(connection, writes)
-        self.decisions.turn.committed()
-        return gathered
 
     def forget_losses(self) -> None:
         """Those that are made good, which is committed."""

@@ -6,9 +6,9 @@ Nothing is awaited here and nothing is written.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from sagabus.contracts import codec
 from sagabus.contracts.envelope import Record, pack_headers, source_of
@@ -23,9 +23,19 @@ from sagabus.coordinator.shard.memory import ShardMemory
 from sagabus.coordinator.store.rows import EarlyRequest, SagaKey, SagaRef, SagaRow, TimerRef
 from sagabus.coordinator.store.write import Writes
 from sagabus.messaging.shards.tenure import Tenure
-from sagabus.messaging.shards.turn import Turn
+from sagabus.messaging.shards.turn import Turn, TurnMark
 
 APPLIED: Final = "applied"
+
+
+class Mark(NamedTuple):
+    """How much there was of each."""
+
+    turn: TurnMark
+    counts: Counter[str]
+    history: int
+    timers: int
+    lengths: Sequence[int]
 
 
 @dataclass(slots=True)
@@ -40,6 +50,8 @@ class Decisions:
     kept_counts: Counter[str] = field(default_factory=Counter)
     """What became of records that an earlier turn, or this one, has counted as kept."""
     writes: Writes = field(default_factory=Writes)
+    begun: list[tuple[Saga, ShardMemory]] = field(default_factory=list)
+    """Sagas that did not exist before."""
     _touched: dict[int, tuple[Saga, ShardMemory]] = field(default_factory=dict)
     _new: set[int] = field(default_factory=set)
 
@@ -55,6 +67,7 @@ class Decisions:
     def made(self, saga: Saga, memory: ShardMemory) -> None:
         """It did not exist before."""
         self.touch(saga, memory)
+        self.begun.append((saga, memory))
         self._new.add(id(saga))
 
     def count(self, record: Record, reason: str) -> None:
@@ -88,9 +101,37 @@ class Decisions:
         memory.early.remove(early.saga_id)
         self.writes.early_removed.append(early.ref)
 
+    def mark(self) -> Mark:
+        """Where they stand, all gathered: `back_to` takes back what is decided from here on."""
+        lengths = [len(each) for each in self._grown_by_starts()]
+        writes = self.writes
+        return Mark(self.turn.mark(), self.counts.copy(), writes.history.mark(), len(writes.timers), lengths)
+
+    def back_to(self, mark: Mark) -> None:
+        """Of starts alone: they change no saga that was there. Those that they have begun are dropped (L4)."""
+        self.turn.back_to(mark.turn)
+        self.counts = mark.counts.copy()
+        self.writes.history.back_to(mark.history)
+        while len(self.writes.timers) > mark.timers:
+            self.writes.timers.popitem()
+        for saga, _ in self.begun[mark.lengths[0] :]:
+            saga.evict()
+        for each, length in zip(self._grown_by_starts(), mark.lengths, strict=True):
+            del each[length:]
+        self._touched.clear()
+        self._new = {id(saga) for saga, _ in self.begun}
+
+    def _grown_by_starts(self) -> tuple[list[Any], ...]:
+        writes = self.writes
+        return self.begun, writes.new_sagas, writes.presumed_new, writes.timers_dropped, writes.started_ids
+
     def gather(self) -> Iterator[tuple[Saga, ShardMemory, Effects]]:
-        """Put everything into `writes` and the turn; yields what memory notes after the commit."""
-        for saga, memory in self._touched.values():
+        """Put everything into `writes` and the turn; yields what memory notes after the commit.
+
+        What is decided after it is for the next call.
+        """
+        touched, self._touched = self._touched, {}
+        for saga, memory in touched.values():
             effects = saga.drain()
             key = SagaKey(saga.state.id, saga.state.run)
             if effects.rows:

@@ -27,6 +27,10 @@ logger = logging.getLogger(__name__)
 MOST_SAGAS: Final = 20_000
 """Open sagas in memory, a shard: about 10 KiB each. One that is not here costs a replay of its history."""
 
+LOOK_FOR_STARTS_MICROSECONDS: Final = 10_000_000
+"""After a start whose saga is known, and not in memory, more are expected: somebody replays a topic, or tries again.
+Each would have the starts of its turn decided twice; to look for them first costs a turn two reads."""
+
 
 class ShardMemory:
     """Of one tenure. now: when it began, in microseconds since 1970."""
@@ -40,6 +44,8 @@ class ShardMemory:
         self.lost_records: Sequence[str] | None = None
         """Topics whose records were lost; not None while all open sagas are gone through after a loss of the bus (S6).
         """
+        self.starts_known_at: int | None = None
+        """When a start came last whose saga was known, in microseconds since 1970."""
         self._sagas: OrderedDict[SagaId, Saga] = OrderedDict()
         self._concerns: dict[SagaKey, frozenset[Concern]] = {}
 
@@ -69,6 +75,11 @@ class ShardMemory:
         """After a loss, all open sagas have been sent again what is unanswered."""
         at_rest = self.unloaded.is_done and not self.replays.is_busy and not self.replays.has_ready
         return self.lost_records is not None and at_rest
+
+    def looks_for_starts(self, now: int) -> bool:
+        """Whether an id that is started is looked for before anything is decided. Otherwise it is presumed new."""
+        known_at = self.starts_known_at
+        return known_at is not None and 0 <= now - known_at < LOOK_FOR_STARTS_MICROSECONDS
 
     @property
     def lets_wait(self) -> bool:

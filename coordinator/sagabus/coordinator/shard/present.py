@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sagabus.contracts.names import RunId, SagaId
@@ -34,6 +35,11 @@ class Present:
 
     def know_run(self, saga: Saga) -> None:
         self.other_runs[SagaKey(saga.state.id, saga.state.run)] = saga
+
+    def forget(self, ids: Iterable[SagaId]) -> None:
+        """Their sagas were begun in vain."""
+        for id in ids:
+            self.by_id.pop(id, None)
 
     def run(self, id: SagaId) -> RunId | None:
         """The current one of this id; None where no saga of it is known."""

@@ -168,6 +168,8 @@ class SagaProcessor:
         """It is committed."""
         self.counts.update(decisions.counts)
         self.kept_counts.update(decisions.kept_counts)
+        for saga, memory in decisions.begun:
+            memory.early.start(saga.state.id)
         for saga, memory, effects in gathered:
             memory.note_timers(saga, effects)
             if effects.saga_changed:

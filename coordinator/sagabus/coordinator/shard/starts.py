@@ -56,7 +56,7 @@ class Starts:
         removed = self.present.removed.get(request.saga_id) if before is None else None
         if removed is not None:
             before = removed.input_hash
-        if before is None and _may_be_forgotten(memory.tenure, record):
+        if before is None and may_be_forgotten(memory.tenure, record):
             self._reject(memory, request, record, START_EXPIRED, _EXPIRED)
         elif before is None:
             self.decisions.counts[APPLIED] += 1
@@ -83,7 +83,6 @@ class Starts:
             request.saga_id, state.run, Kind.STARTED, name=request.name, ref=request.message_id, payload=request.body,
             cause=request.message_id,
         ))  # fmt: skip
-        memory.early.start(request.saga_id)
 
     def _reject(self, memory: ShardMemory, request: Request, record: Record, reason: str, message: str) -> None:
         self.decisions.dead_letter(memory.tenure, record, reason, message)
@@ -97,7 +96,7 @@ def other_input(id: str) -> str:
     return f"saga {id} was started with another input; choose another id"
 
 
-def _may_be_forgotten(tenure: Tenure, record: Record) -> bool:
+def may_be_forgotten(tenure: Tenure, record: Record) -> bool:
     """H2. An unknown start from before that may be a copy of one whose id was forgotten. 0: its time is not known."""
     known_from = tenure.pruned_before
     return known_from is not None and 0 < record.timestamp * 1_000 < microseconds(known_from)

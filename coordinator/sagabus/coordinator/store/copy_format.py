@@ -53,6 +53,14 @@ class NewHistory:
         for row in rows:
             self._parts += _row(head, row, tail)
 
+    def mark(self) -> int:
+        """For `back_to`."""
+        return len(self._parts)
+
+    def back_to(self, mark: int) -> None:
+        """As if what was added since then had not been."""
+        del self._parts[mark:]
+
     def encoded(self) -> memoryview | None:
         """For `copy_to_table(source=…, format="binary")`. A view, because bytes would be taken for the name of a file.
 

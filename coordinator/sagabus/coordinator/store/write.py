@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Any
 
 from sagabus.contracts.errors import SagabusError
+from sagabus.contracts.names import SagaId
 from sagabus.coordinator.store.columns import CHANGED, EARLY, EARLY_KEY, SAGA, SAGA_REF, STARTED, TIMER, TIMER_KEY
 from sagabus.coordinator.store.copy_format import HISTORY_COLUMNS, NewHistory
 from sagabus.coordinator.store.rows import EarlyRef, EarlyRequest, SagaKey, SagaRef, SagaRow, StartedId, TimerRef
@@ -22,7 +23,10 @@ from sagabus.messaging.postgres.tables import qualified
 
 
 class SagaExists(SagabusError):
-    """A saga that was to be made is there, or its id has another open run. Roll back, and read again."""
+    """A saga that was to be made is there, or its id has another open run, or one that was presumed new is not.
+
+    Roll back, and read again. keys: those that were not made; with one that was presumed new, all of them.
+    """
 
     def __init__(self, keys: Sequence[SagaKey]) -> None:
         super().__init__(f"there is already a saga {', '.join(f'{key.id} (run {key.run})' for key in keys[:5])}")
@@ -39,13 +43,15 @@ class Writes:
 
     timers: due in microseconds since 1970, None for one that is to go. timers_dropped: sagas of which all timers go,
     before these are set. changed_sagas: all columns but those in `FIXED`.
-    A saga made in this turn stands in new_sagas alone. An early request may be both added and removed; its number must
-    not be given again in the same turn. ended_losses: shards whose open sagas have all been gone through after a loss
-    of the bus (S6); here, since it has to stand behind the fence (S1).
+    A saga made in this turn stands in new_sagas alone. presumed_new: ids among those that nobody looked for: none of
+    them may have a row, of whatever run, or be remembered (H2). An early request may be both added and removed; its
+    number must not be given again in the same turn. ended_losses: shards whose open sagas have all been gone through
+    after a loss of the bus (S6); here, since it has to stand behind the fence (S1).
     """
 
     history: NewHistory = field(default_factory=NewHistory)
     new_sagas: list[SagaRow] = field(default_factory=list)
+    presumed_new: list[SagaId] = field(default_factory=list)
     changed_sagas: list[SagaRow] = field(default_factory=list)
     timers_dropped: list[SagaRef] = field(default_factory=list)
     timers: dict[TimerRef, int | None] = field(default_factory=dict)
@@ -60,6 +66,7 @@ class Writes:
         return Encoded(
             changed=_columns(CHANGED, map(_changed, _latest(self.changed_sagas))),
             created=_columns(SAGA, map(_created, _latest(self.new_sagas))),
+            presumed_new=[*self.presumed_new],
             history=self.history.encoded(),
             timers_dropped=_columns(SAGA_REF, self.timers_dropped),
             timers_set=_columns(TIMER, [(*ref, min(due, LATEST)) for ref, due in timers if due is not None]),
@@ -77,6 +84,7 @@ class Encoded:
 
     changed: Arguments | None
     created: Arguments | None
+    presumed_new: list[SagaId]
     history: memoryview | None
     timers_dropped: Arguments | None
     timers_set: Arguments | None
@@ -129,7 +137,7 @@ class Store:
             if done != f"UPDATE {wanted}":
                 raise SagaMissing(f"{done} instead of {wanted}: a saga is not there any more; read it again")
         if encoded.created is not None:
-            made = await connection.fetch(self._sql["saga.create"], *encoded.created)
+            made = await connection.fetch(self._sql["saga.create"], *encoded.created, encoded.presumed_new)
             if len(made) != len(encoded.created[0]):
                 there = {(row["id"], row["run"]) for row in made}
                 wanted_keys = zip(encoded.created[0], encoded.created[1], strict=True)
@@ -156,10 +164,13 @@ def _statements(schema: str) -> dict[str, str]:
     saga, timer, early, started, owner = (
         qualified(schema, name) for name in ("saga", "timer", "early_request", "started_id", "shard_owner")
     )
+    presumed = f"${len(SAGA) + 1}"
     changes: Columns = {name: wire for name, wire in CHANGED.items() if name not in ("id", "run")}
     return {
         "saga.create": f"""
             INSERT INTO {saga} ({quoted(SAGA)}) SELECT {written(SAGA)} FROM {unnest(SAGA)}
+            WHERE NOT EXISTS (SELECT FROM {saga} AS known WHERE known.id = ANY ({presumed}::text[]))
+                AND NOT EXISTS (SELECT FROM {started} AS known WHERE known.id = ANY ({presumed}::text[]))
             ON CONFLICT DO NOTHING RETURNING id, run""",
         "saga.change": f"""
             UPDATE {saga} AS row SET {assigned(changes)} FROM {unnest(CHANGED)}

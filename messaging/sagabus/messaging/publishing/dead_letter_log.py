@@ -54,6 +54,15 @@ class DeadLetterLog:
         place = f"{record.topic}:{record.partition}:{record.offset}"
         self._first.append(_Letter(key, reason, plain(message)[:LONGEST_WORDS], place))
 
+    def mark(self) -> tuple[int, Counter[str]]:
+        """For `back_to`."""
+        return len(self._first), self._others.copy()
+
+    def back_to(self, mark: tuple[int, Counter[str]]) -> None:
+        """As if what was taken since then had not been."""
+        del self._first[mark[0] :]
+        self._others = mark[1].copy()
+
     def tell(self) -> None:
         for letter in self._first:
             is_saga = _is_saga_id(letter.key)

@@ -7,8 +7,9 @@ within a transaction holds its shards' rows (S4).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from sagabus.contracts.envelope import Message, Record
 from sagabus.messaging.postgres.database import Connection
@@ -27,6 +28,15 @@ costs a transaction."""
 PUBLISHED_ROWS_KEPT: Final = 1_000
 """Published rows of a shard that wait to be deleted by a turn that has time, one without records. A busy shard has none
 for long: with so many, the turn at hand deletes them. It bounds what the outbox keeps beyond what is unpublished."""
+
+
+class TurnMark(NamedTuple):
+    """How much there was of each."""
+
+    messages: Mapping[Tenure, int]
+    rows: int
+    letters: int
+    told: tuple[int, Counter[str]]
 
 
 class Turn:
@@ -60,6 +70,18 @@ class Turn:
         self._told.take(record, reason=reason, message=message)
         self._letters.append(dead_letter.row_of(tenure.shard, record, reason=reason, message=message))
         self.send(tenure, self._dead_letters.message(record, reason=reason, message=message, at=self.at))
+
+    def mark(self) -> TurnMark:
+        """Where it stands: `back_to` takes back what is sent and kept from here on."""
+        messages = {tenure: len(share.messages) for tenure, share in self._shares.items()}
+        return TurnMark(messages, len(self._rows), len(self._letters), self._told.mark())
+
+    def back_to(self, mark: TurnMark) -> None:
+        """After a `write` that was rolled back, say, where a part has to be decided again."""
+        for tenure, sent in mark.messages.items():
+            del self._shares[tenure].messages[sent:]
+        del self._rows[mark.rows :], self._letters[mark.letters :]
+        self._told.back_to(mark.told)
 
     def parked(self, tenure: Tenure) -> Sequence[Parking]:
         """What this turn parks because it can never be published: these sagas need a person's attention (S8)."""
