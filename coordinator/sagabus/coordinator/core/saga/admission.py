@@ -11,9 +11,10 @@ from typing import Final
 from sagabus.contracts.names import CommandKind
 from sagabus.coordinator.core.saga import operator, pause, request_answers, termination
 from sagabus.coordinator.core.saga.bodies import is_legible, is_same
-from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
+from sagabus.coordinator.core.saga.effects import TimerKind, timer_key
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.state import SagaState
+from sagabus.coordinator.core.saga.status import CLOSED as STATUS_CLOSED
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
 from sagabus.coordinator.core.saga.step import Step
 
@@ -45,7 +46,10 @@ def denial(state: SagaState, input: Input | Row) -> str | None:
     if state.waiting and not isinstance(input, Row) and pause.same(input) in state.waiting:
         return DUPLICATE
     if kind in REPLIES:
-        return None if answers_nothing(state, input) else _to_reply(state, state.steps[input.step], input)
+        step = state.steps.get(input.step)
+        if step is not None and is_first_completion(state, step, input):
+            return None if input.name == step.service or not input.name else FOREIGN
+        return None if step is None or answers_nothing(state, input) else _to_reply(state, step, input)
     if kind is Kind.TIMER:
         return _to_timer(state, input)
     if kind is Kind.EVENT:
@@ -62,10 +66,22 @@ def denial(state: SagaState, input: Input | Row) -> str | None:
 def _to_timer(state: SagaState, input: Input | Row) -> str | None:
     """PAUSED: it fires when the saga is resumed, if it is still pending then. A row has fired."""
     kind = TimerKind(input.name)
-    if TimerKey(kind, input.step) not in state.timers:
+    if timer_key(kind, input.step) not in state.timers:
         return STALE
     stands_still = state.paused and not pause.fires(kind, state.steps.get(input.step))
     return PAUSED if stands_still and not isinstance(input, Row) else None
+
+
+def is_first_completion(state: SagaState, step: Step, input: Input | Row) -> bool:
+    """What most inputs are: the step's first answer, that it has completed, while the saga waits for it."""
+    return (
+        input.kind is Kind.STEP_COMPLETED
+        and step.outcome is Outcome.SENT
+        and 0 < input.attempt <= step.do.attempt
+        and step.do.issued > 0
+        and state.standing.status not in STATUS_CLOSED
+        and not step.by_operator
+    )
 
 
 def answers_nothing(state: SagaState, input: Input | Row) -> bool:

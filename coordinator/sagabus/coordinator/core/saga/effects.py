@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from sagabus.contracts.envelope import Message
@@ -29,6 +30,12 @@ IN_MEMORY: Final = frozenset((TimerKind.RESEND,))
 class TimerKey(NamedTuple):
     kind: TimerKind
     number: int
+
+
+@lru_cache(maxsize=4_096)
+def timer_key(kind: TimerKind, number: int) -> TimerKey:
+    """The same object each time, for those of late: to make one takes five times as long, and all sagas use a few."""
+    return TimerKey(kind, number)
 
 
 class RequestOutcome(StrEnum):
@@ -67,18 +74,23 @@ class Staged:
 
     @property
     def is_empty(self) -> bool:
-        changed = self.messages or self.timers or self.timers_dropped or self.saga_changed or self.answers
-        return not (changed or self.log or self.log_once or self.raised)
+        return not (self.messages or self.timers or self.saga_changed or self.has_more)
+
+    @property
+    def has_more(self) -> bool:
+        """Than most inputs have."""
+        return bool(self.timers_dropped or self.answers or self.log or self.log_once or self.raised)
 
     def clear(self) -> None:
         self.messages.clear()
         self.timers.clear()
-        self.timers_dropped = False
         self.saga_changed = False
-        self.answers.clear()
-        self.log.clear()
-        self.log_once.clear()
-        self.raised.clear()
+        if self.has_more:
+            self.timers_dropped = False
+            self.answers.clear()
+            self.log.clear()
+            self.log_once.clear()
+            self.raised.clear()
 
 
 @dataclass(slots=True)
@@ -109,15 +121,9 @@ class Effects:
     def merge(self, staged: Staged, *, known: Container[TimerKey]) -> None:
         """What came of one more input. known: timers that were set in an earlier turn; others were never stored."""
         self.messages += staged.messages
-        self.answers += staged.answers
-        self.log += staged.log
-        self.log_once += staged.log_once
-        self.raised += staged.raised
         self.saga_changed |= staged.saga_changed
-        if staged.timers_dropped:
-            self.timers_dropped = True
-            self.timers_set.clear()
-            self.timers_cleared.clear()
+        if staged.has_more:
+            self._merge_more(staged)
         for key, due in staged.timers.items():
             if due is not None:
                 self.timers_cleared.discard(key)
@@ -126,3 +132,13 @@ class Effects:
                 self.timers_set.pop(key, None)
                 if key in known:
                     self.timers_cleared.add(key)
+
+    def _merge_more(self, staged: Staged) -> None:
+        self.answers += staged.answers
+        self.log += staged.log
+        self.log_once += staged.log_once
+        self.raised += staged.raised
+        if staged.timers_dropped:
+            self.timers_dropped = True
+            self.timers_set.clear()
+            self.timers_cleared.clear()

@@ -109,7 +109,7 @@ def first_send(state: SagaState, step: Step) -> None:
 
 def release(state: SagaState, service: str) -> None:
     """An undo at this service is done: what was held back for it may go, unless another is still under way."""
-    if state.steps.holds[service]:
+    if state.steps.holds.get(service):
         return
     for number in state.steps.held.pop(service, ()):
         step = state.steps[number]
@@ -127,12 +127,13 @@ def completed(state: SagaState, program: Listener, step: Step, row: Row) -> None
 
 def take_output(state: SagaState, step: Step, row: Row) -> BaseModel | None:
     """The step is known as completed: its place in the order of undoing, and the undo's input, are fixed now (U1)."""
-    output = None if _heard_without_code(state, step) else _output(state, step, row)
+    replaying = state.journal.replaying
+    output = None if replaying and _heard_without_code(state, step) else _output(state, step, row)
     state.steps.becomes(step, Outcome.COMPLETED)
     state.completions.append(step.number)
     if state.contracts is not None:
         stand_in.store_undo_input(state, step, row.payload)
-    elif not _heard_without_code(state, step):
+    elif not (replaying and _heard_without_code(state, step)):
         _store_undo_input(state, step, output)
     body = row.payload if step.contract.output_model is not None else None
     step.output = remembered(row.payload)
@@ -141,8 +142,8 @@ def take_output(state: SagaState, step: Step, row: Row) -> BaseModel | None:
 
 
 def _heard_without_code(state: SagaState, step: Step) -> bool:
-    """A replay of what a closed saga heard while its code was gone: nobody has read it, and nothing was decided."""
-    if not (state.is_closed and state.journal.replaying):
+    """In a replay: what a closed saga heard while its code was gone. Nobody has read it, and nothing was decided."""
+    if not state.is_closed:
         return False
     written = state.journal.next_decision
     return written is None or written.kind not in (Kind.READ, Kind.UNDO_INPUT) or written.step != step.number
@@ -207,7 +208,7 @@ def _store_undo_input(state: SagaState, step: Step, output: BaseModel | None) ->
         made = codec.checked(codec.encode(fill(_as_sent(step), output)))
     except (Exception, SystemExit) as error:  # the author's function: an undo without an input needs an operator
         made, step.undo_fault = b"", f"{type(error).__name__}: {words_of(error)}"
-    fault = plain(step.undo_fault or "")
+    fault = plain(step.undo_fault) if step.undo_fault else ""
     written = state.decide(Kind.UNDO_INPUT, step=step.number, name=compensation.name, ref=fault, payload=made)
     step.undo_input = written.payload or None
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
 
 from sagabus.coordinator.core.saga.history import Input, Kind, Row, words
 from sagabus.coordinator.core.saga.order import set_aside
 
 _Said = tuple[Kind, str, bytes | None]
 """A decision's kind, name and payload."""
+
+
+_NO_ROWS: Final[list[Row]] = []
+_NOTHING_READ: Final[Mapping[tuple[str, int], Row]] = MappingProxyType({})
+"""Of journals that replay nothing. Shared, and never changed: a replay has its own."""
 
 
 class Divergence(Exception):
@@ -44,12 +51,12 @@ class Journal:
         """Bytes of all payloads."""
         self.new: list[Row] = []
         self.replaying = False
-        self._expected: list[Row] = []
+        self._expected: list[Row] = _NO_ROWS
         self._compared_last: Row | None = None
         self._reached = 0
         self._ahead: dict[_Said, list[Row]] | None = None
-        self._read: dict[tuple[str, int], Row] = {}
-        self.aside: set[int] = set()
+        self._read: Mapping[tuple[str, int], Row] = _NOTHING_READ
+        self.aside: Collection[int] = ()
         """Inputs of a replay that led to nothing when the saga went on: see `set_aside`."""
 
     def replay(self, rows: Sequence[Row], *, reached: int = 0) -> list[Row]:
@@ -108,8 +115,8 @@ class Journal:
 
     def taken(self, input: Input, at: int) -> Row:
         """The input has its place in history. at: microseconds since 1970."""
-        kind, step, attempt = input.kind, input.step, input.attempt
-        return self._new(Row(self.seq + 1, at, kind, step, attempt, input.name, input.ref, input.payload))
+        _, _, kind, step, attempt, name, ref, payload, _ = input
+        return self._new(Row(self.seq + 1, at, kind, step, attempt, name, ref, payload))
 
     def noted(
         self, kind: Kind, *, at: int, step: int = 0, attempt: int = 0, name: str = "", ref: str = "",
@@ -119,7 +126,7 @@ class Journal:
         return self._new(Row(self.seq + 1, at, kind, step, attempt, name, ref, payload or None))
 
     def decided(
-        self, kind: Kind, *, at: int, step: int = 0, name: str = "", ref: str = "", payload: bytes | None = None
+        self, kind: Kind, at: int, step: int = 0, name: str = "", ref: str = "", payload: bytes | None = None
     ) -> Row:
         """A decision: a new row, or the written one that it must equal in kind, number and name."""
         if self.replaying:
@@ -133,7 +140,8 @@ class Journal:
 
     def _new(self, row: Row) -> Row:
         self.seq = row.seq
-        self.size += len(row.payload or b"")
+        if row.payload:
+            self.size += len(row.payload)
         self.new.append(row)
         return row
 

@@ -33,10 +33,12 @@ from sagabus.coordinator.core.saga.admission import (
     DUPLICATE,
     FOR_GOOD,
     LATE,
+    REPLIES,
     STALE,
     UNREADABLE,
     answers_nothing,
     denial,
+    is_first_completion,
 )
 from sagabus.coordinator.core.saga.concern import (
     BROKEN_ANSWER,
@@ -56,7 +58,7 @@ from sagabus.coordinator.core.saga.journal import Divergence
 from sagabus.coordinator.core.saga.order import in_order
 from sagabus.coordinator.core.saga.program import Blocked, Code, Listener, Program, Spun, raised_in
 from sagabus.coordinator.core.saga.state import Declared, SagaState, reason_json
-from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
+from sagabus.coordinator.core.saga.status import CLOSED, Outcome, SagaStatus, Undoing
 from sagabus.coordinator.core.saga.step import Step
 from sagabus.coordinator.core.saga.stopped import Stop, StoppedSaga, notice
 from sagabus.coordinator.core.saga.stuck import note_stuck
@@ -100,9 +102,10 @@ class Saga:
         now: microseconds since 1970; never runs backwards for a saga (H3).
         """
         state = self.state
-        state.now = max(now, state.now)
-        state.cause = input.cause
-        if input.kind is Kind.NOTICE and input.ref == BROKEN_ANSWER:
+        if now > state.now:
+            state.now = now
+        state.cause, kind = input.cause, input.kind
+        if kind is Kind.NOTICE and input.ref == BROKEN_ANSWER:
             return self._hear_broken(input)
         if self.stopped is not None:
             return self._keep(self.stopped, input)
@@ -111,11 +114,11 @@ class Saga:
             if reason != DUPLICATE and request_answers.verb_of(input):
                 self.refuse(input, reason)
             return reason
-        if input.kind is Kind.TIMER:
+        if kind is Kind.TIMER:
             return self._take_timer(input)
-        if unread := self.cannot_read(input):
+        if kind in _TO_BE_READ and (unread := self.cannot_read(input)):
             return unread
-        if input.kind is Kind.STARTED:
+        if kind is Kind.STARTED:
             state.started_at = state.now
         self.advance_or_block(state.journal.taken(input, state.now))
         return None
@@ -282,24 +285,32 @@ class Saga:
 
     def advance(self, row: Row) -> None:
         """Everything that follows from one input. Raises Blocked, Divergence, and whatever is wrong with the core."""
+        state, kind = self.state, row.kind
+        if row.seq > MAX_ROWS or state.journal.size > MAX_HISTORY_BYTES:
+            self._note_length(row)
+        was_paused = state.standing.paused
+        if was_paused and pause.waits(row):
+            state.waiting.setdefault(pause.same(row), row)
+            return
+        if kind in REPLIES:
+            self._reply(row)
+        else:
+            self._apply(row)
+        if not state.standing.paused:
+            self._run_code()
+            if was_paused:
+                undo.go_on(state)
+            self._go_on()
+        if kind is Kind.OPERATOR or kind is Kind.CANCEL:
+            request_answers.applied(state, row)
+
+    def _note_length(self, row: Row) -> None:
         if row.seq > MAX_ROWS:
             words = f"its history has more than {MAX_ROWS} rows; let it end, and go on in another saga"
             self.state.raise_concern(Concern(ConcernKind.ROWS), words)
         if self.state.journal.size > MAX_HISTORY_BYTES:
             words = f"its history has more than {MAX_HISTORY_BYTES} bytes; let it end, and go on in another saga"
             self.state.raise_concern(Concern(ConcernKind.BYTES), words)
-        was_paused = self.state.paused
-        if was_paused and pause.waits(row):
-            self.state.waiting.setdefault(pause.same(row), row)
-            return
-        self._apply(row)
-        if not self.state.paused:
-            self._run_code()
-            if was_paused:
-                undo.go_on(self.state)
-            self._go_on()
-        if row.kind is Kind.OPERATOR or row.kind is Kind.CANCEL:
-            request_answers.applied(self.state, row)
 
     def _apply(self, row: Row) -> None:
         state = self.state
@@ -411,6 +422,9 @@ class Saga:
     def _reply(self, row: Row) -> None:
         state = self.state
         step = state.steps.get(row.step)
+        if step is not None and is_first_completion(state, step, row):
+            forward.completed(state, self._listener, step, row)
+            return
         if step is None or answers_nothing(state, row):
             unexplained.reply(state, step, row)
             return
@@ -453,24 +467,28 @@ class Saga:
         return self.program
 
     def _run_code(self) -> None:
-        if self.program is None or self.state.is_closed:
+        state, program = self.state, self.program
+        if program is None or state.standing.status in CLOSED:
             return
-        for intent in self.program.pump(self.state.now):
-            intents.carry_out(self.state, intent, self._code)
-        if self.program.said:
-            said, self.program.said = self.program.said, []
-            self.state.log(said)
-        if self.program.loop.timers_changed:
-            intents.note_timers(self.state, self.program)
-        if self.program.mailbox.has_changed:
-            intents.note_events(self.state, self.program)
-        note_stuck(self.state, self.program)
-        unconsumed.note_taken(self.state, self.program)
+        for intent in program.pump(state.now):
+            intents.carry_out(state, intent, self._code)
+        if program.said:
+            said, program.said = program.said, []
+            state.log(said)
+        if program.loop.timers_changed:
+            intents.note_timers(state, program)
+        if program.mailbox.has_changed:
+            intents.note_events(state, program)
+        if state.standing.concerns or program.is_stuck:
+            note_stuck(state, program)
+            unconsumed.note_taken(state, program)
 
     def _go_on(self) -> None:
         """After the code has come to rest: give-ups are settled, an end begins or closes the saga."""
         state, program = self.state, self.program
         ended = program.ended if program is not None else state.contracts is not None and state.ending is not None
+        if not (ended or state.steps.unsettled or state.standing.status is not SagaStatus.RUNNING):
+            return
         if state.standing.status is SagaStatus.RUNNING:
             if ended and state.ending is not None and state.ending is not SagaStatus.COMPLETED:
                 undo.begin(state, state.ending)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import JsonValue
@@ -20,7 +21,15 @@ from sagabus.contracts.names import SETTLE, CommandKind, RunId, SagaId
 from sagabus.contracts.words import plain
 from sagabus.coordinator.core.saga.concern import OF_OPEN_SAGAS, WORDS_ALONE, Concern, Concerns, Told
 from sagabus.coordinator.core.saga.cure import cure_of
-from sagabus.coordinator.core.saga.effects import IN_MEMORY, Effects, RequestAnswer, Staged, TimerKey, TimerKind
+from sagabus.coordinator.core.saga.effects import (
+    IN_MEMORY,
+    Effects,
+    RequestAnswer,
+    Staged,
+    TimerKey,
+    TimerKind,
+    timer_key,
+)
 from sagabus.coordinator.core.saga.events import Events
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.journal import Journal
@@ -38,12 +47,18 @@ Declared = Callable[[str], Sequence[Activity[..., Any, Any]]]
 """The contracts of this activity that are known here, the one to be preferred first."""
 
 
+@lru_cache(maxsize=1_000)
+def _quoted(definition: str) -> bytes:
+    """As JSON. A name that was asked for may be anything."""
+    return codec.encode_value(definition)
+
+
 class SagaState:
     """One saga. `now` and `cause` are those of the input at hand: microseconds since 1970, the id of its message."""
 
     __slots__ = (
-        "_known_timers", "_name", "addresses", "answered", "blocked", "cause", "completions", "contracts", "definition",
-        "effects", "ending", "id", "input_hash", "journal", "kept", "now", "other_input", "output", "plan",
+        "_known_timers", "_name", "_plan", "addresses", "answered", "blocked", "cause", "completions", "contracts",
+        "definition", "effects", "ending", "id", "input_hash", "journal", "kept", "now", "other_input", "output",
         "refusals_since_end", "resumed_at", "run", "seen_events", "sequence", "staged", "standing", "started_at",
         "steps", "timers", "trace", "version", "waiting",
     )  # fmt: skip
@@ -53,7 +68,7 @@ class SagaState:
         self.id: SagaId = addresses.saga_id
         self.run: RunId = addresses.run
         self.definition = definition
-        self._name = codec.encode_value(definition)  # a name that was asked for, and may be anything
+        self._name = _quoted(definition)
         self.version = version
         self.trace = trace
         self.input_hash = b""
@@ -76,8 +91,7 @@ class SagaState:
         self.ending: SagaStatus | None = None
         self.steps = Steps()
         self.completions: list[int] = []
-        self.plan: deque[int] = deque()
-        """What is still to be settled or undone, in this order."""
+        self._plan: deque[int] | None = None
         self.seen_events: set[str] = set()
         self.answered: set[str] = set()
         """Ids of the verbs that history has, applied, refused or kept."""
@@ -122,6 +136,14 @@ class SagaState:
         return next(reversed(self.concerns.values()), None)
 
     @property
+    def plan(self) -> deque[int]:
+        """What is still to be settled or undone, in this order. Made when it is first asked for: an empty one has 760
+        bytes, and most sagas undo nothing."""
+        if self._plan is None:
+            self._plan = deque()
+        return self._plan
+
+    @property
     def is_closed(self) -> bool:
         return self.standing.status in CLOSED
 
@@ -148,7 +170,7 @@ class SagaState:
             self.stands(fingerprint=fingerprint)
 
     def decide(self, kind: Kind, *, step: int = 0, name: str = "", ref: str = "", payload: bytes | None = None) -> Row:
-        return self.journal.decided(kind, at=self.now, step=step, name=name, ref=ref, payload=payload)
+        return self.journal.decided(kind, self.now, step, name, ref, payload)
 
     def log(self, words: Iterable[str]) -> None:
         """For the log; what a replay says was said then."""
@@ -162,7 +184,7 @@ class SagaState:
     def send_command(self, step: Step, kind: CommandKind, *, again: bool = False) -> None:
         """The step's command, its undo or its settle; the next copy is due after `resend_after`. again: this is one."""
         if not again:
-            step.exchange(kind).sent_at = self.now
+            (step.do if kind is CommandKind.DO else step.exchange(kind)).sent_at = self.now
         self.set_timer(TimerKind.RESEND, step.number, self.now + step.resend_after)
         if not self.journal.replaying:
             self.staged.messages.append(self._command(step, kind))
@@ -292,11 +314,11 @@ class SagaState:
         return cure_of(concern, id=self.id, code=told.code if told else "", closed=self.is_closed)
 
     def set_timer(self, kind: TimerKind, number: int, due: int) -> None:
-        key = TimerKey(kind, number)
+        key = timer_key(kind, number)
         self.timers[key] = self.staged.timers[key] = due
 
     def clear_timer(self, kind: TimerKind, number: int) -> None:
-        key = TimerKey(kind, number)
+        key = timer_key(kind, number)
         if self.timers.pop(key, None) is not None:
             self.staged.timers[key] = None
 
@@ -313,8 +335,9 @@ class SagaState:
     def keep(self) -> None:
         """What was staged counts. The decisions upon the next input begin here."""
         effects, journal, staged = self.effects, self.journal, self.staged
-        effects.rows += journal.new
-        journal.new.clear()
+        if journal.new:
+            effects.rows += journal.new
+            journal.new.clear()
         if not staged.is_empty:
             effects.merge(staged, known=self._known_timers)
             staged.clear()
@@ -346,8 +369,10 @@ class SagaState:
         made.sequence = self.sequence
         if made.timers_dropped:
             self._known_timers.clear()
-        self._known_timers.difference_update(made.timers_cleared)
-        self._known_timers.update(made.timers_set)
+        if made.timers_cleared:
+            self._known_timers -= made.timers_cleared
+        if made.timers_set:
+            self._known_timers.update(made.timers_set)
         return made
 
     def _cover_new_rows(self, events: Events) -> None:

@@ -7,9 +7,7 @@ here and nowhere else.
 
 from __future__ import annotations
 
-from collections import Counter
-
-from sagabus.coordinator.core.saga.status import OUTCOME, UNDOING, Outcome, Undoing, changed
+from sagabus.coordinator.core.saga.status import OPEN_OUTCOMES, OUTCOME, UNDOING, Outcome, Undoing, changed
 from sagabus.coordinator.core.saga.step import Step
 
 
@@ -26,7 +24,7 @@ class Steps(dict[int, Step]):
         """Of unknown outcome, and nobody has asked yet."""
         self.being_undone: set[int] = set()
         """Their settle or undo is under way."""
-        self.holds: Counter[str] = Counter()
+        self.holds: dict[str, int] = {}
         """How many steps of each service keep new commands from going there (U4)."""
         self.held: dict[str, dict[int, None]] = {}
         """The steps of each service that are kept from going there, in the order of calling."""
@@ -60,7 +58,7 @@ class Steps(dict[int, Step]):
             self._note(step, held)
             return
         step.outcome = changed(OUTCOME, before, outcome)
-        if not step.is_open:
+        if outcome not in OPEN_OUTCOMES:
             self.open.discard(step.number)
 
     def undo_becomes(self, step: Step, undoing: Undoing) -> None:
@@ -74,4 +72,5 @@ class Steps(dict[int, Step]):
         (self.open.add if step.is_open else self.open.discard)(number)
         (self.unsettled.add if step.is_unsettled else self.unsettled.discard)(number)
         (self.being_undone.add if step.is_being_undone else self.being_undone.discard)(number)
-        self.holds[step.service] += step.holds_its_service - held_its_service
+        change = step.holds_its_service - held_its_service
+        self.holds[step.service] = self.holds.get(step.service, 0) + change
