@@ -133,7 +133,8 @@ class Decisions:
         touched, self._touched = self._touched, {}
         for saga, memory in touched.values():
             effects = saga.drain()
-            key = SagaKey(saga.state.id, saga.state.run)
+            state = saga.state
+            key = SagaKey(state.id, state.run)
             if effects.rows:
                 self.writes.history.add(key, effects.rows, effects.sequence)
             for message in effects.messages:
@@ -148,12 +149,12 @@ class Decisions:
     def _gather_timers(self, key: SagaKey, shard: int, effects: Effects) -> None:
         if effects.timers_dropped:
             self.writes.timers_dropped.append(SagaRef(shard, key.id, key.run))
-        for timer in effects.timers_cleared:
-            if timer.kind not in IN_MEMORY:
-                self.writes.timers[TimerRef(shard, key.id, key.run, timer.kind, timer.number)] = None
-        for timer, due in effects.timers_set.items():
-            if timer.kind not in IN_MEMORY:
-                self.writes.timers[TimerRef(shard, key.id, key.run, timer.kind, timer.number)] = due
+        for kind, number in effects.timers_cleared:
+            if kind not in IN_MEMORY:
+                self.writes.timers[TimerRef(shard, key.id, key.run, kind, number)] = None
+        for (kind, number), due in effects.timers_set.items():
+            if kind not in IN_MEMORY:
+                self.writes.timers[TimerRef(shard, key.id, key.run, kind, number)] = due
 
 
 def saga_row(saga: Saga) -> SagaRow:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 from sagabus.contracts.envelope import Record
 from sagabus.contracts.errors import MessageInvalid
@@ -42,12 +42,8 @@ TIMER_PAGE: Final = 2_000
 _TIMERS: Final = frozenset(TimerKind)
 
 
-class Incoming(NamedTuple):
-    """A start or an input on its way to its saga. record: that it came in; a timer or a notice has none."""
-
-    memory: ShardMemory
-    input: Request | Input
-    record: Record | None
+Incoming = tuple[ShardMemory, Request | Input, Record | None]
+"""A start or an input on its way to its saga, and the record that it came in; a timer or a notice has none."""
 
 
 @dataclass(slots=True)
@@ -72,11 +68,11 @@ class Intake:
             for notice in parking.notices(turn.parked(tenure), released.get(tenure, {})):
                 self.noticed.add(notice.saga_id)
                 if partition_of(notice.saga_id.encode(), self.partitions) == tenure.shard:
-                    self.incoming.append(Incoming(memory, notice, None))
+                    self.incoming.append((memory, notice, None))
 
     def put_aside(self, memory: ShardMemory, timers: Iterable[Input]) -> None:
         """They had to wait for their saga."""
-        self.incoming += [Incoming(memory, timer, None) for timer in timers]
+        self.incoming += [(memory, timer, None) for timer in timers]
 
     async def stored(self, memory: ShardMemory) -> None:
         """Timers that come near; kept records whose sagas are there now, or will never be."""
@@ -131,7 +127,7 @@ class Intake:
             return
         is_ours = memory.saga(input.saga_id) is not None or isinstance(record, EarlyRequest)
         if is_ours or self._is_at_home(memory.tenure, record, input.saga_id):
-            self.incoming.append(Incoming(memory, input, record))
+            self.incoming.append((memory, input, record))
 
     def _tell_broken(self, memory: ShardMemory, record: Record, error: MessageInvalid) -> None:
         """A reply that is a dead letter is told to the saga that waits for it, if that is in memory: it is when its
@@ -143,7 +139,7 @@ class Intake:
         saga = memory.saga(notice.saga_id)
         step = None if saga is None or saga.state.run != notice.run else saga.state.steps.get(notice.step)
         if step is not None and step.service == service:
-            self.incoming.append(Incoming(memory, notice, None))
+            self.incoming.append((memory, notice, None))
 
     def _is_at_home(self, tenure: Tenure, record: Record, id: SagaId) -> bool:
         """Whether its saga belongs to this shard. If not, it goes on to its own (S12)."""
@@ -167,7 +163,7 @@ class Intake:
         """Only once all that waited in the topics has been taken in (H4)."""
         if memory.tenure.caught_up:
             due = memory.timers.take_due(self.decisions.now, most=TIMERS_OF_A_TURN)
-            self.incoming += [Incoming(memory, timer_input(place), None) for place in due]
+            self.incoming += [(memory, timer_input(place), None) for place in due]
 
 
 def _known(rows: Iterable[TimerRow]) -> Iterator[tuple[TimerPlace, int]]:

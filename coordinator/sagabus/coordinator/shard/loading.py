@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sagabus.contracts import declared
 from sagabus.contracts.commands import Addresses
@@ -23,6 +24,9 @@ from sagabus.coordinator.store.read import Reads
 from sagabus.coordinator.store.rows import SagaKey, SagaRow
 
 logger = logging.getLogger(__name__)
+
+_source_of = lru_cache(source_of)
+"""One object for all sagas of a namespace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,5 +97,6 @@ class Loading:
     def state(
         self, id: SagaId, run: RunId, shard: int, *, definition: str, version: int, trace: bytes = b""
     ) -> SagaState:
-        addresses = Addresses(self.namespace, source_of(self.namespace), id, run, shard)
-        return SagaState(addresses, definition=definition, version=version, trace=unpack_headers(trace))
+        addresses = Addresses(self.namespace, _source_of(self.namespace), id, run, shard)
+        headers = unpack_headers(trace) if trace else ()
+        return SagaState(addresses, definition=definition, version=version, trace=headers)

@@ -103,7 +103,8 @@ def _end(state: SagaState, intent: Ended, code: Code | None) -> None:
             state.ending = SagaStatus.COMPLETED
         except (Exception, SystemExit) as wrong:  # another type, too large, or a serializer of the author's fails
             error, at = wrong, short(code.written_at) if code is not None else ""
-    _log_fault(state, error, at)
+    if error is not None:
+        _log_fault(state, error, at)
     if state.ending is None:
         state.ending, payload = SagaStatus.COMPENSATED, _error_json(error, at)
     written = state.decide(Kind.ENDED, name=state.ending.value, payload=payload)
@@ -113,7 +114,7 @@ def _end(state: SagaState, intent: Ended, code: Code | None) -> None:
         state.stands(error=written.payload, events=None)
 
 
-def _log_fault(state: SagaState, error: BaseException | None, at: str) -> None:
+def _log_fault(state: SagaState, error: BaseException, at: str) -> None:
     """Its author finds what the code raised in the log, also where the saga ends for another reason. A step that fails
     is no fault of the code, and a replay tells nothing again."""
     faults = [one for one in _leaves(error) if not isinstance(one, ActivityError | asyncio.CancelledError | None)]
@@ -122,7 +123,6 @@ def _log_fault(state: SagaState, error: BaseException | None, at: str) -> None:
     kind, place = type(faults[0]).__name__, origin_of(faults[0]) or at
     where = f" at {place}" if place else ""
     words = f"its code has raised {kind}{where}: {said_by(faults[0])}{_and_more(faults[1:])}"
-    assert error is not None
     if isinstance(faults[0], TimeoutError):  # nobody came in time: the traceback of a timer helps nobody
         state.staged.log.append(plain(words))
     else:

@@ -238,19 +238,12 @@ class Program:
         again = contract.resend_after if resend_after is None else positive(resend_after, contract.name)
         self.steps += 1
         valid = command.made is not None and is_as_made(command.input, command.made)
+        body = codec.checked(codec.encode(command.input, valid=valid))
         step = Step(
-            number=self.steps,
-            contract=contract,
-            service=contract.service.name,
-            activity=contract.name,
-            input=command.input,
-            body=codec.checked(codec.encode(command.input, valid=valid)),
-            retry=retry_of(contract, retry),
-            timeout=None if chosen is None else as_microseconds(chosen),
-            resend_after=as_microseconds(again),
-            abandon=abandon,
-            made=command.made if valid else None,
-        )
+            self.steps, contract, contract.service.name, contract.name, command.input, body, retry_of(contract, retry),
+            None if chosen is None else as_microseconds(chosen), as_microseconds(again), abandon,
+            command.made if valid else None,
+        )  # fmt: skip
         future = self._awaited[step.number] = StepFuture(self, step.number)
         self.intents.append(Called(step))
         caller = sys._getframe(2)

@@ -47,6 +47,9 @@ Declared = Callable[[str], Sequence[Activity[..., Any, Any]]]
 """The contracts of this activity that are known here, the one to be preferred first."""
 
 
+_OF_OPEN_SAGAS: Final = tuple(map(Concern, OF_OPEN_SAGAS))
+
+
 @lru_cache(maxsize=1_000)
 def _quoted(definition: str) -> bytes:
     """As JSON. A name that was asked for may be anything."""
@@ -149,8 +152,8 @@ class SagaState:
 
     def becomes(self, status: SagaStatus) -> None:
         status = changed(SAGA, self.status, status)
-        if status in CLOSED:
-            self.clear_concerns([one for kind in OF_OPEN_SAGAS if (one := Concern(kind)) in self.concerns])
+        if status in CLOSED and self.concerns:
+            self.clear_concerns([one for one in _OF_OPEN_SAGAS if one in self.concerns])
         self.stands(status=status, closed_at=self.now if status in CLOSED else None, events=None)
 
     def stands(self, **changes: Any) -> None:
