@@ -15,8 +15,7 @@ import cProfile
 import json
 import logging
 import pstats
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import process_time
 from typing import Any, Final, cast
@@ -71,11 +70,10 @@ class Read:
 class Empty:
     """A database and its reads, where nothing is stored."""
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[None]:
-        yield None
+    async def read(self, reading: Callable[[None], Awaitable[Any]]) -> Any:
+        return await reading(None)
 
-    async def sagas(self, *_: object) -> dict[str, Any]:
+    async def sagas(self, *_: object, ids: Iterable[str]) -> dict[str, Any]:
         return {}
 
     started_ids = sagas
@@ -135,6 +133,7 @@ class Coordinator:
             shard=SHARD, token=RUN, turn=1, next_position=1, places={}, pruned_before=None, relay=Relay(position=0)
         )
         self.memory = ShardMemory(self.tenure, now=BEGAN)
+        self.memory.starts_known_at = BEGAN  # so that starts are looked for, and decided before the transaction
         self.memory.timers.read_on([], self.memory.timers.read_to._replace(due=2 * BEGAN))
 
     async def turn(self, records: Sequence[Read], now: int) -> int:

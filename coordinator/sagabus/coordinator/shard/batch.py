@@ -258,7 +258,7 @@ class Batch:
     async def _begin_presumed(self) -> Gathered:
         """Nothing else of the turn has to do with these ids."""
         starts = self._starts()
-        ours = [one for one in self.intake.incoming if one.input.saga_id in self._presumed]
+        ours = [one for one in self.intake.incoming if one[1].saga_id in self._presumed]
         for number, (memory, input, record) in enumerate(ours):
             if not number % LOOK_EVERY and self.pace.is_out_of_breath:
                 await self.pace.breathe()
