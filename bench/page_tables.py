@@ -28,7 +28,7 @@ def compare_table(results: Path) -> str:
         for mode in MODES if (of := row.get(mode))
     ]  # fmt: skip
     head = ["run", "sagas/s", "of bare", "of lean", *KINDS, ALL, "WAL, KiB"]
-    return source(row, "python -m bench.compare") + grid(head, lines)
+    return source(row) + grid(head, lines)
 
 
 def variants_table(results: Path) -> str:
@@ -62,7 +62,7 @@ def sizing_table(results: Path) -> str:
         [kind, *(f"{1_000 / max(row[mode][f'cpu_ms.{kind}'], 0.001):,.0f}" for mode in modes)]
         for kind in KINDS
     ]  # fmt: skip
-    return source(row, "python -m bench.compare") + grid(["sagas a second and core", *modes], lines)
+    return source(row) + grid(["sagas a second and core", *modes], lines)
 
 
 def latency_table(results: Path) -> str:
@@ -76,9 +76,7 @@ def latency_table(results: Path) -> str:
     }  # fmt: skip
     lines = [[name, *(f"{of[key]:.1f}" for key in ("p50", "p90", "p99", "worst")), str(of["count"])]
              for name, of in loads.items()]  # fmt: skip
-    return source(row, "python -m bench.latency") + grid(
-        ["sagas", "p50 ms", "p90 ms", "p99 ms", "worst", "count"], lines
-    )
+    return source(row) + grid(["sagas", "p50 ms", "p90 ms", "p99 ms", "worst", "count"], lines)
 
 
 def idle_table(results: Path) -> str:
@@ -86,9 +84,7 @@ def idle_table(results: Path) -> str:
     if row is None:
         return missing("python -m bench.latency")
     idle = row["idle_cpu_ms_per_s"]
-    return source(row, "python -m bench.latency") + grid(
-        [*KINDS, ALL], [[f"{idle[kind]:.1f}" for kind in (*KINDS, ALL)]]
-    )
+    return source(row) + grid([*KINDS, ALL], [[f"{idle[kind]:.1f}" for kind in (*KINDS, ALL)]])
 
 
 def recovery_table(results: Path) -> str:
@@ -98,21 +94,20 @@ def recovery_table(results: Path) -> str:
     names = ("sagas_per_s", "first_s", "everywhere_s", "full_s", "stall_s", "memory_mib")
     head = ["way", "sagas/s before", "first, s", "every shard, s", "full rate, s", "longest callback, s", "memory, MiB"]
     lines = [[way, *(f"{of[name]:g}" for name in names)] for way, of in row["ways"].items()]
-    return source(row, "python -m bench.recovery", f"{row['open']:,} open sagas") + grid(head, lines)
+    return source(row, f"{row['open']:,} open sagas") + grid(head, lines)
 
 
 def open_sagas_table(results: Path) -> str:
     row = latest("open_sagas", results)
-    command = "python -m bench.open_sagas --open 1000000 --rows 10000000"
     if row is None:
-        return missing(command)
+        return missing("python -m bench.open_sagas --open 1000000 --rows 10000000")
     names = ("sagas_per_s", f"cpu_ms.{COORDINATORS}", f"cpu_ms.{POSTGRESQL}", f"cpu_ms.{ALL}", "memory_mib")
     head = ["tables", "sagas/s", "coordinators, ms", "postgresql, ms", "all, ms", "coordinators, MiB"]
     lines = [[name, *(f"{row[name][key]:g}" for key in names)] for name in ("empty", "full")]
     takes = [f"- take, {way}: first saga after {of['first_s']} s, full rate after {of['full_s']} s, longest callback "
              f"{of['stall_s']} s, {of['memory_mib']} MiB" for way, of in row["takes"].items()]  # fmt: skip
     about = f"full: {row['open']:,} open sagas, {row['history_rows']:,} rows of history; {row['database_mib']:,} MiB"
-    return source(row, command, about) + grid(head, lines) + "".join(f"\n{take}" for take in takes) + "\n"
+    return source(row, about) + grid(head, lines) + "".join(f"\n{take}" for take in takes) + "\n"
 
 
 def peers_table(results: Path) -> str:
@@ -133,7 +128,7 @@ def peers_table(results: Path) -> str:
         "sagabus does so many times as many",
     ]
     about = ", ".join([*row["requirements"].values(), *(f"{peer} could not be installed" for peer in row["missing"])])
-    return source(row, "python -m bench.peers", about) + grid(head, lines)
+    return source(row, about) + grid(head, lines)
 
 
 TABLES: Final[Mapping[str, Callable[[Path], str]]] = {
@@ -148,9 +143,15 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def source(row: Row, command: str, about: str = "") -> str:
+def source(row: Row, about: str = "") -> str:
     """Above a table: with what, when and where it was measured."""
-    told = [f"`{command}`", f"commit {row['commit']}", row["at"][:10], row["machine"], *([about] if about else [])]
+    told = [
+        f"`{row['command']}`",
+        f"commit {row['commit']}",
+        row["at"][:10],
+        row["machine"],
+        *([about] if about else []),
+    ]
     return f"{'; '.join(told)}.\n\n"
 
 

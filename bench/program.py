@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,18 @@ def run(
     except (KeyboardInterrupt, asyncio.CancelledError):
         tell("interrupted: nothing is recorded")
         return INTERRUPTED
-    line = record(name, {**commits(options).figures, **figures}, options.results)
+    kept = {"command": command(name, sys.argv[1:]), **commits(options).figures, **figures}
+    line = record(name, kept, options.results)
     print(line if options.json else table(figures))
     if options.results == RESULTS:
         tell("kept in bench/results.jsonl; `python -m bench.plots` writes docs/performance.md anew")
     return 0
+
+
+def command(name: str, words: Sequence[str]) -> str:
+    """As it shows the figures again: without where they go."""
+    told = re.sub(r" --(json|results[ =]\S+)(?= |$)", "", "".join(f" {word}" for word in words))
+    return f"python -m bench.{name}{told}"
 
 
 async def _cancelled_by_signals(work: Coroutine[Any, Any, Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -64,7 +64,7 @@ def lines(title: str, series: Mapping[str, Sequence[Sequence[float]]], x_name: s
         body.append(f'<line x1="{LEFT}" y1="{y:.1f}" x2="{LEFT + width}" y2="{y:.1f}" stroke="{FAINT}"/>')
         body.append(_text(LEFT - 8, y + 4, f"{10.0**power:g} {y_name}", anchor="end"))
     body += [_text(place, TOP + height + 18, f"{x:g}", anchor="middle") for x, place in places.items()]
-    body.append(_text(LEFT + width + 12, TOP + height + 18, x_name))
+    body.append(_text(LEFT + width + 20, TOP + height + 18, x_name))
     for color, points in zip(COLORS, series.values(), strict=False):
         path = " ".join(f"{places[x]:.1f},{y_of(y):.1f}" for x, y in points if x in places)
         body.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')

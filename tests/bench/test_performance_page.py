@@ -15,6 +15,7 @@ from bench.page_tables import TABLES, grid
 from bench.peers.__main__ import PRODUCT, summary
 from bench.peers.measured import told
 from bench.processor_time import milliseconds_each
+from bench.program import command
 from bench.recovery import Recovery
 from bench.results import RESULTS, record
 from bench.stage import Commits
@@ -59,7 +60,7 @@ def lines() -> dict[str, dict[str, Any]]:
 def results(tmp_path: Path) -> Path:
     file = tmp_path / "results.jsonl"
     for name, figures in lines().items():
-        record(name, figures, file)
+        record(name, {"command": f"python -m bench.{name} --sagas 7", **figures}, file)
     return file
 
 
@@ -90,8 +91,15 @@ def test_without_a_result_a_table_names_its_command(tmp_path: Path, name: str) -
     assert TABLES[name](tmp_path / "none").startswith("Not measured yet: `python -m bench.")
 
 
+def test_a_table_names_the_command_as_it_was_given(results: Path) -> None:
+    told = ["--sagas", "7", "--json", "--results", "/dev/null", "--modes", "happy", "undo"]
+    assert command("compare", told) == "python -m bench.compare --sagas 7 --modes happy undo"
+    assert command("compare", ["--results=x", "--fsync"]) == "python -m bench.compare --fsync"
+    assert TABLES["recovery"](results).startswith("`python -m bench.recovery --sagas 7`; commit ")
+
+
 def test_the_latest_line_of_the_usual_run_counts(results: Path) -> None:
-    record("compare", compared(coordinators=2, bare={**A_RUN.figures, "sagas_per_s": 7.0}), results)
+    record("compare", compared(command="python", coordinators=2, bare={**A_RUN.figures, "sagas_per_s": 7.0}), results)
     assert "| bare | 500 |" in TABLES["compare"](results)
     assert "| two coordinators | 7 | 500 |" in TABLES["variants"](results)
 
