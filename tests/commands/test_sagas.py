@@ -497,7 +497,7 @@ def unasked_reply(id: str, run: str) -> Message:
     cause = command_id(id, run, 1, CommandKind.SETTLE)
     headers = {"ce_causationid": cause, "ce_attempt": "1", "ce_type": "sagabus.reply.never", "ce_id": f"{cause}:x"}
     packed = tuple((name, value.encode()) for name, value in headers.items())
-    return Message("sagabus.replies.approvals", id.encode(), b"null", packed, id)
+    return Message.of("sagabus.replies.approvals", id.encode(), b"null", packed, id)
 
 
 async def publish(message: Message) -> None:

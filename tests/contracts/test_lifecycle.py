@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagabus.contracts.envelope import Message, pack_headers, source_of
+from sagabus.contracts.envelope import Message, source_of
 from sagabus.contracts.lifecycle import LifecycleType, lifecycle_message, rejection_message
-from tests.contracts.test_commands import ADDRESSES, TRACE, command
+from tests.contracts.test_commands import ADDRESSES, TRACE
 
 
 def numbered(sequence: int) -> Message:
@@ -30,14 +30,6 @@ def test_a_numbered_event() -> None:
 def test_the_sequence_sorts_as_text(one: int, other: int) -> None:
     texts = [dict(numbered(sequence).headers)["ce_sequence"] for sequence in (one, other)]
     assert (texts[0] < texts[1]) == (one < other)
-
-
-def test_what_all_messages_of_a_saga_begin_with_is_packed_as_the_rest_is() -> None:
-    for message in (command(), numbered(7)):
-        assert message.common is not None
-        assert message.packed_headers == pack_headers(message.headers)
-    alone = Message("topic", b"k", b"v", TRACE, "SAGA")
-    assert (alone.common, alone.packed_headers) == (None, pack_headers(TRACE))
 
 
 def test_a_rejection_has_no_sequence_and_is_matched_by_its_cause() -> None:

@@ -46,6 +46,7 @@ from tests.support.conditions import until
 
 SAGAS = "/api/v1/sagas"
 BASE = "http://127.0.0.1:8080"
+NOTE = Message.of("t", None, None, (), "a")
 
 
 async def _nobody(_: Message) -> None:
@@ -626,8 +627,12 @@ async def test_names_of_this_machine_are_hosts(offline: Api, host: str) -> None:
     ("failure", "status", "code"),
     [
         (PublishFailed("timed out"), 503, "publish.unknown"),
-        (PublishRefused(Message("t", None, None, (), "a"), Reason.TOO_LARGE, "no"), 413, "publish.too_large"),
-        (PublishRefused(Message("t", None, None, (), "a"), Reason.UNKNOWN_TOPIC, "no"), 503, "publish.unknown_topic"),
+        (PublishRefused(NOTE, Reason.TOO_LARGE, "no"), 413, "publish.too_large"),
+        (
+            PublishRefused(Message.of("t", None, None, (), "a"), Reason.UNKNOWN_TOPIC, "no"),
+            503,
+            "publish.unknown_topic",
+        ),
         (KafkaUnreachable("away"), 503, "kafka.unreachable"),
         (RuntimeError("secret detail"), 500, "internal"),
     ],

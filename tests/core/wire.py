@@ -32,6 +32,12 @@ def as_read(message: Message, *, offset: int = 0) -> Read:
     return Read(message.topic, message.partition or 0, offset, 0, message.key, message.value, message.headers)
 
 
+def altered(message: Message, **parts: Any) -> Message:
+    """The same with another key, value or headers."""
+    plain = {"key": message.key, "value": message.value, "headers": message.headers, **parts}
+    return Message.of(message.topic, saga_id=message.saga_id, partition=message.partition, **plain)
+
+
 @dataclass(frozen=True, slots=True)
 class Sent:
     """A copy of a command."""

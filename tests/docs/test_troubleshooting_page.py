@@ -87,7 +87,7 @@ def unreadable_reply(host: DevHost) -> Message:
     cause = command_id("PAR-1", saga["run"], 1, CommandKind.DO)
     headers = {"ce_causationid": cause, "ce_attempt": "1", "ce_type": "sagabus.reply.completed", "ce_id": f"{cause}:1"}
     packed = tuple((name, value.encode()) for name, value in headers.items())
-    return Message("sagabus.replies.courier", b"PAR-1", b'{"tracking": 7}', packed, "PAR-1")
+    return Message.of("sagabus.replies.courier", b"PAR-1", b'{"tracking": 7}', packed, "PAR-1")
 
 
 async def publish(message: Message) -> None:

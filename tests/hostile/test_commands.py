@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ import pytest
 from sagabus.contracts.envelope import Message
 from sagabus.contracts.reasons import FATES, Fate
 from sagabus.participants import ActivityContext, ExternalContext, TryAgain
+from tests.core.wire import altered
 from tests.hostile.seeds import HUGE
 from tests.participants.service_fixture import (
     BOOK,
@@ -51,18 +51,18 @@ def command(**headers: bytes | None) -> Message:
     message = BAD.command(take_item, BOOK)
     kept: Any = tuple((name, value) for name, value in message.headers if name not in headers)
     given: Any = (one for one in headers.items() if one[1] != DROP)
-    return replace(message, headers=(*kept, *given))
+    return altered(message, headers=(*kept, *given))
 
 
 DROP: Final = b"drop"
 
 
 def body(value: bytes | None) -> Message:
-    return replace(BAD.command(take_item, BOOK), value=value)
+    return altered(BAD.command(take_item, BOOK), value=value)
 
 
 BROKEN: Final[dict[str, tuple[str, Message]]] = {
-    "no headers": ("headers.missing", replace(command(), headers=())),
+    "no headers": ("headers.missing", altered(command(), headers=())),
     **{f"no {name}": ("headers.missing", command(**{name: DROP})) for name in (
         "ce_id", "ce_type", "ce_source", "ce_subject", "ce_run", "ce_step", "ce_attempt", "ce_issued", "ce_replyto",
         "ce_replypartition",
@@ -105,7 +105,7 @@ BROKEN: Final[dict[str, tuple[str, Message]]] = {
     "an input that does not validate": ("refused", body(b'{"count":1}')),
     "a NUL for PostgreSQL": ("failed", body(b'{"item":"a\\u0000b"}')),
     "a field twice": ("completed", body(b'{"item":"x","item":"book"}')),
-    "no key": ("completed", replace(command(), key=None)),
+    "no key": ("completed", altered(command(), key=None)),
     "an odd header": ("completed", command(**{"\\xff": b"\xff"})),
     "partition 2147483647": ("completed", command(ce_replypartition=b"2147483647")),
     "300 emoji": ("completed", command(ce_id="\N{GRINNING FACE}".encode() * 300)),
@@ -136,7 +136,7 @@ def _numbered(message: Message, number: int) -> Message:
     """Of a saga of its own, so that its id has not been heard of."""
     saga = b"BAD%d" % number
     headers: Any = ((name, value.replace(b"BAD", saga) if value else value) for name, value in message.headers)
-    return replace(message, headers=tuple(headers))
+    return altered(message, headers=tuple(headers))
 
 
 async def test_copies_are_counted_for_what_they_are(fixture: ServiceFixture) -> None:

@@ -28,7 +28,7 @@ def embedded_kafka() -> Iterator[Kafka]:
 
 
 def message(topic: str, number: int, *, partition: int | None = 0, size: int = 0, key: bytes | None = b"k") -> Message:
-    return Message(topic, key, str(number).encode().ljust(size), (("n", b"1"),), "SAGA", partition)
+    return Message.of(topic, key, str(number).encode().ljust(size), (("n", b"1"),), "SAGA", partition)
 
 
 async def publish(cluster: Kafka, *messages: Message) -> None:

@@ -75,7 +75,7 @@ class Counter:
         for tenure, records in work.items():
             for r in records:
                 rows.append((tenure.shard, r.topic, r.offset, (r.value or b"").decode()))
-                turn.send(tenure, Message(self.out, r.key, r.value, (), f"shard {tenure.shard}", tenure.shard))
+                turn.send(tenure, Message.of(self.out, r.key, r.value, (), f"shard {tenure.shard}", tenure.shard))
         async with self.shards.database.transaction() as connection:
             await turn.write(connection)
             await connection.executemany(f"INSERT INTO {self._table} VALUES ($1, $2, $3, $4)", rows)

@@ -47,7 +47,7 @@ class Given:
 
 
 def message(number: int, *, saga: str = "ORD-1", topic: str = "out") -> Message:
-    return Message(topic, saga.encode(), str(number).encode(), (("ce_id", f"{number}".encode()),), saga, 0)
+    return Message.of(topic, saga.encode(), str(number).encode(), (("ce_id", f"{number}".encode()),), saga, 0)
 
 
 @dataclass

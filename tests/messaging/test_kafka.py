@@ -75,7 +75,7 @@ async def test_log_range(kafka_broker: KafkaBroker, kafka: str, namespace: str) 
     cluster = real_kafka(kafka)
     producer = cluster.producer()
     await producer.start()
-    await producer.publish([Message(namespace, b"k", b"v", (), "k", partition=1)] * 3)
+    await producer.publish([Message.of(namespace, b"k", b"v", (), "k", partition=1)] * 3)
     await producer.stop()
     first, second = TopicPartition(namespace, 0), TopicPartition(namespace, 1)
     assert await cluster.log_range([first, second]) == {first: (0, 0), second: (0, 3)}

@@ -20,8 +20,8 @@ async def shards(database: str, namespace: str) -> AsyncIterator[Shards]:
 
 async def test_a_message_comes_out_as_it_went_in(shards: Shards) -> None:
     messages = [
-        Message("out", b"\xff\x00", b"\x00", (("a", b"1"), ("a", b"2"), ("b", b"\xff")), "ORD-1", 3),
-        Message("out", None, None, (), "ORD-2"),
+        Message.of("out", b"\xff\x00", b"\x00", (("a", b"1"), ("a", b"2"), ("b", b"\xff")), "ORD-1", 3),
+        Message.of("out", None, None, (), "ORD-2"),
     ]
     await shards.write({await shards.take(): []}, *messages)
     assert await _unpublished(shards, 0, 0) == [(1, messages[0]), (2, messages[1])]

@@ -36,7 +36,7 @@ class OwnershipFixture:
             last = self.given + CHUNK
             topic = f"{self.namespace}.in"
             await self.producer.publish(
-                [Message(topic, b"k", str(n).encode(), (), "S", n % PARTITIONS) for n in range(self.given, last)]
+                [Message.of(topic, b"k", str(n).encode(), (), "S", n % PARTITIONS) for n in range(self.given, last)]
             )
             self.given = last
 

@@ -112,8 +112,8 @@ async def test_records_come_as_they_were_written(cluster: Kafka, namespace: str)
     """Null and non-UTF-8 headers make FastStream's own parser skip the record without a word."""
     await made(cluster, namespace)
     headers = (("null", None), ("bytes", b"\xff\xfe"), ("twice", b"1"), ("twice", b"2"), ("", b""))
-    odd = Message(namespace, None, None, headers, "S", 2)  # type: ignore[arg-type]
-    await publish(cluster, odd, Message(namespace, b"\xff", b"\xff", (), "S", 2), message(namespace, 3, partition=2))
+    odd = Message.of(namespace, None, None, headers, "S", 2)
+    await publish(cluster, odd, Message.of(namespace, b"\xff", b"\xff", (), "S", 2), message(namespace, 3, partition=2))
     listener = Listener()
     async with running(Subscription(cluster, group=namespace, topics=[namespace], listener=listener)):
         await until(lambda: len(listener.records) == 3)

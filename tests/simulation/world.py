@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Final
 from uuid import UUID
@@ -498,4 +498,4 @@ def _goes_on(attention: str | None) -> bool:
 
 
 def _to_partition(message: Message, partition: int) -> Message:
-    return Message(message.topic, message.key, message.value, message.headers, message.saga_id, partition)
+    return replace(message, partition=partition)

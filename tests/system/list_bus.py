@@ -150,7 +150,7 @@ class ListWorld:
         for number in numbers:
             order = Order(number, Fate.COMPLETED)
             body = json.dumps(order.request).encode()
-            self.bus.put(Message(REQUESTS, order.id.encode(), body, (), order.id))
+            self.bus.put(Message.of(REQUESTS, order.id.encode(), body, (), order.id))
         for party in self.parties:
             await party.turn()
 

@@ -8,13 +8,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from sagabus.contracts import names
-from sagabus.contracts.envelope import Common, Headers, Message, Record, common_headers, own_headers, rfc3339
+from sagabus.contracts.envelope import (
+    Headers,
+    Message,
+    Record,
+    common_bytes,
+    number_bytes,
+    own_bytes,
+    time_bytes,
+    trace_bytes,
+)
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.headers import CUT_BATCH, HeaderReader, read_time, trace_in
 from sagabus.contracts.names import CommandId, CommandKind, RunId, SagaId
+from sagabus.contracts.record_bytes import Prefix, header
 
 HIGHEST: Final = 2**31 - 1
 """Of a step or a partition, which PostgreSQL and Kafka count in 32 bits."""
@@ -137,7 +148,7 @@ def _kind(headers: HeaderReader, activity: str) -> tuple[CommandKind, CommandId 
 class Addresses:
     """Where one saga's commands go and where their replies come back; the same for its whole life.
 
-    key: the saga id as a record's key. common: the headers that all of its messages begin with, `ce_run` among them.
+    prefix: what all of its messages begin with: the saga id as their key, and headers, `ce_run` the last of them.
     """
 
     namespace: str
@@ -145,13 +156,11 @@ class Addresses:
     saga_id: SagaId
     run: RunId
     shard: int
-    key: bytes = field(init=False, repr=False, compare=False)
-    common: Common = field(init=False, repr=False, compare=False)
+    prefix: Prefix = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        common = (*common_headers(self.source, self.saga_id), ("ce_run", self.run.encode()))
-        object.__setattr__(self, "key", self.saga_id.encode())
-        object.__setattr__(self, "common", Common(common))
+        headers = (*common_bytes(self.source, self.saga_id), header("ce_run", self.run.encode()))
+        object.__setattr__(self, "prefix", Prefix(self.saga_id.encode(), headers))
 
 
 def command_message(
@@ -175,23 +184,26 @@ def command_message(
     timeout: microseconds after `issued` until the saga gives the step up. Other languages may leave the header unread.
     """
     a = addresses
-    id = names.command_id(a.saga_id, a.run, step, kind)
-    headers = (
-        *own_headers(a.common.headers, id=id, type=activity, time=time, cause=cause),
-        ("ce_step", b"%d" % step),
-        ("ce_attempt", b"%d" % attempt),
-        ("ce_issued", rfc3339(issued)),
-        ("ce_replyto", names.replies_topic(a.namespace, service).encode()),
-        ("ce_replypartition", b"%d" % a.shard),
-        *_target(a, step, kind),
-        *(() if timeout is None else (("ce_timeout", b"%d" % timeout),)),
-        *trace,
+    topic, reply_to = _route(a.namespace, service)
+    own = own_bytes(names.command_id(a.saga_id, a.run, step, kind), activity, time, cause)
+    own += (
+        number_bytes("ce_step", step),
+        number_bytes("ce_attempt", attempt),
+        time_bytes("ce_issued", issued),
+        reply_to,
+        number_bytes("ce_replypartition", a.shard),
     )
-    return Message(names.commands_topic(service), a.key, body, headers, a.saga_id, partition, a.common)
+    if kind is not CommandKind.DO:
+        target = "ce_compensates" if kind is CommandKind.UNDO else "ce_settles"
+        own.append(header(target, names.command_id(a.saga_id, a.run, step).encode()))
+    if timeout is not None:
+        own.append(number_bytes("ce_timeout", timeout))
+    if trace:
+        own += trace_bytes(trace)
+    return Message(topic, a.saga_id, partition, a.prefix.record(body, own))
 
 
-def _target(a: Addresses, step: int, kind: CommandKind) -> Headers:
-    if kind is CommandKind.DO:
-        return ()
-    target = names.command_id(a.saga_id, a.run, step).encode()
-    return (("ce_compensates" if kind is CommandKind.UNDO else "ce_settles", target),)
+@lru_cache(maxsize=1024)
+def _route(namespace: str, service: str) -> tuple[str, bytes]:
+    """The topic of a service's commands, and the header that says where it answers."""
+    return names.commands_topic(service), header("ce_replyto", names.replies_topic(namespace, service).encode())

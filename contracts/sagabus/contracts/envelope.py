@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final, Protocol
+
+from sagabus.contracts.record_bytes import header, header_bytes, header_maker, read_key, read_record, record_of
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -21,7 +23,6 @@ MAX_PAYLOAD: Final = 900 * 1024
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LENGTH: Final = struct.Struct(">i")
 _NULL: Final = -1
-_PACKED_NULL: Final = _LENGTH.pack(_NULL)
 _FIXED: Final[Headers] = (("content-type", b"application/json"), ("ce_specversion", b"1.0"))
 
 
@@ -48,69 +49,50 @@ class Record(Protocol):
 class Message:
     """A record that is to be published. Without a partition the key's murmur2 hash chooses it.
 
-    A partition counts modulo those of the topic: whoever sends to a shard need not know how many a topic has. Never
-    changed. It is not frozen, since making a frozen one takes three times as long and each turn makes hundreds.
+    record: key, value and headers as Kafka keeps them (`record_bytes`). Nothing on the way to Kafka reads them; who
+    wants to know what they say pays for the reading. A partition counts modulo those of the topic: whoever sends to a
+    shard need not know how many a topic has. Never changed. It is not frozen, since making a frozen one takes three
+    times as long and each turn makes hundreds.
     """
 
     topic: str
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
     saga_id: str
-    partition: int | None = None
-    common: Common | None = field(default=None, repr=False, compare=False)
-    """What its headers begin with, where all messages of its saga begin so."""
+    partition: int | None
+    record: bytes
+
+    @classmethod
+    def of(
+        cls,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Iterable[tuple[str, bytes | None]],
+        saga_id: str,
+        partition: int | None = None,
+    ) -> Message:
+        """Of a record's parts. Raises ValueError or TypeError for one that cannot be written."""
+        return cls(topic, saga_id, partition, record_of(key, value, header_bytes(headers)))
 
     @property
-    def packed_headers(self) -> bytes:
-        """As `pack_headers` has them."""
-        if self.common is None:
-            return pack_headers(self.headers)
-        return self.common.packed + pack_headers(self.headers[len(self.common.headers) :])
+    def key(self) -> bytes | None:
+        return read_key(self.record)
 
+    @property
+    def value(self) -> bytes | None:
+        return read_record(self.record).value
 
-class Common:
-    """Headers that all messages of one saga begin with, and their packed form: made once, needed by each message."""
-
-    __slots__ = ("headers", "packed")
-
-    def __init__(self, headers: Headers) -> None:
-        self.headers = headers
-        self.packed = pack_headers(headers)
+    @property
+    def headers(self) -> Headers:
+        return read_record(self.record).headers
 
 
 def pack_headers(headers: Iterable[tuple[str, bytes | None]]) -> bytes:
     """Headers as one byte string, for a bytea column. A null value stays null; order and repeats are kept."""
-    parts: list[bytes] = []
-    add = parts.append
-    for name, value in headers:
-        if value is None:
-            add(_packed(name.encode()) + _PACKED_NULL)
-            continue
-        try:
-            add(_PACKED[name][len(value)])
-        except LookupError:
-            add(_packed(name.encode()) + _LENGTH.pack(len(value)))
-        add(value)
-    return b"".join(parts)
+    return b"".join(_packed(name.encode()) + _packed(value) for name, value in headers)
 
 
-def _packed(data: bytes) -> bytes:
-    return _LENGTH.pack(len(data)) + data
-
-
-_OUR_NAMES: Final = (
-    "content-type", "ce_specversion", "ce_source", "ce_subject", "ce_correlationid", "ce_id", "ce_type", "ce_time",
-    "ce_causationid", "ce_run", "ce_step", "ce_attempt", "ce_issued", "ce_replyto", "ce_replypartition",
-    "ce_compensates", "ce_settles", "ce_timeout", "ce_sequence", "traceparent", "tracestate",
-)  # fmt: skip
-_USUAL_LENGTHS: Final = 160
-"""Bytes of a value: most of ours have some twenty, and an id of a saga and its step seldom more than a hundred."""
-_PACKED: Final = {
-    name: tuple(_packed(name.encode()) + _LENGTH.pack(length) for length in range(_USUAL_LENGTHS))
-    for name in _OUR_NAMES
-}
-"""All that stands before a value of this length, ready: each message has fifteen. Others take a little longer."""
+def _packed(data: bytes | None) -> bytes:
+    return _LENGTH.pack(_NULL) if data is None else _LENGTH.pack(len(data)) + data
 
 
 def unpack_headers(data: bytes) -> Headers:
@@ -152,24 +134,63 @@ def moment(at: int) -> datetime:
 
 
 def common_headers(source: bytes, subject: str) -> Headers:
-    """The attributes that all messages of one saga share: made once for each saga, since every message has them."""
+    """The attributes that all messages of one saga share, in the order in which they come first."""
     saga = subject.encode()
     return (*_FIXED, ("ce_source", source), ("ce_subject", saga), ("ce_correlationid", saga))
 
 
 def cloud_event(*, id: str, source: bytes, type: str, time: int, subject: str, cause: str | None) -> Headers:
     """The attributes that every message of ours bears. `cause` is the id of the message that led to this one."""
-    return own_headers(common_headers(source, subject), id=id, type=type, time=time, cause=cause)
+    own = (("ce_id", id.encode()), ("ce_type", type.encode()), ("ce_time", rfc3339(time)))
+    caused = () if cause is None else (("ce_causationid", cause.encode()),)
+    return (*common_headers(source, subject), *own, *caused)
 
 
-def own_headers(common: Headers, *, id: str, type: str, time: int, cause: str | None) -> Headers:
-    """One message's attributes behind those that it shares with others. time: microseconds since 1970."""
+def common_bytes(source: bytes, subject: str) -> tuple[bytes, ...]:
+    """The bytes of `common_headers`."""
+    saga = subject.encode()
+    return (*_sources(source), _subject(saga), _correlation(saga))
+
+
+def own_bytes(id: str, type: str, time: int, cause: str | None) -> list[bytes]:
+    """The bytes of the others of `cloud_event`, for whatever comes behind them. time: microseconds since 1970."""
     if cause is None:
-        return (*common, ("ce_id", id.encode()), ("ce_type", type.encode()), ("ce_time", rfc3339(time)))
-    return (
-        *common, ("ce_id", id.encode()), ("ce_type", type.encode()), ("ce_time", rfc3339(time)),
-        ("ce_causationid", cause.encode()),
-    )  # fmt: skip
+        return [_id(id.encode()), _type(type), time_bytes("ce_time", time)]
+    return [_id(id.encode()), _type(type), time_bytes("ce_time", time), _cause(cause.encode())]
+
+
+@lru_cache(maxsize=1024)
+def time_bytes(name: str, at: int) -> bytes:
+    """The bytes of a header with a time, in microseconds since 1970. All messages of a turn have the same."""
+    return header(name, rfc3339(at))
+
+
+@lru_cache(maxsize=4096)
+def number_bytes(name: str, number: int) -> bytes:
+    """The bytes of a header with a whole number. Most are small, or the same for all sagas of a definition."""
+    return header(name, b"%d" % number)
+
+
+@lru_cache(maxsize=256)
+def trace_bytes(trace: Headers) -> tuple[bytes, ...]:
+    """The bytes of the headers that all messages of a saga end with."""
+    return header_bytes(trace)
+
+
+@lru_cache(maxsize=1024)
+def _type(type: str) -> bytes:
+    return header("ce_type", type.encode())
+
+
+@lru_cache(maxsize=64)
+def _sources(source: bytes) -> tuple[bytes, ...]:
+    return header_bytes((*_FIXED, ("ce_source", source)))
+
+
+_id: Final = header_maker("ce_id")
+_cause: Final = header_maker("ce_causationid")
+_subject: Final = header_maker("ce_subject")
+_correlation: Final = header_maker("ce_correlationid")
 
 
 def source_of(namespace: str, service: str | None = None) -> bytes:

@@ -8,13 +8,16 @@ De-duplicate by saga id, run and sequence.
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import lru_cache
+from typing import Final
 
 from pydantic import BaseModel
 
 from sagabus.contracts import names
 from sagabus.contracts.commands import Addresses
-from sagabus.contracts.envelope import Headers, Message, cloud_event, own_headers
+from sagabus.contracts.envelope import Headers, Message, common_bytes, own_bytes, trace_bytes
 from sagabus.contracts.event_type import Event
+from sagabus.contracts.record_bytes import header_maker, record_of
 
 
 class LifecycleType(StrEnum):
@@ -52,21 +55,23 @@ def lifecycle_message(
 ) -> Message:
     """One numbered lifecycle event of a saga."""
     a = addresses
-    id = f"{a.saga_id}:{a.run}:event:{sequence}"
-    headers = (
-        *own_headers(a.common.headers, id=id, type=type, time=time, cause=cause),
-        ("ce_sequence", b"%012d" % sequence),
-        *trace,
-    )
-    return Message(names.events_topic(a.namespace), a.key, body, headers, a.saga_id, a.shard, a.common)
+    own = own_bytes(f"{a.saga_id}:{a.run}:event:{sequence}", type, time, cause)
+    own.append(_sequence(b"%012d" % sequence))
+    if trace:
+        own += trace_bytes(trace)
+    return Message(_topic(a.namespace), a.saga_id, a.shard, a.prefix.record(body, own))
+
+
+_sequence: Final = header_maker("ce_sequence")
+_topic: Final = lru_cache(maxsize=64)(names.events_topic)
 
 
 def rejection_message(
     *, namespace: str, source: bytes, type: LifecycleType, saga_id: str, body: bytes, time: int, cause: str, shard: int
 ) -> Message:
     """A request that had no effect. Without `ce_sequence`: match it by `ce_causationid`."""
-    headers = cloud_event(id=f"{cause}:rejected", source=source, type=type, time=time, subject=saga_id, cause=cause)
-    return Message(names.events_topic(namespace), saga_id.encode(), body, headers, saga_id, shard)
+    headers = (*common_bytes(source, saga_id), *own_bytes(f"{cause}:rejected", type, time, cause))
+    return Message(names.events_topic(namespace), saga_id, shard, record_of(saga_id.encode(), body, headers))
 
 
 def domain_event_message(
@@ -75,5 +80,6 @@ def domain_event_message(
 ) -> Message:  # fmt: skip
     """A domain event. Its key is the one given, else the declared field's value, else the saga id."""
     chosen = key or event.key() or saga_id
-    headers = cloud_event(id=id, source=source, type=event.type.name, time=time, subject=saga_id, cause=cause)
-    return Message(topic, chosen.encode(), body, (*headers, *trace), saga_id)
+    own = own_bytes(id, event.type.name, time, cause)
+    headers = (*common_bytes(source, saga_id), *own, *trace_bytes(trace))
+    return Message(topic, saga_id, None, record_of(chosen.encode(), body, headers))

@@ -16,8 +16,9 @@ from pydantic import BaseModel, BeforeValidator, Field, JsonValue, Strict
 
 from sagabus.contracts import codec, names
 from sagabus.contracts.commands import CommandHead
-from sagabus.contracts.envelope import Message, common_headers, own_headers
+from sagabus.contracts.envelope import Message, common_bytes, number_bytes, own_bytes, trace_bytes
 from sagabus.contracts.errors import MessageInvalid
+from sagabus.contracts.record_bytes import header_maker, record_of
 from sagabus.contracts.words import MAX_WORDS, plain
 
 HANDLER_ERROR: Final = "sagabus.handler_error"
@@ -34,6 +35,8 @@ RETRIES_EXHAUSTED: Final = "sagabus.retries_exhausted"
 """The coordinator's own: a step has no attempts left."""
 FAILURE_UNREADABLE: Final = "sagabus.failure_unreadable"
 """The coordinator's own: what a participant sent as its failure does not fit."""
+
+_run: Final = header_maker("ce_run")
 
 SHOWN: Final = 200
 """Bytes of a failure that does not fit, which are kept."""
@@ -127,17 +130,12 @@ def reply_message(
     command: CommandHead, kind: ReplyKind, body: bytes, *, attempt: int, source: bytes, time: int
 ) -> Message:
     """Copies what the coordinator needs to find the saga again. attempt: that of the stored outcome."""
+    saga = command.saga_id
     headers = (
-        *own_headers(
-            common_headers(source, command.saga_id),
-            id=names.reply_id(command.id, attempt),
-            type=_PREFIX + kind,
-            time=time,
-            cause=command.id,
-        ),
-        ("ce_attempt", b"%d" % attempt),
-        ("ce_run", command.run.encode()),
-        *command.trace,
+        *common_bytes(source, saga),
+        *own_bytes(names.reply_id(command.id, attempt), _PREFIX + kind, time, command.id),
+        number_bytes("ce_attempt", attempt),
+        _run(command.run.encode()),
+        *trace_bytes(command.trace),
     )
-    key = command.saga_id.encode()
-    return Message(command.reply_topic, key, body, headers, command.saga_id, command.reply_partition)
+    return Message(command.reply_topic, saga, command.reply_partition, record_of(saga.encode(), body, headers))

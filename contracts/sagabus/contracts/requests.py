@@ -250,4 +250,4 @@ def _message(
     except UnicodeEncodeError as error:
         raise MessageInvalid("headers.not_utf8", f"message id {message_id[:60]!r} is no text: {error}") from error
     HeaderReader(headers).required("ce_id")
-    return Message(names.requests_topic(namespace), key.encode(), value, headers, key)
+    return Message.of(names.requests_topic(namespace), key.encode(), value, headers, key)

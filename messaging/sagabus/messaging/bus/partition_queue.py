@@ -21,7 +21,7 @@ from aiokafka import TopicPartition
 from sagabus.contracts.envelope import Message
 from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
 from sagabus.messaging.bus.kafka_refusals import REFUSALS
-from sagabus.messaging.bus.publication import Part, Publication, RecordBatch, next_batch
+from sagabus.messaging.bus.publication import Batch, Part, Publication, next_batch
 from sagabus.messaging.bus.publish_errors import Reason
 from sagabus.messaging.bus.sender import BATCH_BYTES, TOPIC_APPEARS_SECONDS, Answer, Sender
 from sagabus.messaging.bus.sender_source import SenderSource
@@ -35,7 +35,7 @@ class _UnderWay(NamedTuple):
     """late: ends the waiting without a task."""
 
     sender: Sender
-    batch: RecordBatch
+    batch: Batch
     answer: Answer
     late: asyncio.TimerHandle
 
@@ -91,7 +91,7 @@ class PartitionQueue:
         sender = self._senders.take_at_once() if batch.slices else None
         if sender is None:
             return False
-        if (answer := sender.begin(self.to, batch.builder)) is None:
+        if (answer := sender.begin(self.to, batch.records)) is None:
             self._senders.give_back_at_once(sender)
             return False
         batch.begin()
@@ -148,12 +148,12 @@ class PartitionQueue:
         batch.begin()
         await self._finish(sender, batch, self._send(sender, batch))
 
-    async def _send(self, sender: Sender, batch: RecordBatch) -> None:
+    async def _send(self, sender: Sender, batch: Batch) -> None:
         if batch.slices:
-            await sender.send(self.to, batch.builder)
+            await sender.send(self.to, batch.records)
 
     async def _finish(
-        self, sender: Sender, batch: RecordBatch, sending: Coroutine[Any, Any, None], *, seconds: float | None = None
+        self, sender: Sender, batch: Batch, sending: Coroutine[Any, Any, None], *, seconds: float | None = None
     ) -> None:
         """seconds: for which the batch may go on waiting for its acknowledgement."""
         failure: Exception | None = None
@@ -169,14 +169,14 @@ class PartitionQueue:
         else:
             self._fail(batch, failure)
 
-    def _acknowledge(self, batch: RecordBatch) -> None:
+    def _acknowledge(self, batch: Batch) -> None:
         self.last_acknowledged = asyncio.get_running_loop().time()
         batch.acknowledge()
         self._acknowledged_batches += 1
         if self._acknowledged_batches % BATCHES_BEFORE_GROWTH == 0:
             self._batch_bytes = min(BATCH_BYTES, self._batch_bytes * 2)
 
-    def _fail(self, batch: RecordBatch, error: Exception) -> None:
+    def _fail(self, batch: Batch, error: Exception) -> None:
         reason = REFUSALS.get(type(error))
         if reason is None:
             batch.fail(str(error) or f"Kafka has acknowledged nothing for {self._timeout:g} s")
@@ -184,7 +184,7 @@ class PartitionQueue:
         elif batch.count == 1 or reason in (Reason.UNKNOWN_TOPIC, Reason.NOT_AUTHORISED):
             batch.refuse(reason, error)
         else:
-            self._batch_bytes = max(1, min(self._batch_bytes, batch.builder.size()) // 2)
+            self._batch_bytes = max(1, min(self._batch_bytes, batch.records.size()) // 2)
             self._acknowledged_batches = 0
 
     def _fail_overdue(self) -> None:

@@ -158,11 +158,11 @@ def _grouped(messages: Sequence[Message], counts: Counts) -> Groups:
 
 
 def _partition(message: Message, count: int) -> int:
-    if message.value is not None and len(message.value) > MAX_PAYLOAD:
-        said = f"its value has {len(message.value):,} bytes, {MAX_PAYLOAD:,} are allowed"
+    if len(message.record) > MAX_PAYLOAD and len(value := message.value or b"") > MAX_PAYLOAD:
+        said = f"its value has {len(value):,} bytes, {MAX_PAYLOAD:,} are allowed"
         raise PublishRefused(message, Reason.TOO_LARGE, said)
     if not count:
         raise PublishRefused(message, Reason.UNKNOWN_TOPIC, "there is no such topic, or we may not see it")
     if message.partition is None:
-        return partition_of(message.saga_id.encode() if message.key is None else message.key, count)
+        return partition_of(message.saga_id.encode() if (key := message.key) is None else key, count)
     return message.partition % count

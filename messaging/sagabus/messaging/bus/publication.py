@@ -7,11 +7,10 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from aiokafka.producer.message_accumulator import BatchBuilder
-
 from sagabus.contracts.envelope import Message
 from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
 from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused, Reason
+from sagabus.messaging.bus.record_batch import RecordBatch
 from sagabus.messaging.bus.sender import BATCH_BYTES
 
 
@@ -61,10 +60,10 @@ class Part:
 
 
 @dataclass(slots=True)
-class RecordBatch:
-    """builder: aiokafka's. slices: how many messages of which part, in order."""
+class Batch:
+    """records: what is sent. slices: how many messages of which part, in order."""
 
-    builder: BatchBuilder
+    records: RecordBatch
     slices: list[tuple[Part, int]] = field(default_factory=list)
 
     @property
@@ -92,49 +91,30 @@ class RecordBatch:
             part.publication.fail(refused)
 
 
-def next_batch(waiting: Iterable[Part], size: int) -> RecordBatch:
-    """Of at most so many bytes, but at least one message. No slice: nobody waits any more.
+def next_batch(waiting: Iterable[Part], size: int) -> Batch:
+    """Of at most BATCH_BYTES, and not begun anew once it has so many bytes, but at least one message.
 
-    A message that cannot be put into a record is refused, and the batch is made without that publication.
+    No slice: nobody waits any more.
     """
-    while True:
-        batch = RecordBatch(BatchBuilder(BATCH_BYTES, 0))
-        try:
-            _fill(batch, waiting, size)
-        except _Unencodable as error:
-            error.part.publication.fail(PublishRefused(error.message, Reason.INVALID, str(error)))
-        else:
-            return batch
-
-
-def _fill(batch: RecordBatch, waiting: Iterable[Part], size: int) -> None:
-    now, builder = int(time.time() * 1000), batch.builder
+    batch = Batch(RecordBatch(int(time.time() * 1000)))
     for part in waiting:
         if part.publication.over:
             continue
         left = len(part.messages) - part.acknowledged
-        taken = 0
-        while taken < left and (not builder.record_count() or builder.size() < size):
-            if not _append(builder, part, part.messages[part.acknowledged + taken], now):
-                break
-            taken += 1
+        taken = _take(batch.records, part, size)
         if taken:
             batch.slices.append((part, taken))
         if taken < left:
-            return
+            break
+    return batch
 
 
-class _Unencodable(Exception):
-    def __init__(self, part: Part, message: Message, error: Exception) -> None:
-        super().__init__(f"{type(error).__name__}: {error}")
-        self.part = part
-        self.message = message
-
-
-def _append(builder: BatchBuilder, part: Part, message: Message, now: int) -> bool:
-    """False if the batch is full. The first record is always taken."""
-    try:
-        headers = list(message.headers)
-        return builder.append(timestamp=now, key=message.key, value=message.value, headers=headers) is not None
-    except (TypeError, ValueError) as error:
-        raise _Unencodable(part, message, error) from error
+def _take(records: RecordBatch, part: Part, size: int) -> int:
+    """How many of the part's messages have gone into the batch."""
+    taken = 0
+    for message in part.messages[part.acknowledged :]:
+        full = records.size() >= size and records.record_count()
+        if full or not records.append(message.record, most=BATCH_BYTES):
+            break
+        taken += 1
+    return taken

@@ -18,10 +18,10 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 import aiokafka
 from aiokafka import TopicPartition
 from aiokafka.errors import ClusterAuthorizationFailedError, KafkaError, UnknownTopicOrPartitionError
-from aiokafka.producer.message_accumulator import BatchBuilder
 
 from sagabus.messaging.bus.kafka_connection import KafkaConnection, KafkaUnreachable
 from sagabus.messaging.bus.lookups import STOPPED, Lookups, heard
+from sagabus.messaging.bus.record_batch import RecordBatch
 from sagabus.messaging.loop_time import monotonic
 
 T = TypeVar("T")
@@ -96,7 +96,7 @@ class Sender:
         """How many the topic has, as far as is known without asking; 0 if it is not known."""
         return len(self._producer.client.cluster.partitions_for_topic(topic) or ())
 
-    def begin(self, to: TopicPartition, batch: BatchBuilder) -> Answer | None:
+    def begin(self, to: TopicPartition, batch: RecordBatch) -> Answer | None:
         """Send the batch, if nothing need be waited for before; otherwise nothing is done. `send` waits.
 
         No other batch of this partition may be under way. The answer is handed to `end` when it is there and good, to
@@ -117,7 +117,7 @@ class Sender:
         """To be called once for an answer that `answered` is not asked for."""
         self._room.leave(answer.size)
 
-    async def send(self, to: TopicPartition, batch: BatchBuilder) -> None:
+    async def send(self, to: TopicPartition, batch: RecordBatch) -> None:
         """Returns when the batch is acknowledged; no other one of this partition may be under way.
 
         Raises what aiokafka raises, and KafkaUnreachable once this sender is abandoned.

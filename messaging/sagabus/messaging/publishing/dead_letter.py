@@ -55,10 +55,10 @@ class DeadLetters:
         last = (*letter, ("x-dlt-at", rfc3339(at)))
         size = size_of(record)
         if size <= MAX_PAYLOAD:
-            return Message(self.topic, record.key, record.value, (*record.headers, *last), nobody)
+            return Message.of(self.topic, record.key, record.value, (*record.headers, *last), nobody)
         omitted = ("x-dlt-omitted", f"value and headers, {size} bytes; {_where(record)}".encode(errors="replace"))
         key = record.key if record.key and len(record.key) <= LONGEST_KEY else None
-        return Message(self.topic, key, None, (*last, omitted), nobody)
+        return Message.of(self.topic, key, None, (*last, omitted), nobody)
 
 
 def row_of(shard: int, record: Record, *, reason: str, message: str) -> DeadLetterRow:

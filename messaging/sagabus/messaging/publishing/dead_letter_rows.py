@@ -151,7 +151,7 @@ def again(letter: Letter, repair: Repair = AS_IT_WAS) -> Message:
     key = letter.key if repair.key is None else repair.key
     value = letter.value if repair.value is None else repair.value
     partition = letter.partition if repair.key is None else None
-    return Message(letter.topic, key, value, (*headers, *repair.headers), text_of(key or b""), partition)
+    return Message.of(letter.topic, key, value, (*headers, *repair.headers), text_of(key or b""), partition)
 
 
 def _letter(row: asyncpg.Record) -> Letter:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from sagabus.contracts.envelope import Message, unpack_headers
+from sagabus.contracts.envelope import Message, pack_headers, unpack_headers
 from sagabus.messaging.postgres.database import Connection
 from sagabus.messaging.postgres.statements import named_statements
 from sagabus.messaging.postgres.tables import qualified
@@ -41,7 +41,7 @@ class Released(NamedTuple):
 def row_of(shard: int, position: int, message: Message) -> OutboxRow:
     """The row of a message, headers packed: made before the transaction begins (S4)."""
     m = message
-    return (shard, position, m.saga_id, m.topic, m.partition, m.key, m.packed_headers, m.value)
+    return (shard, position, m.saga_id, m.topic, m.partition, m.key, pack_headers(m.headers), m.value)
 
 
 async def append(connection: Connection, schema: str, rows: Sequence[OutboxRow]) -> None:
@@ -89,7 +89,7 @@ async def unpark(connection: Connection, schema: str, shard: int, positions: Seq
 
 
 def _message(row: asyncpg.Record) -> Message:
-    return Message(
+    return Message.of(
         topic=row["topic"],
         key=row["key"],
         value=row["value"],

@@ -38,4 +38,4 @@ def forwarded(record: Record, to_partition: int, *, saga_id: str | None = None) 
     if not headers.get("ce_id"):  # an empty one beside it would be another value of it
         kept = (*(header for header in kept if header[0] != "ce_id"), ("ce_id", found))
     owner = text_of(record.key or b"") if saga_id is None else saga_id
-    return Message(record.topic, record.key, record.value, (*kept, (FORWARDED, found)), owner, to_partition)
+    return Message.of(record.topic, record.key, record.value, (*kept, (FORWARDED, found)), owner, to_partition)
