@@ -148,7 +148,7 @@ async def test_whatever_a_refusal_says_it_is_a_refusal(
 ) -> None:
     reply = await answered(fixture, raising(error), outside=outside)
     assert reply.kind == ReplyKind.REFUSED
-    assert kept_failure(ReplyKind.REFUSED, reply.body) is reply.body, "every coordinator takes it as it is"
+    assert kept_failure(ReplyKind.REFUSED, body := reply.body) is body, "every coordinator takes it as it is"
     assert reply.failure.code.startswith(("n", "5", "sagabus_no"))
 
 

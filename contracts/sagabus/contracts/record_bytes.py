@@ -123,17 +123,22 @@ def read_record(data: bytes) -> PlainRecord:
 
 def _field(data: bytes, at: int) -> tuple[bytes | None, int]:
     length, at = _number(data, at)
-    if not -1 <= length <= len(data) - at:
+    end = at + length
+    if length < 0 or end > len(data):
+        if length == -1:
+            return None, at
         raise ValueError(f"record: a length of {length} at byte {at} of {len(data)}")
-    return (None, at) if length < 0 else (data[at : at + length], at + length)
+    return data[at:end], end
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:
+    if at < len(data) and (first := data[at]) <= 0x7F:
+        return (first >> 1) ^ -(first & 1), at + 1
     made = 0
     for count, byte in enumerate(data[at : at + _LONGEST]):
         made |= (byte & 0x7F) << 7 * count
-        if byte <= 0x7F:
-            if count and not byte:
-                break  # longer than it need be
+        if 0 < byte <= 0x7F:
             return (made >> 1) ^ -(made & 1), at + count + 1
+        if not byte:
+            break  # longer than it need be
     raise ValueError(f"record: no number at byte {at} of {len(data)}")

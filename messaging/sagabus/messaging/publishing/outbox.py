@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from sagabus.contracts.envelope import Message, pack_headers, unpack_headers
+from sagabus.contracts.record_bytes import read_record
 from sagabus.messaging.postgres.database import Connection
 from sagabus.messaging.postgres.statements import named_statements
 from sagabus.messaging.postgres.tables import qualified
@@ -40,8 +41,8 @@ class Released(NamedTuple):
 
 def row_of(shard: int, position: int, message: Message) -> OutboxRow:
     """The row of a message, headers packed: made before the transaction begins (S4)."""
-    m = message
-    return (shard, position, m.saga_id, m.topic, m.partition, m.key, pack_headers(m.headers), m.value)
+    m, plain = message, read_record(message.record)
+    return (shard, position, m.saga_id, m.topic, m.partition, plain.key, pack_headers(plain.headers), plain.value)
 
 
 async def append(connection: Connection, schema: str, rows: Sequence[OutboxRow]) -> None:
