@@ -14,11 +14,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateSchema
 
+from sagabus.contracts.envelope import Message
 from sagabus.contracts.names import SagaId
 from sagabus.coordinator.core.saga.events import UNKNOWN, read_events
 from sagabus.coordinator.store.migrations import head, migrate, schema_is_current, schema_version
 from sagabus.coordinator.store.read import Reads
 from sagabus.coordinator.store.tables import coordinator_tables
+from sagabus.messaging.postgres.plain_view import plain_view
+from sagabus.messaging.publishing.outbox import unpublished
+from tests.messaging.outbox_of_before import outbox_of_before
 
 CATALOG = """
     SELECT 'column' AS what, table_name || '.' || column_name AS name,
@@ -33,6 +37,10 @@ CATALOG = """
     SELECT 'comment', relname || '.' || attname, col_description(t.oid, attnum)
     FROM pg_attribute a JOIN pg_class t ON t.oid = attrelid
     WHERE relnamespace = $1::regnamespace AND col_description(t.oid, attnum) IS NOT NULL
+    UNION ALL
+    SELECT 'function', proname, pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = $1::regnamespace
+    UNION ALL
+    SELECT 'view', viewname, definition FROM pg_views WHERE schemaname = $1
     ORDER BY 1, 2
 """
 
@@ -53,6 +61,8 @@ async def test_the_same_in_every_word_of_the_catalog(database: str, namespace: s
     async with engine.begin() as connection:
         await connection.execute(CreateSchema("made"))
         await connection.run_sync(coordinator_tables("made").create_all)
+        for statement in plain_view("made"):
+            await connection.exec_driver_sql(statement)
     await engine.dispose()
     plain = await asyncpg.connect(database)
     migrated, made = [await _catalog(plain, schema) for schema in ("migrated", "made")]
@@ -108,6 +118,7 @@ async def test_a_schema_is_current_or_not(database: str, namespace: str) -> None
 async def test_sagas_of_before_the_column_of_events_say_that_theirs_are_not_known(database: str) -> None:
     await migrate(database, "sagabus")
     plain = await asyncpg.connect(database)
+    await plain.execute(outbox_of_before("sagabus"))
     await plain.execute("""
         ALTER TABLE sagabus.saga DROP COLUMN events;
         UPDATE sagabus.alembic_version SET version_num = '0005';
@@ -118,6 +129,20 @@ async def test_sagas_of_before_the_column_of_events_say_that_theirs_are_not_know
     (found,) = (await Reads("sagabus").sagas(plain, [SagaId("ORD-1")])).values()
     await plain.close()
     assert read_events(found.events) == UNKNOWN
+
+
+async def test_messages_of_before_the_column_of_records_are_still_there(database: str) -> None:
+    await migrate(database, "sagabus")
+    plain = await asyncpg.connect(database)
+    await plain.execute(outbox_of_before("sagabus"))
+    await plain.execute("""
+        UPDATE sagabus.alembic_version SET version_num = '0006';
+        INSERT INTO sagabus.outbox (shard, position, saga_id, topic, key, headers, value)
+        VALUES (1, 7, 'ORD-1', 'out', 'ORD-1', '', '{}')""")
+    assert await migrate(database, "sagabus")
+    found = await unpublished(plain, "sagabus", 1, 0)
+    await plain.close()
+    assert found == [(7, Message.of("out", b"ORD-1", b"{}", (), "ORD-1"))]
 
 
 async def test_a_role_without_the_right_to_make_schemas_may_migrate_its_own(database: str, namespace: str) -> None:

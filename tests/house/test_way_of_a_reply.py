@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from sagabus.contracts import SagaType, Service, names
 from sagabus.contracts.commands import read_command
-from sagabus.contracts.envelope import Message, source_of
+from sagabus.contracts.envelope import source_of
 from sagabus.contracts.replies import ReplyKind, reply_message
 from sagabus.contracts.requests import start_message
 from sagabus.coordinator import SagaContext, saga
@@ -31,6 +31,7 @@ from sagabus.coordinator.store.copy_format import NewHistory
 from sagabus.messaging.bus.kafka import Kafka
 from sagabus.messaging.bus.topic_admin import TopicSpec
 from sagabus.messaging.settings import EMBEDDED, OFF, load_settings
+from tests.core.wire import Read, as_read
 from tests.messaging.clusters import embedded_kafka, read
 from tests.support.conditions import until
 
@@ -169,7 +170,7 @@ async def test_a_reply_crosses_few_files_in_three_forms(embedded: Kafka, databas
     async with Coordinator([takes], settings=settings, kafka=embedded).running():
         asked = taking(words="a book")
         start = start_message(asked, id="T-1", namespace=settings.namespace, message_id="s", source=b"test", time=0)
-        await send(embedded, start)
+        await send(embedded, as_read(start))
 
         async def called() -> ConsumerRecord | None:
             return next((record for records in (await read(embedded, commands)).values() for record in records), None)
@@ -177,15 +178,16 @@ async def test_a_reply_crosses_few_files_in_three_forms(embedded: Kafka, databas
         command = read_command(await until(called, what="the step's command is sent"))
         by = source_of(settings.namespace, SHOP.name)
         reply = reply_message(command, ReplyKind.COMPLETED, BODY, attempt=1, source=by, time=0)
+        record = as_read(reply)
         with trail.followed():
-            await send(embedded, reply)
+            await send(embedded, record)
             await until(lambda: trail.has_ended, what="the reply is a row")
     assert trail.forms == FORMS
     assert list(trail.modules) == list(MODULES)
     assert len(trail.modules) <= MOST_MODULES
 
 
-async def send(kafka: Kafka, message: Message) -> None:
+async def send(kafka: Kafka, message: Read) -> None:
     """Not by the house's own producer, which is the way out."""
     producer = AIOKafkaProducer(**kafka.connection.aiokafka)
     await producer.start()

@@ -21,7 +21,7 @@ async def main(url: str, schema: str) -> None:
     wake = asyncio.Event()
 
     async def rows() -> AsyncIterator[tuple[object, ...]]:
-        yield (0, 1, "ORD-1", "out", 0, b"ORD-1", b"", b"never sent")
+        yield (0, 1, "ORD-1", "out", 0, b"ORD-1", b"", b"never sent", None)
         print("in the copy", flush=True)
         asyncio.get_running_loop().call_later(1, wake.set)  # counts on when the process does
         await wake.wait()

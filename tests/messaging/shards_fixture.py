@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.schema import CreateTable
 
 from sagabus.contracts.envelope import Message, Record
+from sagabus.contracts.record_bytes import PlainRecord, read_record
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.postgres.engine_database import EngineDatabase
 from sagabus.messaging.postgres.tables import messaging_tables, qualified
@@ -48,6 +49,11 @@ class Given:
 
 def message(number: int, *, saga: str = "ORD-1", topic: str = "out") -> Message:
     return Message.of(topic, saga.encode(), str(number).encode(), (("ce_id", f"{number}".encode()),), saga, 0)
+
+
+def plain(row: asyncpg.Record) -> PlainRecord:
+    """What a row of the outbox is to say to Kafka."""
+    return read_record(row["record"])
 
 
 @dataclass

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 
 import pytest
 
-from sagabus.contracts.envelope import Message
+from sagabus.contracts.envelope import Message, pack_headers
+from sagabus.messaging.postgres.plain_view import plain_view
 from sagabus.messaging.publishing import outbox
 from sagabus.messaging.publishing.relay import Parking
-from tests.messaging.shards_fixture import Shards, message, opened
+from tests.messaging.shards_fixture import Shards, message, opened, plain
 
 
 @pytest.fixture
@@ -60,9 +62,58 @@ async def test_s8_parking_moves_one_sagas_rows_from_a_position_on(shards: Shards
         assert await outbox.parked_sagas(connection, shards.schema, 1) == []
     assert [row["position"] for row in await shards.rows("outbox", "position")] == [1, 3]
     parked = await shards.rows("outbox_parked", "position")
-    assert [(row["position"], row["value"], row["reason"]) for row in parked] == [
+    assert [(row["position"], plain(row).value, row["reason"]) for row in parked] == [
         (2, b"2", "too large"),
         (4, b"4", "too large"),
+    ]
+
+
+async def test_rows_of_a_release_before_are_read_by_their_columns(shards: Shards) -> None:
+    """Its rows are there when a new one takes the shard, and a saga may have been parked by it for weeks."""
+    of_before = [
+        Message.of("out", b"k", b"\x00", (("a", b"1"), ("a", None), ("ü", b"")), "A", 3),
+        Message.of("out", None, None, (), "A"),
+    ]
+    for number, each in enumerate(of_before, 1):
+        row = (number, each.saga_id, each.topic, each.partition, each.key, pack_headers(each.headers), each.value)
+        columns = "(shard, position, saga_id, topic, partition, key, headers, value)"
+        await shards.execute(f"INSERT INTO {{outbox}} {columns} VALUES (0, $1, $2, $3, $4, $5, $6, $7)", *row)
+    assert await _unpublished(shards, 0, 0) == [*enumerate(of_before, 1)]
+    async with shards.database.transaction() as connection:
+        await outbox.park(connection, shards.schema, 0, [Parking("A", 1, "too large")])
+    await shards.execute("UPDATE {outbox_parked} SET released_at = clock_timestamp()")
+    async with shards.database.transaction() as connection:
+        found = await outbox.released(connection, shards.schema, [0])
+    assert [row.message for row in found] == of_before
+
+
+async def test_people_read_the_rows_in_plain_columns(shards: Shards) -> None:
+    async with shards.database.transaction() as connection:
+        for statement in plain_view(shards.schema):
+            await connection.execute(statement)
+    long = (("first", b"x" * 70), ("", b"\xff\\"), ("null", None), ("ü", b"y" * 20_000))
+    messages = [
+        Message.of("out", b"ORD-1", b"v" * 9_000, long, "ORD-1", 3),
+        Message.of("out", b"", b"", (), "ORD-1"),
+        Message.of("out", None, None, (("a", b"1"), ("a", b"1")), "ORD-2"),
+    ]
+    await shards.write({await shards.take(): []}, *messages)
+    columns = "(shard, position, saga_id, topic, key, headers, value)"
+    await shards.execute(f"INSERT INTO {{outbox}} {columns} VALUES (0, 9, 'O', 't', 'k', '', 'v')")
+    async with shards.database.transaction() as connection:
+        await outbox.park(connection, shards.schema, 0, [Parking("ORD-2", 1, "too large")])
+    rows = await shards.rows("outbox_plain", "position")
+    assert [(row["position"], row["key"], row["value"], row["parked"]) for row in rows] == [
+        (1, b"ORD-1", b"v" * 9_000, False),
+        (2, b"", b"", False),
+        (3, None, None, True),
+        (9, b"k", b"v", False),
+    ]
+    assert [row["headers"] and json.loads(row["headers"]) for row in rows] == [
+        [["first", "x" * 70], ["", r"\377\\"], ["null", None], [r"\303\274", "y" * 20_000]],
+        [],
+        [["a", "1"], ["a", "1"]],
+        None,
     ]
 
 

@@ -22,7 +22,7 @@ from sagabus.messaging.shards import shard_row
 from sagabus.messaging.shards import tenure as tenure_module
 from sagabus.messaging.shards.shard_row import AcquireRefused, Fenced, PartitionsChanged, check_partitions
 from sagabus.messaging.shards.tenure import Log
-from tests.messaging.shards_fixture import FIRST, Condition, Given, Shards, message, opened
+from tests.messaging.shards_fixture import FIRST, Condition, Given, Shards, message, opened, plain
 from tests.support.conditions import until
 
 
@@ -46,7 +46,7 @@ async def test_s1_who_was_taken_from_writes_nothing(ours: Shards, theirs: Shards
         await ours.write({old: [Given(offset=1)]}, message(1))
     assert await ours.rows("outbox") == []
     await theirs.write({new: [Given(offset=1)]}, message(2))
-    assert [row["value"] for row in await ours.rows("outbox")] == [b"2"]
+    assert [plain(row).value for row in await ours.rows("outbox")] == [b"2"]
 
 
 async def test_s1_one_lost_shard_fences_the_whole_turn(ours: Shards, theirs: Shards) -> None:

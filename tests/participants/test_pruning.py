@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from sagabus.contracts.replies import ReplyKind
+from sagabus.messaging.postgres import condition
 from sagabus.messaging.service.prerequisites import NotReady
 from sagabus.messaging.service.window import check_window
 from sagabus.messaging.shards import retention
@@ -16,7 +18,18 @@ from sagabus.messaging.shards.retention import CLOCKS_APART_SECONDS, ROWS, Reten
 from sagabus.messaging.shards.shard_row import Fenced
 from sagabus.participants import ExternalContext
 from sagabus.participants.inbox.tables import create_tables, participant_tables
-from tests.participants.service_fixture import BOOK, Saga, ServiceFixture, Take, Taken, batch, charge, takes
+from tests.messaging.outbox_of_before import outbox_of_before
+from tests.participants.service_fixture import (
+    BOOK,
+    Saga,
+    ServiceFixture,
+    Take,
+    Taken,
+    batch,
+    charge,
+    take_item,
+    takes,
+)
 
 DAY = 86_400.0
 KEPT = Retention(inbox=14 * DAY, dead_letters=30 * DAY, parked=30 * DAY)
@@ -235,6 +248,27 @@ async def test_tables_of_before_are_brought_up_to_date(fixture: ServiceFixture) 
     for table in participant_tables("shop").sorted_tables:
         wanted = table.dialect_options["postgresql"]["with"] or {}
         assert sorted(found[table.name] or ()) == sorted(f"{name}={value}" for name, value in wanted.items())
+
+
+async def test_an_outbox_of_before_is_named_brought_up_to_date_and_its_rows_are_published(
+    fixture: ServiceFixture,
+) -> None:
+    statements = outbox_of_before("sagabus_shop")
+    rows = "INSERT INTO sagabus_shop.outbox (shard, position, saga_id, topic, headers) VALUES (0, 0, 'A', 't', '')"
+    for statement in (*statements.split("; "), rows):
+        await fixture.rows(statement)
+    for missing in (["outbox.record", "outbox_parked.record"], []):
+        async with fixture.database.transaction() as plain:
+            assert await condition.missing(plain, participant_tables("shop")) == missing
+        async with fixture.engine.begin() as connection:
+            await create_tables(connection, "shop")
+    takes(fixture)
+    tenure = await fixture.take()
+    await fixture.processor.turn({tenure: fixture.records(tenure, Saga("A").command(take_item, BOOK))})
+    (before,) = await fixture.rows("SELECT * FROM sagabus_shop.outbox_plain WHERE position = 0")
+    assert (before["topic"], before["headers"]) == ("t", None)
+    (reply,) = await fixture.rows("SELECT * FROM sagabus_shop.outbox_plain WHERE position > 0")
+    assert (reply["key"], ["ce_type", "sagabus.reply.completed"] in json.loads(reply["headers"])) == (b"A", True)
 
 
 def test_a_window_that_is_too_short_is_refused_with_both_values_and_a_cure() -> None:

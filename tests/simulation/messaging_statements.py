@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -216,3 +216,12 @@ class MessagingStatements(Book):
 
 def _is(row: Row | None, token: UUID, turn: int) -> bool:
     return row is not None and row["token"] == token and row["turn"] == turn
+
+
+def outbox_row(fields: Mapping[str, bytes | None]) -> Row:
+    row: dict[str, Any] = dict(fields)
+    for name in ("saga_id", "topic"):
+        row[name] = row[name].decode()
+    for name in ("shard", "position", "partition"):
+        row[name] = None if row[name] is None else int.from_bytes(row[name], "big", signed=True)
+    return row

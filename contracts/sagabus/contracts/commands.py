@@ -63,6 +63,8 @@ class CommandHead:
         return self.target if self.kind is CommandKind.SETTLE and self.target else self.id
 
 
+_DO: Final = CommandKind.DO
+
 _REQUIRED: Final = (
     "ce_type", "ce_id", "ce_source", "ce_subject", "ce_run", "ce_step", "ce_attempt", "ce_issued", "ce_replyto",
     "ce_replypartition",
@@ -193,7 +195,7 @@ def command_message(
         reply_to,
         number_bytes("ce_replypartition", a.shard),
     )
-    if kind is not CommandKind.DO:
+    if kind is not _DO:
         target = "ce_compensates" if kind is CommandKind.UNDO else "ce_settles"
         own.append(header(target, names.command_id(a.saga_id, a.run, step).encode()))
     if timeout is not None:

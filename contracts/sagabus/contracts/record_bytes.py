@@ -90,7 +90,7 @@ class Prefix:
 
     def record(self, value: bytes, own: Sequence[bytes]) -> bytes:
         """As `record_of` makes it of all headers. own: the bytes of those behind the common ones."""
-        return b"".join((self._key, varint(len(value)), value, varint(self._count + len(own)), self._headers, *own))
+        return b"".join([self._key, varint(len(value)), value, varint(self._count + len(own)), self._headers, *own])
 
 
 def before_record(record: bytes, number: int) -> bytes:

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 
 from sagabus.contracts.activity import Service
@@ -20,6 +19,7 @@ from sagabus.messaging.bus.kafka import Kafka
 from sagabus.messaging.bus.subscription import Subscription, SubscriptionListener
 from sagabus.messaging.bus.topic_admin import TopicSpec
 from sagabus.messaging.counters import Counters
+from sagabus.messaging.postgres import condition
 from sagabus.messaging.postgres.engine import dispose, distrust, make_engine
 from sagabus.messaging.postgres.engine_database import EngineDatabase
 from sagabus.messaging.service.backing import Backing, find_backing
@@ -30,7 +30,7 @@ from sagabus.messaging.shards.ownership import Ownership
 from sagabus.messaging.shards.retention import Retention
 from sagabus.participants.command_processor import CommandProcessor
 from sagabus.participants.handlers.session import Sessions
-from sagabus.participants.inbox.tables import create_tables, missing_tables, participant_tables
+from sagabus.participants.inbox.tables import create_tables, participant_tables
 
 if TYPE_CHECKING:
     from sagabus.participants.participant import Participant
@@ -93,10 +93,11 @@ async def _ready(service: Service, backing: Backing, database: EngineDatabase) -
     async with database.session_transaction() as connection:
         if backing.run is not None:
             await create_tables(connection, service.name)
-        check_encoding(str(await connection.scalar(text("SHOW server_encoding"))))
-        if missing := await missing_tables(connection, service.name):
+    async with database.transaction() as plain:
+        check_encoding(await condition.encoding(plain))
+        if missing := await condition.missing(plain, participant_tables(service.name)):
             schema = service_schema(service.name)
-            raise NotReady(f"tables are missing in the schema {schema}: {', '.join(missing)}; run `sagabus migrate`")
+            raise NotReady(f"missing in the schema {schema}: {', '.join(missing)}; run `sagabus migrate`")
     await _topics(service, backing.kafka, backing.settings)
 
 

@@ -17,6 +17,7 @@ from sagabus.coordinator.store.columns import CHANGED, EARLY, EARLY_KEY, SAGA, S
 from sagabus.coordinator.store.copy_format import HISTORY_COLUMNS, NewHistory
 from sagabus.coordinator.store.rows import EarlyRef, EarlyRequest, SagaKey, SagaRef, SagaRow, StartedId, TimerRef
 from sagabus.coordinator.store.wire import LATEST, Arguments, Columns, arguments, assigned, quoted, unnest, written
+from sagabus.messaging.postgres import binary_copy
 from sagabus.messaging.postgres.database import Connection
 from sagabus.messaging.postgres.statements import named_statements
 from sagabus.messaging.postgres.tables import qualified
@@ -110,13 +111,7 @@ class Store:
         encoded = writes.encoded() if isinstance(writes, Writes) else writes
         await self._write_sagas(connection, encoded)
         if encoded.history is not None:
-            await connection.copy_to_table(
-                "history",
-                schema_name=self.schema,
-                columns=HISTORY_COLUMNS,
-                source=encoded.history,  # type: ignore[arg-type]  # documented, unknown to asyncpg-stubs
-                format="binary",
-            )
+            await binary_copy.copy(connection, self.schema, "history", HISTORY_COLUMNS, encoded.history)
         for name, given in (
             ("timer.drop", encoded.timers_dropped),
             ("timer.clear", encoded.timers_cleared),

@@ -149,11 +149,12 @@ def _grouped(messages: Sequence[Message], counts: Counts) -> Groups:
     """The messages of each partition, in order. Raises PublishRefused."""
     groups: Groups = {}
     for message in messages:
-        to = TopicPartition(message.topic, _partition(message, counts[message.topic]))
-        if to in groups:
-            groups[to].append(message)
+        to = message.topic, _partition(message, counts[message.topic])
+        group = groups.get(to)  # a TopicPartition is equal to such a pair, and takes longer to make
+        if group is None:
+            groups[TopicPartition(*to)] = [message]
         else:
-            groups[to] = [message]
+            group.append(message)
     return groups
 
 

@@ -29,6 +29,8 @@ TIME: Final = DateTime(timezone=True)
 
 _TOPICS_COMMENT: Final = '{topic: {"id": topic id, "next": offset of the first record not taken in}}'
 
+_OLDER_COMMENT: Final = "of rows that a release before 0007 has written"
+
 SHARD_STORAGE: Final = {
     "fillfactor": "10",
     "autovacuum_vacuum_scale_factor": "0",
@@ -122,9 +124,10 @@ def _message() -> tuple[Column[Any], ...]:
         required("saga_id", Text()),
         required("topic", Text()),
         Column("partition", Integer, comment="null: from the key"),
-        Column("key", LargeBinary),
-        required("headers", LargeBinary()),
-        Column("value", LargeBinary),
+        Column("key", LargeBinary, comment=_OLDER_COMMENT),
+        Column("headers", LargeBinary, comment=_OLDER_COMMENT),
+        Column("value", LargeBinary, comment=_OLDER_COMMENT),
+        Column("record", LargeBinary, comment="key, value and headers in Kafka's format; outbox_plain reads it"),
     )
 
 

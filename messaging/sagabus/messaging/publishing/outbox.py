@@ -1,5 +1,8 @@
 """The outbox: messages written in the transaction of the state that they follow from, published after it.
 
+A row holds the bytes of its record, those that go to Kafka. It becomes bytes for COPY as soon as it is added, so that
+nothing is left to be computed in the transaction (S4). People read the view `outbox_plain`, which has key, value and
+headers in columns.
 Rows are appended, deleted in bulk once published, and never changed. Positions come from the shard row (S5): counted
 from the rows that are left, a position would be given again once its row is deleted.
 
@@ -9,25 +12,27 @@ released a saga's rows there, the owner's next turn sends them as new messages a
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final, NamedTuple
 
 import asyncpg
 
-from sagabus.contracts.envelope import Message, pack_headers, unpack_headers
-from sagabus.contracts.record_bytes import read_record
+from sagabus.contracts.envelope import Message, unpack_headers
+from sagabus.messaging.postgres import binary_copy
 from sagabus.messaging.postgres.database import Connection
 from sagabus.messaging.postgres.statements import named_statements
 from sagabus.messaging.postgres.tables import qualified
 from sagabus.messaging.publishing.relay import Parking, Positioned
 
-COLUMNS: Final = ("shard", "position", "saga_id", "topic", "partition", "key", "headers", "value")
+COLUMNS: Final = ("shard", "position", "saga_id", "topic", "partition", "record")
+
+OLDER: Final = ("key", "headers", "value")
+"""What releases before had in the place of `record`. Their rows may still be there, and are published as they are."""
 
 RELEASES: Final = 200
 """Sagas that one turn brings back from `outbox_parked`; the next turn follows within a second."""
-
-OutboxRow = tuple[int, int, str, str, int | None, bytes | None, bytes, bytes | None]
 
 
 class Released(NamedTuple):
@@ -39,15 +44,46 @@ class Released(NamedTuple):
     message: Message
 
 
-def row_of(shard: int, position: int, message: Message) -> OutboxRow:
-    """The row of a message, headers packed: made before the transaction begins (S4)."""
-    m, plain = message, read_record(message.record)
-    return (shard, position, m.saga_id, m.topic, m.partition, plain.key, pack_headers(plain.headers), plain.value)
+class NewRows:
+    """Rows of messages that are to be published, in the order of adding."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._parts)
+
+    def add(self, shard: int, position: int, message: Message) -> None:
+        saga, record, partition = message.saga_id.encode(), message.record, message.partition
+        self._parts += (
+            _SHARD_POSITION_SAGA.pack(len(COLUMNS), 4, shard, 8, position, len(saga)), saga,
+            _topic(message.topic),
+            binary_copy.NULL if partition is None else _PARTITION.pack(4, partition),
+            binary_copy.LENGTH.pack(len(record)), record,
+        )  # fmt: skip
+
+    def mark(self) -> int:
+        """For `back_to`."""
+        return len(self._parts)
+
+    def back_to(self, mark: int) -> None:
+        """As if what was added since then had not been."""
+        del self._parts[mark:]
+
+    def encoded(self) -> memoryview:
+        return binary_copy.rows(self._parts)
 
 
-async def append(connection: Connection, schema: str, rows: Sequence[OutboxRow]) -> None:
-    """All rows by one COPY."""
-    await connection.copy_records_to_table("outbox", schema_name=schema, columns=COLUMNS, records=rows)
+_SHARD_POSITION_SAGA: Final = struct.Struct(">hiiiqi")
+_PARTITION: Final = struct.Struct(">ii")
+_topic: Final = lru_cache(maxsize=1024)(binary_copy.text)
+
+
+async def append(connection: Connection, schema: str, rows: memoryview) -> None:
+    """All rows by one COPY. rows: as `NewRows` has encoded them."""
+    await binary_copy.copy(connection, schema, "outbox", COLUMNS, rows)
 
 
 async def unpublished(connection: Connection, schema: str, shard: int, after: int) -> list[Positioned]:
@@ -90,21 +126,17 @@ async def unpark(connection: Connection, schema: str, shard: int, positions: Seq
 
 
 def _message(row: asyncpg.Record) -> Message:
-    return Message.of(
-        topic=row["topic"],
-        key=row["key"],
-        value=row["value"],
-        headers=unpack_headers(row["headers"]),
-        saga_id=row["saga_id"],
-        partition=row["partition"],
-    )
+    topic, saga_id, partition = row["topic"], row["saga_id"], row["partition"]
+    if row["record"] is not None:
+        return Message(topic, saga_id, partition, row["record"])
+    return Message.of(topic, row["key"], row["value"], unpack_headers(row["headers"]), saga_id, partition)
 
 
 @cache
 @named_statements
 def _statements(schema: str) -> dict[str, str]:
     outbox, parked = qualified(schema, "outbox"), qualified(schema, "outbox_parked")
-    columns = ", ".join(COLUMNS)
+    columns = ", ".join((*COLUMNS, *OLDER))
     return {
         "outbox.unpublished": f"SELECT {columns} FROM {outbox} WHERE shard = $1 AND position > $2 ORDER BY position",
         "outbox.delete": f"""

@@ -53,7 +53,7 @@ class Turn:
         self._schema = schema
         self._dead_letters = dead_letters
         self._shares = {tenure: _Share(tenure, records) for tenure, records in work.items()}
-        self._rows: list[outbox.OutboxRow] = []
+        self._rows = outbox.NewRows()
         self._letters: list[dead_letter.DeadLetterRow] = []
         self._deleted: dict[Tenure, int] = {}
         self._told = DeadLetterLog(dead_letters.by)
@@ -62,7 +62,7 @@ class Turn:
         """Publish this after the commit, in the order of calls."""
         share = self._shares[tenure]
         position = tenure.next_position + len(share.messages)
-        self._rows.append(outbox.row_of(tenure.shard, position, message))
+        self._rows.add(tenure.shard, position, message)
         share.messages.append((position, message))
 
     def dead_letter(self, tenure: Tenure, record: Record, *, reason: str, message: str) -> None:
@@ -74,13 +74,14 @@ class Turn:
     def mark(self) -> TurnMark:
         """Where it stands: `back_to` takes back what is sent and kept from here on."""
         messages = {tenure: len(share.messages) for tenure, share in self._shares.items()}
-        return TurnMark(messages, len(self._rows), len(self._letters), self._told.mark())
+        return TurnMark(messages, self._rows.mark(), len(self._letters), self._told.mark())
 
     def back_to(self, mark: TurnMark) -> None:
         """After a `write` that was rolled back, say, where a part has to be decided again."""
         for tenure, sent in mark.messages.items():
             del self._shares[tenure].messages[sent:]
-        del self._rows[mark.rows :], self._letters[mark.letters :]
+        self._rows.back_to(mark.rows)
+        del self._letters[mark.letters :]
         self._told.back_to(mark.told)
 
     def parked(self, tenure: Tenure) -> Sequence[Parking]:
@@ -127,7 +128,7 @@ class Turn:
         shares = self._shares
         await shard_row.advance(connection, self._schema, [share.advance(tenure) for tenure, share in shares.items()])
         if self._rows:
-            await outbox.append(connection, self._schema, self._rows)
+            await outbox.append(connection, self._schema, self._rows.encoded())
         if self._letters:
             await dead_letter.append(connection, self._schema, self._letters)
         for tenure, share in shares.items():

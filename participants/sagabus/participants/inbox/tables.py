@@ -22,11 +22,15 @@ from sqlalchemy import (
     select,
     text,
 )
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateSchema
 
 from sagabus.contracts.names import service_schema
+from sagabus.messaging.postgres.plain_view import plain_view
 from sagabus.messaging.postgres.tables import KEPT_STORAGE, messaging_tables
+
+_POSTGRESQL: Final = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 _ONE_AT_A_TIME: Final = 0x5A6A_B05
 """Key of the advisory lock under which tables are made: IF NOT EXISTS of two processes at once can fail."""
@@ -42,22 +46,35 @@ def participant_tables(service: str) -> MetaData:
 async def create_tables(connection: AsyncConnection, service: str) -> None:
     """Make the schema and the tables that are not there yet. Repeatable, and safe when several processes do it at once.
 
-    Tables of an earlier version get the indexes and storage settings that they lack. Within the connection's
+    Tables of an earlier version get the columns, indexes and storage settings that they lack. Within the connection's
     transaction: committing it is the caller's.
     """
     await connection.execute(select(func.pg_advisory_xact_lock(_ONE_AT_A_TIME)))
     await connection.execute(CreateSchema(service_schema(service), if_not_exists=True))
     metadata = participant_tables(service)
     await connection.run_sync(metadata.create_all)
+    await _columns(connection, metadata)
     await connection.run_sync(_indexes, metadata)
     await _storage(connection, metadata)
+    for statement in plain_view(service_schema(service)):
+        await connection.exec_driver_sql(statement)
 
 
-async def missing_tables(connection: AsyncConnection, service: str) -> list[str]:
-    """The tables of ours that this database does not have, sorted."""
-    there = text("SELECT table_name FROM information_schema.tables WHERE table_schema = :schema")
-    found = set(await connection.scalars(there, {"schema": service_schema(service)}))
-    return sorted({table.name for table in participant_tables(service).sorted_tables} - found)
+async def _columns(connection: AsyncConnection, metadata: MetaData) -> None:
+    """Every column that is added later takes NULL, and one that did not may come to do so."""
+    asked = "SELECT column_name, is_nullable = 'YES' FROM information_schema.columns"
+    for table in metadata.sorted_tables:
+        place = {"schema": table.schema, "name": table.name}
+        rows = await connection.execute(text(f"{asked} WHERE table_schema = :schema AND table_name = :name"), place)
+        there = {row[0]: row[1] for row in rows}
+        for column in table.columns:
+            if column.name not in there:
+                change = f'ADD "{column.name}" {column.type.compile(_POSTGRESQL)}'
+            elif column.nullable and not there[column.name]:
+                change = f'ALTER "{column.name}" DROP NOT NULL'
+            else:
+                continue
+            await connection.execute(text(f"ALTER TABLE {table.fullname} {change}"))
 
 
 def _indexes(connection: Connection, metadata: MetaData) -> None:
