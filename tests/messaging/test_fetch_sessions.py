@@ -118,7 +118,7 @@ async def _asked_in_turn(steps: list[tuple[Offsets, str]]) -> None:
             raise asyncio.CancelledError
         return answer
 
-    sessions = FetchSessions(send)
+    sessions = FetchSessions(send, heard=lambda: None)
     for offsets, event in steps:
         if event == "forgotten":
             broker.sessions.clear()
@@ -128,7 +128,7 @@ async def _asked_in_turn(steps: list[tuple[Offsets, str]]) -> None:
         broker.old = {"old": True, "new": False}.get(event, broker.old)
         if event == "plain":  # from the beginning: nobody forgets what it knows of sessions
             broker.sessions, broker.plain = {}, True
-            sessions = FetchSessions(send)
+            sessions = FetchSessions(send, heard=lambda: None)
         failures = iter([event])
         fails = event in ("lost before", "lost behind", "cancelled")
         with pytest.raises((KafkaError, asyncio.CancelledError)) if fails else nullcontext():
@@ -138,7 +138,7 @@ async def _asked_in_turn(steps: list[tuple[Offsets, str]]) -> None:
 
 async def test_idle_fetch_names_no_partition() -> None:
     broker = Broker()
-    sessions = FetchSessions(broker.send)
+    sessions = FetchSessions(broker.send, heard=lambda: None)
     offsets = dict.fromkeys(PLACES, 7)
     named = []
     for step in (offsets, offsets, {**offsets, PLACES[2]: 8}, dict.fromkeys(PLACES[1:], 7)):
@@ -150,7 +150,7 @@ async def test_idle_fetch_names_no_partition() -> None:
 
 async def test_broker_without_sessions_is_asked_for_all_each_time() -> None:
     for broker in (Broker(plain=True), Broker(full=True), Broker(old=True)):
-        sessions = FetchSessions(broker.send)
+        sessions = FetchSessions(broker.send, heard=lambda: None)
         for _ in range(3):
             await sessions.send(0, request(dict.fromkeys(PLACES, 7)))
             assert broker.reads == dict.fromkeys(PLACES, 7)
@@ -158,7 +158,7 @@ async def test_broker_without_sessions_is_asked_for_all_each_time() -> None:
 
 async def test_partition_that_comes_back_at_the_same_offset_is_named_again() -> None:
     broker = Broker()
-    sessions = FetchSessions(broker.send)
+    sessions = FetchSessions(broker.send, heard=lambda: None)
     for offsets in ({PLACES[0]: 7, PLACES[1]: 7}, {PLACES[1]: 7}, {PLACES[0]: 7, PLACES[1]: 7}):
         await sessions.send(0, request(offsets))
         assert broker.reads == offsets
@@ -170,7 +170,7 @@ async def test_each_broker_has_a_session_of_its_own() -> None:
     async def send(node: int, asked: Any) -> Any:
         return await brokers[node].send(node, asked)
 
-    sessions = FetchSessions(send)
+    sessions = FetchSessions(send, heard=lambda: None)
     for node in (0, 1, 0, 1):
         await sessions.send(node, request({PLACES[node]: 5}))
     assert [broker.reads for broker in brokers] == [{PLACES[0]: 5}, {PLACES[1]: 5}]
@@ -186,7 +186,7 @@ async def test_fetch_beside_one_under_way_leaves_the_session_alone() -> None:
             await go_on.wait()
         return await broker.send(node, asked)
 
-    sessions = FetchSessions(send)
+    sessions = FetchSessions(send, heard=lambda: None)
     first = asyncio.create_task(sessions.send(0, request({PLACES[0]: 5})))
     await asyncio.sleep(0)
     beside, other = request({PLACES[1]: 9}), MetadataRequest([])
@@ -205,7 +205,7 @@ async def test_other_errors_of_a_fetch_are_raised() -> None:
         return Answer(0, 58, 0, [])  # SASL authentication failed
 
     with pytest.raises(KafkaError):
-        await FetchSessions(send).send(0, request({PLACES[0]: 5}))
+        await FetchSessions(send, heard=lambda: None).send(0, request({PLACES[0]: 5}))
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.client import AIOKafkaClient
 
 from sagabus.contracts.envelope import Message
-from sagabus.messaging.bus.kafka import Bus, Kafka
+from sagabus.messaging.bus.kafka import ANSWERED_SECONDS, Bus, Kafka
 from sagabus.messaging.bus.kafka_connection import KafkaConnection, KafkaRefused, KafkaUnreachable
 from sagabus.messaging.bus.subscription import Subscription
 from sagabus.messaging.bus.topic_admin import TopicPolicy, TopicSpec
@@ -333,6 +333,43 @@ async def test_a_ping_says_whether_kafka_answers(kafka: str, bus: Bus) -> None:
     await Kafka(load_settings(kafka="embedded", require=()), bus=bus).ping()
     with pytest.raises(KafkaUnreachable):
         await Kafka(load_settings(kafka=f"127.0.0.1:{free_port()}", require=())).ping()
+
+
+async def test_a_ping_asks_nobody_while_kafka_answers_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    away, now = Kafka(load_settings(kafka=f"127.0.0.1:{free_port()}", require=())), 100.0
+    monkeypatch.setattr("sagabus.messaging.bus.kafka.monotonic", lambda: now)
+    away.answered()
+    await away.ping()
+    now += ANSWERED_SECONDS + 0.1
+    with pytest.raises(KafkaUnreachable):
+        await away.ping()
+
+
+async def test_who_reads_hears_answers_though_there_is_no_record(real: Kafka, namespace: str) -> None:
+    heard = []
+    real.answered = lambda: heard.append(1)  # type: ignore[method-assign]
+    await real.create_topics({namespace: TopicSpec(1)})
+    async with running(Subscription(real, group=namespace, topics=[namespace], listener=Listener())):
+        await until(lambda: len(heard) > 2)
+
+
+async def test_a_range_of_many_topics_is_asked_for_at_once(
+    real: Kafka, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka learns of topics that it does not know one by one, with a pause after each."""
+    topics = [f"{namespace}.{number}" for number in range(6)]
+    await real.create_topics({topic: TopicSpec(2) for topic in topics})
+    asked = []
+    update = AIOKafkaClient._metadata_update
+
+    async def noted(self: AIOKafkaClient, *what: Any) -> Any:
+        asked.append(what)
+        return await update(self, *what)
+
+    monkeypatch.setattr(AIOKafkaClient, "_metadata_update", noted)
+    places = [TopicPartition(topic, number) for topic in topics for number in range(2)]
+    assert await real.log_range(places) == dict.fromkeys(places, (0, 0))
+    assert len(asked) <= 2
 
 
 def test_faststream_is_imported_by_who_begins_to_read_and_by_nobody_else() -> None:

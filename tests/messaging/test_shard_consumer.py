@@ -30,6 +30,9 @@ class Observer:
     def log_changed(self, partitions: Collection[TopicPartition]) -> None:
         self.changed.extend(partitions)
 
+    def answered(self) -> None:
+        """Nothing here asks whether Kafka is there."""
+
     def member_lost(self) -> bool:
         raise AssertionError("nobody leaves here")
 

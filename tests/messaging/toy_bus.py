@@ -121,8 +121,9 @@ class ToyStream:
         at_end = done is not None and all(record.offset < done for record in self.bus.logs[partition])
         return self.bus.ends.get(partition, done) if at_end else done
 
-    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
         self.committed |= offsets
+        return True
 
     async def _poll(self) -> None:
         while True:

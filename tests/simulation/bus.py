@@ -258,7 +258,8 @@ class Stream:
     async def position(self, partition: TopicPartition) -> int | None:
         return self._done.get(partition)
 
-    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None: ...
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
+        return True
 
     def expire(self) -> None:
         """The group has not heard of this member for a session's length."""

@@ -39,8 +39,10 @@ Send = Callable[..., Awaitable[Any]]
 class FetchSessions:
     """One session with each broker, for the one fetcher of a consumer."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, *, heard: Callable[[], None]) -> None:
+        """heard: called with each answer."""
         self._send = send
+        self._heard = heard
         self._sessions: dict[Any, _Session] = {}
 
     async def send(self, node: Any, request: Any, **options: Any) -> Any:
@@ -61,6 +63,7 @@ class FetchSessions:
         session.under_way = True
         try:
             answer = await self._send(node, session.next(request, wanted), **options)
+            self._heard()
         finally:
             session.under_way = False
             session.heard(answer, wanted)

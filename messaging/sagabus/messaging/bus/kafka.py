@@ -40,6 +40,9 @@ LONGEST_PAUSE_SECONDS: Final = 5.0
 
 LOOK_AGAIN_SECONDS: Final = 0.05
 
+ANSWERED_SECONDS: Final = 0.75
+"""For so long an answer shows that Kafka is there. A fetch is answered twice a second where nothing is to be read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bus:
@@ -65,6 +68,7 @@ class Kafka:
         producer is made."""
         self._bus = bus
         self.connection = KafkaConnection(settings, bus.address if bus else settings.kafka)
+        self._answered_at = float("-inf")
         self._questions = BrokerQuestions(self.connection)
         self._admin = TopicAdmin(self.connection, self._questions)
 
@@ -101,9 +105,16 @@ class Kafka:
         """Which cluster this is; of the embedded bus, the id that its host gave it. Raises KafkaUnreachable."""
         return await self._admin.cluster_id() if self._bus is None else self._bus.id
 
+    def answered(self) -> None:
+        """A broker has answered, whatever it was asked."""
+        self._answered_at = monotonic()
+
     async def ping(self) -> None:
-        """Whether Kafka answers, within PING_SECONDS. Raises KafkaUnreachable or KafkaRefused."""
-        if self._bus is None:
+        """Whether Kafka answers, within PING_SECONDS. Raises KafkaUnreachable or KafkaRefused.
+
+        It is asked only if it has answered nothing within ANSWERED_SECONDS.
+        """
+        if self._bus is None and monotonic() - self._answered_at > ANSWERED_SECONDS:
             await self._admin.ping()
 
     async def names(self) -> Collection[str]:
@@ -166,6 +177,8 @@ class Kafka:
             try:
                 await consumer.start()
                 await asyncio.sleep(0)  # aiokafka 0.14 cannot be stopped in the step in which it was started
+                # Else it learns of one topic after the other, each time with a pause of 0.1 s.
+                await consumer._client.set_topics({partition.topic for partition in partitions})
                 starts = await consumer.beginning_offsets(partitions)
                 ends = await consumer.end_offsets(partitions)
             finally:

@@ -64,6 +64,9 @@ class Observer(Protocol):
     def log_changed(self, partitions: Collection[TopicPartition]) -> None:
         """These have no record at the offset that was asked for. They are held."""
 
+    def answered(self) -> None:
+        """A broker has answered a fetch."""
+
     def member_lost(self) -> bool:
         """The group does not know this member any more. Whether it is to join anew at once."""
 
@@ -86,9 +89,10 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
             auto_offset_reset="none",
             isolation_level="read_committed",  # what an outside application took back was never said
             metadata_max_age_ms=METADATA_AGE_MS,
+            consumer_timeout_ms=POLL_MS,  # of aiokafka's fetcher, which is woken by all that it waits for
             fetch_max_wait_ms=FETCH_WAIT_MS if group else FETCH_WAIT_BY_HAND_MS,
         )
-        self._client.send = FetchSessions(self._client.send).send
+        self._client.send = FetchSessions(self._client.send, heard=observer.answered).send
         self._observer = observer
         self._handed_on: dict[TopicPartition, int] = {}
         """The next offset of each partition that is not held."""

@@ -137,17 +137,19 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
         except (IllegalStateError, KafkaUnreachable):
             return None
 
-    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """For tools that show lag. Failures are counted, not raised: nothing depends on it."""
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
+        """For tools that show lag. Failures are counted, not raised: nothing depends on it. Whether it was done."""
         if self._kafka.embedded or not offsets:
-            return
+            return False
         try:
             async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
                 await self._reading().commit(dict(offsets))
-            self._commits["told"] += 1
         except Exception as error:
             self._commits["failed"] += 1
             log.debug("offsets were not committed to Kafka: %s", error)
+            return False
+        self._commits["told"] += 1
+        return True
 
     # Called by aiokafka, in its coordinator's task.
 
@@ -166,6 +168,9 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
     def log_changed(self, partitions: Collection[TopicPartition]) -> None:
         log.warning("no record at the offsets asked for: the log was truncated or replaced: %s", sorted(partitions))
         self._spawn(self._again())
+
+    def answered(self) -> None:
+        self._kafka.answered()
 
     def broken(self, error: BaseException) -> None:
         if not self._closing:

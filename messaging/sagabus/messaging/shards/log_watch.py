@@ -22,6 +22,7 @@ class LogWatch:
     def __init__(self, tenures: Tenures, membership: Membership) -> None:
         self._tenures = tenures
         self._membership = membership
+        self._told: dict[TopicPartition, int] = {}
 
     async def strayed(self) -> list[Tenure]:
         """Tenures whose logs are not what they were (S6). Asks Kafka: not to be called under the lock."""
@@ -44,7 +45,7 @@ class LogWatch:
         return found
 
     async def tell(self) -> None:
-        """Commit the offsets to Kafka. Nothing depends on it."""
-        await self._membership.commit(
-            {place: at for tenure in self._tenures.held.values() for place, at in tenure.places.items()}
-        )
+        """Commit the offsets to Kafka, if they have moved. Nothing depends on it."""
+        offsets = {place: at for tenure in self._tenures.held.values() for place, at in tenure.places.items()}
+        if offsets != self._told and await self._membership.commit(offsets):
+            self._told = offsets

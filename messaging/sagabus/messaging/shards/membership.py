@@ -97,7 +97,6 @@ class Membership:
         """Up to where the listener was given this partition, records without content included."""
         return None if self._stream is None else await self._stream.position(partition)
 
-    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """For tools that show lag. Nothing depends on it."""
-        if offsets and self._stream is not None:
-            await self._stream.commit(offsets)
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
+        """For tools that show lag. Nothing depends on it. False if Kafka has not taken them."""
+        return self._stream is not None and await self._stream.commit(offsets)

@@ -93,5 +93,5 @@ class Stream(Protocol):
     async def position(self, partition: TopicPartition) -> int | None:
         """The offset up to which the listener has dealt with it, control records included; None if it is not read."""
 
-    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """For tools that show lag; nothing depends on it."""
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
+        """For tools that show lag; nothing depends on it. False if Kafka has not taken them."""
