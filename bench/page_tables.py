@@ -12,8 +12,9 @@ from bench.results import latest
 
 KINDS: Final = (COORDINATORS, PARTICIPANTS, KAFKA, POSTGRESQL)
 MODES: Final = ("bare", "happy", "undo", "mixed", "shop")
-ONE: Final = {"coordinators": 1, "fsync": False}
-"""The usual run of `bench.compare`."""
+USUAL: Final = {"fsync": False}
+ONE: Final = {"coordinators": 1, **USUAL}
+"""The usual runs: PostgreSQL does not wait for its disk."""
 
 Row = Mapping[str, Any]
 
@@ -66,12 +67,12 @@ def sizing_table(results: Path) -> str:
 
 
 def latency_table(results: Path) -> str:
-    row = latest("latency", results)
+    row = latest("latency", results, **ONE)
     if row is None:
         return missing("python -m bench.latency")
     alone = row["alone"]
     loads = {
-        "alone, bare engine": alone["bare"], "alone": alone["product"],
+        "alone, bare engine": alone["bare"], "alone": alone["product"], **slow_commits(results),
         **{f"{load['share']:.0%} of the peak: {load['sagas_per_s']}/s": load["latency_ms"] for load in row["rates"]},
     }  # fmt: skip
     lines = [[name, *(f"{of[key]:.1f}" for key in ("p50", "p90", "p99", "worst")), str(of["count"])]
@@ -79,8 +80,19 @@ def latency_table(results: Path) -> str:
     return source(row) + grid(["sagas", "p50 ms", "p90 ms", "p99 ms", "worst", "count"], lines)
 
 
+def slow_commits(results: Path) -> dict[str, Row]:
+    """Sagas alone, if that was measured: `python -m bench.latency --commit-delay 1000`."""
+    row = latest("latency", results, coordinators=1, commit_delay_us=1_000)
+    if row is None:
+        return {}
+    alone = row["alone"]
+    return {
+        "alone, bare engine, commits of 1 ms or more": alone["bare"], "alone, commits of 1 ms or more": alone["product"]
+    }  # fmt: skip
+
+
 def idle_table(results: Path) -> str:
-    row = latest("latency", results)
+    row = latest("latency", results, **ONE)
     if row is None:
         return missing("python -m bench.latency")
     idle = row["idle_cpu_ms_per_s"]
@@ -88,7 +100,7 @@ def idle_table(results: Path) -> str:
 
 
 def recovery_table(results: Path) -> str:
-    row = latest("recovery", results)
+    row = latest("recovery", results, **USUAL)
     if row is None:
         return missing("python -m bench.recovery")
     names = ("sagas_per_s", "first_s", "everywhere_s", "full_s", "stall_s", "memory_mib")
@@ -98,7 +110,7 @@ def recovery_table(results: Path) -> str:
 
 
 def open_sagas_table(results: Path) -> str:
-    row = latest("open_sagas", results)
+    row = latest("open_sagas", results, **USUAL)
     if row is None:
         return missing("python -m bench.open_sagas --open 1000000 --rows 10000000")
     names = ("sagas_per_s", f"cpu_ms.{COORDINATORS}", f"cpu_ms.{POSTGRESQL}", f"cpu_ms.{ALL}", "memory_mib")

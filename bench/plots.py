@@ -41,7 +41,7 @@ def processor_time_plot(results: Path) -> str:
 
 
 def latency_plot(results: Path) -> str:
-    row = latest("latency", results) or {"rates": []}
+    row = latest("latency", results, **ONE) or {"rates": []}
     series = {f"{load['share']:.0%} of the peak": load["curve_ms"] for load in row["rates"]}
     return svg.lines("At a fixed rate: so many percent of the sagas take at most …", series, "%", "ms")
 

@@ -27,7 +27,7 @@ LATENCY = distribution([0.010, 0.020, 0.500])
 
 def compared(**others: object) -> dict[str, Any]:
     rounds = [{compare.BARE: A_RUN, **dict.fromkeys(compare.MODES, A_RUN)}]
-    return {**Commits().figures, "coordinators": 1, **compare.summary(rounds), **others}
+    return {**compare.summary(rounds), **others}
 
 
 def lines() -> dict[str, dict[str, Any]]:
@@ -56,11 +56,17 @@ def lines() -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
+def keep(name: str, figures: dict[str, Any], file: Path) -> None:
+    """As a usual run does, but for what the figures say otherwise."""
+    usual = {"command": f"python -m bench.{name} --sagas 7", **Commits().figures, "coordinators": 1}
+    record(name, {**usual, **figures}, file)
+
+
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     file = tmp_path / "results.jsonl"
     for name, figures in lines().items():
-        record(name, {"command": f"python -m bench.{name} --sagas 7", **figures}, file)
+        keep(name, figures, file)
     return file
 
 
@@ -99,9 +105,18 @@ def test_a_table_names_the_command_as_it_was_given(results: Path) -> None:
 
 
 def test_the_latest_line_of_the_usual_run_counts(results: Path) -> None:
-    record("compare", compared(command="python", coordinators=2, bare={**A_RUN.figures, "sagas_per_s": 7.0}), results)
+    keep("compare", compared(coordinators=2, bare={**A_RUN.figures, "sagas_per_s": 7.0}), results)
     assert "| bare | 500 |" in TABLES["compare"](results)
     assert "| two coordinators | 7 | 500 |" in TABLES["variants"](results)
+
+
+def test_slow_commits_are_rows_of_their_own(results: Path) -> None:
+    assert "commits of 1 ms" not in TABLES["latency"](results)
+    usual = lines()["latency"]
+    slow = {**usual, "alone": {"bare": LATENCY, "product": {**LATENCY, "p50": 77.7}}}
+    keep("latency", {**slow, **Commits(fsync=True, delay_us=1_000).figures}, results)
+    assert "| alone | 20.0 |" in TABLES["latency"](results)
+    assert "| alone, commits of 1 ms or more | 77.7 |" in TABLES["latency"](results)
 
 
 def test_what_a_core_carries_is_the_inverse_of_its_time(results: Path) -> None:
