@@ -15,11 +15,11 @@ from uuid import UUID
 
 import pytest
 
+from sagabus.coordinator.shard.batch import Batch
 from sagabus.coordinator.shard.memory import LOOK_FOR_STARTS_MICROSECONDS, ShardMemory
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.coordinator.store.read import Reads
 from sagabus.coordinator.store.tables import coordinator_tables
-from sagabus.coordinator.store.write import Store
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.shards.retention import Retention
 from sagabus.messaging.shards.tenure import Tenure
@@ -66,18 +66,18 @@ async def close(fixture: ShardFixture, tenure: Tenure, *ids: str) -> None:
 def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """When sagas are looked for, and when a turn is written."""
     done: list[str] = []
-    look, write = Reads.sagas, Store.write
+    look, write = Reads.sagas, Batch._write
 
     def looked(self: Reads, *args: Any, **options: Any) -> Any:
         done.append("look")
         return look(self, *args, **options)
 
-    def written(self: Store, *args: Any) -> Any:
+    def written(self: Batch, *args: Any) -> Any:
         done.append("write")
         return write(self, *args)
 
     monkeypatch.setattr(Reads, "sagas", looked)
-    monkeypatch.setattr(Store, "write", written)
+    monkeypatch.setattr(Batch, "_write", written)
     return done
 
 

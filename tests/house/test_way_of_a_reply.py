@@ -90,7 +90,7 @@ async def takes(ctx: SagaContext, request: Words) -> Words:
 
 
 class Trail:
-    """What a reply with this body meets, on the thread of the loop, until its row is bytes of COPY."""
+    """What a reply with this body meets, on the thread of the loop, until the store has its row."""
 
     def __init__(self, body: bytes) -> None:
         self.modules: dict[str, None] = {}

@@ -306,6 +306,10 @@ class SimulatedDatabase(Database):
         finally:
             connection.tx.end()
 
+    async def write(self, writing: Callable[[Connection], Awaitable[T]]) -> T:
+        async with self.transaction() as connection:
+            return await writing(connection)
+
     async def begin(self) -> SimulatedConnection:
         await self.start()
         return SimulatedConnection(SimulatedTransaction(self._server, self._process), self._made)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from typing import Any, Final
+
+import asyncpg
 
 from sagabus.coordinator.core.saga.status import CLOSED
 from sagabus.coordinator.store.columns import CHANGED, EARLY, EARLY_KEY, HISTORY, SAGA, STARTED, TIMER, TIMER_KEY
+from sagabus.coordinator.store.small_turn import PARTS, name_of_parts
+from sagabus.messaging.shards.shard_row import ADVANCE_ARGUMENTS
 from tests.simulation.meaning import Book, Meaning, deleted, key_of, only
 from tests.simulation.postgres import Row, SimulatedConnection, Table
 
@@ -16,7 +21,7 @@ _EPOCH_2000: Final = 946_684_800_000_000
 
 
 class StoreStatements(Book):
-    """Of the namespace's schema."""
+    """Of the namespace's schema. A small turn means what the statements mean that it is put together from."""
 
     def _store(self, schema: str) -> None:
         names = ("saga", "history", "timer", "early_request", "started_id")
@@ -47,6 +52,54 @@ class StoreStatements(Book):
                 "started_id.load": self._started_ids(started),
             },
         )
+
+        for length in range(len(PARTS) + 1):
+            for parts in combinations(PARTS, length):
+                self._mean(schema, {name_of_parts(parts): self._small_turn(schema, parts)})
+
+    def _small_turn(self, schema: str, parts: tuple[str, ...]) -> Meaning:
+        async def small_turn(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            mark, wanted = c.tx.mark(), len(args[0])
+            advanced, presumed, *rest = args[:ADVANCE_ARGUMENTS], *args[ADVANCE_ARGUMENTS:]
+            done = await self._do(c, "shard_row.advance", *advanced)
+            if done != f"UPDATE {wanted}":
+                c.tx.back_to(mark)
+                return [_row(held=int(done.removeprefix("UPDATE ")), known=False)]
+            for part in parts:
+                columns = [rest.pop(0) for _ in PARTS[part]]
+                if not await self._do_part(c, schema, part, columns, presumed):
+                    c.tx.back_to(mark)
+                    return [_row(held=wanted, known=True)]
+            return [_row(held=wanted, known=False)]
+
+        return small_turn
+
+    async def _do_part(
+        self, c: SimulatedConnection, schema: str, part: str, columns: list[Any], presumed: Sequence[str]
+    ) -> bool:
+        """Whether no saga is known that was presumed new. Raises what the statement raises."""
+        match part:
+            case "created":
+                made = await self._do(c, "saga.create", *columns, presumed)
+                if len(made) != len(columns[0]) and not presumed:
+                    raise asyncpg.InvalidTextRepresentationError("saga.exists")
+                return len(made) == len(columns[0])
+            case "changed":
+                if await self._do(c, "saga.change", *columns) != f"UPDATE {len(columns[0])}":
+                    raise asyncpg.InvalidTextRepresentationError("saga.missing")
+            case "set" | "cleared":
+                await self._do(c, "timer.set" if part == "set" else "timer.clear", *columns)
+            case _:
+                rows = (dict(zip(PARTS[part], values, strict=True)) for values in zip(*columns, strict=True))
+                self.copy(c.tx, (schema, "outbox" if part == "sent" else "history"), [*rows])
+        return True
+
+    async def _do(self, c: SimulatedConnection, name: str, *args: Any) -> Any:
+        """By itself, with the bug that it may have."""
+        meaning = self.all[name, c.schema]
+        if name in self.bugs:
+            meaning = self.bugs[name](meaning)
+        return await meaning(c, args, None)
 
     def _created(self, table: Table, started: Table) -> Meaning:
         async def created(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:

@@ -4,8 +4,8 @@ A start whose saga is not in memory is presumed new, and decided last, with noth
 makes the sagas finds that one of them is known, nothing was committed: the starts alone are decided again.
 
 Sagas with a short history are replayed at once, those with a long one behind the turns (`replays`). What is read is
-read before anything is decided, in transactions of its own; the one that is committed has nothing left to compute. The
-loop breathes between any two pieces of work.
+read before anything is decided. What is written has nothing left to compute: it is one statement where it is little,
+else one transaction. The loop breathes between any two pieces of work.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from sagabus.coordinator.shard.present import Present
 from sagabus.coordinator.shard.replays import ReplayUnderWay
 from sagabus.coordinator.shard.starts import Starts, may_be_forgotten
 from sagabus.coordinator.store.rows import SagaKey, SagaRow
+from sagabus.coordinator.store.small_turn import SmallTurn
 from sagabus.coordinator.store.write import SagaExists, Store
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.shards.tenure import Tenure
@@ -300,10 +301,15 @@ class Batch:
         return begun
 
     async def _write(self, store: Store) -> None:
-        writes = self.decisions.writes.encoded()
+        turn, writes = self.decisions.turn, self.decisions.writes
+        small = SmallTurn.of(turn, writes)
+        if small is not None:
+            await self.database.write(partial(small.write, schema=store.schema))
+            return
+        encoded = writes.encoded()
         async with self.database.transaction() as connection:
-            await self.decisions.turn.write(connection)
-            await store.write(connection, writes)
+            await turn.write(connection)
+            await store.write(connection, encoded)
 
     def forget_losses(self) -> None:
         """Those that are made good, which is committed."""

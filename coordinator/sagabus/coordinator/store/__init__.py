@@ -3,6 +3,7 @@
     rows        what stands in the tables, as values
     tables      the tables; `migrations` makes them
     write       Store.write: all that a turn has decided, in its transaction
+    small_turn  the same and the shards' rows by one statement, where it is little
     read        Reads: what the shell needs, by ids and by shard
     operators   OperatorReads: single sagas, for people; with saga_list their lists, and recent what they wait for
 

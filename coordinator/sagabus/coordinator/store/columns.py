@@ -22,6 +22,7 @@ FIXED: Final = frozenset((
 ))  # fmt: skip
 """Never changed once the saga is there."""
 CHANGED: Final[Columns] = {name: wire for name, wire in SAGA.items() if name not in FIXED}
+CHANGES: Final[Columns] = {name: wire for name, wire in CHANGED.items() if name not in ("id", "run")}
 TIMER: Final[Columns] = {"shard": INTEGER, "id": TEXT, "run": TEXT, "kind": TEXT, "number": INTEGER, "due": TIME}
 TIMER_KEY: Final[Columns] = {name: wire for name, wire in TIMER.items() if name != "due"}
 SAGA_REF: Final[Columns] = {name: TIMER[name] for name in ("shard", "id", "run")}

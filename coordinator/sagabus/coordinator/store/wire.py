@@ -62,9 +62,9 @@ def quoted(names: Iterable[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 
-def unnest(columns: Columns) -> str:
-    """`unnest($1::text[], …) AS new ("id", …)`: a table of the arguments."""
-    arrays = ", ".join(f"${n}::{wire.type}[]" for n, wire in enumerate(columns.values(), 1))
+def unnest(columns: Columns, *, first: int = 1) -> str:
+    """`unnest($1::text[], …) AS new ("id", …)`: a table of the arguments. first: the number of its first one."""
+    arrays = ", ".join(f"${n}::{wire.type}[]" for n, wire in enumerate(columns.values(), first))
     return f"unnest({arrays}) AS new ({quoted(columns)})"
 
 

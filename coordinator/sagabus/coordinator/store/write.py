@@ -13,7 +13,17 @@ from typing import Any
 
 from sagabus.contracts.errors import SagabusError
 from sagabus.contracts.names import SagaId
-from sagabus.coordinator.store.columns import CHANGED, EARLY, EARLY_KEY, SAGA, SAGA_REF, STARTED, TIMER, TIMER_KEY
+from sagabus.coordinator.store.columns import (
+    CHANGED,
+    CHANGES,
+    EARLY,
+    EARLY_KEY,
+    SAGA,
+    SAGA_REF,
+    STARTED,
+    TIMER,
+    TIMER_KEY,
+)
 from sagabus.coordinator.store.copy_format import HISTORY_COLUMNS, NewHistory
 from sagabus.coordinator.store.rows import EarlyRef, EarlyRequest, SagaKey, SagaRef, SagaRow, StartedId, TimerRef
 from sagabus.coordinator.store.wire import LATEST, Arguments, Columns, arguments, assigned, quoted, unnest, written
@@ -63,20 +73,41 @@ class Writes:
 
     def encoded(self) -> Encoded:
         """All that is to be computed, done. To be called before the transaction begins (S4)."""
-        timers = self.timers.items()
         return Encoded(
-            changed=_columns(CHANGED, map(_changed, _latest(self.changed_sagas))),
-            created=_columns(SAGA, map(_created, _latest(self.new_sagas))),
+            changed=self.changed(),
+            created=self.created(),
             presumed_new=[*self.presumed_new],
             history=self.history.encoded(),
             timers_dropped=_columns(SAGA_REF, self.timers_dropped),
-            timers_set=_columns(TIMER, [(*ref, min(due, LATEST)) for ref, due in timers if due is not None]),
-            timers_cleared=_columns(TIMER_KEY, [ref for ref, due in timers if due is None]),
+            timers_set=self.timers_set(),
+            timers_cleared=self.timers_cleared(),
             early_added=_columns(EARLY, map(_early, self.early_added)),
             early_removed=_columns(EARLY_KEY, self.early_removed),
             started_ids=_columns(STARTED, map(_started, {one.id: one for one in self.started_ids}.values())),
             ended_losses=([*self.ended_losses],) if self.ended_losses else None,
         )
+
+    def changed(self) -> Arguments | None:
+        """Of `CHANGED`."""
+        return _columns(CHANGED, map(_changed, _latest(self.changed_sagas)))
+
+    def created(self) -> Arguments | None:
+        """Of `SAGA`."""
+        return _columns(SAGA, map(_created, _latest(self.new_sagas)))
+
+    def timers_set(self) -> Arguments | None:
+        """Of `TIMER`."""
+        return _columns(TIMER, [(*ref, min(due, LATEST)) for ref, due in self.timers.items() if due is not None])
+
+    def timers_cleared(self) -> Arguments | None:
+        """Of `TIMER_KEY`."""
+        return _columns(TIMER_KEY, [ref for ref, due in self.timers.items() if due is None])
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether there is nothing but sagas, of which none makes room for another run, history, and single timers."""
+        rare = self.timers_dropped or self.early_added or self.early_removed or self.started_ids or self.ended_losses
+        return not rare and {row.id for row in self.new_sagas}.isdisjoint(row.id for row in self.changed_sagas)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +166,12 @@ class Store:
             made = await connection.fetch(self._sql["saga.create"], *encoded.created, encoded.presumed_new)
             if len(made) != len(encoded.created[0]):
                 there = {(row["id"], row["run"]) for row in made}
-                wanted_keys = zip(encoded.created[0], encoded.created[1], strict=True)
-                raise SagaExists([SagaKey(*key) for key in wanted_keys if key not in there])
+                raise SagaExists([key for key in keys_of(encoded.created) if key not in there])
+
+
+def keys_of(created: Arguments) -> list[SagaKey]:
+    """Of these columns of sagas."""
+    return [SagaKey(*key) for key in zip(created[0], created[1], strict=True)]
 
 
 _created = attrgetter(*(one.name for one in fields(SagaRow)))
@@ -154,21 +189,27 @@ def _columns(columns: Columns, rows: Iterable[Sequence[Any]]) -> Arguments | Non
     return arguments(columns, listed) if listed else None
 
 
+def known(schema: str, ids: str) -> str:
+    """SQL: whether any of these ids has a saga, of whatever run, or had one (H2)."""
+    saga, started = qualified(schema, "saga"), qualified(schema, "started_id")
+    return f"""(
+        EXISTS (SELECT FROM {saga} AS known WHERE known.id = ANY ({ids}::text[]))
+        OR EXISTS (SELECT FROM {started} AS known WHERE known.id = ANY ({ids}::text[])))"""
+
+
 @named_statements
 def _statements(schema: str) -> dict[str, str]:
     saga, timer, early, started, owner = (
         qualified(schema, name) for name in ("saga", "timer", "early_request", "started_id", "shard_owner")
     )
     presumed = f"${len(SAGA) + 1}"
-    changes: Columns = {name: wire for name, wire in CHANGED.items() if name not in ("id", "run")}
     return {
         "saga.create": f"""
             INSERT INTO {saga} ({quoted(SAGA)}) SELECT {written(SAGA)} FROM {unnest(SAGA)}
-            WHERE NOT EXISTS (SELECT FROM {saga} AS known WHERE known.id = ANY ({presumed}::text[]))
-                AND NOT EXISTS (SELECT FROM {started} AS known WHERE known.id = ANY ({presumed}::text[]))
+            WHERE NOT {known(schema, presumed)}
             ON CONFLICT DO NOTHING RETURNING id, run""",
         "saga.change": f"""
-            UPDATE {saga} AS row SET {assigned(changes)} FROM {unnest(CHANGED)}
+            UPDATE {saga} AS row SET {assigned(CHANGES)} FROM {unnest(CHANGED)}
             WHERE row.id = new.id AND row.run = new.run""",
         "timer.set": f"""
             INSERT INTO {timer} ({quoted(TIMER)}) SELECT {written(TIMER)} FROM {unnest(TIMER)}

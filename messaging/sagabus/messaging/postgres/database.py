@@ -110,6 +110,39 @@ class Database:
         async with self._transaction(self._begun_anew()) as connection:
             return await reading(connection)
 
+    async def write(self, writing: Callable[[Connection], Awaitable[T]]) -> T:
+        """What one statement writes, in a transaction of its own: one round trip.
+
+        Raises DatabaseUnreachable if it was not sent. An error that PostgreSQL answers with: nothing was written. Any
+        other, if no answer comes within the time of a commit, say: outcome unknown.
+        """
+        with out_of_reach():
+            pool = await self._started()
+            connection = None if self._pooled else await self._free(pool)
+        if connection is None:
+            async with self._transaction(self._begun_anew()) as connection:
+                return await writing(connection)
+        usable = False
+        try:
+            with watched(connection, lambda: self._replace(pool, END_SECONDS)):
+                written = await answered(writing(connection), connecting.COMMIT_SECONDS, "a write")
+            usable = True
+            return written
+        except Exception as error:
+            self._lost(pool, error)
+            raise
+        finally:
+            await _given_back(pool, connection, usable=usable)
+
+    async def _free(self, pool: _Pool) -> Connection | None:
+        """None if the pool has none that is of any use; it is replaced then."""
+        try:
+            return await _acquired(pool)
+        except Exception as error:
+            if not self._lost(pool, error):
+                raise
+        return None
+
     async def _read(self, pool: _Pool, reading: Callable[[Connection], Awaitable[T]]) -> T:
         usable, connection = False, await _acquired(pool)
         try:

@@ -61,6 +61,11 @@ class EngineDatabase(Database):
         async with self.transaction() as connection:
             return await reading(connection)
 
+    async def write(self, writing: Callable[[Connection], Awaitable[T]]) -> T:
+        """The same."""
+        async with self.transaction() as connection:
+            return await writing(connection)
+
     @asynccontextmanager
     async def session_transaction(self) -> AsyncIterator[AsyncConnection]:
         """One transaction to which sessions can be bound, READ COMMITTED whatever the engine's default is.

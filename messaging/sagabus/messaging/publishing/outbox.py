@@ -86,6 +86,20 @@ async def append(connection: Connection, schema: str, rows: memoryview) -> None:
     await binary_copy.copy(connection, schema, "outbox", COLUMNS, rows)
 
 
+TYPES: Final = ("int", "bigint", "text", "text", "int", "bytea")
+"""Of COLUMNS."""
+
+
+def values(shard: int, position: int, message: Message) -> tuple[int, int, str, str, int | None, bytes]:
+    """A row as values, in the order of COLUMNS."""
+    return (shard, position, message.saga_id, message.topic, message.partition, message.record)
+
+
+def insertion(schema: str, rows: str) -> str:
+    """SQL that inserts these rows, a table of their columns: for a statement that does more."""
+    return f"INSERT INTO {qualified(schema, 'outbox')} ({', '.join(COLUMNS)}) SELECT {', '.join(COLUMNS)} FROM {rows}"
+
+
 async def unpublished(connection: Connection, schema: str, shard: int, after: int) -> list[Positioned]:
     """What may not have been published yet, in order. Read by a new tenure, once."""
     rows = await connection.fetch(_statements(schema)["outbox.unpublished"], shard, after)

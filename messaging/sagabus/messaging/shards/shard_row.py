@@ -4,6 +4,7 @@ Everybody who writes under a shard begins a transaction in one of these ways, an
 
     acquire                                      a new tenure; nothing else is written with it
     advance, then rows                           all rows were known before: the coordinator's turn, retention
+    fence, within one statement                  the same, where little is written
     hold, then handlers and rows, then advance   what handlers send is known only after they have run: a participant's
 
 `hold` and `advance` are the fence (S1). Both lock the rows, in the order of shards, until the end of the transaction;
@@ -22,7 +23,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -120,11 +121,17 @@ async def hold(connection: Connection, schema: str, tenures: Collection[Tenure])
 
 async def advance(connection: Connection, schema: str, advances: Sequence[Advance]) -> None:
     """Move these shard rows on, all or none. Raises Fenced; the transaction is then to be given up. One round trip."""
+    arguments = advance_arguments(advances)
+    done = await connection.execute(_statements(schema)["shard_row.advance"], *arguments)
+    check_advanced(int(done.removeprefix("UPDATE ")), arguments)
+
+
+def advance_arguments(advances: Sequence[Advance]) -> tuple[list[Any], ...]:
+    """Columns, in the order of shards. Raises Fenced if a tenure has ended."""
     if any(a.tenure.ended for a in advances):
         raise Fenced("a tenure of this turn has ended")
     ordered = sorted(advances, key=lambda a: a.tenure.shard)
-    done = await connection.execute(
-        _statements(schema)["shard_row.advance"],
+    return (
         [a.tenure.shard for a in ordered],
         [a.tenure.token for a in ordered],
         [a.tenure.turn for a in ordered],
@@ -132,9 +139,45 @@ async def advance(connection: Connection, schema: str, advances: Sequence[Advanc
         [a.relay_position for a in ordered],
         [a.topics for a in ordered],
     )
-    if done != f"UPDATE {len(ordered)}":
-        shards = ", ".join(str(a.tenure.shard) for a in ordered)
-        raise Fenced(f"{done} instead of {len(ordered)}: another process has acquired one of the shards {shards}")
+
+
+def check_advanced(done: int, arguments: Sequence[list[Any]]) -> None:
+    """Raises Fenced if not all of them have been."""
+    shards = arguments[0]
+    if done != len(shards):
+        listed = ", ".join(map(str, shards))
+        raise Fenced(f"{done} instead of {len(shards)}: another process has acquired one of the shards {listed}")
+
+
+def fence(schema: str, *, unless: str) -> str:
+    """The beginning of a statement that advances shard rows and writes with them: as `advance`, by its arguments.
+
+    SQL after WITH. What is written asks `fence.may`: whether all rows are still ours, and `unless`, SQL of a boolean,
+    is false. Nothing is advanced otherwise. `fence.held`: how many are ours.
+    """
+    table = qualified(schema, "shard")
+    return f"""
+        mine AS ({_MINE}), held AS (
+            SELECT row.shard FROM {table} AS row JOIN mine USING (shard)
+            WHERE row.token = mine.token AND row.turn = mine.turn ORDER BY row.shard FOR NO KEY UPDATE OF row
+        ), fence AS (
+            SELECT held, known, held = cardinality($1::int[]) AND NOT known AS may
+            FROM (SELECT (SELECT count(*) FROM held) AS held, {unless} AS known) AS seen
+        ), advanced AS (
+            UPDATE {table} AS row SET {_ADVANCED} FROM mine, fence WHERE fence.may AND row.shard = mine.shard
+        )"""
+
+
+ADVANCE_ARGUMENTS: Final = 6
+"""How many `advance_arguments` gives."""
+
+_MINE: Final = """
+    SELECT * FROM unnest($1::int[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[])
+        AS mine (shard, token, turn, next_position, relay_position, topics)"""
+
+_ADVANCED: Final = """
+    turn = row.turn + 1, next_position = mine.next_position, relay_position = mine.relay_position,
+    topics = mine.topics::jsonb, beat_at = clock_timestamp()"""
 
 
 async def forget_before(connection: Connection, schema: str, shard: int, moment: datetime) -> datetime:
@@ -268,16 +311,10 @@ def _statements(schema: str) -> dict[str, str]:
         # JSON goes as text: an engine of somebody else's may have a codec of its own for jsonb.
         # `held` locks in the order of shards: two processes that both believe to own several cannot deadlock.
         "shard_row.advance": f"""
-            WITH mine AS (
-                SELECT * FROM unnest($1::int[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[])
-                    AS mine (shard, token, turn, next_position, relay_position, topics)
-            ), held AS (
+            WITH mine AS ({_MINE}), held AS (
                 SELECT shard FROM {table} WHERE shard = ANY ($1::int[]) ORDER BY shard FOR NO KEY UPDATE
             )
-            UPDATE {table} AS row
-            SET turn = row.turn + 1, next_position = mine.next_position, relay_position = mine.relay_position,
-                topics = mine.topics::jsonb, beat_at = clock_timestamp()
-            FROM mine JOIN held USING (shard)
+            UPDATE {table} AS row SET {_ADVANCED} FROM mine JOIN held USING (shard)
             WHERE row.shard = mine.shard AND row.token = mine.token AND row.turn = mine.turn""",
         "shard_row.forget_before": f"""
             UPDATE {table} SET pruned_before = greatest(pruned_before, $2) WHERE shard = $1 RETURNING pruned_before""",

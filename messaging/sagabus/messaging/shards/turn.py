@@ -120,13 +120,29 @@ class Turn:
         since = self.at - tenure.looked_for_released_at  # negative where the clock was set back
         return not 0 <= since < LOOK_FOR_RELEASED_SECONDS * 1_000_000
 
+    @property
+    def sent(self) -> list[tuple[int, int, Message]]:
+        """Shard, position and message of all that it sends."""
+        shares = self._shares.items()
+        return [(tenure.shard, position, message) for tenure, share in shares for position, message in share.messages]
+
+    def advances(self) -> Sequence[shard_row.Advance]:
+        """What the shard rows are to become."""
+        return [share.advance(tenure) for tenure, share in self._shares.items()]
+
+    @property
+    def sends_only(self) -> bool:
+        """Whether `write` would do no more than advance the shard rows and insert `sent`."""
+        beside = any(share.parkings or share.unparked for share in self._shares.values())
+        return not (beside or self._letters or self._to_delete())
+
     async def write(self, connection: Connection) -> None:
         """Advance the shard rows, and write what this turn sends and keeps. Raises Fenced.
 
         First in the transaction, or last in one that has begun with `hold` (see `shard_row`).
         """
         shares = self._shares
-        await shard_row.advance(connection, self._schema, [share.advance(tenure) for tenure, share in shares.items()])
+        await shard_row.advance(connection, self._schema, self.advances())
         if self._rows:
             await outbox.append(connection, self._schema, self._rows.encoded())
         if self._letters:
