@@ -136,7 +136,9 @@ def test_a_plot_is_an_svg_with_and_without_results(results: Path, tmp_path: Path
 
 def test_bars_are_as_long_as_their_values() -> None:
     root = ElementTree.fromstring(svg.bars("a < b", [svg.Bar("x", [1.0, 3.0], "4"), svg.Bar("y", [2.0], "2")]))
-    widths = [float(one.attrib["width"]) for one in root.iter("{http://www.w3.org/2000/svg}rect")][1:]
+    drawn = [one.attrib for one in root.iter("{http://www.w3.org/2000/svg}rect")][1:]
+    widths = [float(one["width"]) for one in drawn]
+    assert float(drawn[1]["x"]) == pytest.approx(float(drawn[0]["x"]) + widths[0], abs=0.2), "behind the other"
     assert widths[1] == pytest.approx(3 * widths[0], abs=0.2)
     assert widths[2] == pytest.approx(2 * widths[0], abs=0.2)
     assert sum(widths[:2]) == pytest.approx(svg.WIDTH - svg.LEFT - svg.RIGHT, abs=0.2)
