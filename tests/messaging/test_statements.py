@@ -32,7 +32,7 @@ def test_a_name_is_of_one_text() -> None:
         if name := name_of(sql):
             texts[name].add(sql)
     assert {name: many for name, many in texts.items() if len(many) > 1} == {}
-    assert {"shard_row.acquire", "outbox.park", "history.load", "saga.create", "inbox.add"} <= texts.keys()
+    assert {"shard_row.acquire", "outbox.park", "history.load", "saga.create", "inbox.store"} <= texts.keys()
 
 
 def test_what_has_no_name_is_no_statement() -> None:

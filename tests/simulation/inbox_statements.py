@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sagabus.participants.inbox.decision import KINDS, InboxRow, State
-from tests.simulation.meaning import Book, Meaning, deleted, nth
+from tests.simulation.meaning import Book, Meaning, deleted
 from tests.simulation.postgres import Row, SimulatedConnection, Table
 
 _STATES: Final = {state.value: kind.value for state, kind in KINDS.items()}
@@ -22,7 +22,6 @@ class InboxStatements(Book):
             schema,
             {
                 "inbox.find": self._find(rows),
-                "inbox.add": self._add_inbox(rows),
                 "inbox.store": self._store_inbox(rows),
                 "inbox.started": self._started(rows),
                 "inbox.started_without": self._started_without(rows),
@@ -37,29 +36,18 @@ class InboxStatements(Book):
 
         return find
 
-    def _add_inbox(self, table: Table) -> Meaning:
-        async def add(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
-            done = 0
-            for at, new in _new_rows(args, "shard"):
-                key = (new["source"], new["id"])
-                if c.tx.get(table, key) is None:
-                    await c.tx.lock(table, key, timeout=timeout)
-                if c.tx.get(table, key) is None:
-                    c.tx.insert(table, key, {**new, "at": at})
-                    done += 1
-            return f"INSERT 0 {done}"
-
-        return add
-
     def _store_inbox(self, table: Table) -> Meaning:
         async def store(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
             done = 0
-            for at, new in _new_rows(args, "old_state", "old_attempt"):
+            at, *columns = args
+            names = (*InboxRow._fields, "command", "headers", "old_state", "old_attempt")
+            for values in zip(*columns, strict=True):
+                new = dict(zip(names, values, strict=True)) | {"at": at}
                 old, key = (new.pop("old_state"), new.pop("old_attempt")), (new["source"], new["id"])
                 await c.tx.lock(table, key)
                 row = c.tx.get(table, key)
                 if row is not None and (row["state"], row["attempt"]) == old:
-                    c.tx.put(table, key, {**row, **new, "at": at})
+                    c.tx.put(table, key, {**row, **new, "reply_kind": _STATES.get(new["state"])})
                     done += 1
             return f"UPDATE {done}"
 
@@ -122,15 +110,6 @@ class InboxStatements(Book):
                 "retention.settings": nothing,
             },
         )
-
-
-def _new_rows(args: Sequence[Any], *more: str) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """The rows that a statement of the inbox is given, and the moment that all of them get."""
-    at, *columns = args
-    names = (*InboxRow._fields, "command", "headers", *more)
-    for number in range(len(columns[0])):
-        new = {name: nth(column, number) for name, column in zip(names, columns, strict=True)}
-        yield at, {**new, "reply_kind": _STATES.get(new["state"])}
 
 
 def _at_work(c: SimulatedConnection, table: Table, shard: int) -> list[Row]:

@@ -50,8 +50,3 @@ def deleted(c: SimulatedConnection, table: Table, keys: Sequence[Key]) -> str:
     for key in there:
         c.tx.put(table, key, None)
     return f"DELETE {len(there)}"
-
-
-def nth(column: Sequence[Any], number: int) -> Any:
-    """`unnest` fills up a shorter array with nulls."""
-    return column[number] if number < len(column) else None

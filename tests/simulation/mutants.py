@@ -115,26 +115,18 @@ def _nothing(original: Any) -> Any:
 
 
 def _not_stored(*states: State) -> Make:
-    """A statement that writes inbox rows leaves those of these states out: as if their keys had never come."""
-    left_out = {state.value for state in states}
+    """What the inbox is to write, without rows of these states: they are as if their keys had never come."""
 
-    def make(original: Meaning) -> Meaning:
-        async def store(c: Any, args: Any, timeout: float | None) -> Any:
-            done = await original(c, args, timeout)
-            _, sources, ids, _, states, *_ = args
-            for source, id, state in zip(sources, ids, states, strict=True):
-                if state in left_out:
-                    c.tx.put((c.schema, "inbox"), (source, id), None)
-            return done
-
-        return store
+    def make(original: Any) -> Any:
+        return lambda rows: [entry for entry in original(rows) if entry.row.state not in states]
 
     return make
 
 
 def _of_the_inbox(make: Make) -> dict[str, Make]:
-    """In the place of both statements that write its rows."""
-    return {"sql:inbox.add": make, "sql:inbox.store": make}
+    """For new rows, and for those that change."""
+    rows = "sagabus.participants.inbox.store:InboxRows"
+    return {f"{rows}.new": make, f"{rows}.changes": make}
 
 
 def _judged(change: Callable[..., Any]) -> Make:

@@ -209,8 +209,9 @@ class SimulatedConnection:
         return None if row is None else row[0]
 
     async def copy_records_to_table(
-        self, table: str, *, schema_name: str, columns: Sequence[str], records: Sequence[Sequence[Any]]
-    ) -> None:
+        self, table: str, *, schema_name: str, columns: Sequence[str], records: Sequence[Sequence[Any]],
+        timeout: float | None = None,
+    ) -> None:  # fmt: skip
         await self.reach()
         self._statements.copy(self.tx, (schema_name, table), [dict(zip(columns, row, strict=True)) for row in records])
         await self.reach()

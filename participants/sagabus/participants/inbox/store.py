@@ -9,12 +9,14 @@ the last thing that may have to wait (P7): so two transactions that share severa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Final
+
+import asyncpg
 
 from sagabus.contracts.envelope import Headers, pack_headers, unpack_headers
 from sagabus.contracts.errors import MessageInvalid
@@ -54,6 +56,12 @@ class _Entry:
     kept: tuple[bytes, bytes] | None = None
     """Body and headers of the command, of a row that was found `started`."""
     changed: bool = False
+
+
+_COLUMNS: Final = (*InboxRow._fields, "reply_kind", "command", "headers", "shard", "at")
+"""Of a new row."""
+
+_WRITTEN: Final = "another transaction has written some of them meanwhile"
 
 
 class InboxRows:
@@ -115,18 +123,25 @@ class Inbox:
         Raises TimeoutError, or asyncpg's LockNotAvailableError, if another transaction keeps a key for too long.
         """
         if new := rows.new():
-            columns = _columns(new)
-            done = await connection.execute(
-                self._sql["inbox.add"], at, *columns, [entry.shard for entry in new], timeout=KEY_LOCK_SECONDS
-            )
-            _all_written(done, f"INSERT 0 {len(new)}")
+            await self._add(connection, new, at)
         if changes := rows.changes():
-            found = [entry.found for entry in changes if entry.found is not None]
-            old = [row.state.value for row in found], [row.attempt for row in found]
-            _all_written(
-                await connection.execute(self._sql["inbox.store"], at, *_columns(changes), *old),
-                f"UPDATE {len(changes)}",
+            done = await connection.execute(self._sql["inbox.store"], at, *_columns(changes))
+            if done != f"UPDATE {len(changes)}":
+                raise DatabaseFailed(f"{done} inbox rows instead of {len(changes)}: {_WRITTEN}")
+
+    async def _add(self, connection: Connection, entries: Sequence[_Entry], at: datetime) -> None:
+        """By COPY: even a single row takes a third less processor time than with an INSERT."""
+        records = [
+            (*entry.row, KINDS.get(entry.row.state), *(entry.command or (None, None)), entry.shard, at)
+            for entry in entries
+            if entry.row is not None
+        ]
+        try:
+            await connection.copy_records_to_table(
+                "inbox", schema_name=self._schema, columns=_COLUMNS, records=records, timeout=KEY_LOCK_SECONDS
             )
+        except asyncpg.UniqueViolationError as error:
+            raise DatabaseFailed(f"inbox rows that were not there are there: {_WRITTEN}") from error
 
     async def started(
         self, connection: Connection, shard: int, activities: Sequence[str], after: Position, limit: int
@@ -179,20 +194,14 @@ def _row(record: Any) -> InboxRow:
     )  # fmt: skip
 
 
-def _all_written(done: str, expected: str) -> None:
-    if done != expected:
-        raise DatabaseFailed(f"inbox: {done} instead of {expected}: another process has written some of these rows")
-
-
-def _columns(entries: Sequence[_Entry]) -> list[Sequence[Any]]:
-    """The rows, then the commands that they keep, as columns. In most batches no row keeps its command.
-
-    Encoding an array costs by its elements, and `unnest` fills up a shorter one with nulls.
-    """
+def _columns(entries: Sequence[_Entry]) -> Iterator[Sequence[Any]]:
+    """The parameters of `inbox.store`: the rows, the commands that they keep, and what they were."""
     rows = [entry.row for entry in entries if entry.row is not None]
-    commands = [entry.command or (None, None) for entry in entries]
-    kept = commands if any(body is not None for body, _ in commands) else []
-    return [*zip(*rows, strict=True), [body for body, _ in kept], [headers for _, headers in kept]]
+    found = [entry.found for entry in entries if entry.found is not None]
+    yield from zip(*rows, strict=True)
+    yield from zip(*(entry.command or (None, None) for entry in entries), strict=True)
+    yield [row.state for row in found]
+    yield [row.attempt for row in found]
 
 
 @cache
@@ -200,10 +209,6 @@ def _columns(entries: Sequence[_Entry]) -> list[Sequence[Any]]:
 def _statements(schema: str) -> dict[str, str]:
     inbox, shard = qualified(schema, "inbox"), qualified(schema, "shard")
     row = ", ".join(InboxRow._fields)
-    columns = (
-        "unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bytea[], $8::bytea[], $9::bytea[], "
-        "$10::bytea[]"
-    )
     whens = " ".join(f"WHEN '{state.value}' THEN '{kind.value}'" for state, kind in KINDS.items())
     kind = f"CASE new.state {whens} END"
     return {
@@ -215,18 +220,15 @@ def _statements(schema: str) -> dict[str, str]:
                 SELECT {row}, command, headers FROM {inbox} AS row
                 WHERE row.source = wanted.source AND row.id = wanted.id LIMIT 1
             ) AS row""",
-        "inbox.add": f"""
-            INSERT INTO {inbox} ({row}, reply_kind, command, headers, shard, at)
-            SELECT {row}, {kind}, command, headers, shard, $1 FROM {columns}, $11::int[])
-                AS new ({row}, command, headers, shard)
-            ON CONFLICT DO NOTHING""",
         # What was read is compared, so rows need no lock while handlers run: an external handler may hold
         # one (see `guard`).
         "inbox.store": f"""
             UPDATE {inbox} AS row
             SET activity = new.activity, state = new.state, attempt = new.attempt, input_hash = new.input_hash,
                 reply = new.reply, reply_kind = {kind}, command = new.command, headers = new.headers, at = $1
-            FROM {columns}, $11::text[], $12::bigint[]) AS new ({row}, command, headers, old_state, old_attempt)
+            FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bytea[], $8::bytea[],
+                        $9::bytea[], $10::bytea[], $11::text[], $12::bigint[])
+                AS new ({row}, command, headers, old_state, old_attempt)
             WHERE row.source = new.source AND row.id = new.id
                 AND row.state = new.old_state AND row.attempt = new.old_attempt""",
         "inbox.started": f"""
