@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sagabus.participants.inbox.decision import KINDS, InboxRow, State
 from tests.simulation.meaning import Book, Meaning, deleted
+from tests.simulation.messaging_statements import held
 from tests.simulation.postgres import Row, SimulatedConnection, Table
 
 _STATES: Final = {state.value: kind.value for state, kind in KINDS.items()}
@@ -21,7 +22,7 @@ class InboxStatements(Book):
         self._mean(
             schema,
             {
-                "inbox.find": self._find(rows),
+                "inbox.hold": self._hold(schema),
                 "inbox.store": self._store_inbox(rows),
                 "inbox.started": self._started(rows),
                 "inbox.started_without": self._started_without(rows),
@@ -29,12 +30,14 @@ class InboxStatements(Book):
             },
         )
 
-    def _find(self, table: Table) -> Meaning:
-        async def find(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
-            rows = [c.tx.get(table, key) for key in zip(*args, strict=True)]
-            return [row for row in rows if row is not None]
+    def _hold(self, schema: str) -> Meaning:
+        async def hold(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            shards, tokens, turns, sources, ids = args
+            ours = await held(c, (schema, "shard"), zip(shards, tokens, turns, strict=True), timeout)
+            rows = [c.tx.get((schema, "inbox"), key) for key in zip(sources, ids, strict=True)]
+            return [{"held": ours, **row} for row in rows if row is not None] or [{"held": ours, "id": None}]
 
-        return find
+        return hold
 
     def _store_inbox(self, table: Table) -> Meaning:
         async def store(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:

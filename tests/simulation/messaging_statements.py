@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +21,6 @@ class MessagingStatements(Book):
             schema,
             {
                 "shard_row.advance": self._advance(shard),
-                "shard_row.hold": self._hold(shard),
                 "shard_row.forget_before": self._forget_before(shard),
                 "shard_row.add": self._add_shard(shard),
                 "shard_row.look": self._look(shard, lock=False),
@@ -55,19 +54,6 @@ class MessagingStatements(Book):
             return f"UPDATE {done}"
 
         return advance
-
-    def _hold(self, table: Table) -> Meaning:
-        async def hold(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
-            held: list[Row] = []
-            for shard, token, turn in sorted(zip(*args, strict=True), key=lambda mine: int(mine[0])):
-                if not _is(c.tx.get(table, (shard,)), token, turn):
-                    continue
-                await c.tx.lock(table, (shard,), timeout=timeout)
-                if _is(c.tx.get(table, (shard,)), token, turn):
-                    held.append({"shard": shard})
-            return held
-
-        return hold
 
     def _forget_before(self, table: Table) -> Meaning:
         async def forget(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
@@ -212,6 +198,20 @@ class MessagingStatements(Book):
             return "SET"
 
         return lock_timeout
+
+
+async def held(
+    c: SimulatedConnection, table: Table, mine: Iterable[tuple[int, UUID, int]], timeout: float | None
+) -> list[int]:
+    """The part `holding` of a statement: the shards that are still ours, whose rows are locked from here on."""
+    ours: list[int] = []
+    for shard, token, turn in sorted(mine, key=lambda one: one[0]):
+        if not _is(c.tx.get(table, (shard,)), token, turn):
+            continue
+        await c.tx.lock(table, (shard,), timeout=timeout)
+        if _is(c.tx.get(table, (shard,)), token, turn):
+            ours.append(shard)
+    return ours
 
 
 def _is(row: Row | None, token: UUID, turn: int) -> bool:

@@ -701,7 +701,7 @@ OWN: Final = (
     Mutant(
         "a fenced participant goes on",
         "",
-        {"sql:shard_row.hold": _ANYBODY, "sql:shard_row.advance": _ANYBODY},
+        {"sql:inbox.hold": _ANYBODY, "sql:shard_row.advance": _ANYBODY},
         ("stop",),
     ),
     Mutant("a refused verb leaves no row", "U8", {f"{_CORE}.request_answers:refused": _nothing}),

@@ -23,7 +23,6 @@ from sagabus.contracts.names import dead_letters_topic, service_schema
 from sagabus.messaging.background import Supervisor
 from sagabus.messaging.counters import Counters, Family
 from sagabus.messaging.publishing.dead_letter import DeadLetters
-from sagabus.messaging.shards import shard_row
 from sagabus.messaging.shards.retention import Retention, RetentionSchedule
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.messaging.shards.turn import Turn
@@ -246,8 +245,7 @@ class CommandProcessor:
 
     async def _written(self, transaction: Transaction, attempt: _Attempt, turn: Turn, jobs: Sequence[Job]) -> Batch:
         driver, at = transaction.driver, moment(turn.at)
-        await shard_row.hold(driver, self._schema, attempt.work.keys())
-        rows = await self._inbox.find(driver, _keys(attempt.commands, jobs))
+        rows = await self._inbox.hold(driver, attempt.work.keys(), _keys(attempt.commands, jobs))
         handling = Handling(
             self._sessions,
             transaction,
@@ -306,8 +304,7 @@ class CommandProcessor:
         turn = self._turn({tenure: ()})
         async with self._sessions.transaction() as transaction:
             driver, at = transaction.driver, moment(turn.at)
-            await shard_row.hold(driver, self._schema, [tenure])
-            rows = await self._inbox.find(driver, {command.key: tenure.shard})
+            rows = await self._inbox.hold(driver, [tenure], {command.key: tenure.shard})
             handling = Handling(self._sessions, transaction, resources=self._resources, careful=False)
             self._batch(turn, rows, handling).fail(tenure, command, outcome)
             await self._inbox.store(driver, rows, at)

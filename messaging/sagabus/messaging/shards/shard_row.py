@@ -8,7 +8,8 @@ Everybody who writes under a shard begins a transaction in one of these ways, an
     hold, then handlers and rows, then advance   what handlers send is known only after they have run: a participant's
 
 `hold` and `advance` are the fence (S1). Both lock the rows, in the order of shards, until the end of the transaction;
-so after `hold`, `advance` waits for nobody. `forget_before` follows an `advance`. Reading may come before any of them.
+so after `hold`, `advance` waits for nobody. `hold` is part of its transaction's first statement (`holding`).
+`forget_before` follows an `advance`. Reading may come before any of them.
 
 Token and turn together: the token is random, because after a restored backup a counter alone would repeat; the turn is
 counted, because one process may have an older transaction of its own still under way.
@@ -104,19 +105,26 @@ async def acquire(connection: Connection, schema: str, shard: int, claim: Claim,
     )
 
 
-async def hold(connection: Connection, schema: str, tenures: Collection[Tenure]) -> None:
-    """The fence of a transaction in which handlers run: locks the shard rows. Raises Fenced for a lost one.
+def holding(schema: str) -> str:
+    """The fence of a transaction in which handlers run, as a part of its first statement: a SELECT of the shards that
+    are still ours, which locks their rows. Its parameters are those of `hold_parameters`, its answer is `check_held`'s.
 
-    Raises TimeoutError if somebody holds a row for too long: acquiring the shard again frees it (S4).
+    The statement is to be given HOLD_LOCK_SECONDS at most: acquiring a shard again frees a row that somebody holds for
+    longer (S4). What it reads beside this may be as it was before it had waited for a lock: only a transaction that has
+    moved the row on can have changed it under this shard, and then this one is fenced.
     """
-    ordered = sorted(tenures, key=lambda tenure: tenure.shard)
-    shards = [tenure.shard for tenure in ordered]
-    tokens, turns = [tenure.token for tenure in ordered], [tenure.turn for tenure in ordered]
-    held = await connection.fetch(
-        _statements(schema)["shard_row.hold"], shards, tokens, turns, timeout=HOLD_LOCK_SECONDS
-    )
-    if len(held) != len(ordered) or any(tenure.ended for tenure in ordered):
-        raise Fenced(f"of the shards {shards} only {[row['shard'] for row in held]} are still ours")
+    return _statements(schema)["holding"]
+
+
+def hold_parameters(tenures: Collection[Tenure]) -> tuple[list[int], list[UUID], list[int]]:
+    """$1 to $3."""
+    return [t.shard for t in tenures], [t.token for t in tenures], [t.turn for t in tenures]
+
+
+def check_held(tenures: Collection[Tenure], held: Collection[int]) -> None:
+    """Raises Fenced if one of these is not ours any more."""
+    if len(held) != len(tenures) or any(tenure.ended for tenure in tenures):
+        raise Fenced(f"of the shards {sorted(t.shard for t in tenures)} only {sorted(held)} are still ours")
 
 
 async def advance(connection: Connection, schema: str, advances: Sequence[Advance]) -> None:
@@ -303,11 +311,11 @@ def _statements(schema: str) -> dict[str, str]:
             FROM {table} AS row JOIN pg_locks AS lock ON lock.transactionid = row.xmax
             WHERE row.shard = $1 AND lock.locktype = 'transactionid' AND lock.granted AND lock.mode = 'ExclusiveLock'
                 AND lock.pid <> pg_backend_pid()""",
-        "shard_row.hold": f"""
+        "holding": f"""(
             SELECT held.shard FROM {table} AS held
             JOIN unnest($1::int[], $2::uuid[], $3::bigint[]) AS mine (shard, token, turn)
                 ON held.shard = mine.shard AND held.token = mine.token AND held.turn = mine.turn
-            ORDER BY held.shard FOR NO KEY UPDATE OF held""",
+            ORDER BY held.shard FOR NO KEY UPDATE OF held)""",
         # JSON goes as text: an engine of somebody else's may have a codec of its own for jsonb.
         # `held` locks in the order of shards: two processes that both believe to own several cannot deadlock.
         "shard_row.advance": f"""

@@ -9,7 +9,7 @@ the last thing that may have to wait (P7): so two transactions that share severa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,6 +24,7 @@ from sagabus.messaging.postgres.database import Connection
 from sagabus.messaging.postgres.statements import named_statements
 from sagabus.messaging.postgres.tables import qualified
 from sagabus.messaging.shards import shard_row
+from sagabus.messaging.shards.tenure import Tenure
 from sagabus.participants.handlers.database_errors import DatabaseFailed
 from sagabus.participants.handlers.jobs import Position
 from sagabus.participants.inbox.decision import KINDS, InboxRow, State
@@ -98,18 +99,28 @@ class InboxRows:
 
 
 class Inbox:
-    """The inbox of one service. All methods within a transaction that begins with the fence (`shard_row.hold`)."""
+    """The inbox of one service. A transaction that writes there begins with `hold`, the fence."""
 
     def __init__(self, schema: str) -> None:
         self._schema = schema
         self._sql = _statements(schema)
 
-    async def find(self, connection: Connection, keys: Mapping[Key, int]) -> InboxRows:
-        """What is known of these commands (key to shard)."""
+    async def hold(self, connection: Connection, tenures: Collection[Tenure], keys: Mapping[Key, int]) -> InboxRows:
+        """Hold the rows of these shards (S1), and read what is known of these commands (key to shard).
+
+        Raises Fenced; TimeoutError if somebody holds a shard's row for too long.
+        """
         ordered = sorted(keys)
         entries = {key: _Entry(keys[key]) for key in ordered}
         sources, ids = [source for source, _ in ordered], [id for _, id in ordered]
-        for record in await connection.fetch(self._sql["inbox.find"], sources, ids):
+        fence = shard_row.hold_parameters(tenures)
+        found = await connection.fetch(
+            self._sql["inbox.hold"], *fence, sources, ids, timeout=shard_row.HOLD_LOCK_SECONDS
+        )
+        shard_row.check_held(tenures, found[0]["held"] or ())
+        for record in found:
+            if record["id"] is None:  # the one row that there is always, for `held`
+                continue
             row = _row(record)
             entry = entries[row.key]
             entry.found = entry.row = row
@@ -214,12 +225,16 @@ def _statements(schema: str) -> dict[str, str]:
     return {
         # A subselect for each key, so that each is looked up in the index: a join that was planned while the table was
         # small would go on reading all of it.
-        "inbox.find": f"""
-            SELECT row.* FROM unnest($1::text[], $2::text[]) AS wanted (source, id)
-            CROSS JOIN LATERAL (
-                SELECT {row}, command, headers FROM {inbox} AS row
-                WHERE row.source = wanted.source AND row.id = wanted.id LIMIT 1
-            ) AS row""",
+        "inbox.hold": f"""
+            WITH held AS MATERIALIZED {shard_row.holding(schema)}
+            SELECT ours.held, row.* FROM (SELECT array_agg(shard) AS held FROM held) AS ours
+            LEFT JOIN (
+                unnest($4::text[], $5::text[]) AS wanted (source, id)
+                CROSS JOIN LATERAL (
+                    SELECT {row}, command, headers FROM {inbox} AS row
+                    WHERE row.source = wanted.source AND row.id = wanted.id LIMIT 1
+                ) AS row
+            ) ON true""",
         # What was read is compared, so rows need no lock while handlers run: an external handler may hold
         # one (see `guard`).
         "inbox.store": f"""
