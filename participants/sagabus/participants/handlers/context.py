@@ -148,7 +148,7 @@ class ActivityContext(_Context[R]):
 
     @property
     def connection(self) -> PlainConnection:
-        """The same transaction for plain SQL, at a sixth of the cost: `await ctx.connection.execute("UPDATE …", …)`."""
+        """The same transaction for plain SQL, at a tenth of the cost: `await ctx.connection.execute("UPDATE …", …)`."""
         scope = self._scope
         if scope.connection is None:
             if scope.ended or scope.connect is None:
