@@ -122,6 +122,30 @@ async def test_error_on_one_partition_loses_nothing_of_another(
         assert sorted(seen) == sorted([*range(6), *range(6)])
 
 
+async def test_records_are_handed_on_before_the_next_fetch_is_looked_for(
+    real: Kafka, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka's fetcher looks through all partitions: not while records wait to be handed on."""
+    place = await given(real, namespace)
+    seen: list[str] = []
+    async with reading(real, place) as consumer:
+        look = consumer._fetcher._get_actions_per_node
+
+        def looked(assignment: object) -> object:
+            seen.append("with records" if consumer._fetcher._records else "without")
+            return look(assignment)
+
+        monkeypatch.setattr(consumer._fetcher, "_get_actions_per_node", looked)
+        consumer.place({place: 0})
+        for number in range(5):
+            waiting = asyncio.create_task(next_of(consumer, place))
+            await asyncio.sleep(0)  # it waits
+            await publish(real, message(namespace, number))
+            assert await waiting == [number]
+    assert "without" in seen
+    assert "with records" not in seen
+
+
 async def publish_with_bad_names(cluster: Kafka, place: TopicPartition, numbers: Sequence[int]) -> None:
     """A batch whose second record has a header name that is not UTF-8, as other clients may write it."""
     producer = AIOKafkaProducer(**cluster.connection.aiokafka, acks="all")

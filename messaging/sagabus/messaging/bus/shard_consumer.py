@@ -116,6 +116,7 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
 
     async def start(self) -> None:
         await super().start()
+        self._wake_early()
         if self._group_id is not None:
             forget = self._coordinator.reset_generation
 
@@ -124,6 +125,24 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
                     forget()
 
             self._coordinator.reset_generation = forgotten
+
+    def _wake_early(self) -> None:
+        """Whoever waits for records goes on before aiokafka's fetcher looks through all partitions for the next fetch.
+
+        By itself the fetcher looks through them first, finds that records are still there, and does so again once they
+        are taken: twice for each answer, and the first time while the records wait.
+        """
+        fetcher = self._fetcher
+        fetch = fetcher._proc_fetch_request
+
+        async def fetched(*request: Any) -> bool:
+            found = bool(await fetch(*request))
+            if found:
+                for waiter in fetcher._fetch_waiters:
+                    fetcher._notify(waiter)
+            return found
+
+        fetcher._proc_fetch_request = fetched
 
     async def stop(self) -> None:
         """aiokafka's own waits for a rebalance that is under way, which lasts until the slowest member has joined."""
