@@ -160,6 +160,7 @@ def _utf8(data: bytes) -> bytes:
 _CURES: Final = {
     "saga.unknown": ". If its definition is yet to be deployed, add --allow-unknown",
     "event.unknown": " To send it by this very name, add --exact",
+    "event.unreadable": ". To send it as it is, add --exact",
 }
 """By the code of a refusal: the option with which it is taken all the same."""
 

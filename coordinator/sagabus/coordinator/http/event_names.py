@@ -1,7 +1,8 @@
 """What the code of this process's sagas knows of events: their names, and what their data is.
 
 A person may name an event in part, or with a slip of the pen, and asks for its whole name (`?name=near`). A program
-gives the whole name, and is taken at its word: code may wait for an event whose name stands nowhere in it.
+gives the whole name, and is taken at its word, with its data: code may wait for an event whose name stands nowhere in
+it, and another coordinator may run other code.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sagabus.coordinator.http.near_names import did_you_mean, near
 from sagabus.coordinator.http.refusals import ApiError
 
 UNKNOWN_EVENT: Final = "event.unknown"
+UNREADABLE_EVENT: Final = "event.unreadable"
 
 
 class EventNames:
@@ -61,7 +63,9 @@ class EventNames:
             else:
                 return
         if fault is not None:
-            raise ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, fault.reason, fault.message) from fault
+            raise ApiError(
+                HTTPStatus.UNPROCESSABLE_ENTITY, UNREADABLE_EVENT, fault.message, parameter="name=exact"
+            ) from fault
 
     def _types(self, saga: str | None) -> Collection[EventType[..., Any]]:
         return (

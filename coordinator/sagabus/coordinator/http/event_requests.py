@@ -1,7 +1,7 @@
 """Events over the API: published as requests on the saga's topic, and answered with what the saga makes of them.
 
     202 published, with what becomes of it     409 the saga has ended: the topic would make it a dead letter
-    422 the saga's code cannot read its data, as far as this coordinator runs that code
+    422 for a person (`?name=near`): the saga's code cannot read it, as far as this coordinator runs that code
 
 What becomes of it is told from the saga as it stands before the event, and decides nothing: the saga's owner takes it
 in a moment later.
@@ -61,7 +61,7 @@ class EventRequests:
                 body.name = self._whole_name(body.name, saga, awaited)
             message = self._made(body, id)
             words, waits_for = await self._prospect(id, body, saga, awaited)
-            if saga is None or not saga.is_closed:
+            if near and (saga is None or not saga.is_closed):
                 self._names.check_data(body.name, message.value, saga=None if saga is None else saga.definition)
         except DatabaseUnreachable as error:  # an event is taken all the same: sagas go on when it is back
             message = self._made(body, id)
