@@ -145,7 +145,11 @@ def test_an_event_is_answered_with_what_becomes_of_it(capsys: pytest.CaptureFixt
     blocking_until(lambda: answer(capsys, "show", "EXP-130")["events"] != [])
     (event,) = answer(capsys, "show", "EXP-130")["events"]
     assert (event["name"], event["kept"]) == ("approvals.decide", 1)
-    assert main(["event", "EXP-131", "approvals.decided"]) == Exit.DONE
+    assert main(["event", "EXP-131", "approvals.decided"]) == Exit.REFUSED
+    err = capsys.readouterr().err
+    assert err.endswith("data: Input should be an object. To send it as it is, add --exact\n")
+    decision = '{"approved": true, "by": "ann"}'
+    assert main(["event", "EXP-131", "approvals.decided", "--data", decision]) == Exit.DONE
     assert "no saga EXP-131 is started yet: it is kept for 60 min" in capsys.readouterr().out
     assert main(["cancel", "EXP-130", "--until-closed"]) == Exit.DONE
     capsys.readouterr()
