@@ -83,7 +83,7 @@ class Injector:
 
     async def stop_in_transaction(self) -> tuple[float, Mend]:
         """S4. A participant in whose hands is what all its commands want: the stock's row."""
-        return await self._stop_writing("inventory_ledger", "INSERT INTO inventory_ledger%", "INSERT%")
+        return await self._stop_writing("inventory_ledger", "%INTO inventory_ledger%", "%INTO inventory_ledger%")
 
     async def _stop_writing(self, table: str, statement: str, then: str) -> tuple[float, Mend]:
         """Who writes to this table waits for a lock of ours, and so is caught within its transaction."""
