@@ -119,8 +119,8 @@ def schedule(seed: int, *, must: tuple[str, ...] = (), without: tuple[str, ...] 
     on = [kind for kind in drawn if kind not in without and (kind in must or random.random() < _share(kind))]
     if random.random() < 0.1 and not must:
         on = []
-    if "prune" in on:  # its windows are seconds, and so are its margins: clocks are to agree (P5)
-        on = [kind for kind in on if kind != "skew"]
+    if "prune" in on:  # its windows are seconds, and so are its margins: clocks agree, and no backup is older (P5)
+        on = [kind for kind in on if kind not in ("skew", "restore")]
     length = random.choice((3.0, 6.0, 10.0))
     orders = tuple(_order(random, number, length) for number in range(random.choice((2, 4, 7))))
     operator = Random(f"operator {seed}")
