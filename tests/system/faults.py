@@ -87,19 +87,23 @@ class Injector:
 
     async def _stop_writing(self, table: str, statement: str, then: str) -> tuple[float, Mend]:
         """Who writes to this table waits for a lock of ours, and so is caught within its transaction."""
+        backend, victim, since = await until(
+            lambda: self._stopped_in(table, statement), every=0.3, what=f"somebody waits in {statement}"
+        )
+        await until(lambda: self._caught(backend, then), what="the server waits for the stopped process")
+        return since, lambda: self._freed(victim, backend, then)
+
+    async def _stopped_in(self, table: str, statement: str) -> tuple[int, Post, float]:
+        """One try, for a second: others write there in one statement, which may not wait for three."""
         ours = await self._scene.observer.connect()
         try:
             async with ours.transaction():
                 await ours.execute(f"LOCK TABLE {table} IN SHARE MODE")
-                backend, victim = await until(
-                    lambda: self._waiting(statement), every=0.005, what=f"somebody waits in {statement}"
-                )
+                backend, victim = await until(lambda: self._waiting(statement), every=0.005, within=1.0)
                 victim.process.pause()
-                since = time.time()
+                return backend, victim, time.time()
         finally:
             await ours.close()
-        await until(lambda: self._caught(backend, then), what="the server waits for the stopped process")
-        return since, lambda: self._freed(victim, backend, then)
 
     # Members that come and go.
 
