@@ -17,7 +17,7 @@ from sagabus.contracts.envelope import Message, source_of
 from sagabus.contracts.lifecycle import LifecycleType, lifecycle_message
 from sagabus.contracts.names import CommandKind, RunId, SagaId
 from sagabus.messaging.bus.record_batch import RecordBatch
-from sagabus.messaging.publishing.outbox import NewRows
+from sagabus.messaging.publishing import outbox
 
 NOW = 1_800_000_000_000_000
 BODY = json.dumps({"order_id": "ORD-10023", "items": [{"sku": "SKU-1", "quantity": 2, "price": "19.99"}] * 2}).encode()
@@ -43,10 +43,7 @@ def messages(saga: Addresses, now: int) -> list[Message]:
 
 
 def stored(given: list[Message]) -> None:
-    rows = NewRows()
-    for position, message in enumerate(given):
-        rows.add(3, position, message)
-    rows.encoded()
+    outbox.encoded((3, position, message) for position, message in enumerate(given))
 
 
 def batched(given: list[Message]) -> None:

@@ -71,9 +71,9 @@ class Writing:
         await self.database.write(partial(one.write, schema=SCHEMA))
 
     async def _large(self, turn: Turn, writes: Writes) -> None:
-        encoded = writes.encoded()
+        rows, encoded = turn.encoded(), writes.encoded()
         async with self.database.transaction() as connection:
-            await turn.write(connection)
+            await turn.write(connection, rows)
             await Store(SCHEMA).write(connection, encoded)
 
 

@@ -306,9 +306,9 @@ class Batch:
         if small is not None:
             await self.database.write(partial(small.write, schema=store.schema))
             return
-        encoded = writes.encoded()
+        rows, encoded = turn.encoded(), writes.encoded()
         async with self.database.transaction() as connection:
-            await turn.write(connection)
+            await turn.write(connection, rows)
             await store.write(connection, encoded)
 
     def forget_losses(self) -> None:

@@ -1,8 +1,9 @@
 """The outbox: messages written in the transaction of the state that they follow from, published after it.
 
-A row holds the bytes of its record, those that go to Kafka. It becomes bytes for COPY as soon as it is added, so that
-nothing is left to be computed in the transaction (S4). People read the view `outbox_plain`, which has key, value and
-headers in columns.
+A row holds the bytes of its record, those that go to Kafka. Rows become bytes for COPY before the transaction begins,
+where that can be: nothing is left to be computed in it then (S4). People read the view `outbox_plain`, which has key,
+value and headers in columns.
+
 Rows are appended, deleted in bulk once published, and never changed. Positions come from the shard row (S5): counted
 from the rows that are left, a position would be given again once its row is deleted.
 
@@ -44,45 +45,27 @@ class Released(NamedTuple):
     message: Message
 
 
-class NewRows:
-    """Rows of messages that are to be published, in the order of adding."""
-
-    __slots__ = ("_parts",)
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._parts)
-
-    def add(self, shard: int, position: int, message: Message) -> None:
-        saga, record, partition = message.saga_id.encode(), message.record, message.partition
-        self._parts += (
-            _SHARD_POSITION_SAGA.pack(len(COLUMNS), 4, shard, 8, position, len(saga)), saga,
-            _topic(message.topic),
-            binary_copy.NULL if partition is None else _PARTITION.pack(4, partition),
-            binary_copy.LENGTH.pack(len(record)), record,
-        )  # fmt: skip
-
-    def mark(self) -> int:
-        """For `back_to`."""
-        return len(self._parts)
-
-    def back_to(self, mark: int) -> None:
-        """As if what was added since then had not been."""
-        del self._parts[mark:]
-
-    def encoded(self) -> memoryview:
-        return binary_copy.rows(self._parts)
-
-
 _SHARD_POSITION_SAGA: Final = struct.Struct(">hiiiqi")
 _PARTITION: Final = struct.Struct(">ii")
 _topic: Final = lru_cache(maxsize=1024)(binary_copy.text)
 
 
+def encoded(rows: Iterable[tuple[int, int, Message]]) -> memoryview:
+    """Rows for `append`: of each its shard, its position and its message."""
+    parts: list[bytes] = []
+    for shard, position, message in rows:
+        saga, record, partition = message.saga_id.encode(), message.record, message.partition
+        parts += (
+            _SHARD_POSITION_SAGA.pack(len(COLUMNS), 4, shard, 8, position, len(saga)), saga,
+            _topic(message.topic),
+            binary_copy.NULL if partition is None else _PARTITION.pack(4, partition),
+            binary_copy.LENGTH.pack(len(record)), record,
+        )  # fmt: skip
+    return binary_copy.rows(parts)
+
+
 async def append(connection: Connection, schema: str, rows: memoryview) -> None:
-    """All rows by one COPY. rows: as `NewRows` has encoded them."""
+    """All rows by one COPY. rows: as `encoded` has made them."""
     await binary_copy.copy(connection, schema, "outbox", COLUMNS, rows)
 
 

@@ -1,7 +1,7 @@
 """One batch of inputs on its way into the database and out to Kafka.
 
 A side collects in it what it has decided, then writes its own rows and this in one transaction, then reports the
-commit. Everything is built and encoded while it is collected, before the transaction begins: a process that is stopped
+commit. Everything is built and encoded before the transaction begins, where that can be: a process that is stopped
 within a transaction holds its shards' rows (S4).
 """
 
@@ -34,7 +34,6 @@ class TurnMark(NamedTuple):
     """How much there was of each."""
 
     messages: Mapping[Tenure, int]
-    rows: int
     letters: int
     told: tuple[int, Counter[str]]
 
@@ -53,7 +52,6 @@ class Turn:
         self._schema = schema
         self._dead_letters = dead_letters
         self._shares = {tenure: _Share(tenure, records) for tenure, records in work.items()}
-        self._rows = outbox.NewRows()
         self._letters: list[dead_letter.DeadLetterRow] = []
         self._deleted: dict[Tenure, int] = {}
         self._told = DeadLetterLog(dead_letters.by)
@@ -61,9 +59,7 @@ class Turn:
     def send(self, tenure: Tenure, message: Message) -> None:
         """Publish this after the commit, in the order of calls."""
         share = self._shares[tenure]
-        position = tenure.next_position + len(share.messages)
-        self._rows.add(tenure.shard, position, message)
-        share.messages.append((position, message))
+        share.messages.append((tenure.next_position + len(share.messages), message))
 
     def dead_letter(self, tenure: Tenure, record: Record, *, reason: str, message: str) -> None:
         """Keep a record that cannot be understood, as a row and on the dead-letter topic. `reason` is a stable code."""
@@ -74,13 +70,12 @@ class Turn:
     def mark(self) -> TurnMark:
         """Where it stands: `back_to` takes back what is sent and kept from here on."""
         messages = {tenure: len(share.messages) for tenure, share in self._shares.items()}
-        return TurnMark(messages, self._rows.mark(), len(self._letters), self._told.mark())
+        return TurnMark(messages, len(self._letters), self._told.mark())
 
     def back_to(self, mark: TurnMark) -> None:
         """After a `write` that was rolled back, say, where a part has to be decided again."""
         for tenure, sent in mark.messages.items():
             del self._shares[tenure].messages[sent:]
-        self._rows.back_to(mark.rows)
         del self._letters[mark.letters :]
         self._told.back_to(mark.told)
 
@@ -136,15 +131,22 @@ class Turn:
         beside = any(share.parkings or share.unparked for share in self._shares.values())
         return not (beside or self._letters or self._to_delete())
 
-    async def write(self, connection: Connection) -> None:
+    def encoded(self) -> memoryview | None:
+        """The outbox rows of all that it sends, for `write`; None if it sends nothing."""
+        sent = self.sent
+        return outbox.encoded(sent) if sent else None
+
+    async def write(self, connection: Connection, rows: memoryview | None = None) -> None:
         """Advance the shard rows, and write what this turn sends and keeps. Raises Fenced.
 
-        First in the transaction, or last in one that has begun with `hold` (see `shard_row`).
+        First in the transaction, or last in one that has begun with `hold` (see `shard_row`). rows: as `encoded` has
+        made them before the transaction began; a turn whose handlers run within it makes them here.
         """
         shares = self._shares
         await shard_row.advance(connection, self._schema, self.advances())
-        if self._rows:
-            await outbox.append(connection, self._schema, self._rows.encoded())
+        rows = rows or self.encoded()
+        if rows:
+            await outbox.append(connection, self._schema, rows)
         if self._letters:
             await dead_letter.append(connection, self._schema, self._letters)
         for tenure, share in shares.items():

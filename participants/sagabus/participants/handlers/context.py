@@ -132,8 +132,8 @@ class ActivityContext(_Context[R]):
     """Of a transactional handler: what is done with `session` commits with the inbox row and the outbox, or not at all.
 
     So does what is done with `connection`, which is the same transaction. The handler may run more than once before
-    that commit: an effect outside of it needs `transaction=False`. The transaction is shared with
-    the other commands of its batch, so `SET LOCAL` and `now()` are as well.
+    that commit: an effect outside of it needs `transaction=False`. The transaction is shared with the other commands of
+    its batch, so `SET LOCAL` and `now()` are as well.
     """
 
     @property

@@ -1,8 +1,8 @@
 """Plain SQL for handlers: the driver's connection of the transaction that they share, without SQLAlchemy above it.
 
-A statement costs less than a tenth of what one through a session does (bench.handlers). So this is the door for what is
-done with each command. The session's rules hold here too (`session_guard`), and one statement is
-sent at a time, since a second one could hide a COMMIT.
+A statement costs less than a tenth of what one through a session does (bench.handlers). So this is the door for what
+is done with each command. The session's rules hold here too (`session_guard`), and one statement is sent at a time,
+since a second one could hide a COMMIT.
 """
 
 from __future__ import annotations
