@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from tests.support.conditions import until
+from tests.support.conditions import NotSo, until
 from tests.support.processes import Child
 from tests.system.databases import PrimaryEnd
 from tests.system.deployment import Counts
@@ -93,8 +93,8 @@ class Injector:
         await until(lambda: self._caught(backend, then), what="the server waits for the stopped process")
         return since, lambda: self._freed(victim, backend, then)
 
-    async def _stopped_in(self, table: str, statement: str) -> tuple[int, Post, float]:
-        """One try, for a second: others write there in one statement, which may not wait for three."""
+    async def _stopped_in(self, table: str, statement: str) -> tuple[int, Post, float] | None:
+        """One try, for a second: others write there in one statement, which may not wait for three. None in vain."""
         ours = await self._scene.observer.connect()
         try:
             async with ours.transaction():
@@ -102,6 +102,8 @@ class Injector:
                 backend, victim = await until(lambda: self._waiting(statement), every=0.005, within=1.0)
                 victim.process.pause()
                 return backend, victim, time.time()
+        except NotSo:
+            return None
         finally:
             await ours.close()
 
