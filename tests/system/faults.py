@@ -23,6 +23,9 @@ from tests.system.service_processes import COORDINATOR, PARTICIPANTS, Post
 OUTAGE = 15
 """So many items are fed while something is away."""
 
+BURST = 200
+"""Items at once: more than a turn of one statement takes."""
+
 REPLIES, COMMANDS = "sagabus.replies.payment", "payment.commands"
 
 Mend = Callable[[], Awaitable[None]]
@@ -78,18 +81,24 @@ class Injector:
         return time.time(), lambda: self._resume_when_replaced(victim)
 
     async def stop_in_copy(self) -> tuple[float, Mend]:
-        """S4. A coordinator that writes history, with the shard's row in its hands."""
-        return await self._stop_writing("sagabus.history", "COPY%history%", "COPY%")
+        """S4. A coordinator that writes history, with the shard's row in its hands: in a turn that has much to write."""
+        return await self._stop_writing("sagabus.history", "COPY%history%", "COPY%", burst=BURST)
 
     async def stop_in_transaction(self) -> tuple[float, Mend]:
         """S4. A participant in whose hands is what all its commands want: the stock's row."""
         return await self._stop_writing("inventory_ledger", "%INTO inventory_ledger%", "%INTO inventory_ledger%")
 
-    async def _stop_writing(self, table: str, statement: str, then: str) -> tuple[float, Mend]:
-        """Who writes to this table waits for a lock of ours, and so is caught within its transaction."""
-        backend, victim, since = await until(
-            lambda: self._stopped_in(table, statement), every=0.3, what=f"somebody waits in {statement}"
-        )
+    async def _stop_writing(self, table: str, statement: str, then: str, *, burst: int = 0) -> tuple[float, Mend]:
+        """Who writes to this table waits for a lock of ours, and so is caught within its transaction.
+
+        burst: items that are fed with each try.
+        """
+
+        async def stopped() -> tuple[int, Post, float] | None:
+            self._scene.load.burst(burst)
+            return await self._stopped_in(table, statement)
+
+        backend, victim, since = await until(stopped, every=0.3, what=f"somebody waits in {statement}")
         await until(lambda: self._caught(backend, then), what="the server waits for the stopped process")
         return since, lambda: self._freed(victim, backend, then)
 

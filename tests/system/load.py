@@ -123,6 +123,11 @@ class Load:
             self._tend()
             await asyncio.sleep(TICK)
 
+    def burst(self, count: int) -> None:
+        """So many new items at once, however many are open."""
+        for _ in range(count):
+            self._next()
+
     def _next(self) -> None:
         number = len(self.items) + 1
         item: Item = Order(number, FATES[number % 10 - 1]) if number % 10 else Approval(number, _answer(number))
