@@ -17,6 +17,12 @@ BEGINNING = """
     def old_objects():
         return len(gc.get_objects(generation=2))
 
+    def grow_until_looks(number):
+        while gc.get_stats()[0]["collections"] < number:
+            kept.append([])
+
+    kept = []
+
     garbage.collect_rarely()
 """
 
@@ -62,6 +68,50 @@ def test_a_cycle_among_it_goes_when_twice_as_much_is_set_aside() -> None:
 
         asyncio.run(asyncio.wait_for(grow(), 60))
         assert old_objects() == 0, "all is set aside again"
+    """)
+
+
+def test_after_a_look_that_found_nothing_some_is_set_aside_unseen() -> None:
+    ran("""
+        looks, of_old = gc.get_stats()[0]["collections"] + 1, gc.get_stats()[1]["collections"]
+        grow_until_looks(looks)
+        node = Node()
+        unseen = weakref.ref(node)
+        del node
+        grow_until_looks(looks + garbage.UNSEEN)
+        node = Node()
+        seen = weakref.ref(node)
+        del node
+        grow_until_looks(looks + garbage.UNSEEN + 1)
+        assert unseen() is not None and seen() is None
+        assert gc.get_stats()[1]["collections"] == of_old, "what lived through a look is not looked through again"
+    """)
+
+
+def test_where_there_is_garbage_all_is_looked_at() -> None:
+    ran("""
+        looks = gc.get_stats()[0]["collections"] + 1
+        grow_until_looks(looks)
+        before, nodes = gc.get_freeze_count(), []
+        for number in range(500_000):
+            node = Node()
+            if not number % 1_000:
+                nodes.append(weakref.ref(node))
+        alive = sum(ref() is not None for ref in nodes)
+        assert alive <= 1.1 * (garbage.UNSEEN + 1) * garbage.YOUNG_OBJECTS / 2_000, "of each node an object or more"
+        assert gc.get_freeze_count() < before + (garbage.UNSEEN + 1) * garbage.YOUNG_OBJECTS
+    """)
+
+
+def test_what_is_at_work_in_a_look_is_not_set_aside_where_there_is_garbage() -> None:
+    ran("""
+        gc.callbacks.append(lambda phase, info: phase == "stop" and set_aside.append(gc.get_freeze_count()))
+        set_aside, at_work = [], []
+        for number in range(100_000):
+            Node()
+            if len(set_aside) == 1:
+                at_work = at_work or [[] for _ in range(1_000)]
+        assert at_work and set_aside[0] == set_aside[1]
     """)
 
 
