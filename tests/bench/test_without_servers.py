@@ -1,4 +1,4 @@
-"""Measurements that need no servers run: what they call changes often, and nothing else would tell."""
+"""Measurements that need no servers of their own run: what they call changes often, and nothing else would tell."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ def said_by(module: str, *words: str) -> str:
 
 def test_what_decisions_cost_is_told() -> None:
     assert " µs a saga: start " in said_by("decisions", "1")
+
+
+def test_what_the_kit_costs_is_told() -> None:
+    assert " µs a saga: commands " in said_by("kit", "1", "--together", "5")
 
 
 @pytest.mark.parametrize("part", ["made", "rows", "batches"])
