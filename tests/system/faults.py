@@ -81,7 +81,7 @@ class Injector:
         return time.time(), lambda: self._resume_when_replaced(victim)
 
     async def stop_in_copy(self) -> tuple[float, Mend]:
-        """S4. A coordinator that writes history, with the shard's row in its hands: in a turn that has much to write."""
+        """S4. A coordinator in a turn that has much to write, with the shard's row in its hands."""
         return await self._stop_writing("sagabus.history", "COPY%history%", "COPY%", burst=BURST)
 
     async def stop_in_transaction(self) -> tuple[float, Mend]:
