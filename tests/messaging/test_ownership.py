@@ -477,6 +477,24 @@ async def test_a_revoked_shard_is_lost_and_another_ones_records_are_dropped(worl
     assert [tenure.shard for tenure in process.processor.taken_] == [0, 1, 1]
 
 
+async def test_a_member_that_is_waited_for_begins_no_further_turn_of_a_batch(world: World, bus: ToyBus) -> None:
+    """Suspects have turns of their own; each may wait for a row of a process whose shards nobody gets meanwhile."""
+    process = await _poisoned(world)
+    await process.stream.assign(0, 1)
+    begun = len(process.processor.turns)
+    revoking: list[asyncio.Task[None]] = []
+
+    def before(work: Mapping[Tenure, Sequence[Record]]) -> None:
+        if any(work.values()) and not revoking:
+            revoking.append(asyncio.create_task(process.stream.revoke()))
+
+    process.processor.before = before
+    await process.ownership.batch([Given("in", shard, 10, value=b"") for shard in (0, 1)])
+    await process.ownership.batch([Given("in", shard, 10, value=b"") for shard in (0, 1)])
+    await revoking[0]
+    assert [turn for turn in process.processor.turns[begun:] if any(turn.values())] == [{0: 1}]
+
+
 async def _until_lost(process: Process, tenures: int) -> None:
     await until(lambda: len(process.processor.lost_) >= tenures)
 

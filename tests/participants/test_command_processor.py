@@ -14,7 +14,8 @@ from sagabus.contracts.envelope import Headers, moment, unpack_headers
 from sagabus.contracts.replies import ReplyKind
 from sagabus.messaging.shards.shard_row import Fenced
 from sagabus.participants import ActivityContext, Refused
-from sagabus.participants.command_processor import WITH_SAVEPOINTS
+from sagabus.participants.command_processor import TOGETHER, WITH_SAVEPOINTS
+from sagabus.participants.handlers.database_errors import DatabaseFailed
 from tests.participants.service_fixture import (
     BOOK,
     ISSUED,
@@ -356,6 +357,40 @@ async def test_s4_a_turn_neither_waits_nor_stands_still_without_end(fixture: Ser
 
     await fixture.turn(await fixture.take(), *batch("A"))
     assert limits == ["5s", "1min"]
+
+
+@pytest.mark.parametrize("failing", [False, True])
+async def test_s4_of_a_batch_no_further_transaction_begins_once_the_group_waits(
+    fixture: ServiceFixture, failing: bool
+) -> None:
+    """Handlers of 50 ms make a batch of 1,000 last for 50 s; the group waits for ten, and then does without us."""
+    size = WITH_SAVEPOINTS if failing else TOGETHER
+    sagas = [f"S{n:03}" for n in range(2 * size)]
+    takes(fixture, refuse={sagas[0]} if failing else set())
+    tenure = await fixture.take()
+    tenure.leaving = True
+    replies = await fixture.turn(tenure, *batch(*sagas))
+    assert [reply.message.key for reply in replies] == [saga.encode() for saga in sagas[:size]]
+    assert tenure.offsets["shop.commands"] == size
+
+
+async def test_s4_a_command_that_waits_for_a_lock_is_not_tried_alone_while_the_group_waits(
+    fixture: ServiceFixture,
+) -> None:
+    calls: list[str] = []
+
+    @fixture.handles(take_item)
+    async def handler(command: Take, ctx: ActivityContext) -> Taken:
+        calls.append(ctx.saga_id)
+        raise asyncpg.LockNotAvailableError
+
+    tenure = await fixture.take()
+    for leaving, expected in ((False, ["A", "A"]), (True, ["A"])):
+        calls.clear()
+        tenure.leaving = leaving
+        with pytest.raises(DatabaseFailed):
+            await fixture.turn(tenure, *batch("A", "B"))
+        assert calls == expected
 
 
 async def test_an_idle_turn_beats(fixture: ServiceFixture) -> None:

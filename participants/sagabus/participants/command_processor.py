@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -200,8 +200,8 @@ class CommandProcessor:
     async def _alone(
         self, work: Mapping[Tenure, Sequence[Record]], commands: Sequence[Received], error: DatabaseFailed
     ) -> None:
-        """Raises DatabaseFailed if that does not help either."""
-        if not commands:
+        """Raises DatabaseFailed if that does not help either, or nobody may wait for it."""
+        if not commands or _leaving(work):
             raise error
         logger.warning("%d commands are carried out again, one by one: %s", len(commands), error)
         for attempt in _portions(work, commands, 1, careful=True):
@@ -350,10 +350,19 @@ def _keys(commands: Sequence[Received], jobs: Sequence[Job]) -> dict[Key, int]:
 def _portions(
     work: Mapping[Tenure, Sequence[Record]], commands: Sequence[Received], size: int, *, careful: bool
 ) -> Iterator[_Attempt]:
-    """Transactions of so many commands, at least one. The first is about all tenures, so that each is in one."""
+    """Transactions of so many commands, at least one. The first is about all tenures, so that each is in one.
+
+    Once the group waits for this process, the rest is left to the next owners.
+    """
     for start in range(0, max(1, len(commands)), size):
+        if start and _leaving(work):
+            return
         portion = commands[start : start + size]
         records: dict[Tenure, list[Record]] = {tenure: [] for tenure in work} if start == 0 else {}
         for one in portion:
             records.setdefault(one.tenure, []).append(one.record)
         yield _Attempt(records, portion, careful)
+
+
+def _leaving(tenures: Iterable[Tenure]) -> bool:
+    return any(tenure.leaving for tenure in tenures)

@@ -163,8 +163,14 @@ class Ownership:
             return {} if self._stopped else await self._acquire_assigned(assignment)
 
     async def revoked(self) -> None:
-        """Let go of all shards, after the turn that is under way."""
+        """Let go of all shards, after the transaction that is under way: the whole group waits for this.
+
+        The rest of a batch is left to the next owner. It may take long, by slow handlers, or since each of its turns
+        waits for a row in the hands of a process that stands still (S4), whose shards nobody gets before.
+        """
         self.given = None
+        for tenure in self.tenures.values():
+            tenure.leaving = True
         async with self._lock:
             await self._tenures.release()
 
@@ -197,6 +203,8 @@ class Ownership:
         portions.append({tenure: records for tenure, records in work.items() if tenure not in suspects})
         behind = [tenure for tenure in work if not tenure.caught_up]
         for portion in filter(None, portions):
+            if any(tenure.leaving for tenure in portion):
+                break
             await self._tenures.turn(portion)
         self._wakeups.after_turn(caught_up=any(tenure.caught_up for tenure in behind))
         if any(tenure.ended for tenure in work):

@@ -30,6 +30,8 @@ class Processor(Protocol):
         Records are in order per topic, none lies before the tenure's offset. An empty sequence is the heartbeat, or
         something is due; timers of a tenure may fire only once it has caught up. Raising, or returning without a
         commit, ends all these tenures: they are acquired again, and the records come again.
+
+        What takes several commits is broken off after the one under way once a tenure is `leaving`.
         """
 
     def lost(self, tenure: Tenure) -> None:

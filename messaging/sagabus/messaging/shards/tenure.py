@@ -49,7 +49,7 @@ class Tenure:
     """Of one shard, from its take to its end. Compared by identity: the same shard taken again is another tenure."""
 
     __slots__ = (
-        "_behind", "_places", "_row_texts", "_topics_text", "deleted_to", "ended", "looked_for_released_at",
+        "_behind", "_places", "_row_texts", "_topics_text", "deleted_to", "ended", "leaving", "looked_for_released_at",
         "lost_records", "new_logs", "next_position", "offsets", "pruned_before", "relay", "relay_stored", "shard",
         "token", "turn", "turn_requested", "turned_at", "when_requested",
     )  # fmt: skip
@@ -82,6 +82,8 @@ class Tenure:
         self.when_requested: Callable[[], None] = _nobody
         """Who gives turns, and hears of a request at once."""
         self.ended = False
+        self.leaving = False
+        """The group deals the shards out anew, and waits: of a batch under way no further transaction is to begin."""
         self.offsets: dict[str, int] = {}
         """Topic to the offset of the next record that is to be taken in."""
         self.new_logs: tuple[str, ...] = ()
