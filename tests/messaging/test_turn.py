@@ -66,6 +66,18 @@ async def test_a_turn_that_was_not_committed_moves_no_tenure(shards: Shards) -> 
     assert [(row["position"], plain(row).value) for row in await shards.rows("outbox")] == [(1, b"2")]
 
 
+async def test_messages_that_are_sent_together_are_numbered_as_if_sent_one_by_one(shards: Shards) -> None:
+    tenure = await shards.take()
+    together, alone = shards.turn({tenure: []}), shards.turn({tenure: []})
+    for number in (1, 2, 3):
+        alone.send(tenure, message(number))
+    together.send(tenure, message(1))
+    together.send_all(tenure, [message(2), message(3)])
+    together.send_all(tenure, [])
+    assert together.sent == alone.sent
+    assert [position for _, position, _ in together.sent] == [1, 2, 3]
+
+
 async def test_committed_hands_the_messages_to_the_relay_and_the_next_turn_deletes_them(shards: Shards) -> None:
     tenure, recorder = await shards.take(), Recorder()
     await shards.relay(tenure, recorder)

@@ -146,9 +146,11 @@ def _kind(headers: HeaderReader, activity: str) -> tuple[CommandKind, CommandId 
     return CommandKind.UNDO, CommandId(compensates)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Addresses:
     """Where one saga's commands go and where their replies come back; the same for its whole life.
+
+    Never changed, and not frozen, as `CommandHead`.
 
     prefix: what all of its messages begin with: the saga id as their key, and headers, `ce_run` the last of them.
     """
@@ -162,7 +164,7 @@ class Addresses:
 
     def __post_init__(self) -> None:
         headers = (*common_bytes(self.source, self.saga_id), header("ce_run", self.run.encode()))
-        object.__setattr__(self, "prefix", Prefix(self.saga_id.encode(), headers))
+        self.prefix = Prefix(self.saga_id.encode(), headers)
 
 
 def command_message(

@@ -58,7 +58,9 @@ VERBS: Final[Mapping[RequestType, tuple[str, ...]]] = MappingProxyType({
 })  # fmt: skip
 """An operator's requests, and the fields that each needs. A cancel is anybody's."""
 
-_KNOWN: Final = frozenset(RequestType)
+_KNOWN: Final = {one.value: one for one in RequestType}
+_START, _EVENT = RequestType.START, RequestType.EVENT
+"""Looked up once: a member of an enum takes long to find."""
 _PREFIX: Final = "sagabus."
 MAX_NAME: Final = 300
 """Characters of a definition's or an event's name. Ours are shorter; this bounds what strangers send."""
@@ -140,11 +142,12 @@ def read_request(record: Record) -> Request:
 
 
 def _type(body: str, header: str | None) -> RequestType:
-    if body not in _KNOWN:
+    kind = _KNOWN.get(body)
+    if kind is None:
         raise MessageInvalid("request.type", f"type {body[:40]!r}: give one of {', '.join(sorted(_KNOWN))}")
     if header is not None and header not in (body, _PREFIX + body):
         raise MessageInvalid("request.type", f"ce_type {header[:60]!r} contradicts type {body!r}")
-    return RequestType(body)
+    return kind
 
 
 def _own_id(headers: HeaderReader, id: str) -> str | None:
@@ -167,13 +170,13 @@ def _saga_id(kind: RequestType, key: bytes | None, in_body: str | None) -> SagaI
 
 def _checked_id(kind: RequestType, text: str) -> SagaId:
     """One that was started when ids had fewer rules is still sent events, and cancelled."""
-    return names.new_saga_id(text) if kind is RequestType.START else names.saga_id(text)
+    return names.new_saga_id(text) if kind is _START else names.saga_id(text)
 
 
 def _name(kind: RequestType, head: _Head) -> str:
-    if kind is RequestType.START:
+    if kind is _START:
         field, value = "saga", head.saga
-    elif kind is RequestType.EVENT:
+    elif kind is _EVENT:
         field, value = "name", head.name
     else:
         return ""
@@ -190,7 +193,7 @@ def _incomplete(kind: RequestType, field: str) -> MessageInvalid:
 
 def _run(kind: RequestType, head: _Head) -> RunId | None:
     run = head.run
-    if run is None or kind in (RequestType.START, RequestType.EVENT):
+    if run is None or kind in (_START, _EVENT):
         return None
     if not isinstance(run, str) or not run or len(run) > LONGEST or "\0" in run:
         raise MessageInvalid("request.run", f"run {str(run)[:60]!r}: give the run as the API shows it, or leave it out")

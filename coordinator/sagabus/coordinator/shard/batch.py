@@ -204,6 +204,8 @@ class Batch:
 
     async def _finish_noticed(self) -> None:
         """What is parked or released is told in this very turn, or never. That is rare, and may take its time."""
+        if not any(memory.replays.under_way for memory in self.memories.values()):
+            return
         for memory, input, _ in [*self.intake.incoming]:
             if isinstance(input, Input) and input.kind is Kind.NOTICE:
                 one = memory.replays.finish_now(input.saga_id)
@@ -247,14 +249,15 @@ class Batch:
 
     async def decide(self) -> None:
         """Input by input; but for starts of sagas that are presumed new, which `commit` decides."""
-        delivery, starts = Delivery(self.decisions, self.present), self._starts()
+        deliver, start = Delivery(self.decisions, self.present).deliver, self._starts().take
+        presumed, pace = self._presumed, self.pace
         for number, (memory, input, record) in enumerate(self.intake.incoming):
-            if not number % LOOK_EVERY and self.pace.is_out_of_breath:
-                await self.pace.breathe()
+            if not number % LOOK_EVERY and pace.is_out_of_breath:
+                await pace.breathe()
             if not isinstance(input, Request):
-                delivery.deliver(memory, input, record)
-            elif record is not None and input.saga_id not in self._presumed:
-                starts.take(memory, input, record)
+                deliver(memory, input, record)
+            elif record is not None and input.saga_id not in presumed:
+                start(memory, input, record)
 
     async def _begin_presumed(self) -> Gathered:
         """Nothing else of the turn has to do with these ids."""
@@ -265,7 +268,7 @@ class Batch:
                 await self.pace.breathe()
             if isinstance(input, Request) and record is not None:
                 starts.take(memory, input, record)
-        return [*self.decisions.gather()]
+        return self.decisions.gather()
 
     def _starts(self) -> Starts:
         return Starts(self.decisions, self.present, self.loading, self.ids, self.until)
@@ -273,7 +276,7 @@ class Batch:
     async def commit(self, store: Store) -> Gathered:
         """All of it in one transaction. Raises what the database raises; nothing may be remembered then."""
         decisions = self.decisions
-        gathered = [*decisions.gather()]
+        gathered = decisions.gather()
         self._ended_losses = [memory for memory in self.memories.values() if memory.has_gone_through_all]
         decisions.writes.ended_losses += [memory.tenure.shard for memory in self._ended_losses]
         if self._presumed:

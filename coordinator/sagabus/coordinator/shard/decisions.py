@@ -6,7 +6,7 @@ Nothing is awaited here and nothing is written.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -125,47 +125,52 @@ class Decisions:
         writes = self.writes
         return self.begun, writes.new_sagas, writes.presumed_new, writes.timers_dropped, writes.started_ids
 
-    def gather(self) -> Iterator[tuple[Saga, ShardMemory, Effects]]:
-        """Put everything into `writes` and the turn; yields what memory notes after the commit.
+    def gather(self) -> list[tuple[Saga, ShardMemory, Effects]]:
+        """Put everything into `writes` and the turn; returns what memory notes after the commit.
 
         What is decided after it is for the next call.
         """
         touched, self._touched = self._touched, {}
+        writes, new = self.writes, self._new
+        gathered: list[tuple[Saga, ShardMemory, Effects]] = []
         for saga, memory in touched.values():
-            effects = saga.drain()
-            state = saga.state
-            key = SagaKey(state.id, state.run)
+            effects, state = saga.drain(), saga.state
             if effects.rows:
-                self.writes.history.add(key, effects.rows, effects.sequence)
-            for message in effects.messages:
-                self.turn.send(memory.tenure, message)
-            self._gather_timers(key, memory.tenure.shard, effects)
-            if id(saga) in self._new:
-                self.writes.new_sagas.append(saga_row(saga))
+                writes.history.add(SagaKey(state.id, state.run), effects.rows, effects.sequence)
+            if effects.messages:
+                self.turn.send_all(memory.tenure, effects.messages)
+            if effects.timers_set or effects.timers_cleared or effects.timers_dropped:
+                self._gather_timers(SagaRef(memory.tenure.shard, state.id, state.run), effects)
+            if id(saga) in new:
+                writes.new_sagas.append(saga_row(saga))
             elif effects.saga_changed:
-                self.writes.changed_sagas.append(saga_row(saga))
-            yield saga, memory, effects
+                writes.changed_sagas.append(saga_row(saga))
+            gathered.append((saga, memory, effects))
+        return gathered
 
-    def _gather_timers(self, key: SagaKey, shard: int, effects: Effects) -> None:
+    def _gather_timers(self, saga: SagaRef, effects: Effects) -> None:
         if effects.timers_dropped:
-            self.writes.timers_dropped.append(SagaRef(shard, key.id, key.run))
+            self.writes.timers_dropped.append(saga)
         for kind, number in effects.timers_cleared:
             if kind not in IN_MEMORY:
-                self.writes.timers[TimerRef(shard, key.id, key.run, kind, number)] = None
+                self.writes.timers[TimerRef(*saga, kind, number)] = None
         for (kind, number), due in effects.timers_set.items():
             if kind not in IN_MEMORY:
-                self.writes.timers[TimerRef(shard, key.id, key.run, kind, number)] = due
+                self.writes.timers[TimerRef(*saga, kind, number)] = due
 
 
 def saga_row(saga: Saga) -> SagaRow:
     """The saga's row as of now."""
     state, standing = saga.state, saga.state.standing
-    return SagaRow(
-        id=state.id, run=state.run, definition=state.definition, version=state.version,
-        fingerprint=standing.fingerprint, status=standing.status, shard=state.addresses.shard,
-        sequence=state.sequence, last_now=state.now, input_hash=state.input_hash, started_at=state.started_at,
-        result=standing.result, error=standing.error, attention=state.attention,
-        concerns=concerns_json(standing.concerns) if standing.concerns else None,
-        decided=state.blocked - 1 if state.blocked else None, trace=pack_headers(state.trace),
-        paused=standing.paused, closed_at=standing.closed_at, events=events_json(standing.events),
+    row = SagaRow(  # in its order: by name it takes half as long again
+        state.id, state.run, state.definition, state.version, standing.fingerprint, standing.status,
+        state.addresses.shard, state.sequence, state.now, state.input_hash, state.started_at, standing.result,
+        standing.error, paused=standing.paused, closed_at=standing.closed_at, events=events_json(standing.events),
     )  # fmt: skip
+    if standing.concerns:
+        row.attention, row.concerns = state.attention, concerns_json(standing.concerns)
+    if state.blocked:
+        row.decided = state.blocked - 1
+    if state.trace:
+        row.trace = pack_headers(state.trace)
+    return row

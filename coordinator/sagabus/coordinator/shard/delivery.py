@@ -40,7 +40,8 @@ class Delivery:
 
     def deliver(self, memory: ShardMemory, input: Input, record: Record | None) -> None:
         """To its saga, or to wherever else it belongs. record: that it came in; a timer or a notice has none."""
-        denied = self.present.denied.get(id(input))
+        present = self.present
+        denied = present.denied.get(id(input)) if present.denied else None
         if denied is None and memory.lets_wait and self._has_to_wait(memory, input, record):
             return
         if isinstance(record, EarlyRequest):
@@ -48,7 +49,7 @@ class Delivery:
         if denied is not None and record is not None:
             self._account(memory.tenure, input, record, denied)
             return
-        saga = self.present.find(input.saga_id, input.run)
+        saga = present.find(input.saga_id, input.run)
         if saga is None:
             if record is not None:  # a timer, or a notice, of a saga that is gone is of no use
                 self._without_saga(memory, input, record)
@@ -83,12 +84,14 @@ class Delivery:
 
     def _account(self, tenure: Tenure, input: Input, record: Record, reason: str | None) -> None:
         """What became of it. A verb that a saga refuses is answered by the saga: it is no dead letter."""
-        if input.kind is Kind.OPERATOR and reason not in (None, DUPLICATE):
+        if reason is None:
+            self.decisions.count(record, APPLIED)
+        elif reason != DUPLICATE and input.kind is Kind.OPERATOR:
             self.decisions.count(record, REQUEST_REFUSED)
         elif reason in _DEAD:
             self.decisions.dead_letter(tenure, record, reason, _DEAD[reason])
         else:
-            self.decisions.count(record, reason or APPLIED)
+            self.decisions.count(record, reason)
 
     def _without_saga(self, memory: ShardMemory, input: Input, record: Record) -> None:
         id, kind = input.saga_id, input.kind

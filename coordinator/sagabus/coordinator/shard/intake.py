@@ -111,10 +111,11 @@ class Intake:
 
     async def records(self, memory: ShardMemory, records: Sequence[Record]) -> None:
         """New ones, or kept ones whose sagas are there; in their order."""
+        pace, take = self.pace, self._record
         for number, record in enumerate(records):
-            if not number % LOOK_EVERY and self.pace.is_out_of_breath:
-                await self.pace.breathe()
-            self._record(memory, record)
+            if not number % LOOK_EVERY and pace.is_out_of_breath:
+                await pace.breathe()
+            take(memory, record)
 
     def _record(self, memory: ShardMemory, record: Record) -> None:
         try:

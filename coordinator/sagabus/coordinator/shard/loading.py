@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from sagabus.contracts import declared
 from sagabus.contracts.commands import Addresses
-from sagabus.contracts.envelope import source_of, unpack_headers
+from sagabus.contracts.envelope import Headers, source_of, unpack_headers
 from sagabus.contracts.names import RunId, SagaId
 from sagabus.coordinator.core.saga.concern import ConcernKind, read_concerns
 from sagabus.coordinator.core.saga.events import read_events
@@ -85,7 +85,8 @@ class Loading:
 
     def _stored(self, row: SagaRow, *, version: int) -> SagaState:
         """As it stands, without any step."""
-        state = self.state(row.id, row.run, row.shard, definition=row.definition, version=version, trace=row.trace)
+        trace = unpack_headers(row.trace)
+        state = self.state(row.id, row.run, row.shard, definition=row.definition, version=version, trace=trace)
         state.input_hash = row.input_hash
         concerns = read_concerns(row.concerns, attention=row.attention)
         status = SagaStatus(row.status)
@@ -95,8 +96,7 @@ class Loading:
         return state
 
     def state(
-        self, id: SagaId, run: RunId, shard: int, *, definition: str, version: int, trace: bytes = b""
+        self, id: SagaId, run: RunId, shard: int, *, definition: str, version: int, trace: Headers = ()
     ) -> SagaState:
         addresses = Addresses(self.namespace, _source_of(self.namespace), id, run, shard)
-        headers = unpack_headers(trace) if trace else ()
-        return SagaState(addresses, definition=definition, version=version, trace=headers)
+        return SagaState(addresses, definition=definition, version=version, trace=trace)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from sagabus.contracts import canonical
-from sagabus.contracts.envelope import Record, microseconds, pack_headers
+from sagabus.contracts.envelope import Record, microseconds
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.lifecycle import LifecycleType
 from sagabus.contracts.names import RunId
@@ -73,7 +73,7 @@ class Starts:
     ) -> None:
         state = self.loading.state(
             request.saga_id, RunId(self.ids().hex[:12]), memory.tenure.shard, definition=request.name,
-            version=definition.version if definition else 0, trace=pack_headers(request.trace),
+            version=definition.version if definition else 0, trace=request.trace,
         )  # fmt: skip
         state.input_hash = digest
         saga = Saga(state, definition)

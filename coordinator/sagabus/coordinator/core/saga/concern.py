@@ -191,7 +191,9 @@ class Concerns(dict[Concern, str]):
     ) -> None:
         """told: where there is more to know than the words."""
         super().__init__(standing)
-        self._places = {concern: (place, told.get(concern, WORDS_ALONE)) for place, concern in enumerate(self)}
+        self._places: dict[Concern, tuple[int, Told]] = {}
+        if self:  # not of a new saga
+            self._places = {concern: (place, told.get(concern, WORDS_ALONE)) for place, concern in enumerate(self)}
         self._put = len(self)
         self._before: dict[Concern, tuple[int, Told, str] | None] = {}
 
