@@ -22,7 +22,7 @@ NOW = 1_800_000_000_000_000
 
 
 def place(number: int, kind: TimerKind = TimerKind.SLEEP) -> TimerPlace:
-    return TimerPlace(SagaId("S-1"), RunId("r"), TimerKey(kind, number))
+    return SagaId("S-1"), RunId("r"), TimerKey(kind, number)
 
 
 def test_a_timer_beyond_the_horizon_is_not_kept_until_it_is_read() -> None:
@@ -32,7 +32,7 @@ def test_a_timer_beyond_the_horizon_is_not_kept_until_it_is_read() -> None:
     queue.set(place(2), NOW + 1)
     assert len(queue) == 1
     queue.read_on([(place(2), NOW + 1)], everything_until(NOW + 5))
-    assert [one.key.number for one in queue.take_due(NOW + 5, most=9)] == [1, 2]
+    assert [one[2].number for one in queue.take_due(NOW + 5, most=9)] == [1, 2]
 
 
 def test_a_timer_that_is_moved_beyond_the_horizon_leaves_memory() -> None:

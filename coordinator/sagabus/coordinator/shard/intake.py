@@ -171,4 +171,4 @@ def _known(rows: Iterable[TimerRow]) -> Iterator[tuple[TimerPlace, int]]:
     """A kind of a later release is left to that one: the saga's history stops it as well (H1)."""
     for row in rows:
         if row.kind in _TIMERS:
-            yield TimerPlace(row.id, row.run, TimerKey(TimerKind(row.kind), row.number)), row.due
+            yield (row.id, row.run, TimerKey(TimerKind(row.kind), row.number)), row.due

@@ -17,7 +17,7 @@ from sagabus.coordinator.core.saga.effects import Effects
 from sagabus.coordinator.core.saga.saga import Saga
 from sagabus.coordinator.shard.early_requests import EarlyRequests
 from sagabus.coordinator.shard.replays import Replays
-from sagabus.coordinator.shard.timers import TimerPlace, TimerQueue
+from sagabus.coordinator.shard.timers import TimerQueue
 from sagabus.coordinator.shard.unloaded import UnloadedSagas
 from sagabus.coordinator.store.rows import SagaKey, SagaRow
 from sagabus.messaging.shards.tenure import Tenure
@@ -91,25 +91,26 @@ class ShardMemory:
 
     def keep(self, saga: Saga) -> None:
         """After a commit: an open saga stays, most recently used last; a closed or blocked one goes."""
-        state = saga.state
-        if self._sagas.get(state.id) is saga:
-            del self._sagas[state.id]
+        state, sagas = saga.state, self._sagas
         if state.is_closed or state.blocked:
+            if sagas.get(state.id) is saga:
+                del sagas[state.id]
             if saga.wants_its_history:
                 self.replays.want([state.id])
             saga.evict()
             return
-        self._sagas[state.id] = saga
-        if len(self._sagas) > MOST_SAGAS:
-            _, oldest = self._sagas.popitem(last=False)
+        sagas[state.id] = saga
+        sagas.move_to_end(state.id)
+        if len(sagas) > MOST_SAGAS:
+            _, oldest = sagas.popitem(last=False)
             oldest.evict()
 
     def note_timers(self, saga: Saga, effects: Effects) -> None:
-        state = saga.state
+        timers, id, run = self.timers, saga.state.id, saga.state.run
         for key in effects.timers_cleared:
-            self.timers.clear(TimerPlace(state.id, state.run, key))
+            timers.clear((id, run, key))
         for key, due in effects.timers_set.items():
-            self.timers.set(TimerPlace(state.id, state.run, key), due)
+            timers.set((id, run, key), due)
 
     def know_concerns(self, row: SagaRow) -> None:
         """As they are stored: they have been told."""

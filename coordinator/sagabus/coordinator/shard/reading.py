@@ -133,6 +133,6 @@ def broken_reply(record: Record, namespace: str, fault: MessageInvalid) -> tuple
 
 def timer_input(place: TimerPlace) -> Input:
     """A timer that is due."""
-    kind, number = place.key
-    cause = f"{place.saga_id}:{place.run}:timer:{kind}:{number}"
-    return Input(place.saga_id, place.run, Kind.TIMER, number, name=kind, cause=cause)
+    saga_id, run, (kind, number) = place
+    cause = f"{saga_id}:{run}:timer:{kind}:{number}"
+    return Input(saga_id, run, Kind.TIMER, number, name=kind, cause=cause)
