@@ -61,6 +61,11 @@ def header_bytes(headers: Iterable[tuple[str, bytes | None]]) -> tuple[bytes, ..
     return tuple(header(name, value) for name, value in headers)
 
 
+def header_start(name: str, length: int) -> bytes:
+    """What stands before a header's value of so many bytes."""
+    return _sized(name.encode()) + varint(length)
+
+
 def header_maker(name: str) -> Callable[[bytes], bytes]:
     """What makes the bytes of headers of this name from their values."""
     start = _sized(name.encode())

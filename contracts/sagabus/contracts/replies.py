@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Annotated, Final
 
@@ -16,9 +17,9 @@ from pydantic import BaseModel, BeforeValidator, Field, JsonValue, Strict
 
 from sagabus.contracts import codec, names
 from sagabus.contracts.commands import CommandHead
-from sagabus.contracts.envelope import Message, common_bytes, number_bytes, own_bytes, trace_bytes
+from sagabus.contracts.envelope import Message, common_bytes, number_bytes, time_bytes, trace_bytes
 from sagabus.contracts.errors import MessageInvalid
-from sagabus.contracts.record_bytes import header_maker, record_of
+from sagabus.contracts.record_bytes import header, header_start, varint
 from sagabus.contracts.words import MAX_WORDS, plain
 
 HANDLER_ERROR: Final = "sagabus.handler_error"
@@ -35,8 +36,6 @@ RETRIES_EXHAUSTED: Final = "sagabus.retries_exhausted"
 """The coordinator's own: a step has no attempts left."""
 FAILURE_UNREADABLE: Final = "sagabus.failure_unreadable"
 """The coordinator's own: what a participant sent as its failure does not fit."""
-
-_run: Final = header_maker("ce_run")
 
 SHOWN: Final = 200
 """Bytes of a failure that does not fit, which are kept."""
@@ -130,12 +129,43 @@ def reply_message(
     command: CommandHead, kind: ReplyKind, body: bytes, *, attempt: int, source: bytes, time: int
 ) -> Message:
     """Copies what the coordinator needs to find the saga again. attempt: that of the stored outcome."""
-    saga = command.saga_id
-    headers = (
-        *common_bytes(source, saga),
-        *own_bytes(names.reply_id(command.id, attempt), _PREFIX + kind, time, command.id),
-        number_bytes("ce_attempt", attempt),
-        _run(command.run.encode()),
-        *trace_bytes(command.trace),
+    saga, id, run, trace = command.saga_id.encode(), command.id.encode(), command.run.encode(), command.trace
+    form = _form(source, attempt, len(saga), len(id), len(run), len(trace))
+    key, subject, correlation, reply, attempted, cause, ran = form
+    record = b"".join((
+        key, saga, varint(len(body)), body, subject, saga, correlation, saga, reply, id, attempted, _told(kind, time),
+        cause, id, ran, run, *trace_bytes(trace),
+    ))  # fmt: skip
+    return Message(command.reply_topic, command.saga_id, command.reply_partition, record)
+
+
+# What stands between the values of a command in its reply is the same wherever these values are as long.
+
+
+@lru_cache(maxsize=4_096)
+def _form(source: bytes, attempt: int, saga: int, id: int, run: int, trace: int) -> tuple[bytes, ...]:
+    """What stands before the key, the subject, the correlation, the reply's id, its type, its cause and its run.
+
+    saga, id, run: their bytes. trace: how many headers there are of it.
+    """
+    before, own = common_bytes(source, "")[:-2], names.reply_id("", attempt).encode()
+    count = len(before) + _BEHIND_SOURCE + trace
+    return (
+        varint(saga),
+        b"".join((varint(count), *before, header_start("ce_subject", saga))),
+        header_start("ce_correlationid", saga),
+        header_start("ce_id", id + len(own)),
+        own,
+        header_start("ce_causationid", id),
+        number_bytes("ce_attempt", attempt) + header_start("ce_run", run),
     )
-    return Message(command.reply_topic, saga, command.reply_partition, record_of(saga.encode(), body, headers))
+
+
+_BEHIND_SOURCE: Final = 8
+"""Headers of a reply from `ce_subject` to `ce_run`."""
+
+
+@lru_cache(maxsize=1_024)
+def _told(kind: ReplyKind, time: int) -> bytes:
+    """Type and time."""
+    return header("ce_type", (_PREFIX + kind).encode()) + time_bytes("ce_time", time)
