@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -49,19 +50,20 @@ class KeptRecord:
 def received(tenure: Tenure, record: Record) -> Received:
     try:
         given = command(record)
-        _check_reply_topic(given.head, record.topic)
+        _check_reply_topic(given.head.reply_topic, record.topic)
         return Received(tenure, record, given)
     except MessageInvalid as fault:
         return Received(tenure, record, fault)
 
 
-def _check_reply_topic(head: CommandHead, topic: str) -> None:
+@lru_cache(maxsize=1_024)
+def _check_reply_topic(reply_topic: str, topic: str) -> None:
     """Whoever may write commands must not have us write to any topic at all. Raises MessageInvalid."""
     service = topic.removesuffix(".commands")
-    if not names.answers_for(service, head.reply_topic):
+    if not names.answers_for(service, reply_topic):
         raise MessageInvalid(
             "command.reply_topic",
-            f"ce_replyto is {head.reply_topic!r}: {service} answers on <namespace>.replies.{service} alone",
+            f"ce_replyto is {reply_topic!r}: {service} answers on <namespace>.replies.{service} alone",
         )
 
 

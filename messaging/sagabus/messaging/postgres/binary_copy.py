@@ -26,6 +26,11 @@ def text(value: str) -> bytes:
     return LENGTH.pack(len(data)) + data
 
 
+def cell(value: bytes | None) -> bytes:
+    """A value of type bytea, or the bytes of a text."""
+    return NULL if value is None else LENGTH.pack(len(value)) + value
+
+
 def rows(parts: Iterable[bytes]) -> memoryview:
     """All that a COPY reads. parts: of the rows, in their order.
 
@@ -34,7 +39,12 @@ def rows(parts: Iterable[bytes]) -> memoryview:
     return memoryview(b"".join((_SIGNATURE, *parts, _END)))
 
 
-async def copy(connection: Connection, schema: str, table: str, columns: Iterable[str], source: memoryview) -> None:
-    """Write what `rows` has made, by one COPY."""
+async def copy(
+    connection: Connection, schema: str, table: str, columns: Iterable[str], source: memoryview,
+    *, timeout: float | None = None,
+) -> None:  # fmt: skip
+    """Write what `rows` has made, by one COPY. timeout: seconds; None for the connection's own."""
     given: Any = source  # documented, unknown to asyncpg-stubs
-    await connection.copy_to_table(table, schema_name=schema, columns=[*columns], source=given, format="binary")
+    await connection.copy_to_table(
+        table, schema_name=schema, columns=[*columns], source=given, format="binary", timeout=timeout
+    )
