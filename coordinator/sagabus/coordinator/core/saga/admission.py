@@ -32,6 +32,12 @@ BLOCKED: Final = "saga.blocked"
 """A timer of a blocked saga: it fires when the saga goes on, if it is still pending then (H3)."""
 
 STEP_REPLIES: Final = frozenset((Kind.STEP_COMPLETED, Kind.STEP_REFUSED, Kind.STEP_FAILED))
+_STEP_COMPLETED, _TIMER, _EVENT, _CANCEL, _OPERATOR = (
+    Kind.STEP_COMPLETED, Kind.TIMER, Kind.EVENT, Kind.CANCEL, Kind.OPERATOR,
+)  # fmt: skip
+_SENT: Final = Outcome.SENT
+"""Members that each input is compared with, looked up once: it takes Python 3.11 longer than the comparison."""
+
 UNDO_REPLIES: Final = frozenset((Kind.UNDO_COMPLETED, Kind.UNDO_REFUSED, Kind.UNDO_FAILED))
 SETTLE_REPLIES: Final = frozenset((Kind.SETTLE_COMPLETED, Kind.SETTLE_NEVER, Kind.SETTLE_FAILED))
 REPLIES: Final = STEP_REPLIES | UNDO_REPLIES | SETTLE_REPLIES
@@ -50,16 +56,16 @@ def denial(state: SagaState, input: Input | Row) -> str | None:
         if step is not None and is_first_completion(state, step, input):
             return None if input.name == step.service or not input.name else FOREIGN
         return None if step is None or answers_nothing(state, input) else _to_reply(state, step, input)
-    if kind is Kind.TIMER:
+    if kind is _TIMER:
         return _to_timer(state, input)
-    if kind is Kind.EVENT:
+    if kind is _EVENT:
         if input.ref in state.seen_events:
             return DUPLICATE
         return CLOSED if state.is_closed else None
-    if kind is Kind.CANCEL or kind is Kind.OPERATOR:
+    if kind is _CANCEL or kind is _OPERATOR:
         if request_answers.is_answered(state, input):
             return DUPLICATE
-        return _to_cancel(state) if kind is Kind.CANCEL else _to_verb(state, input)
+        return _to_cancel(state) if kind is _CANCEL else _to_verb(state, input)
     return None
 
 
@@ -75,8 +81,8 @@ def _to_timer(state: SagaState, input: Input | Row) -> str | None:
 def is_first_completion(state: SagaState, step: Step, input: Input | Row) -> bool:
     """What most inputs are: the step's first answer, that it has completed, while the saga waits for it."""
     return (
-        input.kind is Kind.STEP_COMPLETED
-        and step.outcome is Outcome.SENT
+        input.kind is _STEP_COMPLETED
+        and step.outcome is _SENT
         and 0 < input.attempt <= step.do.attempt
         and step.do.issued > 0
         and state.standing.status not in STATUS_CLOSED

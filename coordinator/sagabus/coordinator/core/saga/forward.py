@@ -46,6 +46,12 @@ SILENCE_MICROSECONDS: Final = 3_600 * 1_000_000
 """How long a saga may wait for an answer, or for its next attempt, until a person is told. A handler outside of a
 transaction may take long; a participant that is being deployed, or repaired at once, is none of their business."""
 
+_DO: Final = CommandKind.DO
+_COMPLETED: Final = Outcome.COMPLETED
+_STEP_COMPLETED: Final = LifecycleType.STEP_COMPLETED
+_RESEND, _RETRY, _TIMEOUT = TimerKind.RESEND, TimerKind.RETRY, TimerKind.TIMEOUT
+"""What each step needs, looked up once: a member of an enum takes long to find."""
+
 
 def called(state: SagaState, call: Called) -> None:
     """The code called an activity. Recorded at once; sent unless an undo is under way at the same service (U4)."""
@@ -103,8 +109,8 @@ def first_send(state: SagaState, step: Step) -> None:
     """Timeouts count from here (H3)."""
     step.do.issued = state.now
     if step.timeout is not None:
-        state.set_timer(TimerKind.TIMEOUT, step.number, state.now + step.timeout)
-    state.send_command(step, CommandKind.DO)
+        state.set_timer(_TIMEOUT, step.number, state.now + step.timeout)
+    state.send_command(step, _DO)
 
 
 def release(state: SagaState, service: str) -> None:
@@ -129,7 +135,7 @@ def take_output(state: SagaState, step: Step, row: Row) -> BaseModel | None:
     """The step is known as completed: its place in the order of undoing, and the undo's input, are fixed now (U1)."""
     replaying = state.journal.replaying
     output = None if replaying and _heard_without_code(state, step) else _output(state, step, row)
-    state.steps.becomes(step, Outcome.COMPLETED)
+    state.steps.becomes(step, _COMPLETED)
     state.completions.append(step.number)
     if state.contracts is not None:
         stand_in.store_undo_input(state, step, row.payload)
@@ -137,7 +143,7 @@ def take_output(state: SagaState, step: Step, row: Row) -> BaseModel | None:
         _store_undo_input(state, step, output)
     body = row.payload if step.contract.output_model is not None else None
     step.output = remembered(row.payload)
-    state.tell(LifecycleType.STEP_COMPLETED, step=step, output=body)
+    state.tell(_STEP_COMPLETED, step=step, output=body)
     return output
 
 
@@ -226,10 +232,10 @@ def _as_sent(step: Step) -> BaseModel:
 
 
 def _answered(state: SagaState, step: Step) -> None:
-    state.clear_timer(TimerKind.RESEND, step.number)
-    state.clear_timer(TimerKind.RETRY, step.number)
+    state.clear_timer(_RESEND, step.number)
+    state.clear_timer(_RETRY, step.number)
     if step.timeout is not None:
-        state.clear_timer(TimerKind.TIMEOUT, step.number)
+        state.clear_timer(_TIMEOUT, step.number)
     if state.concerns:
         state.clear_concern(step_concern(step))
         state.clear_concern(pause_concern(step))

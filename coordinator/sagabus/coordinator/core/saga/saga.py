@@ -72,6 +72,7 @@ MAX_ROWS: Final = 20_000
 
 _TO_BE_READ: Final = frozenset((Kind.STEP_COMPLETED, Kind.SETTLE_COMPLETED, Kind.STEP_REFUSED))
 """Answers that are final, and on whose value something rests."""
+_RUNNING: Final = SagaStatus.RUNNING
 _SAID: Final = frozenset((Outcome.COMPLETED, Outcome.NEVER))
 """Another answer changes neither, and so it need not be read."""
 
@@ -487,9 +488,9 @@ class Saga:
         """After the code has come to rest: give-ups are settled, an end begins or closes the saga."""
         state, program = self.state, self.program
         ended = program.ended if program is not None else state.contracts is not None and state.ending is not None
-        if not (ended or state.steps.unsettled or state.standing.status is not SagaStatus.RUNNING):
+        if not (ended or state.steps.unsettled or state.standing.status is not _RUNNING):
             return
-        if state.standing.status is SagaStatus.RUNNING:
+        if state.standing.status is _RUNNING:
             if ended and state.ending is not None and state.ending is not SagaStatus.COMPLETED:
                 undo.begin(state, state.ending)
             else:
@@ -497,7 +498,7 @@ class Saga:
                     undo.settle_given_up(state)
                 if ended:
                     undo.close_if_done(state)
-        if state.standing.status is not SagaStatus.RUNNING:
+        if state.standing.status is not _RUNNING:
             self.evict()
 
     def _resend(self, number: int) -> None:

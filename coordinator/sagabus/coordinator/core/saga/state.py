@@ -47,6 +47,10 @@ Declared = Callable[[str], Sequence[Activity[..., Any, Any]]]
 """The contracts of this activity that are known here, the one to be preferred first."""
 
 
+_DO, _UNDO, _SETTLE = CommandKind.DO, CommandKind.UNDO, CommandKind.SETTLE
+_RESEND: Final = TimerKind.RESEND
+"""Looked up once: a member of an enum takes long to find."""
+
 _OF_OPEN_SAGAS: Final = tuple(map(Concern, OF_OPEN_SAGAS))
 
 
@@ -187,17 +191,17 @@ class SagaState:
     def send_command(self, step: Step, kind: CommandKind, *, again: bool = False) -> None:
         """The step's command, its undo or its settle; the next copy is due after `resend_after`. again: this is one."""
         if not again:
-            (step.do if kind is CommandKind.DO else step.exchange(kind)).sent_at = self.now
-        self.set_timer(TimerKind.RESEND, step.number, self.now + step.resend_after)
+            (step.do if kind is _DO else step.exchange(kind)).sent_at = self.now
+        self.set_timer(_RESEND, step.number, self.now + step.resend_after)
         if not self.journal.replaying:
             self.staged.messages.append(self._command(step, kind))
 
     def _command(self, step: Step, kind: CommandKind) -> Message:
         asked, activity, body = step.do, step.activity, step.body  # a settle speaks of the step itself (P4)
-        if kind is CommandKind.UNDO and step.contract.compensation is not None:
+        if kind is _UNDO and step.contract.compensation is not None:
             asked, activity = step.exchange(kind), step.contract.compensation.name
             body = step.undo_input or VOID
-        elif kind is CommandKind.SETTLE:
+        elif kind is _SETTLE:
             activity, body = SETTLE, VOID
         return command_message(
             self.addresses,
@@ -212,7 +216,7 @@ class SagaState:
             body=body,
             partition=self.addresses.shard,
             trace=self.trace,
-            timeout=step.timeout if kind is CommandKind.DO else None,
+            timeout=step.timeout if kind is _DO else None,
         )
 
     def tell(

@@ -7,8 +7,12 @@ here and nowhere else.
 
 from __future__ import annotations
 
+from typing import Final
+
 from sagabus.coordinator.core.saga.status import OPEN_OUTCOMES, OUTCOME, UNDOING, Outcome, Undoing, changed
 from sagabus.coordinator.core.saga.step import Step
+
+_UNKNOWN: Final = Outcome.UNKNOWN
 
 
 class Steps(dict[int, Step]):
@@ -52,7 +56,7 @@ class Steps(dict[int, Step]):
     def becomes(self, step: Step, outcome: Outcome) -> None:
         """Raises IllegalChange."""
         before = step.outcome
-        if before is Outcome.UNKNOWN or outcome is Outcome.UNKNOWN:
+        if before is _UNKNOWN or outcome is _UNKNOWN:
             held = step.holds_its_service
             step.outcome = changed(OUTCOME, before, outcome)
             self._note(step, held)
