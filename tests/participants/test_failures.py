@@ -18,6 +18,7 @@ from sagabus.messaging.postgres.database import DatabaseUnreachable
 from sagabus.participants import ActivityContext, ExternalContext, Refused, TryAgain
 from sagabus.participants.handlers import transactional
 from sagabus.participants.handlers.database_errors import DatabaseFailed
+from sagabus.participants.handlers.session import Sessions, Transaction
 from sagabus.participants.handlers.transactional import TransactionEnded
 from tests.participants.service_fixture import (
     BOOK,
@@ -341,6 +342,31 @@ async def test_p3_a_handler_that_swallows_a_lost_connection_writes_nowhere_else(
     replies = await fixture.turn(tenure, *batch("A", "B"))
     assert [reply.kind for reply in replies] == [ReplyKind.COMPLETED] * 2
     assert await fixture.effects() == ["A2", "B3"]
+
+
+async def test_p3_a_connection_that_is_lost_beside_handlers_that_leave_it_alone_is_no_reply(
+    fixture: ServiceFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    opened: list[Transaction] = []
+    init = transactional.Handling.__init__
+
+    def noted(self: transactional.Handling, sessions: Sessions, transaction: Transaction, **options: Any) -> None:
+        opened.append(transaction)
+        init(self, sessions, transaction, **options)
+
+    monkeypatch.setattr(transactional.Handling, "__init__", noted)
+
+    @fixture.handles(take_item)
+    async def handler(command: Take, ctx: ActivityContext) -> Taken:
+        calls.append(ctx.saga_id)
+        if len(calls) == 1:
+            opened[0].driver.terminate()
+        return Taken(item=command.item, left=0)
+
+    replies = await fixture.turn(await fixture.take(), *batch("A", "B"))
+    assert [reply.kind for reply in replies] == [ReplyKind.COMPLETED] * 2
+    assert calls == ["A", "B", "A", "B"], "each alone, on another connection"
 
 
 async def test_p3_a_deadlock_is_no_reply(fixture: ServiceFixture) -> None:

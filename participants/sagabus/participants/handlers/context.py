@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Generic
@@ -48,19 +48,24 @@ class Guard:
     parameters: Mapping[str, object]
 
 
-@dataclass(slots=True)
 class Scope:
-    """The kit's side of a context: what its handler has done with it.
+    """The kit's side of a context: what its handler has done with it. Of the class, while it has done nothing.
 
     open: a session in the shared transaction. connect: the connection of that transaction, to be used until this ends.
     """
 
-    open: Callable[[], AsyncSession] | None = None
-    connect: Callable[[Scope], PlainConnection] | None = None
     session: AsyncSession | None = None
     connection: PlainConnection | None = None
-    published: list[PublishedEvent] = field(default_factory=list)
     ended: bool = False
+    _published: list[PublishedEvent] | None = None
+
+    def __init__(
+        self,
+        open: Callable[[], AsyncSession] | None = None,
+        connect: Callable[[Scope], PlainConnection] | None = None,
+    ) -> None:
+        self.open = open
+        self.connect = connect
 
     @property
     def touched(self) -> bool:
@@ -70,7 +75,12 @@ class Scope:
     def end(self) -> tuple[PublishedEvent, ...]:
         """Nothing is accepted from here on. The events so far."""
         self.ended = True
-        return tuple(self.published)
+        return () if self._published is None else tuple(self._published)
+
+    def publish(self, event: PublishedEvent) -> None:
+        if self._published is None:
+            self._published = []
+        self._published.append(event)
 
 
 class _Context(Generic[R]):
@@ -125,7 +135,7 @@ class _Context(Generic[R]):
         if event.type.topic is None:
             raise DeclarationError(f"event {event.type.name} has no topic: declare it with Service.event() to publish")
         body = codec.encode_as(event.type.model, event.data, what=f"event {event.type.name}")
-        self._scope.published.append(PublishedEvent(event, key, body))
+        self._scope.publish(PublishedEvent(event, key, body))
 
 
 class ActivityContext(_Context[R]):

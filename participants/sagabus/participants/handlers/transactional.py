@@ -117,8 +117,7 @@ class Handling:
             value = codec.decode(handler.activity.input, command.body, what=handler.activity.name)
         except MessageInvalid as fault:
             return failure(ReplyKind.REFUSED, INPUT_INVALID, fault.message)
-        attempt = command.key, command.head.attempt
-        if self._failed_around.get(attempt, 0) >= MOST_HELD:
+        if self._failed_around and self._failed_around.get(_attempt_of(command), 0) >= MOST_HELD:
             return failure(ReplyKind.FAILED, HANDLER_ERROR, _HELD_UP, {"type": "TimeoutError"})
         self.current, since = command, time.monotonic()
         scope = Scope(self._open, self._connect)
@@ -136,10 +135,11 @@ class Handling:
             scope.end()
             self.current = None
             if time.monotonic() - since >= HELD_SECONDS:
-                self.held.append(attempt)
+                self.held.append(_attempt_of(command))
 
     async def check_deferred(self) -> None:
         """After the last handler: find what would fail at the commit. Raises RetryWithSavepoints or DatabaseFailed."""
+        self._check_connection()
         if not self._touched or self._careful:
             return
         try:
@@ -152,16 +152,20 @@ class Handling:
         if self._careful:
             await self._transaction.driver.execute(_SAVEPOINT)
         output = await handler.function(value, context)
-        if self._transaction.driver.is_closed():
-            raise DatabaseFailed("the connection was lost, and the handler has ignored that")
-        if not self._transaction.driver.is_in_transaction():
-            raise SessionMisuse("the handler has ended its transaction")
+        if scope.touched:  # else it cannot have ended the transaction, and `check_deferred` looks at the connection
+            self._check_connection()
+            if not self._transaction.driver.is_in_transaction():
+                raise SessionMisuse("the handler has ended its transaction")
         outcome = completed(handler.activity, output, scope.end())
         if scope.session is not None:
             await finish(scope.session)
         if self._careful:
             await self._transaction.driver.execute(_KEEP)
         return outcome
+
+    def _check_connection(self) -> None:
+        if self._transaction.driver.is_closed():
+            raise DatabaseFailed("the connection was lost, and the handler has ignored that")
 
     async def _failed(self, scope: Scope, command: ReceivedCommand, error: BaseException) -> HandlerOutcome:
         if is_timeout(error) and not is_database_failure(
@@ -217,6 +221,10 @@ class Handling:
 
         info = self._transaction.connection.info
         return PlainConnection(self._transaction.driver, check=check, may_last=lambda: replace_when_next_used(info))
+
+
+def _attempt_of(command: ReceivedCommand) -> Attempt:
+    return command.key, command.head.attempt
 
 
 def process_ends(error: BaseException, head: CommandHead) -> HandlerOutcome:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import assert_never
+from functools import lru_cache
+from typing import Final, assert_never
 
 from sagabus.contracts.commands import CommandHead
 from sagabus.contracts.envelope import microseconds
@@ -22,13 +23,16 @@ from sagabus.participants.handlers.declaration import Handler
 from sagabus.participants.handlers.external import Externals
 from sagabus.participants.handlers.failure_log import FailureLog
 from sagabus.participants.handlers.jobs import Job
-from sagabus.participants.handlers.outcome import HandlerOutcome, failure
+from sagabus.participants.handlers.outcome import HandlerOutcome, PublishedEvent, failure
 from sagabus.participants.handlers.transactional import Handling
 from sagabus.participants.inbox.decision import NEVER, STATES, Act, Answer, InboxRow, State, judge
 from sagabus.participants.inbox.store import InboxRows
 from sagabus.participants.received import Key, Received, ReceivedCommand
 
 logger = logging.getLogger(__name__)
+
+_microseconds: Final = lru_cache(maxsize=1_024)(microseconds)
+"""Of the shards' `pruned_before`, asked with each command."""
 
 
 class Batch:
@@ -93,7 +97,7 @@ class Batch:
         """What it is counted by."""
         tenure = received.tenure
         row = self._rows.row(command.key)
-        pruned_before = None if tenure.pruned_before is None else microseconds(tenure.pruned_before)
+        pruned_before = None if tenure.pruned_before is None else _microseconds(tenure.pruned_before)
         decision = judge(command.head, command.digest, row, pruned_before=pruned_before)
         match decision:
             case Answer():
@@ -123,7 +127,8 @@ class Batch:
             job.settles[settle.head.id] = settle
         self._externals.forget(self._ended)
         for command, outcome in self.outcomes:
-            self._failure_log.tell(self._handlers.get(command.head.activity), command.head, outcome)
+            if outcome.error is not None:
+                self._failure_log.tell(self._handlers.get(command.head.activity), command.head, outcome)
 
     async def _run(self, received: Received, command: ReceivedCommand) -> str:
         head, tenure = command.head, received.tenure
@@ -134,7 +139,7 @@ class Batch:
         if handler.transaction:
             outcome = await self._handling.outcome(handler, command)
             self._conclude(tenure, command, outcome, head.attempt)
-            return outcome.kind.value
+            return outcome.kind
         row = InboxRow(*command.key, head.activity, State.STARTED, head.attempt, command.digest)
         self._rows.put(row, body=command.body, headers=tuple(received.record.headers))
         if self._externals.of(tenure).admits(sum(job.tenure is tenure for job in self._begun.values())):
@@ -193,7 +198,13 @@ class Batch:
         head = command.head
         state = STATES[outcome.kind]
         self._rows.put(InboxRow(*command.key, head.activity, state, attempt, command.digest, outcome.body))
-        for number, published in enumerate(outcome.events, 1):
+        if outcome.events:
+            self._publish(tenure, head, outcome.events)
+        self._reply(tenure, head, outcome, attempt)
+        self.outcomes.append((command, outcome))
+
+    def _publish(self, tenure: Tenure, head: CommandHead, events: Iterable[PublishedEvent]) -> None:
+        for number, published in enumerate(events, 1):
             event = published.event
             message = domain_event_message(
                 event, published.body, id=f"{head.id}:event:{number}", topic=event.type.topic or "",
@@ -201,8 +212,6 @@ class Batch:
                 trace=head.trace,
             )  # fmt: skip
             self._turn.send(tenure, message)
-        self._reply(tenure, head, outcome, attempt)
-        self.outcomes.append((command, outcome))
 
     def _bury(self, key: Key, attempt: int) -> None:
         """P4. What is in this row from here on, no late copy of the step overturns."""
