@@ -11,6 +11,7 @@ from aiokafka.errors import IllegalStateError
 
 from sagabus.contracts.envelope import Message, Record
 from sagabus.messaging.background import PartDied, Supervisor
+from sagabus.messaging.bus import shard_consumer, subscription
 from sagabus.messaging.bus.kafka import Kafka
 from sagabus.messaging.bus.kafka_connection import KafkaRefused, KafkaUnreachable
 from sagabus.messaging.bus.subscription import Assignment, Subscription
@@ -319,6 +320,32 @@ async def test_stop_waits_for_the_batch_and_leaves_the_group_at_once(real: Kafka
     async with running(Subscription(real, group=namespace, topics=[namespace], listener=staying)):
         async with asyncio.timeout(5):  # less than a session: the group knows that the first has left
             await staying.owns(0, 1)
+
+
+async def test_nothing_of_a_member_goes_on_whose_listener_does_not_give_up_its_shards(
+    real: Kafka, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its heartbeat neither: it would connect anew, and go on in this process for ever."""
+    monkeypatch.setattr(subscription, "DRAIN_SECONDS", 0.2)
+    monkeypatch.setattr(shard_consumer, "STOP_SECONDS", 0.2)
+    await made(real, namespace, partitions=2)
+    revoking = asyncio.Event()
+
+    class Hangs(Listener):
+        async def revoked(self) -> None:
+            revoking.set()
+            await asyncio.Event().wait()
+
+    hanging, other = Hangs(), Listener()
+    first, second = (Subscription(real, group=namespace, topics=[namespace], listener=one) for one in (hanging, other))
+    await first.start()
+    await hanging.owns(0, 1)
+    joining = asyncio.create_task(second.start())
+    await revoking.wait()
+    await first.stop()
+    await joining
+    await second.stop()
+    assert [task for task in asyncio.all_tasks() if "heartbeat" in repr(task.get_coro())] == []
 
 
 async def test_static_member_comes_back_to_its_shards_without_a_rebalance(real: Kafka, namespace: str) -> None:

@@ -145,13 +145,21 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
         fetcher._proc_fetch_request = fetched
 
     async def stop(self) -> None:
-        """aiokafka's own waits for a rebalance that is under way, which lasts until the slowest member has joined."""
+        """aiokafka's own waits for a rebalance that is under way, which lasts until the slowest member has joined.
+
+        What it would have ended after that is ended here. A heartbeat that went on would connect anew, for ever.
+        """
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 await super().stop()
         except TimeoutError:
-            with suppress(KafkaError, asyncio.CancelledError):
-                await self._coordinator._maybe_leave_group()
+            for end in (
+                self._coordinator._stop_heartbeat_task,
+                self._coordinator._stop_commit_offsets_refresh_task,
+                self._coordinator._maybe_leave_group,
+            ):
+                with suppress(KafkaError, asyncio.CancelledError):
+                    await end()
             await self._fetcher.close()
             await self._client.close()
 
