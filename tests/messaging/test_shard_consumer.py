@@ -13,6 +13,7 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import calc_crc32c
 from confluent_kafka import Producer
 
+from sagabus.messaging.bus import shard_consumer
 from sagabus.messaging.bus.kafka import Kafka
 from sagabus.messaging.bus.shard_consumer import ShardConsumer
 from sagabus.messaging.bus.subscription import Subscription
@@ -26,6 +27,8 @@ class Observer:
     def __init__(self) -> None:
         self.changed: list[TopicPartition] = []
         self.errors: list[BaseException] = []
+        self.lost: list[bool] = []
+        """Whether it was alive, for each membership that was lost."""
 
     def log_changed(self, partitions: Collection[TopicPartition]) -> None:
         self.changed.extend(partitions)
@@ -33,8 +36,9 @@ class Observer:
     def answered(self) -> None:
         """Nothing here asks whether Kafka is there."""
 
-    def member_lost(self) -> bool:
-        raise AssertionError("nobody leaves here")
+    def member_lost(self, *, alive: bool) -> bool:
+        self.lost.append(alive)
+        return True
 
     def broken(self, error: BaseException) -> None:
         self.errors.append(error)
@@ -212,3 +216,43 @@ async def test_compressed_records_are_read(real: Kafka, namespace: str, codec: s
     listener = Listener()
     async with running(Subscription(real, group=namespace, topics=[namespace], listener=listener)):
         await listener.has(1)
+
+
+class Coordinator:
+    """What is looked at of aiokafka's. beats: whether the group knows the member."""
+
+    def __init__(self) -> None:
+        self.member_id = "one"
+        self.beats = True
+
+    async def _do_heartbeat(self) -> bool:
+        if not self.beats:
+            self.reset_generation()
+        return self.beats
+
+    async def _do_rejoin_group(self, _: object) -> bool:
+        self.member_id = "another"
+        return True
+
+    def reset_generation(self) -> None:
+        self.member_id = ""
+
+
+async def test_membership_is_lost_once_and_who_stood_still_is_told_from_who_did_not(
+    embedded: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each answer to a member that is not known says so anew: to a heartbeat, and to a commit that was under way."""
+    now = 1000.0
+    monkeypatch.setattr(shard_consumer, "monotonic", lambda: now)
+    observer, coordinator = Observer(), Coordinator()
+    consumer = ShardConsumer(observer=observer, group="g", instance="a", **embedded.connection.aiokafka)
+    consumer._watch_membership(coordinator)
+    await coordinator._do_heartbeat()
+    coordinator.beats = False
+    for stands_still in (5.9, 6.1, 0.3):
+        now += stands_still
+        await coordinator._do_heartbeat()
+        coordinator.reset_generation()
+        await coordinator._do_rejoin_group(None)
+    await consumer.stop()
+    assert observer.lost == [True, False, True]

@@ -11,7 +11,6 @@ from aiokafka.errors import IllegalStateError
 
 from sagabus.contracts.envelope import Message, Record
 from sagabus.messaging.background import PartDied, Supervisor
-from sagabus.messaging.bus import shard_consumer, subscription
 from sagabus.messaging.bus.kafka import Kafka
 from sagabus.messaging.bus.kafka_connection import KafkaRefused, KafkaUnreachable
 from sagabus.messaging.bus.subscription import Assignment, Subscription
@@ -326,8 +325,8 @@ async def test_nothing_of_a_member_goes_on_whose_listener_does_not_give_up_its_s
     real: Kafka, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its heartbeat neither: it would connect anew, and go on in this process for ever."""
-    monkeypatch.setattr(subscription, "DRAIN_SECONDS", 0.2)
-    monkeypatch.setattr(shard_consumer, "STOP_SECONDS", 0.2)
+    monkeypatch.setattr("sagabus.messaging.bus.subscription.DRAIN_SECONDS", 0.2)
+    monkeypatch.setattr("sagabus.messaging.bus.shard_consumer.STOP_SECONDS", 0.2)
     await made(real, namespace, partitions=2)
     revoking = asyncio.Event()
 

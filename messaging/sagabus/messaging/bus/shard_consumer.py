@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
@@ -27,6 +27,7 @@ from sagabus.messaging.bus.assignor import ShardAssignor
 from sagabus.messaging.bus.bounded_codecs import BatchTooLarge, bounded
 from sagabus.messaging.bus.fetch_sessions import FetchSessions
 from sagabus.messaging.bus.lenient_fetch import fetch_leniently
+from sagabus.messaging.loop_time import monotonic
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +36,11 @@ POLL_MS: Final = 1000
 
 STOP_SECONDS: Final = 5.0
 
+SESSION_SECONDS: Final = 6.0
+"""The least that a broker takes by default (group.min.session.timeout.ms). So late a killed member is replaced."""
+
 GROUP: Final = {
-    # The least that a broker takes by default (group.min.session.timeout.ms). So late a killed member is replaced.
-    "session_timeout_ms": 6_000,
+    "session_timeout_ms": int(SESSION_SECONDS * 1000),
     # A member hears of a rebalance with its next heartbeat.
     "heartbeat_interval_ms": 300,
     # For members to finish their turns when shards are dealt out anew; who takes longer is out.
@@ -67,8 +70,11 @@ class Observer(Protocol):
     def answered(self) -> None:
         """A broker has answered a fetch."""
 
-    def member_lost(self) -> bool:
-        """The group does not know this member any more. Whether it is to join anew at once."""
+    def member_lost(self, *, alive: bool) -> bool:
+        """The group does not know this member any more. Whether it is to join anew at once.
+
+        Called once for each membership. alive: the group has heard of it within the length of a session.
+        """
 
     def broken(self, error: BaseException) -> None:
         """This consumer will hand nothing on any more. Said again and again."""
@@ -99,6 +105,8 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
         self._batch: dict[TopicPartition, int] = {}
         """Where the batch that was handed on last begins, without partitions that were placed or held since."""
         self._overtaken = False
+        self._heard_at = float("-inf")
+        """Monotonic seconds of the group's last good answer to a heartbeat, or to a joining."""
 
     @property
     def generation(self) -> int:
@@ -118,13 +126,28 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
         await super().start()
         self._wake_early()
         if self._group_id is not None:
-            forget = self._coordinator.reset_generation
+            self._watch_membership(self._coordinator)
 
-            def forgotten() -> None:
-                if self._observer.member_lost():
-                    forget()
+    def _watch_membership(self, coordinator: Any) -> None:
+        """aiokafka tells of each answer to a member that is not known: the first one is the loss, the rest its echo."""
+        forget = coordinator.reset_generation
 
-            self._coordinator.reset_generation = forgotten
+        def hearing(ask: Callable[..., Awaitable[bool]]) -> Callable[..., Awaitable[bool]]:
+            async def asked(*arguments: Any) -> bool:
+                if heard := await ask(*arguments):
+                    self._heard_at = monotonic()
+                return heard
+
+            return asked
+
+        def forgotten() -> None:
+            alive = monotonic() - self._heard_at < SESSION_SECONDS
+            if not coordinator.member_id or self._observer.member_lost(alive=alive):
+                forget()
+
+        coordinator._do_heartbeat = hearing(coordinator._do_heartbeat)
+        coordinator._do_rejoin_group = hearing(coordinator._do_rejoin_group)
+        coordinator.reset_generation = forgotten
 
     def _wake_early(self) -> None:
         """Whoever waits for records goes on before aiokafka's fetcher looks through all partitions for the next fetch.

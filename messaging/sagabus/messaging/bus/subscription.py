@@ -178,10 +178,11 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
             log.error("the consumer of group %s is broken, another one is made: %s", self._group, error)
             self._spawn(self._replace())
 
-    def member_lost(self) -> bool:
+    def member_lost(self, *, alive: bool) -> bool:
         if self._closing:
             return False
-        pause = None if self._instance is None else self._twins.forgotten(monotonic())
+        # One that stood still for a session was forgotten for that, and one that did not by another process's joining.
+        pause = self._twins.forgotten(monotonic()) if self._instance is not None and alive else None
         if pause is None:
             return True
         self._closing = True

@@ -1,6 +1,7 @@
 """Finds out that another process is in the group under the same static name, by how often the group forgets this one.
 
-Two static members of one name end each other's membership by joining. One that was stopped for long is forgotten once.
+Two static members of one name end each other's membership by joining. One that stood still for a session is forgotten
+too, and that is not counted: processes that are stopped and go on would stay out of their groups for a minute.
 """
 
 from __future__ import annotations
