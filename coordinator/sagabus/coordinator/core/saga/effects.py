@@ -73,24 +73,10 @@ class Staged:
     raised: list[tuple[str, BaseException]] = field(default_factory=list)
 
     @property
-    def is_empty(self) -> bool:
-        return not (self.messages or self.timers or self.saga_changed or self.has_more)
-
-    @property
     def has_more(self) -> bool:
         """Than most inputs have."""
         return bool(self.timers_dropped or self.answers or self.log or self.log_once or self.raised)
 
-    def clear(self) -> None:
-        self.messages.clear()
-        self.timers.clear()
-        self.saga_changed = False
-        if self.has_more:
-            self.timers_dropped = False
-            self.answers.clear()
-            self.log.clear()
-            self.log_once.clear()
-            self.raised.clear()
 
 
 @dataclass(slots=True)
@@ -118,13 +104,20 @@ class Effects:
     raised: list[tuple[str, BaseException]] = field(default_factory=list)
     """What has ended the saga's code, in words and with its traceback, for the log."""
 
-    def merge(self, staged: Staged, *, known: Container[TimerKey]) -> None:
-        """What came of one more input. known: timers that were set in an earlier turn; others were never stored."""
-        self.messages += staged.messages
-        self.saga_changed |= staged.saga_changed
+    def take_over(self, staged: Staged, *, known: Container[TimerKey]) -> None:
+        """What came of one more input; nothing is staged any more. known: timers that were set in an earlier turn;
+        others were never stored."""
         if staged.has_more:
-            self._merge_more(staged)
-        for key, due in staged.timers.items():
+            self._take_over_more(staged)
+        if staged.saga_changed:
+            self.saga_changed, staged.saga_changed = True, False
+        self.messages += staged.messages
+        staged.messages.clear()
+        if staged.timers:
+            self._take_over_timers(staged.timers, known)
+
+    def _take_over_timers(self, timers: dict[TimerKey, int | None], known: Container[TimerKey]) -> None:
+        for key, due in timers.items():
             if due is not None:
                 self.timers_cleared.discard(key)
                 self.timers_set[key] = due
@@ -132,13 +125,16 @@ class Effects:
                 self.timers_set.pop(key, None)
                 if key in known:
                     self.timers_cleared.add(key)
+        timers.clear()
 
-    def _merge_more(self, staged: Staged) -> None:
+    def _take_over_more(self, staged: Staged) -> None:
         self.answers += staged.answers
         self.log += staged.log
         self.log_once += staged.log_once
         self.raised += staged.raised
         if staged.timers_dropped:
-            self.timers_dropped = True
+            self.timers_dropped, staged.timers_dropped = True, False
             self.timers_set.clear()
             self.timers_cleared.clear()
+        for moved in (staged.answers, staged.log, staged.log_once, staged.raised):
+            moved.clear()

@@ -50,6 +50,7 @@ class Journal:
         self.size = 0
         """Bytes of all payloads."""
         self.new: list[Row] = []
+        """Since the last drain. Those of a saga that stops are cut off by their numbers."""
         self.replaying = False
         self._expected: list[Row] = _NO_ROWS
         self._compared_last: Row | None = None

@@ -159,7 +159,7 @@ class Replay:
         saga, state, stopped = self.saga, self.saga.state, self.saga.stopped
         if stopped is None or not state.blocked:
             return
-        stopped.rows = [*self._rows, *state.effects.rows, *state.journal.new]
+        stopped.rows = [*self._rows, *state.journal.new]
         state.now = max(self._now, state.now)
         saga.end_if_asked()
 

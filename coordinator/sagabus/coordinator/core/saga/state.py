@@ -341,15 +341,11 @@ class SagaState:
 
     def keep(self) -> None:
         """What was staged counts. The decisions upon the next input begin here."""
-        effects, journal, staged = self.effects, self.journal, self.staged
-        if journal.new:
-            effects.rows += journal.new
-            journal.new.clear()
-        if not staged.is_empty:
-            effects.merge(staged, known=self._known_timers)
-            staged.clear()
+        staged = self.staged
+        if staged.messages or staged.timers or staged.saga_changed or staged.has_more:
+            self.effects.take_over(staged, known=self._known_timers)
             self.standing.concerns.keep()
-        self.kept = (self.standing, self.sequence, journal.seq)
+        self.kept = (self.standing, self.sequence, self.journal.seq)
 
     def as_kept(self) -> SagaState:
         """The saga as it stood at the last `keep`, without a trace of what was half decided since.
@@ -362,6 +358,7 @@ class SagaState:
         state.effects = self.effects
         state.answered, state.refusals_since_end = self.answered, self.refusals_since_end
         standing, state.sequence, state.journal.seq = self.kept
+        state.journal.new = [row for row in self.journal.new if row.seq <= state.journal.seq]
         state.standing = standing._replace(concerns=standing.concerns.as_kept())
         state.kept = (state.standing, state.sequence, state.journal.seq)
         state._known_timers = self._known_timers
@@ -373,6 +370,7 @@ class SagaState:
             self._cover_new_rows(self.standing.events)
         self.keep()
         made, self.effects = self.effects, Effects()
+        made.rows, self.journal.new = self.journal.new, []
         made.sequence = self.sequence
         if made.timers_dropped:
             self._known_timers.clear()
@@ -384,7 +382,7 @@ class SagaState:
 
     def _cover_new_rows(self, events: Events) -> None:
         """What is stored of its events takes account of all rows that are stored with it. What is unknown stays so."""
-        if events.row and (self.effects.rows or self.journal.new):
+        if events.row and self.journal.new:
             self.stands(events=events._replace(row=self.journal.seq))
 
     def rearm(self) -> None:
