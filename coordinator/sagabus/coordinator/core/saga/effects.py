@@ -78,7 +78,6 @@ class Staged:
         return bool(self.timers_dropped or self.answers or self.log or self.log_once or self.raised)
 
 
-
 @dataclass(slots=True)
 class Effects:
     """Of one saga since the last drain, in order. timers_set: due in microseconds since 1970.

@@ -30,7 +30,7 @@ from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, Told
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row, words
 from sagabus.coordinator.core.saga.journal import Divergence
-from sagabus.coordinator.core.saga.program import Blocked, Called, Listener
+from sagabus.coordinator.core.saga.program import Blocked, Listener
 from sagabus.coordinator.core.saga.reading import OUTPUT, read
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import Outcome
@@ -53,9 +53,8 @@ _RESEND, _RETRY, _TIMEOUT = TimerKind.RESEND, TimerKind.RETRY, TimerKind.TIMEOUT
 """What each step needs, looked up once: a member of an enum takes long to find."""
 
 
-def called(state: SagaState, call: Called) -> None:
+def called(state: SagaState, step: Step) -> None:
     """The code called an activity. Recorded at once; sent unless an undo is under way at the same service (U4)."""
-    step = call.step
     kept = KEEP if step.abandon == KEEP else ""
     written = state.decide(Kind.COMMAND, step=step.number, name=step.activity, ref=kept, payload=step.body)
     if written.payload != step.body:

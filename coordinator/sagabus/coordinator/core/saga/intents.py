@@ -23,7 +23,6 @@ from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
 from sagabus.coordinator.core.saga.events import Events
 from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.program import (
-    Called,
     Code,
     Ended,
     GaveUp,
@@ -38,6 +37,7 @@ from sagabus.coordinator.core.saga.raised import origin_of, said_by, short
 from sagabus.coordinator.core.saga.reading import EVENT
 from sagabus.coordinator.core.saga.state import SagaState, reason_json
 from sagabus.coordinator.core.saga.status import SagaStatus
+from sagabus.coordinator.core.saga.step import Step
 
 MOST_KINDS: Final = 5
 """Kinds of further errors of a group that are named."""
@@ -46,7 +46,7 @@ MOST_KINDS: Final = 5
 def carry_out(state: SagaState, intent: Intent, code: Code | None) -> None:
     """code: the definition that asked for it. Raises Divergence where history says something else."""
     match intent:
-        case Called():
+        case Step():
             forward.called(state, intent)
         case GaveUp():
             forward.give_up(state, state.steps[intent.number])

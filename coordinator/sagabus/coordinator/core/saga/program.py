@@ -11,12 +11,13 @@ import sys
 import warnings
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 from typing import Any, Final, Protocol
 
 from pydantic import BaseModel, create_model
 
-from sagabus.contracts import Command, EventType, RetryPolicy, codec
+from sagabus.contracts import Activity, Command, EventType, RetryPolicy, codec
 from sagabus.contracts.activity import retry_of
 from sagabus.contracts.errors import ActivityError, MessageInvalid
 from sagabus.contracts.retry import Seconds, as_microseconds, positive
@@ -90,12 +91,6 @@ class Code(Protocol):
         ...
 
 
-# Never changed, and not frozen: making a frozen one takes three times as long.
-@dataclass(slots=True)
-class Called:
-    step: Step
-
-
 @dataclass(frozen=True, slots=True)
 class GaveUp:
     number: int
@@ -139,7 +134,8 @@ class Ended:
     error: BaseException | None = None
 
 
-Intent = Called | GaveUp | Published | ReadEvent | Unreadable | Readable | Ended
+Intent = Step | GaveUp | Published | ReadEvent | Unreadable | Readable | Ended
+"""A step is one that was just called."""
 
 
 class StepFuture(SagaFuture[Any]):
@@ -233,21 +229,21 @@ class Program:
                 "example with asyncio.Semaphore(100) around each call; nothing of this turn was sent",
                 "calls_in_flight",
             )
-        contract = command.contract
-        chosen = contract.timeout if timeout is None else timeout
-        again = contract.resend_after if resend_after is None else positive(resend_after, contract.name)
-        self.steps += 1
-        valid = command.made is not None and is_as_made(command.input, command.made)
-        body = codec.checked(codec.encode(command.input, valid=valid))
+        contract, input, made = command.contract, command.input, command.made
+        terms = _declared_terms(contract)
+        if not (timeout is None and resend_after is None and retry is None):
+            terms = _terms(contract, timeout, resend_after, retry)
+        number = self.steps = self.steps + 1
+        valid = made is not None and is_as_made(input, made)
+        body = codec.checked(codec.encode(input, valid=valid))
         step = Step(
-            self.steps, contract, contract.service.name, contract.name, command.input, body, retry_of(contract, retry),
-            None if chosen is None else as_microseconds(chosen), as_microseconds(again), abandon,
-            command.made if valid else None,
+            number, contract, contract.service.name, contract.name, input, body, *terms, abandon,
+            made if valid else None,
         )  # fmt: skip
-        future = self._awaited[step.number] = StepFuture(self, step.number)
-        self.intents.append(Called(step))
+        future = self._awaited[number] = StepFuture(self, number)
+        self.intents.append(step)
         caller = sys._getframe(2)
-        return Call(step.number, future, at=(caller.f_code, caller.f_lasti), dropped=self._dropped)
+        return Call(number, future, at=(caller.f_code, caller.f_lasti), dropped=self._dropped)
 
     def _dropped(self, number: int, words: str) -> None:
         """A call was never awaited. What becomes of its step nobody hears, so at least the log does."""
@@ -420,6 +416,26 @@ class Program:
         self._awaited.clear()
         self._leaving.clear()
         self._main = None
+
+
+_Terms = tuple[RetryPolicy, int | None, int]
+"""How a step is repeated; microseconds until it is given up, if ever; microseconds until it is sent again."""
+
+
+def _terms(
+    contract: Activity[..., Any, Any], timeout: Seconds | None, resend_after: Seconds | None, retry: RetryPolicy | None
+) -> _Terms:
+    """What is None is as it was declared. Raises DeclarationError."""
+    chosen = contract.timeout if timeout is None else timeout
+    again = contract.resend_after if resend_after is None else positive(resend_after, contract.name)
+    microseconds = None if chosen is None else as_microseconds(chosen)
+    return retry_of(contract, retry), microseconds, as_microseconds(again)
+
+
+@lru_cache(maxsize=1_000)
+def _declared_terms(contract: Activity[..., Any, Any]) -> _Terms:
+    """The same of each call that says nothing of them, which most do not."""
+    return _terms(contract, None, None, None)
 
 
 def _blocked_by(failure: BaseException) -> Blocked:

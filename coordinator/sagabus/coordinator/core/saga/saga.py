@@ -70,6 +70,7 @@ MAX_ROWS: Final = 20_000
 """Rows of a history. To replay so many takes about half a second, each time that the saga comes into memory."""
 
 
+_COMPLETED: Final = Kind.STEP_COMPLETED
 _TO_BE_READ: Final = frozenset((Kind.STEP_COMPLETED, Kind.SETTLE_COMPLETED, Kind.STEP_REFUSED))
 """Answers that are final, and on whose value something rests."""
 _RUNNING: Final = SagaStatus.RUNNING
@@ -106,6 +107,8 @@ class Saga:
         if now > state.now:
             state.now = now
         state.cause, kind = input.cause, input.kind
+        if kind is _COMPLETED and self._take_usual(input):
+            return None
         if kind is Kind.NOTICE and input.ref == BROKEN_ANSWER:
             return self._hear_broken(input)
         if self.stopped is not None:
@@ -123,6 +126,22 @@ class Saga:
             state.started_at = state.now
         self.advance_or_block(state.journal.taken(input, state.now))
         return None
+
+    def _take_usual(self, input: Input) -> bool:
+        """What most inputs are: the first answer to a step of a saga that runs, an output. It is looked at once. False
+        for whatever is not as usual, be it right or wrong: then nothing has been done."""
+        state, program = self.state, self.program
+        step = state.steps.get(input.step)
+        if step is None or program is None or input.name != step.service or not is_first_completion(state, step, input):
+            return False
+        if state.standing.paused or state.contracts is not None or state.waiting:
+            return False
+        try:
+            forward.read_output(state, step, input.payload)
+        except MessageInvalid:
+            return False  # which has words
+        self.advance_or_block(state.journal.taken(input, state.now), step)
+        return True
 
     def _hear_broken(self, input: Input) -> str | None:
         """It leaves a row only where somebody is to be told."""
@@ -264,11 +283,15 @@ class Saga:
             return True
         return False
 
-    def advance_or_block(self, row: Row) -> None:
-        """What follows from an input; or, if the code cannot go on, the input alone is kept (H1)."""
+    def advance_or_block(self, row: Row, usual: Step | None = None) -> None:
+        """What follows from an input; or, if the code cannot go on, the input alone is kept (H1). usual: the step of
+        which this is the first answer, if all is as usual."""
         self.state.keep()
         try:
-            self.advance(row)
+            if usual is None:
+                self.advance(row)
+            else:
+                self._advance_usual(row, usual)
             if self._code is not None:
                 self.state.decided_by(self._code.fingerprint)
         except Exception as stop:
@@ -304,6 +327,15 @@ class Saga:
             self._go_on()
         if kind is Kind.OPERATOR or kind is Kind.CANCEL:
             request_answers.applied(state, row)
+
+    def _advance_usual(self, row: Row, step: Step) -> None:
+        """As `advance`, where no question is left."""
+        state = self.state
+        if row.seq > MAX_ROWS or state.journal.size > MAX_HISTORY_BYTES:
+            self._note_length(row)
+        forward.completed(state, self._alive(), step, row)
+        self._run_code()
+        self._go_on()
 
     def _note_length(self, row: Row) -> None:
         if row.seq > MAX_ROWS:

@@ -60,6 +60,18 @@ def _quoted(definition: str) -> bytes:
     return codec.encode_value(definition)
 
 
+@lru_cache(maxsize=1_000)
+def _saga_as_json(quoted: bytes, version: int, status: SagaStatus) -> bytes:
+    """What the body of a lifecycle event begins with."""
+    return b'{"saga":%b,"version":%d,"status":"%b"' % (quoted, version, status.encode())
+
+
+@lru_cache(maxsize=4_096)
+def _step_as_json(number: int, activity: str) -> bytes:
+    """What follows on it in an event about a step. Nearly all sagas have a few steps."""
+    return b',"step":%d,"activity":"%b"' % (number, activity.encode())
+
+
 class SagaState:
     """One saga. `now` and `cause` are those of the input at hand: microseconds since 1970, the id of its message."""
 
@@ -158,7 +170,10 @@ class SagaState:
         status = changed(SAGA, self.status, status)
         if status in CLOSED and self.concerns:
             self.clear_concerns([one for one in _OF_OPEN_SAGAS if one in self.concerns])
-        self.stands(status=status, closed_at=self.now if status in CLOSED else None, events=None)
+        concerns, _, _, result, error, fingerprint, paused, _ = self.standing
+        closed_at = self.now if status in CLOSED else None
+        self.standing = Standing(concerns, status, closed_at, result, error, fingerprint, paused)
+        self.staged.saga_changed = True
 
     def stands(self, **changes: Any) -> None:
         """Its row is another one from here on. changes: fields of `Standing`."""
@@ -174,7 +189,9 @@ class SagaState:
     def decided_by(self, fingerprint: str) -> None:
         """An input has been decided upon with this code. Another one than before is stored with what was decided."""
         if fingerprint != self.standing.fingerprint and fingerprint:
-            self.stands(fingerprint=fingerprint)
+            concerns, status, closed_at, result, error, _, paused, events = self.standing
+            self.standing = Standing(concerns, status, closed_at, result, error, fingerprint, paused, events)
+            self.staged.saga_changed = True
 
     def decide(self, kind: Kind, *, step: int = 0, name: str = "", ref: str = "", payload: bytes | None = None) -> Row:
         return self.journal.decided(kind, self.now, step, name, ref, payload)
@@ -253,9 +270,9 @@ class SagaState:
         self, step: Step | None, name: str, output: bytes | None, error: bytes | None, result: bytes | None,
         request: str,
     ) -> bytes:  # fmt: skip
-        body = b'{"saga":%b,"version":%d,"status":"%b"' % (self._name, self.version, self.standing.status.encode())
+        body = _saga_as_json(self._name, self.version, self.standing.status)
         if step is not None:
-            body += b',"step":%d,"activity":"%b"' % (step.number, (name or step.activity).encode())
+            body += _step_as_json(step.number, name or step.activity)
         if request:
             body += b',"request":%b' % codec.encode_value(request)
         if output is not None:
