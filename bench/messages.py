@@ -47,11 +47,12 @@ def stored(given: list[Message]) -> None:
 
 
 def batched(given: list[Message]) -> None:
-    batches: dict[tuple[str, int | None], RecordBatch] = {}
+    records: dict[tuple[str, int | None], list[bytes]] = {}
     for message in given:
-        batch = batches.setdefault((message.topic, message.partition), RecordBatch(NOW // 1000))
-        batch.append(message.record, most=2**20)
-    for batch in batches.values():
+        records.setdefault((message.topic, message.partition), []).append(message.record)
+    for those in records.values():
+        batch = RecordBatch(NOW // 1000)
+        batch.extend(those, most=2**20, enough=2**20)
         batch._build()
 
 

@@ -47,7 +47,7 @@ def made(plain: PlainRecord) -> bytes:
 def test_a_record_is_as_aiokafka_writes_it(plain: list[PlainRecord]) -> None:
     """Null, empty, repeated and non-ASCII parts included."""
     ours = [made(one) for one in plain]
-    behind = b"".join(before_record(one, number) + one for number, one in enumerate(ours))
+    behind = b"".join(b"".join((*before_record(one, number), one)) for number, one in enumerate(ours))
     assert behind == written(*plain)[BATCH_HEADER:]
 
 
@@ -61,14 +61,14 @@ def test_what_was_made_comes_back(plain: PlainRecord) -> None:
 def test_large_parts_are_as_aiokafka_reads_and_writes_them(key: int, value: int, content: int) -> None:
     plain = PlainRecord(b"k" * key, b"v" * value, (("h", b"c" * content), ("ü" * (content % 9000), b"")))
     data = made(plain)
-    assert before_record(data, 0) + data == written(plain)[BATCH_HEADER:]
+    assert b"".join((*before_record(data, 0), data)) == written(plain)[BATCH_HEADER:]
     assert read_record(data) == plain
 
 
 def test_the_place_in_the_batch_takes_as_many_bytes_as_it_needs() -> None:
     batch = written(*[PlainRecord(b"k", b"v", ())] * 10_000)
     data = made(PlainRecord(b"k", b"v", ()))
-    assert b"".join(before_record(data, number) + data for number in range(10_000)) == batch[BATCH_HEADER:]
+    assert b"".join(b"".join((*before_record(data, number), data)) for number in range(10_000)) == batch[BATCH_HEADER:]
     assert len({*DefaultRecordBatch(batch)}) == 10_000
 
 
@@ -76,8 +76,10 @@ def test_the_place_in_the_batch_takes_as_many_bytes_as_it_needs() -> None:
 def test_a_prefix_saves_time_and_changes_nothing(
     common: tuple[tuple[str, bytes], ...], own: tuple[tuple[str, bytes], ...], key: bytes, value: bytes
 ) -> None:
-    prefix = Prefix(key, header_bytes(common))
-    assert prefix.record(value, header_bytes(own)) == made(PlainRecord(key, value, (*common, *own)))
+    prefix = Prefix(key, len(common), header_bytes(common))
+    expected = made(PlainRecord(key, value, (*common, *own)))
+    assert prefix.record(value, len(own), header_bytes(own)) == expected
+    assert prefix.record(value, len(own), [b"".join(header_bytes(own))]) == expected
 
 
 @given(names, st.integers(0, 600).map(bytes) | lengths.map(bytes))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagabus.contracts.record_bytes import PlainRecord
+from sagabus.contracts.record_bytes import PlainRecord, before_record
 from sagabus.messaging.bus.record_batch import HEADER_BYTES, RecordBatch
 from tests.contracts.test_record_bytes import made, records
 
@@ -17,7 +19,7 @@ producers = st.tuples(st.integers(-1, 2**63 - 1), st.integers(-1, 2**15 - 1), st
 
 def batch_of(time: int, plain: list[PlainRecord]) -> RecordBatch:
     batch = RecordBatch(time)
-    assert all(batch.append(made(one), most=2**20) for one in plain)
+    assert batch.extend(map(made, plain), most=2**20, enough=2**20) == len(plain)
     return batch
 
 
@@ -53,11 +55,24 @@ def test_it_is_sent_again_as_it_was() -> None:
     assert batch._build() is batch._build()
 
 
-@given(st.lists(st.integers(0, 400), min_size=1, max_size=20), st.integers(1, 3_000))
-def test_it_takes_what_there_is_room_for_and_its_first_record_always(sizes: list[int], most: int) -> None:
+@given(st.lists(st.integers(0, 400), min_size=1, max_size=20), st.integers(1, 3_000), st.integers(1, 3_000))
+def test_it_takes_what_there_is_room_for_and_its_first_record_always(sizes: list[int], most: int, enough: int) -> None:
+    records = [made(PlainRecord(None, b"v" * size, ())) for size in sizes]
+    ends = [HEADER_BYTES]
+    for number, record in enumerate(records):
+        ends.append(ends[-1] + len(b"".join(before_record(record, number))) + len(record))
+    fitting = [end <= most and before < enough for before, end in pairwise(ends)]
+    expected = next((number for number, fits in enumerate(fitting) if number and not fits), len(records))
     batch = RecordBatch(0)
-    taken = [batch.append(made(PlainRecord(None, b"v" * size, ())), most=most) for size in sizes]
-    assert taken[0]
-    assert batch.record_count() == sum(taken)
-    assert batch.size() <= most or sum(taken) == 1
-    assert batch.size() > HEADER_BYTES
+    assert batch.extend(records, most=most, enough=enough) == batch.record_count() == expected
+    assert batch.size() == ends[expected]
+    assert batch.extend(records[expected : expected + 1], most=most, enough=enough) == 0
+    assert batch.record_count() == expected
+
+
+@given(st.lists(records, min_size=2, max_size=20), st.data())
+def test_it_may_take_them_in_parts(plain: list[PlainRecord], draw: st.DataObject) -> None:
+    cut = draw.draw(st.integers(0, len(plain)))
+    batch = batch_of(5, plain[:cut]) if cut else RecordBatch(5)
+    batch.extend(map(made, plain[cut:]), most=2**20, enough=2**20)
+    assert batch._build() == batch_of(5, plain)._build()

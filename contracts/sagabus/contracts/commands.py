@@ -6,26 +6,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
 from sagabus.contracts import names
 from sagabus.contracts.envelope import (
+    COMMON_HEADERS,
+    OWN_HEADERS,
     Headers,
     Message,
     Record,
-    common_bytes,
+    common_pieces,
     number_bytes,
-    own_bytes,
+    own_pieces,
     time_bytes,
     trace_bytes,
 )
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.headers import CUT_BATCH, HeaderReader, read_time, trace_in
 from sagabus.contracts.names import CommandId, CommandKind, RunId, SagaId
-from sagabus.contracts.record_bytes import Prefix, header
+from sagabus.contracts.record_bytes import Prefix, header, header_maker
 
 HIGHEST: Final = 2**31 - 1
 """Of a step or a partition, which PostgreSQL and Kafka count in 32 bits."""
@@ -186,8 +188,9 @@ class Addresses:
     prefix: Prefix = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        headers = (*common_bytes(self.source, self.saga_id), header("ce_run", self.run.encode()))
-        self.prefix = Prefix(self.saga_id.encode(), headers)
+        saga = self.saga_id.encode()
+        headers = (*common_pieces(self.source, saga), _run(self.run.encode()))
+        self.prefix = Prefix(saga, COMMON_HEADERS + 1, headers)
 
 
 def command_message(
@@ -211,26 +214,32 @@ def command_message(
     timeout: microseconds after `issued` until the saga gives the step up. Other languages may leave the header unread.
     """
     a = addresses
-    topic, reply_to = _route(a.namespace, service)
-    own = own_bytes(names.command_id(a.saga_id, a.run, step, kind), activity, time, cause)
-    own += (
-        number_bytes("ce_step", step),
-        number_bytes("ce_attempt", attempt),
-        time_bytes("ce_issued", issued),
-        reply_to,
-        number_bytes("ce_replypartition", a.shard),
-    )
+    topic, route = _route(a.namespace, service, step, attempt, issued, a.shard)
+    own, count = own_pieces(names.command_id(a.saga_id, a.run, step, kind), activity, time, cause), _USUAL_HEADERS
+    own.append(route)
+    if kind is not _DO or timeout is not None or trace:
+        more = [*_unusual(a, step, kind, timeout), *trace_bytes(trace)]
+        own, count = own + more, count + len(more)
+    return Message(topic, a.saga_id, partition, a.prefix.record(body, count, own))
+
+
+_run: Final = header_maker("ce_run")
+_USUAL_HEADERS: Final = OWN_HEADERS + 5
+
+
+@lru_cache(maxsize=4096)
+def _route(namespace: str, service: str, step: int, attempt: int, issued: int, shard: int) -> tuple[str, bytes]:
+    """The topic of a service's commands, and the bytes of five headers: which step it is, and where it answers. Many
+    sagas of a turn have the same."""
+    reply_to = header("ce_replyto", names.replies_topic(namespace, service).encode())
+    which = number_bytes("ce_step", step) + number_bytes("ce_attempt", attempt) + time_bytes("ce_issued", issued)
+    return names.commands_topic(service), which + reply_to + number_bytes("ce_replypartition", shard)
+
+
+def _unusual(a: Addresses, step: int, kind: CommandKind, timeout: int | None) -> Iterator[bytes]:
+    """The bytes of the headers that most commands have not."""
     if kind is not _DO:
         target = "ce_compensates" if kind is CommandKind.UNDO else "ce_settles"
-        own.append(header(target, names.command_id(a.saga_id, a.run, step).encode()))
+        yield header(target, names.command_id(a.saga_id, a.run, step).encode())
     if timeout is not None:
-        own.append(number_bytes("ce_timeout", timeout))
-    if trace:
-        own += trace_bytes(trace)
-    return Message(topic, a.saga_id, partition, a.prefix.record(body, own))
-
-
-@lru_cache(maxsize=1024)
-def _route(namespace: str, service: str) -> tuple[str, bytes]:
-    """The topic of a service's commands, and the header that says where it answers."""
-    return names.commands_topic(service), header("ce_replyto", names.replies_topic(namespace, service).encode())
+        yield number_bytes("ce_timeout", timeout)

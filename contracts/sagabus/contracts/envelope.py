@@ -152,11 +152,29 @@ def common_bytes(source: bytes, subject: str) -> tuple[bytes, ...]:
     return (*_sources(source), _subject(saga), _correlation(saga))
 
 
+COMMON_HEADERS: Final = 5
+"""Of `common_pieces`."""
+
+
+def common_pieces(source: bytes, subject: bytes) -> tuple[bytes, bytes, bytes]:
+    """The same, those together that all sagas have in common."""
+    return _joined_sources(source), _subject(subject), _correlation(subject)
+
+
 def own_bytes(id: str, type: str, time: int, cause: str | None) -> list[bytes]:
     """The bytes of the others of `cloud_event`, for whatever comes behind them. time: microseconds since 1970."""
     if cause is None:
         return [_id(id.encode()), _type(type), time_bytes("ce_time", time)]
     return [_id(id.encode()), _type(type), time_bytes("ce_time", time), _cause(cause.encode())]
+
+
+OWN_HEADERS: Final = 4
+"""Of `own_pieces`."""
+
+
+def own_pieces(id: str, type: str, time: int, cause: str) -> list[bytes]:
+    """The same of a message with a cause, those together that many messages of a turn have in common."""
+    return [_id(id.encode()), _type_and_time(type, time), _cause(cause.encode())]
 
 
 @lru_cache(maxsize=1024)
@@ -182,9 +200,19 @@ def _type(type: str) -> bytes:
     return header("ce_type", type.encode())
 
 
+@lru_cache(maxsize=1024)
+def _type_and_time(type: str, time: int) -> bytes:
+    return _type(type) + time_bytes("ce_time", time)
+
+
 @lru_cache(maxsize=64)
 def _sources(source: bytes) -> tuple[bytes, ...]:
     return header_bytes((*_FIXED, ("ce_source", source)))
+
+
+@lru_cache(maxsize=64)
+def _joined_sources(source: bytes) -> bytes:
+    return b"".join(_sources(source))
 
 
 _id: Final = header_maker("ce_id")

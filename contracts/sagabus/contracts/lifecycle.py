@@ -15,9 +15,9 @@ from pydantic import BaseModel
 
 from sagabus.contracts import names
 from sagabus.contracts.commands import Addresses
-from sagabus.contracts.envelope import Headers, Message, common_bytes, own_bytes, trace_bytes
+from sagabus.contracts.envelope import OWN_HEADERS, Headers, Message, common_bytes, own_bytes, own_pieces, trace_bytes
 from sagabus.contracts.event_type import Event
-from sagabus.contracts.record_bytes import header_maker, record_of
+from sagabus.contracts.record_bytes import header, record_of
 
 
 class LifecycleType(StrEnum):
@@ -55,14 +55,23 @@ def lifecycle_message(
 ) -> Message:
     """One numbered lifecycle event of a saga."""
     a = addresses
-    own = own_bytes(f"{a.saga_id}:{a.run}:event:{sequence}", type, time, cause)
-    own.append(_sequence(b"%012d" % sequence))
+    id, count = f"{a.saga_id}:{a.run}:event:{sequence}", OWN_HEADERS + 1
+    if cause is None:
+        own, count = own_bytes(id, type, time, cause), count - 1
+    else:
+        own = own_pieces(id, type, time, cause)
+    own.append(_sequence(sequence))
     if trace:
         own += trace_bytes(trace)
-    return Message(_topic(a.namespace), a.saga_id, a.shard, a.prefix.record(body, own))
+        count += len(trace)
+    return Message(_topic(a.namespace), a.saga_id, a.shard, a.prefix.record(body, count, own))
 
 
-_sequence: Final = header_maker("ce_sequence")
+@lru_cache(maxsize=1024)
+def _sequence(sequence: int) -> bytes:
+    return header("ce_sequence", b"%012d" % sequence)
+
+
 _topic: Final = lru_cache(maxsize=64)(names.events_topic)
 
 

@@ -88,20 +88,30 @@ class Prefix:
 
     __slots__ = ("_count", "_headers", "_key")
 
-    def __init__(self, key: bytes, headers: Sequence[bytes]) -> None:
+    def __init__(self, key: bytes, count: int, headers: Iterable[bytes]) -> None:
+        """count: of the headers. headers: their bytes, of some together, of others alone."""
         self._key = _sized(key)
-        self._count = len(headers)
+        self._count = count
         self._headers = b"".join(headers)
 
-    def record(self, value: bytes, own: Sequence[bytes]) -> bytes:
-        """As `record_of` makes it of all headers. own: the bytes of those behind the common ones."""
-        return b"".join([self._key, varint(len(value)), value, varint(self._count + len(own)), self._headers, *own])
+    def record(self, value: bytes, count: int, own: Iterable[bytes]) -> bytes:
+        """As `record_of` makes it of all headers. count: of those behind the common ones. own: their bytes, in the
+        same way."""
+        return b"".join([self._key, varint(len(value)), value, varint(self._count + count), self._headers, *own])
 
 
-def before_record(record: bytes, number: int) -> bytes:
+def before_record(record: bytes, number: int) -> tuple[bytes, bytes]:
     """What stands before a record in its batch. number: of those before it; the time is that of the batch."""
-    offset = varint(number)
-    return b"%b\0\0%b" % (varint(2 + len(offset) + len(record)), offset)
+    place = _PLACES[number] if number < len(_PLACES) else _place(number)
+    return varint(len(place) + len(record)), place
+
+
+def _place(number: int) -> bytes:
+    """Attributes, the difference of times, that of offsets."""
+    return b"\0\0" + varint(number)
+
+
+_PLACES: Final = tuple(map(_place, range(1024)))
 
 
 def read_key(data: bytes) -> bytes | None:

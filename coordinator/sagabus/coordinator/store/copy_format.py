@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from sagabus.coordinator.core.saga.history import Kind, Row
@@ -27,9 +28,9 @@ _NULL: Final = binary_copy.NULL
 
 _LENGTH: Final = binary_copy.LENGTH
 _INTEGER: Final = struct.Struct(">ii")
-_SEQ_AT_KIND: Final = struct.Struct(">iiiqi")
-_STEP_ATTEMPT_NAME: Final = struct.Struct(">iiiqi")
-_KINDS: Final = {kind: kind.value.encode() for kind in Kind}
+_SEQ_AT: Final = struct.Struct(">iiiq")
+_STEP_ATTEMPT: Final = struct.Struct(">iiiq")
+_EMPTY: Final = binary_copy.text("")
 
 
 class NewHistory:
@@ -75,24 +76,26 @@ class NewHistory:
         if not len(self):
             return None
         parts: list[bytes] = []
+        place, length = _SEQ_AT.pack, _LENGTH.pack
         for key, rows, sequence in self._groups:
             head, tail = _COUNT + binary_copy.text(key.id) + binary_copy.text(key.run), _INTEGER.pack(4, sequence)
             for row in rows:
-                parts += _row(head, row, tail)
+                payload, ref = row.payload, row.ref
+                parts += (
+                    head, place(4, row.seq, 8, row.at - _EPOCH_2000),
+                    _what(row.kind, row.step, row.attempt, row.name),
+                    _text(ref) if ref else _EMPTY,
+                    _NULL if payload is None else length(len(payload)), payload or b"",
+                    tail,
+                )  # fmt: skip
         return binary_copy.rows(parts)
 
 
-def _row(head: bytes, row: Row, tail: bytes) -> tuple[bytes, ...]:
-    kind, payload = _KINDS[row.kind], row.payload
-    name, ref = row.name, row.ref
-    if not (name.isascii() and ref.isascii()) or "\0" in name or "\0" in ref:
-        name, ref = storable(name), storable(ref)
-    name_bytes, ref_bytes = name.encode(), ref.encode()
-    return (
-        head,
-        _SEQ_AT_KIND.pack(4, row.seq, 8, row.at - _EPOCH_2000, len(kind)), kind,
-        _STEP_ATTEMPT_NAME.pack(4, row.step, 8, row.attempt, len(name_bytes)), name_bytes,
-        _LENGTH.pack(len(ref_bytes)), ref_bytes,
-        _NULL if payload is None else _LENGTH.pack(len(payload)), payload or b"",
-        tail,
-    )  # fmt: skip
+@lru_cache(maxsize=4096)
+def _what(kind: Kind, step: int, attempt: int, name: str) -> bytes:
+    """The columns of a row that many sagas have alike."""
+    return binary_copy.text(kind.value) + _STEP_ATTEMPT.pack(4, step, 8, attempt) + _text(name)
+
+
+def _text(value: str) -> bytes:
+    return binary_copy.text(value if value.isascii() and "\0" not in value else storable(value))

@@ -6,12 +6,16 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Final
 
 from sagabus.contracts.envelope import Message
 from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
 from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused, Reason
 from sagabus.messaging.bus.record_batch import RecordBatch
 from sagabus.messaging.bus.sender import BATCH_BYTES
+
+_record: Final = attrgetter("record")
 
 
 class Publication:
@@ -100,21 +104,10 @@ def next_batch(waiting: Iterable[Part], size: int) -> Batch:
     for part in waiting:
         if part.publication.over:
             continue
-        left = len(part.messages) - part.acknowledged
-        taken = _take(batch.records, part, size)
+        left = part.messages[part.acknowledged :]
+        taken = batch.records.extend(map(_record, left), most=BATCH_BYTES, enough=size)
         if taken:
             batch.slices.append((part, taken))
-        if taken < left:
+        if taken < len(left):
             break
     return batch
-
-
-def _take(records: RecordBatch, part: Part, size: int) -> int:
-    """How many of the part's messages have gone into the batch."""
-    taken = 0
-    for message in part.messages[part.acknowledged :]:
-        full = records.size() >= size and records.record_count()
-        if full or not records.append(message.record, most=BATCH_BYTES):
-            break
-        taken += 1
-    return taken

@@ -8,6 +8,7 @@ checksum of all that follows it, then the records. Nothing here reads a record, 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import Final
 
 from aiokafka.record.util import calc_crc32c
@@ -41,16 +42,21 @@ class RecordBatch:
         self._producer = (-1, -1, 0)
         self._built: bytes | None = None
 
-    def append(self, record: bytes, *, most: int) -> bool:
-        """False if the batch would have more than that many bytes with it; the first is always taken."""
-        before = before_record(record, self._count)
-        size = self._size + len(before) + len(record)
-        if size > most and self._count:
-            return False
-        self._parts += (before, record)
-        self._count += 1
-        self._size = size
-        return True
+    def extend(self, records: Iterable[bytes], *, most: int, enough: int) -> int:
+        """Take of these as many as there is room for, and return how many.
+
+        most: bytes of the whole batch. enough: bytes after which no record is taken. The first one is always taken.
+        """
+        before, size, parts = self._count, self._size, self._parts
+        for count, record in enumerate(records, before):
+            length, place = before_record(record, count)
+            larger = size + len(length) + len(place) + len(record)
+            if count and (size >= enough or larger > most):
+                break
+            size = larger
+            parts += (length, place, record)
+        self._count, self._size = len(parts) // 3, size
+        return self._count - before
 
     # What aiokafka asks for. None of it may be renamed.
 

@@ -47,19 +47,23 @@ class Released(NamedTuple):
 
 _SHARD_POSITION_SAGA: Final = struct.Struct(">hiiiqi")
 _PARTITION: Final = struct.Struct(">ii")
-_topic: Final = lru_cache(maxsize=1024)(binary_copy.text)
+
+
+@lru_cache(maxsize=4096)
+def _address(topic: str, partition: int | None) -> bytes:
+    """Of a row: topic and partition. Many messages have the same."""
+    return binary_copy.text(topic) + (binary_copy.NULL if partition is None else _PARTITION.pack(4, partition))
 
 
 def encoded(rows: Iterable[tuple[int, int, Message]]) -> memoryview:
     """Rows for `append`: of each its shard, its position and its message."""
     parts: list[bytes] = []
+    start, length = _SHARD_POSITION_SAGA.pack, binary_copy.LENGTH.pack
     for shard, position, message in rows:
-        saga, record, partition = message.saga_id.encode(), message.record, message.partition
+        saga, record = message.saga_id.encode(), message.record
         parts += (
-            _SHARD_POSITION_SAGA.pack(len(COLUMNS), 4, shard, 8, position, len(saga)), saga,
-            _topic(message.topic),
-            binary_copy.NULL if partition is None else _PARTITION.pack(4, partition),
-            binary_copy.LENGTH.pack(len(record)), record,
+            start(len(COLUMNS), 4, shard, 8, position, len(saga)), saga,
+            _address(message.topic, message.partition), length(len(record)), record,
         )  # fmt: skip
     return binary_copy.rows(parts)
 
