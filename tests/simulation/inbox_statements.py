@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from sagabus.participants.inbox.decision import KINDS, InboxRow, State
@@ -11,6 +13,7 @@ from tests.simulation.meaning import Book, Meaning, deleted
 from tests.simulation.messaging_statements import held
 from tests.simulation.postgres import Row, SimulatedConnection, Table
 
+_EPOCH_2000: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _STATES: Final = {state.value: kind.value for state, kind in KINDS.items()}
 
 
@@ -32,9 +35,9 @@ class InboxStatements(Book):
 
     def _hold(self, schema: str) -> Meaning:
         async def hold(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
-            shards, tokens, turns, sources, ids = args
+            shards, tokens, turns, keys = args
             ours = await held(c, (schema, "shard"), zip(shards, tokens, turns, strict=True), timeout)
-            rows = [c.tx.get((schema, "inbox"), key) for key in zip(sources, ids, strict=True)]
+            rows = [c.tx.get((schema, "inbox"), key) for key in map(tuple, json.loads(keys))]
             return [{"held": ours, **row} for row in rows if row is not None] or [{"held": ours, "id": None}]
 
         return hold
@@ -121,3 +124,13 @@ def _at_work(c: SimulatedConnection, table: Table, shard: int) -> list[Row]:
         for _, row in c.tx.scan(table)
         if row["shard"] == shard and row["headers"] is not None and row["state"] == State.STARTED.value
     ]
+
+
+def inbox_row(fields: Mapping[str, bytes | None]) -> Row:
+    """Of the values in a binary COPY."""
+    row: dict[str, Any] = dict(fields)
+    for name in ("source", "id", "activity", "state", "reply_kind"):
+        row[name] = None if row[name] is None else row[name].decode()
+    for name in ("shard", "attempt", "at"):
+        row[name] = int.from_bytes(row[name], "big", signed=True)
+    return {**row, "at": _EPOCH_2000 + timedelta(microseconds=row["at"])}

@@ -217,8 +217,9 @@ class SimulatedConnection:
         await self.reach()
 
     async def copy_to_table(
-        self, table: str, *, schema_name: str, columns: Sequence[str], source: memoryview, format: str
-    ) -> None:
+        self, table: str, *, schema_name: str, columns: Sequence[str], source: memoryview, format: str,
+        timeout: float | None = None,
+    ) -> None:  # fmt: skip
         await self.reach()
         self._statements.copy_binary(self.tx, (schema_name, table), columns, source)
         await self.reach()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from sagabus.messaging.postgres.statements import name_of
-from tests.simulation.inbox_statements import InboxStatements
+from tests.simulation.inbox_statements import InboxStatements, inbox_row
 from tests.simulation.meaning import key_of
 from tests.simulation.messaging_statements import MessagingStatements, outbox_row
 from tests.simulation.postgres import Row, SimulatedConnection, SimulatedTransaction, Table
@@ -57,7 +57,7 @@ class Known(MessagingStatements, InboxStatements, StoreStatements):
             tx.insert(table, key_of(table[1], row), row)
 
     def copy_binary(self, tx: SimulatedTransaction, table: Table, columns: Sequence[str], source: memoryview) -> None:
-        made = {"history": history_row, "outbox": outbox_row}[table[1]]
+        made = {"history": history_row, "inbox": inbox_row, "outbox": outbox_row}[table[1]]
         for fields in binary_rows(bytes(source)):
             row = made(dict(zip(columns, fields, strict=True)))
             tx.insert(table, key_of(table[1], row), row)
