@@ -53,7 +53,6 @@ MODULES: Final = (
     "coordinator.core.saga.admission",
     "coordinator.core.saga.journal",
     "coordinator.core.saga.forward",
-    "coordinator.core.saga.effects",
     "coordinator.core.saga.state",
     "coordinator.store.copy_format",
 )
