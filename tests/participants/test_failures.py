@@ -18,7 +18,8 @@ from sagabus.messaging.postgres.database import DatabaseUnreachable
 from sagabus.participants import ActivityContext, ExternalContext, Refused, TryAgain
 from sagabus.participants.handlers import transactional
 from sagabus.participants.handlers.database_errors import DatabaseFailed
-from sagabus.participants.handlers.session import Sessions, Transaction
+from sagabus.participants.handlers.late_transaction import LateTransaction
+from sagabus.participants.handlers.session import Sessions
 from sagabus.participants.handlers.transactional import TransactionEnded
 from tests.participants.service_fixture import (
     BOOK,
@@ -348,25 +349,28 @@ async def test_p3_a_connection_that_is_lost_beside_handlers_that_leave_it_alone_
     fixture: ServiceFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    opened: list[Transaction] = []
+    opened: list[LateTransaction] = []
     init = transactional.Handling.__init__
 
-    def noted(self: transactional.Handling, sessions: Sessions, transaction: Transaction, **options: Any) -> None:
-        opened.append(transaction)
-        init(self, sessions, transaction, **options)
+    def noted(self: transactional.Handling, sessions: Sessions, late: LateTransaction, **options: Any) -> None:
+        opened.append(late)
+        init(self, sessions, late, **options)
 
     monkeypatch.setattr(transactional.Handling, "__init__", noted)
 
     @fixture.handles(take_item)
     async def handler(command: Take, ctx: ActivityContext) -> Taken:
         calls.append(ctx.saga_id)
-        if len(calls) == 1:
-            opened[0].driver.terminate()
+        await ctx.connection.fetch("SELECT 1") if ctx.saga_id == "0" else None
+        if len(calls) == 2:
+            lost = opened[0].transaction
+            assert lost is not None
+            lost.driver.terminate()
         return Taken(item=command.item, left=0)
 
-    replies = await fixture.turn(await fixture.take(), *batch("A", "B"))
-    assert [reply.kind for reply in replies] == [ReplyKind.COMPLETED] * 2
-    assert calls == ["A", "B", "A", "B"], "each alone, on another connection"
+    replies = await fixture.turn(await fixture.take(), *batch("0", "A", "B"))
+    assert [reply.kind for reply in replies] == [ReplyKind.COMPLETED] * 3
+    assert calls == ["0", "A", "B", "0", "A", "B"], "each alone, on another connection"
 
 
 async def test_p3_a_deadlock_is_no_reply(fixture: ServiceFixture) -> None:

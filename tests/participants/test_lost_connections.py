@@ -71,6 +71,7 @@ async def test_a_turn_ends_on_a_connection_that_falls_silent_and_the_next_one_wo
 
     @fixture.handles(charge)
     async def handler(command: Take, ctx: Any) -> Taken:
+        await ctx.session.execute(text("SELECT 1"))  # the transaction is there
         proxy.silence_present()
         async with ctx.session.begin_nested():  # whose rollback would wait without end
             await ctx.session.execute(text("SELECT 1"))
@@ -107,6 +108,7 @@ async def test_a_server_that_is_gone_is_not_waited_for_as_for_a_handlers_slow_st
 
     async def falls_silent(session: AsyncSession) -> None:
         calls.append(1)
+        await session.execute(text("SELECT 1"))  # the transaction is there
         if len(calls) == 1:
             proxy.go_silent()
         await session.execute(text("SELECT 1"))

@@ -6,11 +6,17 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import combinations
 from typing import Any, Final
 
+import asyncpg
+
+from sagabus.messaging.publishing import outbox
+from sagabus.messaging.shards.shard_row import ADVANCE_ARGUMENTS
 from sagabus.participants.inbox.decision import KINDS, InboxRow, State
+from sagabus.participants.inbox.small_batch import ADDED, BEGUN, PARTS, name_of_parts
 from tests.simulation.meaning import Book, Meaning, deleted
-from tests.simulation.messaging_statements import held
+from tests.simulation.messaging_statements import held, still_ours
 from tests.simulation.postgres import Row, SimulatedConnection, Table
 
 _EPOCH_2000: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -26,12 +32,16 @@ class InboxStatements(Book):
             schema,
             {
                 "inbox.hold": self._hold(schema),
+                "inbox.look": self._look_beside(schema),
                 "inbox.store": self._store_inbox(rows),
                 "inbox.started": self._started(rows),
                 "inbox.started_without": self._started_without(rows),
                 "inbox.retention": self._prune(rows),
             },
         )
+        for length in range(len(PARTS) + 1):
+            for parts in combinations(PARTS, length):
+                self._mean(schema, {name_of_parts(parts): self._small_batch(schema, parts)})
 
     def _hold(self, schema: str) -> Meaning:
         async def hold(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
@@ -41,6 +51,50 @@ class InboxStatements(Book):
             return [{"held": ours, **row} for row in rows if row is not None] or [{"held": ours, "id": None}]
 
         return hold
+
+    def _look_beside(self, schema: str) -> Meaning:
+        async def look(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            shards, tokens, turns, keys = args
+            ours = still_ours(c, (schema, "shard"), zip(shards, tokens, turns, strict=True))
+            rows = [c.tx.get((schema, "inbox"), key) for key in map(tuple, json.loads(keys))]
+            return [{"held": ours, **row} for row in rows if row is not None] or [{"held": ours, "id": None}]
+
+        return look
+
+    def _small_batch(self, schema: str, parts: tuple[str, ...]) -> Meaning:
+        """What the statements mean that it is put together from."""
+
+        async def small_batch(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            mark, wanted = c.tx.mark(), len(args[0])
+            advanced, at, *rest = args[:ADVANCE_ARGUMENTS], *args[ADVANCE_ARGUMENTS:]
+            done = await self._do(c, "shard_row.advance", *advanced)
+            if done != f"UPDATE {wanted}":
+                c.tx.back_to(mark)
+                return [{"held": int(done.removeprefix("UPDATE "))}]
+            for part in parts:
+                await self._write_part(c, schema, part, [_read(type, rest.pop(0)) for type in PARTS[part]], at)
+            return [{"held": wanted}]
+
+        return small_batch
+
+    async def _write_part(
+        self, c: SimulatedConnection, schema: str, part: str, columns: list[Any], at: datetime
+    ) -> None:
+        match part:
+            case "changed":
+                if await self._do(c, "inbox.store", at, *columns) != f"UPDATE {len(columns[0])}":
+                    raise asyncpg.InvalidTextRepresentationError("inbox.changed")
+            case "deleted":
+                await self._do(c, "outbox.delete", *columns)
+            case "sent":
+                rows = [dict(zip(outbox.COLUMNS, values, strict=True)) for values in zip(*columns, strict=True)]
+                self.copy(c.tx, (schema, "outbox"), rows)
+            case _:
+                names = ADDED if part == "added" else BEGUN
+                nulls = {"command": None, "headers": None}
+                rows = [nulls | dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+                added = [{**row, "reply_kind": _STATES.get(row["state"]), "at": at} for row in rows]
+                self.copy(c.tx, (schema, "inbox"), added)
 
     def _store_inbox(self, table: Table) -> Meaning:
         async def store(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
@@ -116,6 +170,11 @@ class InboxStatements(Book):
                 "retention.settings": nothing,
             },
         )
+
+
+def _read(type: str, column: Any) -> Any:
+    """Texts come as PostgreSQL reads an array of them, which is nearly JSON."""
+    return json.loads(f"[{column[1:-1]}]", strict=False) if type == "text" else column
 
 
 def _at_work(c: SimulatedConnection, table: Table, shard: int) -> list[Row]:

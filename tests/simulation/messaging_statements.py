@@ -214,6 +214,11 @@ async def held(
     return ours
 
 
+def still_ours(c: SimulatedConnection, table: Table, mine: Iterable[tuple[int, UUID, int]]) -> list[int]:
+    """The part `ours`: the same without a lock."""
+    return [shard for shard, token, turn in mine if _is(c.tx.get(table, (shard,)), token, turn)]
+
+
 def _is(row: Row | None, token: UUID, turn: int) -> bool:
     return row is not None and row["token"] == token and row["turn"] == turn
 

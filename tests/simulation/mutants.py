@@ -507,6 +507,16 @@ def _no_rows(original: Any) -> Any:
     return none
 
 
+def _knows_nothing(original: Meaning) -> Meaning:
+    """The fence holds, and no row of any command is there."""
+
+    async def look(c: Any, args: Any, timeout: float | None) -> Any:
+        shards, tokens, turns, _ = args
+        return await original(c, [shards, tokens, turns, "[]"], timeout)
+
+    return look
+
+
 def _never_reopened(original: Any) -> Any:
     async def reopen(self: Any, tenure: Any) -> None: ...
 
@@ -701,9 +711,10 @@ OWN: Final = (
     Mutant(
         "a fenced participant goes on",
         "",
-        {"sql:inbox.hold": _ANYBODY, "sql:shard_row.advance": _ANYBODY},
+        {"sql:inbox.hold": _ANYBODY, "sql:inbox.look": _ANYBODY, "sql:shard_row.advance": _ANYBODY},
         ("stop",),
     ),
+    Mutant("the inbox is not looked at without a transaction", "P1", {"sql:inbox.look": _knows_nothing}, ("copy",)),
     Mutant("a refused verb leaves no row", "U8", {f"{_CORE}.request_answers:refused": _nothing}),
     Mutant("a copy of a verb is another one", "U8", {f"{_CORE}.request_answers:is_answered": _always(False)}),
     Mutant("an applied verb is not told", "U8", {f"{_CORE}.request_answers:applied": _nothing}),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from sagabus.contracts import names
 from sagabus.coordinator.shard.definitions import Definitions
@@ -111,11 +111,8 @@ class SimulatedSessions(Sessions):
     """Over the simulated server."""
 
     def __init__(self, database: SimulatedDatabase) -> None:
-        self._database = database
-
-    @property
-    def database(self) -> Any:
-        return self._database
+        given: Any = database
+        self._database = given
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -123,8 +120,11 @@ class SimulatedSessions(Sessions):
             made: Any = connection
             yield Transaction(made, connection)
 
-    def shared(self, connection: AsyncConnection) -> AsyncSession:
-        given: Any = connection
-        assert isinstance(given, SimulatedConnection)
-        session: Any = SimulatedSession(given)
+    def shared(self, begin: Callable[[], Awaitable[Transaction]]) -> AsyncSession:
+        async def connection() -> SimulatedConnection:
+            given: Any = (await begin()).driver
+            assert isinstance(given, SimulatedConnection)
+            return given
+
+        session: Any = SimulatedSession(connection)
         return session  # type: ignore[no-any-return]

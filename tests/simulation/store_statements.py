@@ -94,13 +94,6 @@ class StoreStatements(Book):
                 self.copy(c.tx, (schema, "outbox" if part == "sent" else "history"), [*rows])
         return True
 
-    async def _do(self, c: SimulatedConnection, name: str, *args: Any) -> Any:
-        """By itself, with the bug that it may have."""
-        meaning = self.all[name, c.schema]
-        if name in self.bugs:
-            meaning = self.bugs[name](meaning)
-        return await meaning(c, args, None)
-
     def _created(self, table: Table, started: Table) -> Meaning:
         async def created(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
             made: list[Row] = []

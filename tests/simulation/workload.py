@@ -7,7 +7,7 @@ its service's ledger within the handler's transaction; what an external handler 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
@@ -179,18 +179,19 @@ class Ground:
 class SimulatedSession:
     """What a handler gets as its session: it can enter effects, within the transaction of its inbox row."""
 
-    def __init__(self, connection: SimulatedConnection) -> None:
+    def __init__(self, connection: Callable[[], Awaitable[SimulatedConnection]]) -> None:
         self._connection = connection
 
     async def enter(self, effect: Effect) -> None:
-        tx = self._connection.tx
-        await self._connection.reach()
+        connection = await self._connection()
+        tx = connection.tx
+        await connection.reach()
         schema = f"business_{effect.service}"
         number = tx.server.number()
         tx.insert((schema, "effect"), (number,), {"number": number, "effect": effect})
         slot = None if effect.undo else {"step": effect.step}
         tx.put((schema, "slot"), (effect.saga,), slot)  # by business key: what the rule U4 protects authors from
-        await self._connection.reach()
+        await connection.reach()
 
     async def run_sync(self, _: Callable[[Any], None]) -> None:
         """Nothing is pending."""

@@ -3,6 +3,9 @@
 One turn is one transaction: the fence, what the inbox knows of the batch, the handlers, their inbox rows, the outbox. A
 reply is published from the outbox, hence from what is committed (P3), and the offset moves in the same transaction.
 
+It begins before the handlers, or when the first of them asks for it. If none does, it is no longer than what is to be
+written, mostly one statement behind the fence (docs/decisions/0022): what the inbox knows was read before, without it.
+
 If a handler fails, the transaction is rolled back and the batch is carried out again with savepoints; the next batch
 has them from the start, until one goes through without a failure. If the database fails a handler, each command runs
 alone; if it fails that as well, the turn fails, the shard is taken again, and the commands come again.
@@ -15,6 +18,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from sagabus.contracts.envelope import Record, moment, source_of
@@ -22,6 +26,7 @@ from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.names import dead_letters_topic, service_schema
 from sagabus.messaging.background import Supervisor
 from sagabus.messaging.counters import Counters, Family
+from sagabus.messaging.postgres.database import Connection
 from sagabus.messaging.publishing.dead_letter import DeadLetters
 from sagabus.messaging.shards.retention import Retention, RetentionSchedule
 from sagabus.messaging.shards.tenure import Tenure
@@ -32,8 +37,9 @@ from sagabus.participants.handlers.declaration import Handler
 from sagabus.participants.handlers.external import Externals
 from sagabus.participants.handlers.failure_log import FailureLog
 from sagabus.participants.handlers.jobs import Job
+from sagabus.participants.handlers.late_transaction import LateTransaction
 from sagabus.participants.handlers.outcome import HandlerOutcome, told
-from sagabus.participants.handlers.session import Sessions, Transaction
+from sagabus.participants.handlers.session import Sessions
 from sagabus.participants.handlers.transactional import (
     ENDS_PROCESS,
     Attempt,
@@ -43,8 +49,9 @@ from sagabus.participants.handlers.transactional import (
 )
 from sagabus.participants.inbox.batch import Batch
 from sagabus.participants.inbox.retention import InboxRetention
-from sagabus.participants.inbox.started import StartedRows
-from sagabus.participants.inbox.store import Inbox, InboxRows
+from sagabus.participants.inbox.small_batch import SmallBatch
+from sagabus.participants.inbox.started import StartedPage, StartedRows
+from sagabus.participants.inbox.store import Inbox, InboxLook, InboxRows
 from sagabus.participants.received import Key, Received, ReceivedCommand, received
 
 TOGETHER: Final = 200
@@ -117,6 +124,8 @@ class CommandProcessor:
         self._started = StartedRows(self._inbox, handlers, self.externals)
         self._failure_log = FailureLog()
         self._failing = False
+        self._touching: dict[str, bool] = {}
+        """Activity to whether its handler has asked for its transaction when it last ran."""
         self._held: dict[Attempt, int] = {}
         """To how many turns have failed around it while its handler took HELD_SECONDS."""
         self._failed_alone: dict[Attempt, int] = {}
@@ -229,39 +238,70 @@ class CommandProcessor:
         """Returns how many handlers had to be undone."""
         turn = self._turn(attempt.work)
         jobs = self.externals.ended(attempt.work)
+        look = InboxLook(self._inbox, attempt.work.keys(), _keys(attempt.commands, jobs))
+        started: list[StartedPage] = []
         batch = None
-        async with self._sessions.transaction() as transaction:
-            if turn.may_release:
-                await turn.release(transaction.driver)
-            if attempt.commands or jobs:
-                batch = await self._written(transaction, attempt, turn, jobs)
-            started = await self._started.read(transaction.driver, attempt.work)
-            await turn.write(transaction.driver)
+        async with LateTransaction(self._sessions.transaction, look.hold) as late:
+            if self._begins_at_once(attempt, turn):
+                await late.begin()
+            elif look.keys:
+                await self._sessions.database.read(look.beside)
+            if late.transaction is not None and turn.may_release:
+                await turn.release(late.transaction.driver)
+            if look.keys or attempt.commands:
+                batch = await self._carried_out(late, attempt, turn, look, jobs)
+            if late.transaction is None:
+                await self._write_by_itself(turn, look.rows)
+            else:
+                started = await self._write(late.transaction.driver, turn, look.rows)
         turn.committed()
         undone = 0 if batch is None else self._after(batch)
         self._started.resume(started)
         self.externals.ask_for_more(attempt.work)
         return undone
 
-    async def _written(self, transaction: Transaction, attempt: _Attempt, turn: Turn, jobs: Sequence[Job]) -> Batch:
-        driver, at = transaction.driver, moment(turn.at)
-        rows = await self._inbox.hold(driver, attempt.work.keys(), _keys(attempt.commands, jobs))
+    def _begins_at_once(self, attempt: _Attempt, turn: Turn) -> bool:
+        """Whether it is known to need a transaction. A handler's last run tells whether it will ask for one: a wrong
+        guess costs a round trip."""
+        asks = self._touching
+        heads = (one.command.head for one in attempt.commands if isinstance(one.command, ReceivedCommand))
+        return turn.may_release or self._started.wants(turn.tenures) or any(asks.get(one.activity) for one in heads)
+
+    async def _carried_out(
+        self, late: LateTransaction, attempt: _Attempt, turn: Turn, look: InboxLook, jobs: Sequence[Job]
+    ) -> Batch:
         handling = Handling(
-            self._sessions,
-            transaction,
-            resources=self._resources,
-            careful=attempt.careful,
-            alone=attempt.alone,
+            self._sessions, late, resources=self._resources, careful=attempt.careful, alone=attempt.alone,
             held=self._held,
-        )
+        )  # fmt: skip
         self._handling = handling
-        batch = self._batch(turn, rows, handling)
-        batch.end(jobs)
-        for one in attempt.commands:
-            await batch.take_in(one)
+        batch = self._batch(turn, look.rows, handling)
+        try:
+            batch.end(jobs)
+            for one in attempt.commands:
+                await batch.take_in(one)
+        finally:
+            self._touching |= handling.touching
         await handling.check_deferred()
-        await self._inbox.store(driver, rows, at)
         return batch
+
+    async def _write(self, driver: Connection, turn: Turn, rows: InboxRows) -> list[StartedPage]:
+        """In the transaction of the handlers, which holds the shard rows."""
+        await self._inbox.store(driver, rows, moment(turn.at))
+        started = await self._started.read(driver, turn.tenures)
+        await turn.write(driver)
+        return started
+
+    async def _write_by_itself(self, turn: Turn, rows: InboxRows) -> None:
+        """What no handler has asked a transaction for: by one statement if it is little."""
+        at = moment(turn.at)
+        if (small := SmallBatch.of(turn, rows, at)) is not None:
+            await self._sessions.database.write(partial(small.write, schema=self._schema))
+            return
+        sent, new = turn.encoded(), rows.encoded(at)
+        async with self._sessions.transaction() as transaction:
+            await turn.write(transaction.driver, sent)
+            await self._inbox.store(transaction.driver, rows, at, new)
 
     def _after(self, batch: Batch) -> int:
         batch.committed()
@@ -302,12 +342,12 @@ class CommandProcessor:
 
     async def _write_failure(self, tenure: Tenure, command: ReceivedCommand, outcome: HandlerOutcome) -> None:
         turn = self._turn({tenure: ()})
-        async with self._sessions.transaction() as transaction:
-            driver, at = transaction.driver, moment(turn.at)
-            rows = await self._inbox.hold(driver, [tenure], {command.key: tenure.shard})
-            handling = Handling(self._sessions, transaction, resources=self._resources, careful=False)
-            self._batch(turn, rows, handling).fail(tenure, command, outcome)
-            await self._inbox.store(driver, rows, at)
+        look = InboxLook(self._inbox, [tenure], {command.key: tenure.shard})
+        async with LateTransaction(self._sessions.transaction, look.hold) as late:
+            driver = (await late.begin()).driver
+            handling = Handling(self._sessions, late, resources=self._resources, careful=False)
+            self._batch(turn, look.rows, handling).fail(tenure, command, outcome)
+            await self._inbox.store(driver, look.rows, moment(turn.at))
             await turn.write(driver)
         turn.committed()
 

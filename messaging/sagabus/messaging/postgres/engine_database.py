@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sagabus.contracts.errors import SagabusError
 from sagabus.messaging.postgres import connecting
-from sagabus.messaging.postgres.connecting import END_SECONDS, Connection, begun, committed, is_unusable
+from sagabus.messaging.postgres.borrowed import Borrowed
+from sagabus.messaging.postgres.connecting import END_SECONDS, Connection, answered, begun, committed, is_unusable
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.postgres.engine import care_for, distrust, dropped
 from sagabus.messaging.postgres.reachability import UNREACHABLE, out_of_reach
@@ -57,14 +58,66 @@ class EngineDatabase(Database):
             yield await self.driver(connection)
 
     async def read(self, reading: Callable[[Connection], Awaitable[T]]) -> T:
-        """In a transaction: the engine is somebody else's, and so are its settings."""
+        """As with a pool of our own, where the engine's sessions are as ours would be; else in a transaction."""
+        with out_of_reach():
+            borrowed = await self._borrowed()
+        if borrowed is not None:
+            try:
+                return await self._alone(borrowed, reading, connecting.BEGIN_SECONDS, "a read")
+            except Exception as error:
+                if not self._distrusted(error):
+                    raise
         async with self.transaction() as connection:
             return await reading(connection)
 
     async def write(self, writing: Callable[[Connection], Awaitable[T]]) -> T:
         """The same."""
-        async with self.transaction() as connection:
-            return await writing(connection)
+        with out_of_reach():
+            borrowed = await self._borrowed()
+        if borrowed is None:
+            async with self.transaction() as connection:
+                return await writing(connection)
+        try:
+            return await self._alone(borrowed, writing, connecting.COMMIT_SECONDS, "a write")
+        except Exception as error:
+            self._distrusted(error)
+            raise
+
+    async def _borrowed(self) -> Borrowed | None:
+        """None if a statement is not to stand alone on this engine, or the connection is of no use: then a BEGIN finds
+        another one, or says why there is none."""
+        try:
+            borrowed = await Borrowed.of(self._engine)
+        except UNREACHABLE as error:
+            self._distrusted(error)
+            return None
+        try:
+            if await answered(borrowed.stands_alone(), connecting.BEGIN_SECONDS, "a question"):
+                return borrowed
+        except UNREACHABLE as error:
+            self._distrusted(error)
+            await borrowed.drop()
+            return None
+        except BaseException:
+            await borrowed.drop()
+            raise
+        await borrowed.give_back()
+        return None
+
+    async def _alone(
+        self, borrowed: Borrowed, doing: Callable[[Connection], Awaitable[T]], seconds: float, what: str
+    ) -> T:
+        usable = False
+        try:
+            with watched(borrowed.driver, lambda: distrust(self._engine)):
+                done = await answered(doing(borrowed.driver), seconds, what)
+            usable = True
+            return done
+        except Exception as error:
+            usable = not (is_unusable(error) or borrowed.driver.is_closed())
+            raise
+        finally:
+            await (borrowed.give_back() if usable else borrowed.drop())
 
     @asynccontextmanager
     async def session_transaction(self) -> AsyncIterator[AsyncConnection]:

@@ -87,6 +87,13 @@ def insertion(schema: str, rows: str) -> str:
     return f"INSERT INTO {qualified(schema, 'outbox')} ({', '.join(COLUMNS)}) SELECT {', '.join(COLUMNS)} FROM {rows}"
 
 
+def deletion(schema: str, done: str) -> str:
+    """SQL that deletes the rows up to these positions. done: a table of that name, of shards and positions."""
+    return f"""
+        DELETE FROM {qualified(schema, "outbox")} AS row USING {done}
+        WHERE row.shard = done.shard AND row.position <= done.position"""
+
+
 async def unpublished(connection: Connection, schema: str, shard: int, after: int) -> list[Positioned]:
     """What may not have been published yet, in order. Read by a new tenure, once."""
     rows = await connection.fetch(_statements(schema)["outbox.unpublished"], shard, after)
@@ -140,9 +147,7 @@ def _statements(schema: str) -> dict[str, str]:
     columns = ", ".join((*COLUMNS, *OLDER))
     return {
         "outbox.unpublished": f"SELECT {columns} FROM {outbox} WHERE shard = $1 AND position > $2 ORDER BY position",
-        "outbox.delete": f"""
-            DELETE FROM {outbox} AS row USING unnest($1::int[], $2::bigint[]) AS done (shard, position)
-            WHERE row.shard = done.shard AND row.position <= done.position""",
+        "outbox.delete": deletion(schema, "unnest($1::int[], $2::bigint[]) AS done (shard, position)"),
         "outbox.park": f"""
             WITH moved AS (
                 DELETE FROM {outbox} AS row

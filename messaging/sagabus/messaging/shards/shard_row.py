@@ -5,7 +5,8 @@ Everybody who writes under a shard begins a transaction in one of these ways, an
     acquire                                      a new tenure; nothing else is written with it
     advance, then rows                           all rows were known before: the coordinator's turn, retention
     fence, within one statement                  the same, where little is written
-    hold, then handlers and rows, then advance   what handlers send is known only after they have run: a participant's
+    hold, then handlers and rows, then advance   what handlers send is known only after they have run: a participant's,
+                                                 where a handler writes in its transaction; where none does, a `fence`
 
 `hold` and `advance` are the fence (S1). Both lock the rows, in the order of shards, until the end of the transaction;
 so after `hold`, `advance` waits for nobody. `hold` is part of its transaction's first statement (`holding`).
@@ -116,6 +117,15 @@ def holding(schema: str) -> str:
     return _statements(schema)["holding"]
 
 
+def ours(schema: str) -> str:
+    """A SELECT of the shards that are still ours, as `holding`, but without a lock: what follows may not rely on it.
+
+    For a look before handlers that need no transaction. What they have come to is written behind a `fence`: whoever has
+    written under one of these shards since the look has moved its row on.
+    """
+    return _statements(schema)["ours"]
+
+
 def hold_parameters(tenures: Collection[Tenure]) -> tuple[list[int], list[UUID], list[int]]:
     """$1 to $3."""
     return [t.shard for t in tenures], [t.token for t in tenures], [t.turn for t in tenures]
@@ -157,15 +167,17 @@ def check_advanced(done: int, arguments: Sequence[list[Any]]) -> None:
         raise Fenced(f"{done} instead of {len(shards)}: another process has acquired one of the shards {listed}")
 
 
-def fence(schema: str, *, unless: str) -> str:
+def fence(schema: str, *, unless: str = "false", lock_timeout: str = "") -> str:
     """The beginning of a statement that advances shard rows and writes with them: as `advance`, by its arguments.
 
     SQL after WITH. What is written asks `fence.may`: whether all rows are still ours, and `unless`, SQL of a boolean,
-    is false. Nothing is advanced otherwise. `fence.held`: how many are ours.
+    is false. Nothing is advanced otherwise. `fence.held`: how many are ours. lock_timeout: of the
+    statement, where the session is somebody else's, in PostgreSQL's words.
     """
     table = qualified(schema, "shard")
+    limit = f" WHERE set_config('lock_timeout', '{lock_timeout}', true) IS NOT NULL" if lock_timeout else ""
     return f"""
-        mine AS ({_MINE}), held AS (
+        mine AS ({_MINE}{limit}), held AS (
             SELECT row.shard FROM {table} AS row JOIN mine USING (shard)
             WHERE row.token = mine.token AND row.turn = mine.turn ORDER BY row.shard FOR NO KEY UPDATE OF row
         ), fence AS (
@@ -293,6 +305,10 @@ def _statements(schema: str) -> dict[str, str]:
     look = f"""
         SELECT *, topics::text AS places, extract(epoch FROM clock_timestamp() - beat_at)::float8 AS still
         FROM {table} WHERE shard = $1"""
+    ours = f"""
+        SELECT held.shard FROM {table} AS held
+        JOIN unnest($1::int[], $2::uuid[], $3::bigint[]) AS mine (shard, token, turn)
+            ON held.shard = mine.shard AND held.token = mine.token AND held.turn = mine.turn"""
     return {
         "shard_row.add": f"""
             INSERT INTO {table}
@@ -311,11 +327,8 @@ def _statements(schema: str) -> dict[str, str]:
             FROM {table} AS row JOIN pg_locks AS lock ON lock.transactionid = row.xmax
             WHERE row.shard = $1 AND lock.locktype = 'transactionid' AND lock.granted AND lock.mode = 'ExclusiveLock'
                 AND lock.pid <> pg_backend_pid()""",
-        "holding": f"""(
-            SELECT held.shard FROM {table} AS held
-            JOIN unnest($1::int[], $2::uuid[], $3::bigint[]) AS mine (shard, token, turn)
-                ON held.shard = mine.shard AND held.token = mine.token AND held.turn = mine.turn
-            ORDER BY held.shard FOR NO KEY UPDATE OF held)""",
+        "holding": f"({ours} ORDER BY held.shard FOR NO KEY UPDATE OF held)",
+        "ours": f"({ours})",
         # JSON goes as text: an engine of somebody else's may have a codec of its own for jsonb.
         # `held` locks in the order of shards: two processes that both believe to own several cannot deadlock.
         "shard_row.advance": f"""

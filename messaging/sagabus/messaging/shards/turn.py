@@ -8,7 +8,7 @@ within a transaction holds its shards' rows (S4).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from sagabus.contracts.envelope import Message, Record
@@ -55,6 +55,11 @@ class Turn:
         self._letters: list[dead_letter.DeadLetterRow] = []
         self._deleted: dict[Tenure, int] = {}
         self._told = DeadLetterLog(dead_letters.by)
+
+    @property
+    def tenures(self) -> Collection[Tenure]:
+        """Whose turn it is."""
+        return self._shares.keys()
 
     def send(self, tenure: Tenure, message: Message) -> None:
         """Publish this after the commit, in the order of calls."""
@@ -133,8 +138,18 @@ class Turn:
     @property
     def sends_only(self) -> bool:
         """Whether `write` would do no more than advance the shard rows and insert `sent`."""
-        beside = any(share.parkings or share.unparked for share in self._shares.values())
-        return not (beside or self._letters or self._to_delete())
+        return self.is_usual and not self._to_delete()
+
+    @property
+    def is_usual(self) -> bool:
+        """The same, or also delete published rows."""
+        return not (self._letters or any(share.parkings or share.unparked for share in self._shares.values()))
+
+    def deletes(self) -> Mapping[int, int]:
+        """Shard to the position up to which published rows are deleted with this turn, by whoever asks: `committed`
+        takes them for deleted."""
+        self._deleted = self._to_delete()
+        return {tenure.shard: position for tenure, position in self._deleted.items()}
 
     def encoded(self) -> memoryview | None:
         """The outbox rows of all that it sends, for `write`; None if it sends nothing."""
@@ -158,9 +173,7 @@ class Turn:
             await outbox.park(connection, self._schema, tenure.shard, share.parkings)
             if share.unparked:
                 await outbox.unpark(connection, self._schema, tenure.shard, share.unparked)
-        self._deleted = self._to_delete()
-        if self._deleted:
-            positions = {tenure.shard: position for tenure, position in self._deleted.items()}
+        if positions := self.deletes():
             await outbox.delete_published(connection, self._schema, positions)
 
     def _to_delete(self) -> dict[Tenure, int]:

@@ -51,26 +51,24 @@ class Guard:
 class Scope:
     """The kit's side of a context: what its handler has done with it. Of the class, while it has done nothing.
 
-    open: a session in the shared transaction. connect: the connection of that transaction, to be used until this ends.
+    open: a session in the shared transaction. connect: the connection of that transaction. Both until this ends; the
+    transaction is asked for with the first statement.
     """
 
     session: AsyncSession | None = None
     connection: PlainConnection | None = None
+    touched: bool = False
+    """Whether the handler may have written something."""
     ended: bool = False
     _published: list[PublishedEvent] | None = None
 
     def __init__(
         self,
-        open: Callable[[], AsyncSession] | None = None,
+        open: Callable[[Scope], AsyncSession] | None = None,
         connect: Callable[[Scope], PlainConnection] | None = None,
     ) -> None:
         self.open = open
         self.connect = connect
-
-    @property
-    def touched(self) -> bool:
-        """Whether the handler may have written something."""
-        return self.session is not None or self.connection is not None
 
     def end(self) -> tuple[PublishedEvent, ...]:
         """Nothing is accepted from here on. The events so far."""
@@ -153,7 +151,7 @@ class ActivityContext(_Context[R]):
         if scope.session is None:
             if scope.ended or scope.open is None:
                 raise HandlerEnded(f"{self._activity.name}: ctx.session after the handler has returned")
-            scope.session = scope.open()
+            scope.session = scope.open(scope)
         return scope.session
 
     @property

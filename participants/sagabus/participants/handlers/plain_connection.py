@@ -7,14 +7,18 @@ since a second one could hide a COMMIT.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 
 from sagabus.messaging.postgres.database import Connection
+from sagabus.messaging.postgres.engine import replace_when_next_used
 from sagabus.participants.handlers.session_guard import check_shared
+
+if TYPE_CHECKING:
+    from sagabus.participants.handlers.session import Transaction
 
 Row: TypeAlias = asyncpg.Record
 
@@ -27,50 +31,63 @@ class PlainConnection:
     HandlerEnded; a statement that would end the transaction, or outlast it, raises SessionMisuse.
     """
 
-    __slots__ = ("_check", "_driver", "_may_last")
+    __slots__ = ("_begin", "_check")
 
-    def __init__(self, driver: Connection, *, check: Callable[[], None], may_last: Callable[[], None]) -> None:
-        """check: raises once the handler has ended. may_last: called before what may stay on the connection."""
-        self._driver = driver
+    def __init__(self, begin: Callable[[], Awaitable[Transaction]], *, check: Callable[[], None]) -> None:
+        """begin: gives the transaction. check: raises once the handler has ended."""
+        self._begin = begin
         self._check = check
-        self._may_last = may_last
 
     async def execute(self, statement: str, /, *arguments: Any) -> str:
         """PostgreSQL's word for what was done: `UPDATE 3`."""
-        self._look(statement, arguments)
+        driver = await self._driver(statement, arguments)
         if arguments:
-            return await self._driver.execute(statement, *arguments)
-        prepared = await self._driver.prepare(statement)  # without arguments, asyncpg would send several statements
+            return await driver.execute(statement, *arguments)
+        prepared = await driver.prepare(statement)  # without arguments, asyncpg would send several statements
         await prepared.fetch()
         return prepared.get_statusmsg() or ""
 
     async def executemany(self, statement: str, arguments: Iterable[Sequence[Any]], /) -> None:
         """The statement once for each of these, in one round trip."""
         given = [*arguments]
-        self._look(statement, [value for values in given for value in values])
-        await self._driver.executemany(statement, given)
+        driver = await self._driver(statement, [value for values in given for value in values])
+        await driver.executemany(statement, given)
 
     async def fetch(self, statement: str, /, *arguments: Any) -> list[Row]:
         """All rows."""
-        self._look(statement, arguments)
-        return await self._driver.fetch(statement, *arguments)
+        driver = await self._driver(statement, arguments)
+        return await driver.fetch(statement, *arguments)
 
     async def fetchrow(self, statement: str, /, *arguments: Any) -> Row | None:
         """The first row; None without one."""
-        self._look(statement, arguments)
-        return await self._driver.fetchrow(statement, *arguments)
+        driver = await self._driver(statement, arguments)
+        return await driver.fetchrow(statement, *arguments)
 
     async def fetchval(self, statement: str, /, *arguments: Any) -> Any:
         """The first value of the first row; None without one."""
-        self._look(statement, arguments)
-        return await self._driver.fetchval(statement, *arguments)
+        driver = await self._driver(statement, arguments)
+        return await driver.fetchval(statement, *arguments)
 
     def savepoint(self) -> AbstractAsyncContextManager[Any]:
         """`async with ctx.connection.savepoint():` an exception undoes what was done in the block, and goes on."""
         self._check()
-        return self._driver.transaction()
+        return self._savepoint()
 
-    def _look(self, statement: str, arguments: Sequence[Any]) -> None:
+    @asynccontextmanager
+    async def _savepoint(self) -> AsyncIterator[None]:
+        async with (await self._begun()).driver.transaction():
+            yield
+
+    async def _driver(self, statement: str, arguments: Sequence[Any]) -> Connection:
+        """Raises HandlerEnded or SessionMisuse before anything is sent."""
         self._check()
-        if check_shared(statement, arguments):
-            self._may_last()
+        may_last = check_shared(statement, arguments)
+        transaction = await self._begun()
+        if may_last:
+            replace_when_next_used(transaction.info)
+        return transaction.driver
+
+    async def _begun(self) -> Transaction:
+        transaction = await self._begin()
+        self._check()  # the handler may have ended meanwhile
+        return transaction

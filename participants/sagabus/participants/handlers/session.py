@@ -9,7 +9,7 @@ default is: the fence and the inbox rest on it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -18,6 +18,7 @@ from sqlalchemy import QueuePool
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
+from sqlalchemy.util import await_only
 
 from sagabus.contracts.errors import DeclarationError
 from sagabus.messaging.postgres import connecting
@@ -41,6 +42,11 @@ class Transaction:
     connection: AsyncConnection
     driver: Connection
 
+    @property
+    def info(self) -> dict[Any, Any]:
+        """Of the connection's record, for as long as the pool has it."""
+        return self.connection.info
+
 
 class Sessions:
     """A participant's database. The engine is its owner's: nothing here disposes of it."""
@@ -54,6 +60,7 @@ class Sessions:
                 f"database=: this engine uses the driver {engine.dialect.driver!r}; make it with postgresql+asyncpg://…"
             )
         self.engine = engine
+        self._database = EngineDatabase(engine)
         self._own = _Permits(engine)
         care_for(engine)
         watch(engine)
@@ -62,7 +69,7 @@ class Sessions:
         self._class = guarded_class(maker.class_)
         self._options = {
             **maker.kw,
-            "sync_session_class": guarded_class(sync_class),
+            "sync_session_class": guarded_class(sync_class, _BoundLate),
             "join_transaction_mode": "rollback_only",
             "autobegin": True,
             "close_resets_only": False,  # kept by somebody beyond its handler, it says so instead of writing elsewhere
@@ -104,11 +111,21 @@ class Sessions:
     @property
     def database(self) -> EngineDatabase:
         """The same database, for what needs no session."""
-        return EngineDatabase(self.engine)
+        return self._database
 
-    def shared(self, connection: AsyncConnection) -> AsyncSession:
-        """A session within the transaction of a turn, which it cannot end. `finish` it."""
-        session: AsyncSession = self._class(**{**self._options, "bind": connection})
+    def shared(self, begin: Callable[[], Awaitable[Transaction]]) -> AsyncSession:
+        """A session within the transaction of a turn, which it cannot end. `finish` it.
+
+        begin: gives the transaction; asked once, before its first statement.
+        """
+        session: AsyncSession = self._class(**{**self._options, "bind": None})
+
+        async def bound() -> Any:
+            transaction = await begin()
+            session.bind = transaction.connection
+            return transaction.connection.sync_connection
+
+        session.sync_session.sagabus_begin = bound  # type: ignore[attr-defined]
         return session
 
     @asynccontextmanager
@@ -148,6 +165,21 @@ class Sessions:
                 return await _begin(await self.engine.connect(), connecting.COMMAND_SECONDS)
         except UNREACHABLE as error:
             raise DatabaseUnreachable(f"PostgreSQL is unreachable: {str(error) or type(error).__name__}") from error
+
+
+class _BoundLate:
+    """Before a Session in the bases of a handler's: with its first statement it gets the connection of the turn.
+
+    Each statement asks for its bind, within SQLAlchemy's greenlet, where may be awaited.
+    """
+
+    bind: Any
+    sagabus_begin: Callable[[], Awaitable[Any]]
+
+    def get_bind(self, *arguments: Any, **options: Any) -> Any:
+        if self.bind is None:
+            self.bind = await_only(self.sagabus_begin())
+        return super().get_bind(*arguments, **options)  # type: ignore[misc]
 
 
 class _Permits:

@@ -63,8 +63,8 @@ _LASTS: Final = (
 )
 
 
-def guarded_class(base: type[Any]) -> type[Any]:
-    return type(f"Handler{base.__name__}", (_Guard, base), {})
+def guarded_class(base: type[Any], *beside: type[Any]) -> type[Any]:
+    return type(f"Handler{base.__name__}", (_Guard, *beside, base), {})
 
 
 def close_for_good(session: Any) -> None:

@@ -1,6 +1,7 @@
 """Transactional handlers within one transaction that they share (P7).
 
-Usually there are no savepoints: nearly every handler succeeds. If one fails after it has touched its session, the whole
+The transaction begins before them, or with the first statement of one of them (`late_transaction`). Usually there are
+no savepoints: nearly every handler succeeds. If one fails after it has touched its session, the whole
 transaction is given up (`RetryWithSavepoints`) and carried out again with a savepoint around each handler, so that only
 the failing ones are undone. A database that fails (`DatabaseFailed`) ends the transaction either way, and answers
 nothing (P3).
@@ -24,11 +25,11 @@ from sagabus.contracts.commands import CommandHead
 from sagabus.contracts.errors import MessageInvalid, SagabusError
 from sagabus.contracts.replies import HANDLER_ERROR, HANDLER_PANICKED, INPUT_INVALID, ReplyKind
 from sagabus.contracts.words import words_of
-from sagabus.messaging.postgres.engine import replace_when_next_used
 from sagabus.messaging.postgres.statements import named
 from sagabus.participants.handlers.context import ActivityContext, HandlerEnded, Scope
 from sagabus.participants.handlers.database_errors import DatabaseFailed, is_database_failure, is_timeout
 from sagabus.participants.handlers.declaration import Handler
+from sagabus.participants.handlers.late_transaction import LateTransaction
 from sagabus.participants.handlers.outcome import LONGEST_MESSAGE, HandlerOutcome, completed, failed, failure, told
 from sagabus.participants.handlers.plain_connection import PlainConnection
 from sagabus.participants.handlers.session import Sessions, Transaction, abandon, finish
@@ -87,7 +88,7 @@ class Handling:
     def __init__(
         self,
         sessions: Sessions,
-        transaction: Transaction,
+        late: LateTransaction,
         *,
         resources: Any,
         careful: bool,
@@ -100,10 +101,12 @@ class Handling:
         """The command whose handler ends this process or the transaction, and what has become of its attempt."""
         self.held: list[Attempt] = []
         """Attempts that took HELD_SECONDS or longer."""
+        self.touching: dict[str, bool] = {}
+        """Activities whose handlers have run here, and whether one has asked for the transaction."""
         self.undone = 0
         """Handlers that were rolled back to their savepoints."""
         self._sessions = sessions
-        self._transaction = transaction
+        self._late = late
         self._resources = resources
         self._careful = careful
         self._alone = alone
@@ -134,40 +137,53 @@ class Handling:
         finally:
             scope.end()
             self.current = None
+            name = command.head.activity
+            self.touching[name] = scope.touched or self.touching.get(name, False)
             if time.monotonic() - since >= HELD_SECONDS:
                 self.held.append(_attempt_of(command))
 
     async def check_deferred(self) -> None:
         """After the last handler: find what would fail at the commit. Raises RetryWithSavepoints or DatabaseFailed."""
-        self._check_connection()
+        transaction = self._late.transaction
+        if transaction is None:
+            return
+        self._check_connection(transaction)
         if not self._touched or self._careful:
             return
         try:
-            await self._transaction.driver.execute(_CHECK_CONSTRAINTS)
+            await transaction.driver.execute(_CHECK_CONSTRAINTS)
         except Exception as error:  # a deferred constraint, or an error that a handler has swallowed
             self._raise_database_failure(error)
             raise RetryWithSavepoints("the handlers of this transaction left it broken") from error
 
     async def _run(self, handler: Handler, value: Any, context: ActivityContext[Any], scope: Scope) -> HandlerOutcome:
-        if self._careful:
-            await self._transaction.driver.execute(_SAVEPOINT)
+        if self._careful and self._late.transaction is not None:
+            await self._late.transaction.driver.execute(_SAVEPOINT)
         output = await handler.function(value, context)
+        await self._late.settled()
         if scope.touched:  # else it cannot have ended the transaction, and `check_deferred` looks at the connection
-            self._check_connection()
-            if not self._transaction.driver.is_in_transaction():
-                raise SessionMisuse("the handler has ended its transaction")
+            self._check_transaction()
         outcome = completed(handler.activity, output, scope.end())
         if scope.session is not None:
-            await finish(scope.session)
-        if self._careful:
-            await self._transaction.driver.execute(_KEEP)
+            await finish(scope.session)  # which may be what needs the transaction
+            await self._late.settled()
+        if self._careful and self._late.transaction is not None:
+            await self._late.transaction.driver.execute(_KEEP)
         return outcome
 
-    def _check_connection(self) -> None:
-        if self._transaction.driver.is_closed():
+    def _check_transaction(self) -> None:
+        transaction = self._late.transaction
+        assert transaction is not None
+        self._check_connection(transaction)
+        if not transaction.driver.is_in_transaction():
+            raise SessionMisuse("the handler has ended its transaction")
+
+    def _check_connection(self, transaction: Transaction) -> None:
+        if transaction.driver.is_closed():
             raise DatabaseFailed("the connection was lost, and the handler has ignored that")
 
     async def _failed(self, scope: Scope, command: ReceivedCommand, error: BaseException) -> HandlerOutcome:
+        await self._late.settled()
         if is_timeout(error) and not is_database_failure(
             error, alone=self._alone
         ):  # the driver has closed its connection
@@ -178,11 +194,14 @@ class Handling:
         touched = scope.touched
         if scope.session is not None:
             await abandon(scope.session)
-        if not self._transaction.driver.is_in_transaction():
+        transaction = self._late.transaction
+        if transaction is None:
+            return failed(error)
+        if not transaction.driver.is_in_transaction():
             raise self._ended(command) from error
         if self._careful:
             try:
-                await self._transaction.driver.execute(_UNDO)
+                await transaction.driver.execute(_UNDO)
             except asyncpg.InvalidSavepointSpecificationError:
                 raise self._ended(command) from error
             self.undone += touched
@@ -204,23 +223,27 @@ class Handling:
         return TransactionEnded(f"{words} (saga {command.head.saga_id}, command {command.head.id})")
 
     def _raise_database_failure(self, error: BaseException) -> None:
-        if self._transaction.driver.is_closed() or is_database_failure(error, alone=self._alone):
+        transaction = self._late.transaction
+        lost = transaction is not None and transaction.driver.is_closed()
+        if lost or is_database_failure(error, alone=self._alone):
             raise DatabaseFailed(f"the database failed a handler: {told(error)}") from error
 
-    def _open(self) -> AsyncSession:
-        self._touched = True
-        return self._sessions.shared(self._transaction.connection)
+    def _open(self, scope: Scope) -> AsyncSession:
+        return self._sessions.shared(lambda: self._begun(scope))
 
     def _connect(self, scope: Scope) -> PlainConnection:
-        self._touched = True
         name = "" if self.current is None else self.current.head.activity
 
         def check() -> None:
             if scope.ended:
                 raise HandlerEnded(f"{name}: ctx.connection after the handler has returned")
 
-        info = self._transaction.connection.info
-        return PlainConnection(self._transaction.driver, check=check, may_last=lambda: replace_when_next_used(info))
+        return PlainConnection(lambda: self._begun(scope), check=check)
+
+    async def _begun(self, scope: Scope) -> Transaction:
+        """Before a handler's first statement."""
+        scope.touched = self._touched = True
+        return await self._late.asked_for(_SAVEPOINT if self._careful else "")
 
 
 def _attempt_of(command: ReceivedCommand) -> Attempt:

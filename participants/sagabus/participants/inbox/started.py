@@ -33,6 +33,10 @@ class StartedRows:
         self._handlers = handlers
         self._externals = externals
 
+    def wants(self, tenures: Iterable[Tenure]) -> bool:
+        """Whether `read` would read anything: mostly not."""
+        return any(self._externals.of(tenure).wanted for tenure in tenures)
+
     async def read(self, connection: Connection, tenures: Iterable[Tenure]) -> list[StartedPage]:
         """A page of each tenure that has room for one. Changes nothing."""
         return [

@@ -1,7 +1,8 @@
 """The inbox in the database: one place for all its SQL, each statement for a whole batch.
 
-A transaction reads the rows of its commands first, without a lock, and writes each once, after its handlers have run:
-a new one is inserted, one that was there is compared with what was read. If another transaction has carried out the
+The rows of a batch's commands are read first, without a lock (`hold` within the transaction of its handlers, `look`
+where there is none yet), and each is written once, after the handlers have run: a new one is inserted, one that was
+there is compared with what was read. If another transaction has carried out the
 same command meanwhile, which can be if it came in two partitions, that does not hold any more: then this one is rolled
 back with all that its handlers have done, and the commands are taken in again. Keys are written in sorted order, as
 the last thing that may have to wait (P7): so two transactions that share several cannot deadlock here.
@@ -52,7 +53,9 @@ class Started:
 
 
 @dataclass(slots=True)
-class _Entry:
+class Entry:
+    """Of one command: what the inbox has, and what it is going to have."""
+
     shard: int
     found: InboxRow | None = None
     row: InboxRow | None = None
@@ -68,13 +71,13 @@ _COLUMNS: Final = (
 )  # fmt: skip
 """Of a new row, as `_encoded` writes it: what many rows have alike comes first."""
 
-_WRITTEN: Final = "another transaction has written some of them meanwhile"
+WRITTEN: Final = "another transaction has written some of them meanwhile"
 
 
 class InboxRows:
     """What the inbox says of the commands of one transaction, and what it is going to say."""
 
-    def __init__(self, entries: dict[Key, _Entry]) -> None:
+    def __init__(self, entries: dict[Key, Entry]) -> None:
         self._entries = entries
 
     def row(self, key: Key) -> InboxRow | None:
@@ -95,13 +98,22 @@ class InboxRows:
         entry.row, entry.changed = row, True
         entry.command = None if headers is None else (body, pack_headers(headers))
 
-    def new(self) -> list[_Entry]:
+    def new(self) -> list[Entry]:
         """Rows to be inserted."""
         return [entry for entry in self._entries.values() if entry.changed and entry.found is None]
 
-    def changes(self) -> list[_Entry]:
+    def encoded(self, at: datetime) -> memoryview | None:
+        """Those, for COPY; None if there are none."""
+        return _encoded(new, at) if (new := self.new()) else None
+
+    def changes(self) -> list[Entry]:
         """Rows that were there, and are to become others."""
         return [entry for entry in self._entries.values() if entry.changed and entry.found is not None]
+
+    def check_found(self, later: InboxRows) -> None:
+        """Raises DatabaseFailed if what another look has found of the same commands differs."""
+        if any(entry.found != later._entries[key].found for key, entry in self._entries.items()):
+            raise DatabaseFailed(f"inbox rows are not as they were found: {WRITTEN}")
 
 
 class Inbox:
@@ -116,10 +128,23 @@ class Inbox:
 
         Raises Fenced; TimeoutError if somebody holds a shard's row for too long.
         """
+        return await self._read(connection, "inbox.hold", tenures, keys, timeout=shard_row.HOLD_LOCK_SECONDS)
+
+    async def look(self, connection: Connection, tenures: Collection[Tenure], keys: Mapping[Key, int]) -> InboxRows:
+        """The same without a lock and without a transaction. What follows is written behind a fence of its own.
+
+        Raises Fenced.
+        """
+        return await self._read(connection, "inbox.look", tenures, keys)
+
+    async def _read(
+        self, connection: Connection, statement: str, tenures: Collection[Tenure], keys: Mapping[Key, int],
+        *, timeout: float | None = None,
+    ) -> InboxRows:  # fmt: skip
         ordered = sorted(keys)
-        entries = {key: _Entry(keys[key]) for key in ordered}
-        fence, wanted = shard_row.hold_parameters(tenures), encode_value(ordered).decode()
-        found = await connection.fetch(self._sql["inbox.hold"], *fence, wanted, timeout=shard_row.HOLD_LOCK_SECONDS)
+        entries = {key: Entry(keys[key]) for key in ordered}
+        mine, wanted = shard_row.hold_parameters(tenures), encode_value(ordered).decode()
+        found = await connection.fetch(self._sql[statement], *mine, wanted, timeout=timeout)
         shard_row.check_held(tenures, found[0]["held"] or ())
         for record in found:
             if record["id"] is None:  # the one row that there is always, for `held`
@@ -131,24 +156,27 @@ class Inbox:
                 entry.kept = record["command"] or b"", record["headers"]
         return InboxRows(entries)
 
-    async def store(self, connection: Connection, rows: InboxRows, at: datetime) -> None:
-        """Write what has changed. Raises DatabaseFailed if a row is not as it was found, or was not found and is there.
+    async def store(
+        self, connection: Connection, rows: InboxRows, at: datetime, encoded: memoryview | None = None
+    ) -> None:
+        """Write what has changed. encoded: the new rows, where they were made before.
 
-        Raises TimeoutError, or asyncpg's LockNotAvailableError, if another transaction keeps a key for too long.
+        Raises DatabaseFailed if a row is not as it was found, or was not found and is there; TimeoutError, or asyncpg's
+        LockNotAvailableError, if another transaction keeps a key for too long.
         """
-        if new := rows.new():
-            await self._add(connection, _encoded(new, at))
+        if new := encoded or rows.encoded(at):
+            await self._add(connection, new)
         if changes := rows.changes():
-            done = await connection.execute(self._sql["inbox.store"], at, *_columns(changes))
+            done = await connection.execute(self._sql["inbox.store"], at, *changed_columns(changes))
             if done != f"UPDATE {len(changes)}":
-                raise DatabaseFailed(f"{done} inbox rows instead of {len(changes)}: {_WRITTEN}")
+                raise DatabaseFailed(f"{done} inbox rows instead of {len(changes)}: {WRITTEN}")
 
     async def _add(self, connection: Connection, rows: memoryview) -> None:
         """By COPY: even a single row takes a third less processor time than with an INSERT."""
         try:
             await binary_copy.copy(connection, self._schema, "inbox", _COLUMNS, rows, timeout=KEY_LOCK_SECONDS)
         except asyncpg.UniqueViolationError as error:
-            raise DatabaseFailed(f"inbox rows that were not there are there: {_WRITTEN}") from error
+            raise DatabaseFailed(f"inbox rows that were not there are there: {WRITTEN}") from error
 
     async def started(
         self, connection: Connection, shard: int, activities: Sequence[str], after: Position, limit: int
@@ -194,6 +222,34 @@ class Inbox:
         return self._sql["inbox.guard"]
 
 
+class InboxLook:
+    """What the inbox knows of the commands of one batch: read once, within its transaction or before there is one."""
+
+    def __init__(self, inbox: Inbox, tenures: Collection[Tenure], keys: Mapping[Key, int]) -> None:
+        self.keys = keys
+        self.rows = InboxRows({})
+        self._inbox = inbox
+        self._tenures = tenures
+        self._looked = False
+
+    async def beside(self, connection: Connection) -> None:
+        """Without a transaction. Raises Fenced."""
+        self.rows = await self._inbox.look(connection, self._tenures, self.keys)
+        self._looked = True
+
+    async def hold(self, connection: Connection) -> None:
+        """At the beginning of one. If another process has carried a command out since it was read, this batch is to be
+        thrown away: what it has decided, it has decided without knowing that.
+
+        Raises Fenced, DatabaseFailed, TimeoutError.
+        """
+        held = await self._inbox.hold(connection, self._tenures, self.keys)
+        if self._looked:
+            self.rows.check_found(held)
+        else:
+            self.rows = held
+
+
 def _row(record: Any) -> InboxRow:
     return InboxRow(
         record["source"], record["id"], record["activity"], State(record["state"]), record["attempt"],
@@ -201,7 +257,7 @@ def _row(record: Any) -> InboxRow:
     )  # fmt: skip
 
 
-def _encoded(entries: Iterable[_Entry], at: datetime) -> memoryview:
+def _encoded(entries: Iterable[Entry], at: datetime) -> memoryview:
     """New rows for COPY, in the order of _COLUMNS. asyncpg would take twice as long for them."""
     parts: list[bytes] = []
     cell, written_at = binary_copy.cell, _TIME.pack(8, microseconds(at) - _POSTGRESQL_EPOCH)
@@ -237,8 +293,8 @@ _POSTGRESQL_EPOCH: Final = microseconds(datetime(2000, 1, 1, tzinfo=UTC))
 """Where PostgreSQL begins to count."""
 
 
-def _columns(entries: Sequence[_Entry]) -> Iterator[Sequence[Any]]:
-    """The parameters of `inbox.store`: the rows, the commands that they keep, and what they were."""
+def changed_columns(entries: Sequence[Entry]) -> Iterator[Sequence[Any]]:
+    """The arguments for CHANGED: the rows, the commands that they keep, and what they were. There must be one."""
     rows = [entry.row for entry in entries if entry.row is not None]
     found = [entry.found for entry in entries if entry.found is not None]
     yield from zip(*rows, strict=True)
@@ -247,37 +303,60 @@ def _columns(entries: Sequence[_Entry]) -> Iterator[Sequence[Any]]:
     yield [row.attempt for row in found]
 
 
+CHANGED_TYPES: Final = (
+    "text", "text", "text", "text", "bigint", "bytea", "bytea", "bytea", "bytea", "text", "bigint",
+)  # fmt: skip
+"""Of `changed_columns`."""
+
+CHANGED: Final = f"{', '.join(InboxRow._fields)}, command, headers, old_state, old_attempt"
+"""The columns of a table of `changed_columns`."""
+
+
+def unnested(types: Iterable[str], *, first: int) -> str:
+    """A table of so many arguments, each an array of one of these types. first: the number of the first one."""
+    return f"unnest({', '.join(f'${number}::{type}[]' for number, type in enumerate(types, first))})"
+
+
+_WHENS: Final = " ".join(f"WHEN '{state.value}' THEN '{kind.value}'" for state, kind in KINDS.items())
+
+KIND: Final = f"CASE new.state {_WHENS} END"
+"""SQL: the `reply_kind` of a row `new`."""
+
+
+def update(schema: str, rows: str, *, at: str, only: str = "true") -> str:
+    """SQL that changes rows that are as they were found. rows: a table `new` of CHANGED. only: a condition beside.
+
+    What was read is compared, so rows need no lock while handlers run: an external handler may hold one (see `guard`).
+    """
+    return f"""
+        UPDATE {qualified(schema, "inbox")} AS row
+        SET activity = new.activity, state = new.state, attempt = new.attempt, input_hash = new.input_hash,
+            reply = new.reply, reply_kind = {KIND}, command = new.command, headers = new.headers, at = {at}
+        FROM {rows}
+        WHERE {only} AND row.source = new.source AND row.id = new.id
+            AND row.state = new.old_state AND row.attempt = new.old_attempt"""
+
+
 @cache
 @named_statements
 def _statements(schema: str) -> dict[str, str]:
     inbox, shard = qualified(schema, "inbox"), qualified(schema, "shard")
     row = ", ".join(InboxRow._fields)
-    whens = " ".join(f"WHEN '{state.value}' THEN '{kind.value}'" for state, kind in KINDS.items())
-    kind = f"CASE new.state {whens} END"
+    # A subselect for each key, so that each is looked up in the index: a join that was planned while the table was
+    # small would go on reading all of it. Keys come as one text: for an array asyncpg takes ten times as long.
+    looked = f"""
+        SELECT ours.held, row.* FROM (SELECT array_agg(shard) AS held FROM held) AS ours
+        LEFT JOIN (
+            json_array_elements($4::text::json) AS wanted (key)
+            CROSS JOIN LATERAL (
+                SELECT {row}, command, headers FROM {inbox} AS row
+                WHERE row.source = wanted.key ->> 0 AND row.id = wanted.key ->> 1 LIMIT 1
+            ) AS row
+        ) ON true"""
     return {
-        # A subselect for each key, so that each is looked up in the index: a join that was planned while the table was
-        # small would go on reading all of it. Keys come as one text: for an array asyncpg takes ten times as long.
-        "inbox.hold": f"""
-            WITH held AS MATERIALIZED {shard_row.holding(schema)}
-            SELECT ours.held, row.* FROM (SELECT array_agg(shard) AS held FROM held) AS ours
-            LEFT JOIN (
-                json_array_elements($4::text::json) AS wanted (key)
-                CROSS JOIN LATERAL (
-                    SELECT {row}, command, headers FROM {inbox} AS row
-                    WHERE row.source = wanted.key ->> 0 AND row.id = wanted.key ->> 1 LIMIT 1
-                ) AS row
-            ) ON true""",
-        # What was read is compared, so rows need no lock while handlers run: an external handler may hold
-        # one (see `guard`).
-        "inbox.store": f"""
-            UPDATE {inbox} AS row
-            SET activity = new.activity, state = new.state, attempt = new.attempt, input_hash = new.input_hash,
-                reply = new.reply, reply_kind = {kind}, command = new.command, headers = new.headers, at = $1
-            FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bytea[], $8::bytea[],
-                        $9::bytea[], $10::bytea[], $11::text[], $12::bigint[])
-                AS new ({row}, command, headers, old_state, old_attempt)
-            WHERE row.source = new.source AND row.id = new.id
-                AND row.state = new.old_state AND row.attempt = new.old_attempt""",
+        "inbox.hold": f"WITH held AS MATERIALIZED {shard_row.holding(schema)} {looked}",
+        "inbox.look": f"WITH held AS MATERIALIZED {shard_row.ours(schema)} {looked}",
+        "inbox.store": update(schema, f"{unnested(CHANGED_TYPES, first=2)} AS new ({CHANGED})", at="$1"),
         "inbox.started": f"""
             SELECT {row}, command, headers, at FROM {inbox}
             WHERE shard = $1 AND headers IS NOT NULL AND state = '{State.STARTED}' AND activity = ANY ($2::text[])

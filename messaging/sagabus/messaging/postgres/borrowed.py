@@ -1,0 +1,82 @@
+"""A connection of somebody else's engine, from its pool, without SQLAlchemy above it.
+
+SQLAlchemy's connect, BEGIN and close cost three times what a statement does. What goes to the driver alone needs none
+of them; the pool is asked as SQLAlchemy asks it, so that its owner's events and limits hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final, cast
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import greenlet_spawn
+
+from sagabus.messaging.postgres.connecting import END_SECONDS, Connection
+from sagabus.messaging.postgres.reachability import DatabaseUnreachable
+
+log = logging.getLogger(__name__)
+
+_ALONE: Final = "sagabus.alone"
+"""In a connection's record: whether a statement may stand alone there."""
+
+_ALONE_SQL: Final = (
+    "/* session.isolation */ SELECT current_setting('default_transaction_isolation') = 'read committed' "
+    "AND current_setting('default_transaction_read_only') = 'off'"
+)
+
+
+class Borrowed:
+    """To be given back or dropped, once."""
+
+    __slots__ = ("_record", "driver")
+
+    def __init__(self, record: Any) -> None:
+        """record: as the pool has given it."""
+        self._record = record
+        self.driver = cast("Connection", record.driver_connection)
+
+    @classmethod
+    async def of(cls, engine: AsyncEngine) -> Borrowed:
+        """Raises what the pool raises; DatabaseUnreachable for what SQLAlchemy would put in an exception of its own."""
+        try:
+            return cls(await engine.raw_connection())
+        except engine.sync_engine.dialect.loaded_dbapi.Error as error:
+            raise DatabaseUnreachable(f"PostgreSQL is unreachable: {error}") from error
+
+    @property
+    def info(self) -> dict[Any, Any]:
+        """Of the connection's record, for as long as the pool has it."""
+        info: dict[Any, Any] = self._record.info
+        return info
+
+    async def stands_alone(self) -> bool:
+        """Whether a statement without BEGIN does what it does in a transaction of ours. Asked once a connection.
+
+        Not at another level than READ COMMITTED, where the fence would raise instead of finding nothing. Nor without
+        asyncpg's cache of statements: whoever turns it off has a pooler, which may give each of the two messages of a
+        statement another session.
+        """
+        known: bool | None = self.info.get(_ALONE)
+        if known is None:
+            known = self._keeps_statements() and bool(await self.driver.fetchval(_ALONE_SQL))
+            self.info[_ALONE] = known
+        return known
+
+    def _keeps_statements(self) -> bool:
+        config = getattr(self.driver, "_config", None)  # asyncpg tells it nowhere else
+        return getattr(config, "statement_cache_size", 0) > 0
+
+    async def give_back(self) -> None:
+        """Within bounds. Raises nothing but a cancellation."""
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                await greenlet_spawn(self._record.close)
+        except Exception as error:
+            log.debug("a connection was not given back: %s", error)
+
+    async def drop(self) -> None:
+        """Without a farewell, for which SQLAlchemy would wait two seconds if its server has fallen silent."""
+        self.driver.terminate()
+        await greenlet_spawn(self._record.invalidate)
