@@ -153,10 +153,43 @@ async def test_a_read_is_one_round_trip(pooled: Database, monkeypatch: pytest.Mo
     assert await pooled.read(_limits) == ("5s", "12s", "read committed")
 
 
-async def test_a_read_over_an_engine_has_the_limits_of_a_transaction(engine: AsyncEngine) -> None:
+async def test_a_statement_over_an_engine_stands_alone(engine: AsyncEngine) -> None:
+    """Whatever level SQLAlchemy gives its own transactions."""
     over = EngineDatabase(engine)
-    assert await over.read(_in_transaction) is True
-    assert (await over.read(_limits))[0] == "5s"
+    for doing in (over.read, over.write):
+        assert await doing(_in_transaction) is False
+        assert (await doing(_limits))[2] == "read committed"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"server_settings": {"default_transaction_isolation": "serializable"}},
+        {"server_settings": {"default_transaction_read_only": "on"}},
+        {"statement_cache_size": 0},
+    ],
+    ids=lambda options: str(*options.values()),
+)
+async def test_a_statement_over_an_engine_with_other_sessions_has_a_transaction(
+    database: str, options: dict[str, Any]
+) -> None:
+    engine = create_async_engine(database.replace("://", "+asyncpg://"), connect_args=options)
+    try:
+        over = EngineDatabase(engine)
+        for doing in (over.read, over.write):
+            assert await doing(_in_transaction) is True
+            assert await doing(_limits) == ("5s", "0", "read committed")
+    finally:
+        await engine.dispose()
+
+
+async def test_a_statement_that_fails_over_an_engine_leaves_its_connection_usable(engine: AsyncEngine) -> None:
+    over = EngineDatabase(engine)
+    before = await over.read(lambda connection: connection.fetchval("SELECT pg_backend_pid()"))
+    for doing in (over.read, over.write):
+        with pytest.raises(asyncpg.UndefinedTableError):
+            await doing(lambda connection: connection.fetch("SELECT * FROM not_there"))
+    assert await over.read(lambda connection: connection.fetchval("SELECT pg_backend_pid()")) == before
 
 
 async def _in_transaction(connection: Connection) -> bool:

@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from asyncpg.transaction import Transaction
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
@@ -135,25 +134,25 @@ async def test_a_server_that_is_gone_is_not_waited_for_as_for_a_handlers_slow_st
         await works_again(fixture)
 
 
-async def test_a_connection_that_falls_silent_just_after_the_begin_is_not_waited_for_as_for_a_statement(
+async def test_a_connection_that_falls_silent_just_before_the_begin_is_not_waited_for_as_for_a_statement(
     silent: tuple[ServiceFixture, TcpProxy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The limits of the transaction are set by a second statement, which waits for nothing either."""
+    """It waits for nothing, and so do the limits that are set with it."""
     monkeypatch.setattr(connecting, "BEGIN_SECONDS", 0.3)
     for module in (connecting, engine_module):
         monkeypatch.setattr(module, "COMMAND_SECONDS", 2 * HANG_SECONDS)
     fixture, proxy = silent
     async with fixture.sessions.transaction():
         pass  # SQLAlchemy's first connection has a transaction of its own
-    start = Transaction.start
+    start = session_module._start
     silenced: list[int] = []
 
-    async def starts(self: Transaction) -> None:
-        await start(self)
+    async def starts(driver: Any) -> None:
         if not silenced:
             silenced.append(proxy.silence_present())
+        await start(driver)
 
-    monkeypatch.setattr(Transaction, "start", starts)
+    monkeypatch.setattr(session_module, "_start", starts)
     async with asyncio.timeout(HANG_SECONDS), fixture.sessions.transaction() as transaction:
         assert await transaction.driver.fetchval("SELECT 1") == 1
     assert silenced[0] > 0

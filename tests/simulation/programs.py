@@ -16,6 +16,7 @@ from sagabus.coordinator.store.read import Reads
 from sagabus.coordinator.store.tables import coordinator_tables
 from sagabus.coordinator.store.write import Store
 from sagabus.messaging.bus.subscription import SubscriptionListener
+from sagabus.messaging.postgres.database import Connection
 from sagabus.messaging.publishing.dead_letter import DeadLetters
 from sagabus.messaging.shards.ownership import Ownership
 from sagabus.participants.command_processor import CommandProcessor
@@ -107,6 +108,13 @@ class ParticipantProgram:
         """Its jobs are tasks of its loop."""
 
 
+class SimulatedTurn(Transaction):
+    """Without a pool below it."""
+
+    def __init__(self, driver: Connection) -> None:
+        self.driver = driver
+
+
 class SimulatedSessions(Sessions):
     """Over the simulated server."""
 
@@ -117,8 +125,7 @@ class SimulatedSessions(Sessions):
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         async with self._database.transaction() as connection:
-            made: Any = connection
-            yield Transaction(made, connection)
+            yield SimulatedTurn(connection)
 
     def shared(self, begin: Callable[[], Awaitable[Transaction]]) -> AsyncSession:
         async def connection() -> SimulatedConnection:

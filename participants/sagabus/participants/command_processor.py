@@ -287,10 +287,13 @@ class CommandProcessor:
 
     async def _write(self, driver: Connection, turn: Turn, rows: InboxRows) -> list[StartedPage]:
         """In the transaction of the handlers, which holds the shard rows."""
-        await self._inbox.store(driver, rows, moment(turn.at))
-        started = await self._started.read(driver, turn.tenures)
-        await turn.write(driver)
-        return started
+        at = moment(turn.at)
+        if (small := SmallBatch.of(turn, rows, at)) is not None:
+            await small.write(driver, schema=self._schema)
+        else:
+            await self._inbox.store(driver, rows, at)
+            await turn.write(driver)
+        return await self._started.read(driver, turn.tenures)
 
     async def _write_by_itself(self, turn: Turn, rows: InboxRows) -> None:
         """What no handler has asked a transaction for: by one statement if it is little."""

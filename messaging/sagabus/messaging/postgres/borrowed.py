@@ -30,11 +30,11 @@ _ALONE_SQL: Final = (
 class Borrowed:
     """To be given back or dropped, once."""
 
-    __slots__ = ("_record", "driver")
+    __slots__ = ("driver", "record")
 
     def __init__(self, record: Any) -> None:
-        """record: as the pool has given it."""
-        self._record = record
+        """record: as the pool has given it, for what SQLAlchemy puts above it."""
+        self.record = record
         self.driver = cast("Connection", record.driver_connection)
 
     @classmethod
@@ -48,21 +48,25 @@ class Borrowed:
     @property
     def info(self) -> dict[Any, Any]:
         """Of the connection's record, for as long as the pool has it."""
-        info: dict[Any, Any] = self._record.info
+        info: dict[Any, Any] = self.record.info
         return info
 
+    @property
+    def known_alone(self) -> bool | None:
+        """What `stands_alone` has said of this connection; None before it was asked."""
+        known: bool | None = self.info.get(_ALONE)
+        return known
+
     async def stands_alone(self) -> bool:
-        """Whether a statement without BEGIN does what it does in a transaction of ours. Asked once a connection.
+        """Whether a statement without BEGIN does what it does in a transaction of ours. To be asked once a connection.
 
         Not at another level than READ COMMITTED, where the fence would raise instead of finding nothing. Nor without
         asyncpg's cache of statements: whoever turns it off has a pooler, which may give each of the two messages of a
         statement another session.
         """
-        known: bool | None = self.info.get(_ALONE)
-        if known is None:
-            known = self._keeps_statements() and bool(await self.driver.fetchval(_ALONE_SQL))
-            self.info[_ALONE] = known
-        return known
+        alone = self._keeps_statements() and bool(await self.driver.fetchval(_ALONE_SQL))
+        self.info[_ALONE] = alone
+        return alone
 
     def _keeps_statements(self) -> bool:
         config = getattr(self.driver, "_config", None)  # asyncpg tells it nowhere else
@@ -72,11 +76,11 @@ class Borrowed:
         """Within bounds. Raises nothing but a cancellation."""
         try:
             async with asyncio.timeout(END_SECONDS):
-                await greenlet_spawn(self._record.close)
+                await greenlet_spawn(self.record.close)
         except Exception as error:
             log.debug("a connection was not given back: %s", error)
 
     async def drop(self) -> None:
         """Without a farewell, for which SQLAlchemy would wait two seconds if its server has fallen silent."""
         self.driver.terminate()
-        await greenlet_spawn(self._record.invalidate)
+        await greenlet_spawn(self.record.invalidate)

@@ -92,7 +92,10 @@ class EngineDatabase(Database):
             self._distrusted(error)
             return None
         try:
-            if await answered(borrowed.stands_alone(), connecting.BEGIN_SECONDS, "a question"):
+            alone = borrowed.known_alone  # nearly always known
+            if alone is None:
+                alone = await answered(borrowed.stands_alone(), connecting.BEGIN_SECONDS, "a question")
+            if alone:
                 return borrowed
         except UNREACHABLE as error:
             self._distrusted(error)

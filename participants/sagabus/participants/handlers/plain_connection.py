@@ -75,7 +75,7 @@ class PlainConnection:
 
     @asynccontextmanager
     async def _savepoint(self) -> AsyncIterator[None]:
-        async with (await self._begun()).driver.transaction():
+        async with (await self._begun()).savepoint():
             yield
 
     async def _driver(self, statement: str, arguments: Sequence[Any]) -> Connection:

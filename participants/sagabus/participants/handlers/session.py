@@ -1,29 +1,32 @@
 """Transactions of a turn, and the sessions that handlers get in them.
 
-The transaction is the driver's: SQLAlchemy is told that its connection commits by itself, so nothing that a session
-does, a failing flush included, can end the transaction that the handlers of a batch share. It also makes a savepoint a
-plain statement of the driver's, a fifth of what SQLAlchemy's costs. The level is READ COMMITTED whatever the engine's
+The transaction is the driver's, on a connection from the engine's pool. SQLAlchemy is put above it for a session alone,
+which costs as much as BEGIN and COMMIT. It is told that its connection commits by itself, so nothing that a session
+does, a failing flush included, can end the transaction that the handlers share. It also makes a savepoint a plain
+statement of the driver's, a fifth of what SQLAlchemy's costs. The level is READ COMMITTED whatever the engine's
 default is: the fence and the inbox rest on it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
+from sqlalchemy import Connection as SyncConnection
 from sqlalchemy import QueuePool
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
-from sqlalchemy.util import await_only
+from sqlalchemy.util import await_only, greenlet_spawn
 
 from sagabus.contracts.errors import DeclarationError
 from sagabus.messaging.postgres import connecting
-from sagabus.messaging.postgres.connecting import begun, committed, is_unusable
-from sagabus.messaging.postgres.database import Connection, DatabaseUnreachable, rolled_back
+from sagabus.messaging.postgres.borrowed import Borrowed
+from sagabus.messaging.postgres.connecting import END_SECONDS, begun, committed, is_unusable
+from sagabus.messaging.postgres.database import Connection, DatabaseUnreachable
 from sagabus.messaging.postgres.engine import care_for, distrust, dropped
 from sagabus.messaging.postgres.engine_database import EngineDatabase
 from sagabus.messaging.postgres.reachability import UNREACHABLE
@@ -31,21 +34,61 @@ from sagabus.messaging.postgres.silence import watched
 from sagabus.participants.handlers.database_errors import causes
 from sagabus.participants.handlers.session_guard import OWN, SHARED, close_for_good, guarded_class, watch
 
+log = logging.getLogger(__name__)
+
 CONNECTIONS_OF_TURNS: Final = 2
 """Connections of a participant's pool that its external handlers leave free, however many have a transaction open."""
 
 
-@dataclass(frozen=True, slots=True)
 class Transaction:
-    """One transaction, as SQLAlchemy and as the driver see it."""
+    """One transaction as the driver sees it; and as SQLAlchemy does, once somebody asks for that."""
 
-    connection: AsyncConnection
-    driver: Connection
+    __slots__ = ("_borrowed", "_connection", "_engine", "_savepoints", "driver")
+
+    def __init__(self, engine: AsyncEngine, borrowed: Borrowed) -> None:
+        self.driver: Connection = borrowed.driver
+        self._engine = engine
+        self._borrowed = borrowed
+        self._connection: AsyncConnection | None = None
+        self._savepoints = 0
 
     @property
     def info(self) -> dict[Any, Any]:
         """Of the connection's record, for as long as the pool has it."""
-        return self.connection.info
+        return self._borrowed.info
+
+    async def connection(self) -> AsyncConnection:
+        """To which sessions can be bound."""
+        if self._connection is None:
+            self._connection = await greenlet_spawn(self._for_sessions)
+        return self._connection
+
+    def _for_sessions(self) -> AsyncConnection:
+        made = SyncConnection(self._engine.sync_engine, self._borrowed.record)
+        return AsyncConnection(self._engine, made.execution_options(isolation_level="AUTOCOMMIT", **SHARED))
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """An exception undoes what was done in the block."""
+        self._savepoints += 1
+        name = f"sagabus_plain_{self._savepoints}"
+        await self.driver.execute(f"SAVEPOINT {name}")
+        try:
+            yield
+        except BaseException:
+            await self.driver.execute(f"ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")
+            raise
+        await self.driver.execute(f"RELEASE SAVEPOINT {name}")
+
+    async def over(self, *, usable: bool) -> None:
+        """The connection goes back to its pool, or is dropped. Raises nothing but a cancellation."""
+        ended = self.driver.is_closed() or self.driver.is_in_transaction()
+        if self._connection is None:
+            await (self._borrowed.give_back() if usable and not ended else self._borrowed.drop())
+            return
+        if not self._connection.invalidated and (ended or not usable):
+            await dropped(self._connection)
+        await self._connection.close()
 
 
 class Sessions:
@@ -87,26 +130,23 @@ class Sessions:
 
         Raises DatabaseUnreachable if it could not begin. Any other error of the commit: outcome unknown.
         """
-        connection, driver, block = await self._begun()
+        transaction = await self._begun()
+        driver, usable = transaction.driver, False
         try:
             try:
                 with self._watched(driver):
-                    yield Transaction(connection, driver)
+                    yield transaction
             except BaseException as error:
-                if self._lost(error):
-                    await dropped(connection)
-                else:
-                    await rolled_back(block)  # nothing is committed either way; one that cannot is closed below
+                usable = not self._lost(error) and await _rolled_back(driver)
                 raise
             try:
-                await committed(block.commit())
+                await committed(_commit(driver))
+                usable = True
             except Exception as error:
                 self._lost(error)
                 raise
         finally:
-            if not connection.invalidated and (driver.is_closed() or driver.is_in_transaction()):
-                await dropped(connection)
-            await connection.close()
+            await transaction.over(usable=usable)
 
     @property
     def database(self) -> EngineDatabase:
@@ -122,8 +162,8 @@ class Sessions:
 
         async def bound() -> Any:
             transaction = await begin()
-            session.bind = transaction.connection
-            return transaction.connection.sync_connection
+            session.bind = connection = await transaction.connection()
+            return connection.sync_connection
 
         session.sync_session.sagabus_begin = bound  # type: ignore[attr-defined]
         return session
@@ -156,15 +196,24 @@ class Sessions:
             distrust(self.engine)
         return lost
 
-    async def _begun(self) -> _Begun:
+    async def _begun(self) -> Transaction:
         try:
             try:
-                return await _begin(await self.engine.connect(), connecting.BEGIN_SECONDS)
+                return await self._begin(connecting.BEGIN_SECONDS)
             except UNREACHABLE as error:  # perhaps only this connection: a pool keeps what the server has closed
                 self._lost(error)
-                return await _begin(await self.engine.connect(), connecting.COMMAND_SECONDS)
+                return await self._begin(connecting.COMMAND_SECONDS)
         except UNREACHABLE as error:
             raise DatabaseUnreachable(f"PostgreSQL is unreachable: {str(error) or type(error).__name__}") from error
+
+    async def _begin(self, seconds: float) -> Transaction:
+        borrowed = await Borrowed.of(self.engine)
+        try:
+            await begun(_start(borrowed.driver), seconds)
+        except BaseException:
+            await borrowed.drop()
+            raise
+        return Transaction(self.engine, borrowed)
 
 
 class _BoundLate:
@@ -209,31 +258,33 @@ class _Permits:
             self._free.release()
 
 
-_Begun = tuple[AsyncConnection, Connection, Any]
-
 # A process that was stopped in its transaction holds rows of the handlers' too, for which another process's turn would
 # wait without end: it could not even hear that the stopped one's shards are its own now, and free them by taking them
 # (S4). As long as a turn may take (`max_poll_interval_ms` in shard_consumer) the transaction lasts at most.
-_LIMITS: Final = "SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '60s'"
+_BEGIN: Final = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED; "
+    "SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '60s'"
+)
 
 
-async def _begin(connection: AsyncConnection, seconds: float) -> _Begun:
+async def _start(driver: Connection) -> None:
+    """In one round trip."""
+    await driver.execute(_BEGIN)
+
+
+async def _commit(driver: Connection) -> None:
+    await driver.execute("COMMIT")
+
+
+async def _rolled_back(driver: Connection) -> bool:
+    """Within bounds; False if it did not work. Nothing is committed either way."""
     try:
-        await connection.execution_options(isolation_level="AUTOCOMMIT", **SHARED)
-        raw: Any = await connection.get_raw_connection()
-        driver = cast("Connection", raw.driver_connection)
-        block = driver.transaction(isolation="read_committed")
-        await begun(_start(block, driver), seconds)
-    except BaseException:
-        await dropped(connection)
-        await connection.close()
-        raise
-    return connection, driver, block
-
-
-async def _start(block: Any, driver: Connection) -> None:
-    await block.start()
-    await driver.execute(_LIMITS)
+        async with asyncio.timeout(END_SECONDS):
+            await driver.execute("ROLLBACK")
+    except Exception as error:
+        log.debug("rollback: %s", error)
+        return False
+    return True
 
 
 async def finish(session: AsyncSession) -> None:
