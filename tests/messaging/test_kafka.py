@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection
 
 from sagabus.contracts.envelope import Message
 from sagabus.messaging.bus.kafka import ANSWERED_SECONDS, Bus, Kafka
@@ -267,6 +268,7 @@ async def test_broker_that_demands_tls_and_a_password(
         listener = Listener()
         async with running(Subscription(cluster, group=namespace, topics=[namespace], listener=listener)):
             await listener.has(1)
+        assert await cluster.log_range([TopicPartition(namespace, 0)]) == {TopicPartition(namespace, 0): (0, 1)}
         said = await _said_of_a_wrong_password(right, caplog)
         assert "the login or a certificate is refused: " in said
         assert WRONG_PASSWORD not in said + "".join(capfd.readouterr())
@@ -356,20 +358,40 @@ async def test_who_reads_hears_answers_though_there_is_no_record(real: Kafka, na
 async def test_a_range_of_many_topics_is_asked_for_at_once(
     real: Kafka, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """aiokafka learns of topics that it does not know one by one, with a pause after each."""
+    """And who leads them is asked once, or not at all where that is known."""
     topics = [f"{namespace}.{number}" for number in range(6)]
     await real.create_topics({topic: TopicSpec(2) for topic in topics})
-    asked = []
-    update = AIOKafkaClient._metadata_update
-
-    async def noted(self: AIOKafkaClient, *what: Any) -> Any:
-        asked.append(what)
-        return await update(self, *what)
-
-    monkeypatch.setattr(AIOKafkaClient, "_metadata_update", noted)
     places = [TopicPartition(topic, number) for topic in topics for number in range(2)]
+    await real.log_range(places)  # until leaders are at work
+    asked = []
+    send = AIOKafkaConnection.send
+
+    def noted(self: AIOKafkaConnection, question: object, *options: Any) -> Any:
+        asked.append(type(question).__name__)
+        return send(self, question, *options)
+
+    monkeypatch.setattr(AIOKafkaConnection, "send", noted)
     assert await real.log_range(places) == dict.fromkeys(places, (0, 0))
-    assert len(asked) <= 2
+    other = real_kafka(real.address)
+    assert await other.log_range(places) == dict.fromkeys(places, (0, 0))
+    assert asked == ["OffsetRequest"] * 2 + ["ApiVersionRequest", "TopicMetadata", "OffsetRequest", "OffsetRequest"]
+
+
+async def test_who_leads_a_partition_now_is_found_out(real: Kafka, namespace: str) -> None:
+    await real.create_topics({namespace: TopicSpec(1)})
+    place = TopicPartition(namespace, 0)
+    assert await real.log_range([place]) == {place: (0, 0)}
+    real._admin.leaders[place] = ("127.0.0.1", free_port())  # it has been there
+    assert await real.log_range([place]) == {place: (0, 0)}
+
+
+async def test_a_partition_that_does_not_exist_has_no_range(
+    real: Kafka, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sagabus.messaging.bus.log_ranges.QUESTION_SECONDS", 0.3)
+    await real.create_topics({namespace: TopicSpec(1)})
+    with pytest.raises(KafkaUnreachable, match=f"no broker leads the partition 1 of {namespace}"):
+        await real.log_range([TopicPartition(namespace, 1)])
 
 
 def test_faststream_is_imported_by_who_begins_to_read_and_by_nobody_else() -> None:

@@ -63,6 +63,8 @@ class ToyBus:
     def producer(self) -> Recorder:
         return self.recorder
 
+    def close_unused(self) -> None: ...
+
     def _range(self, partition: TopicPartition) -> tuple[int, int]:
         log = self.logs[partition]
         start, end = (log[0].offset, log[-1].offset + 1) if log else (0, 0)

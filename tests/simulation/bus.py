@@ -372,6 +372,8 @@ class Cluster:
     def producer(self) -> Producer:
         return Producer(self._process, self._bus)
 
+    def close_unused(self) -> None: ...
+
     async def _reach(self) -> None:
         await self._process.boundary("bus")
         if not self._bus.up:

@@ -23,6 +23,7 @@ from sagabus.messaging.backoff import Backoff, until_reachable
 from sagabus.messaging.bus import client_logs
 from sagabus.messaging.bus.broker_questions import QUESTION_SECONDS, BrokerQuestions
 from sagabus.messaging.bus.kafka_connection import KafkaConnection, KafkaUnreachable
+from sagabus.messaging.bus.log_ranges import LogRanges
 from sagabus.messaging.bus.producer import BatchProducer
 from sagabus.messaging.bus.topic_admin import TopicAdmin, TopicInfo, TopicPolicy, TopicSpec
 from sagabus.messaging.embedded.run_file import Run
@@ -71,6 +72,7 @@ class Kafka:
         self._answered_at = float("-inf")
         self._questions = BrokerQuestions(self.connection)
         self._admin = TopicAdmin(self.connection, self._questions)
+        self._ranges = LogRanges(self._questions, self._admin)
 
     @classmethod
     def of_run(cls, settings: Settings, run: Run | None, folder: Path | None = None) -> Kafka:
@@ -170,6 +172,8 @@ class Kafka:
         """
         if not partitions:
             return {}
+        if not self.embedded:
+            return await self._ranges.of(partitions)
         timeout = int(QUESTION_SECONDS * 1000)
         options = {"request_timeout_ms": timeout, "isolation_level": "read_committed"}
         consumer = AIOKafkaConsumer(**self.connection.aiokafka, **options)
@@ -197,6 +201,10 @@ class Kafka:
             backoff=Backoff(first_seconds=FIRST_PAUSE_SECONDS, longest_seconds=LONGEST_PAUSE_SECONDS),
             patience_seconds=patience,
         )
+
+    def close_unused(self) -> None:
+        """Connections that are kept for the next question. There may be one later nevertheless."""
+        self._questions.close_unused()
 
     async def reach(self) -> None:
         """One try to connect and log in. Raises KafkaUnreachable or KafkaRefused."""

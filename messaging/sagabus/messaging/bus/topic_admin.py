@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from aiokafka import TopicPartition
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     NoError,
@@ -73,6 +74,8 @@ class TopicAdmin:
     def __init__(self, connection: KafkaConnection, questions: BrokerQuestions) -> None:
         self._address = connection.address
         self._questions = questions
+        self.leaders: dict[TopicPartition, Host] = {}
+        """Of the partitions of topics that were asked for, as the last answer said. Another one may lead by now."""
 
     async def cluster_id(self) -> str:
         return str((await self._metadata([])).cluster_id)
@@ -86,12 +89,16 @@ class TopicAdmin:
         """Those of these topics that there are."""
         if not names:
             return {}
-        found = {}
-        for code, name, topic_id, _, partitions, *_ in (await self._metadata(names)).topics:
+        answer, found = await self._metadata(names), {}
+        brokers = {node: (host, port) for node, host, port, *_ in answer.brokers}
+        for code, name, topic_id, _, partitions, *_ in answer.topics:
             if for_code(code) is UnknownTopicOrPartitionError:
                 continue
             self._check(code, f"topic {name}")
             found[name] = _info(name, topic_id, partitions)
+            for _, number, leader, *_ in partitions:
+                if leader in brokers:
+                    self.leaders[TopicPartition(name, number)] = brokers[leader]
         return found
 
     async def ping(self) -> None:

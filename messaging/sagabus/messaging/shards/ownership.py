@@ -150,6 +150,7 @@ class Ownership:
             await self._tenures.release()
         await self._membership.part()
         await self._producer.stop()
+        self._kafka.close_unused()
 
     # Called by the stream.
 

@@ -75,6 +75,8 @@ class Cluster(Protocol):
         """First offset and offset of the next record."""
 
     def producer(self) -> Producer: ...
+    def close_unused(self) -> None:
+        """Connections that are kept for the next question."""
 
 
 class Stream(Protocol):
