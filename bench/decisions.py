@@ -132,7 +132,7 @@ class Coordinator:
         self.tenure = Tenure(
             shard=SHARD, token=RUN, turn=1, next_position=1, places={}, pruned_before=None, relay=Relay(position=0)
         )
-        self.memory = ShardMemory(self.tenure, now=BEGAN)
+        self.memory = ShardMemory(self.tenure, now=BEGAN, shards=1)
         self.memory.starts_known_at = BEGAN  # so that starts are looked for, and decided before the transaction
         self.memory.timers.read_on([], self.memory.timers.read_to._replace(due=2 * BEGAN))
 

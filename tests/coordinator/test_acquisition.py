@@ -63,15 +63,16 @@ async def test_open_sagas_and_their_timers_are_not_read_to_acquire_their_shard(f
     assert len(memory.timers) == 1, "its resend; the others' timers are hours ahead"
 
 
-@pytest.mark.parametrize("name", ["timer.page", "saga.open_ids", "saga.blocked_ids", "early_request.counts"])
+@pytest.mark.parametrize("name", ["timer.page", "saga.open_page", "saga.blocked_ids", "early_request.counts"])
 async def test_a_page_is_found_by_an_index(fixture: ShardFixture, name: str) -> None:
     """And read in its order: nothing is sorted, nothing is passed over."""
     await sleeping(fixture, MANY)
     sql = fixture.processor._loading.reads._sql[name]
     assert name_of(sql) == name
     after = {"timer.page": [0, "", "", "", 0, 2**52]}.get(name, [""])
+    more = {"saga.open_page": [["fingerprint"]]}.get(name, [])
     async with fixture.database.transaction() as connection:
-        plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {sql}", SHARD, *after, 50))
+        plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {sql}", SHARD, *after, 50, *more))
     assert "Index" in plan
     assert "Sort" not in plan, plan
     assert "Seq Scan" not in plan.partition("SubPlan")[0], plan

@@ -34,6 +34,7 @@ from sagabus.coordinator.store import (
 from sagabus.coordinator.store import columns as store_columns
 from sagabus.coordinator.store.copy_format import NewHistory
 from sagabus.coordinator.store.migrations import migrate
+from sagabus.coordinator.store.open_page import OpenPage
 from sagabus.coordinator.store.operators import OperatorReads
 from sagabus.coordinator.store.recent import RecentReads
 from sagabus.coordinator.store.rows import TimerCursor
@@ -346,8 +347,12 @@ async def test_s6_the_open_sagas_of_a_shard_are_found(parts: Parts) -> None:
     rows = [saga(f"o{n}", shard=n % 2) for n in range(6)]
     rows.append(saga("o9", shard=1, status=SagaStatus.COMPLETED, closed_at=AT))
     await parts.write(Writes(new_sagas=rows))
-    first = await parts.reads.open_ids(parts.connection, 1, after="", most=2)
-    assert (first, await parts.reads.open_ids(parts.connection, 1, after="o3", most=2)) == (["o1", "o3"], ["o5"])
+    first, second, none = [
+        await parts.reads.open_page(parts.connection, 1, after=after, most=2, fingerprints=[])
+        for after in ("", "o3", "o5")
+    ]
+    assert (first, second) == (OpenPage(2, "o3", ["o1", "o3"]), OpenPage(1, "o5", ["o5"]))  # type: ignore[list-item]
+    assert none == OpenPage(0, "", [])
 
 
 async def test_h1_the_blocked_sagas_of_a_shard_are_found(parts: Parts) -> None:

@@ -8,13 +8,18 @@ import pytest
 
 from sagabus.contracts.names import SagaId
 from sagabus.coordinator.shard.unloaded import (
-    IDS_READ,
+    LOAD_MICROSECONDS,
+    LOOK_MICROSECONDS,
+    LOOKED_AT,
+    LOOKED_AT_WITHOUT_A_PAUSE,
     UNLOADED_PAGE,
     UNLOADED_PAUSE_MICROSECONDS,
     UNLOADED_STEP_MICROSECONDS,
+    WALK_SHARE,
     UnloadedSagas,
 )
 from sagabus.coordinator.store.migrations import migrate
+from sagabus.coordinator.store.open_page import OpenPage
 from sagabus.messaging.postgres.database import Database
 from sagabus.shop.order_processing import order_processing
 from tests.coordinator.shard_fixture import ShardFixture, headers_of, types
@@ -63,30 +68,77 @@ def ids(first: int, last: int) -> list[SagaId]:
     return [SagaId(f"ORD-{number:04}") for number in range(first, last)]
 
 
-def test_the_walk_goes_page_by_page_to_its_end() -> None:
-    unloaded = UnloadedSagas(acquired=0)
+def page(first: int, last: int, *restless: SagaId) -> OpenPage:
+    return OpenPage(last - first, ids(first, last)[-1] if last > first else "", [*restless])
+
+
+def walk(*, shards: int = 12) -> UnloadedSagas:
+    return UnloadedSagas(acquired=0, shards=shards)
+
+
+def test_the_walk_goes_page_by_page_to_its_end_and_names_some_at_a_time() -> None:
+    unloaded = walk()
     assert not unloaded.is_due(UNLOADED_PAUSE_MICROSECONDS - 1)
     now = UNLOADED_PAUSE_MICROSECONDS
     assert unloaded.is_due(now)
-    assert unloaded.named(ids(0, IDS_READ), now, loaded=()) == ids(0, UNLOADED_PAGE)
-    assert (unloaded.after, unloaded.is_done) == (f"ORD-{UNLOADED_PAGE - 1:04}", False)
-    assert not unloaded.is_due(now)
+    assert (unloaded.wants_page, unloaded.after) == (True, "")
+    unloaded.read(page(0, LOOKED_AT, *ids(0, UNLOADED_PAGE + 1)))
+    assert unloaded.step(now, loaded=()) == ids(0, UNLOADED_PAGE)
+    assert not unloaded.is_due(now + UNLOADED_STEP_MICROSECONDS - 1)
     assert unloaded.is_due(now + UNLOADED_STEP_MICROSECONDS)
-    assert unloaded.named(ids(60, 61), now, loaded=()) == ids(60, 61)
-    assert unloaded.is_done
+    assert (unloaded.wants_page, unloaded.is_done) == (False, False), "what was read is used up before"
+    assert unloaded.step(now, loaded=()) == ids(UNLOADED_PAGE, UNLOADED_PAGE + 1)
+    assert (unloaded.wants_page, unloaded.after) == (True, ids(LOOKED_AT - 1, LOOKED_AT)[0])
+    unloaded.read(page(LOOKED_AT, LOOKED_AT + 9))
+    assert (unloaded.step(now, loaded=()), unloaded.is_done, unloaded.wants_page) == ([], True, False)
 
 
-def test_sagas_that_have_begun_since_cost_the_walk_one_look_for_a_thousand() -> None:
-    unloaded = UnloadedSagas(acquired=0)
-    assert unloaded.named(ids(0, IDS_READ), 1, loaded=ids(0, IDS_READ - 1)) == ids(IDS_READ - 1, IDS_READ)
-    assert (unloaded.after, unloaded.is_done) == (ids(IDS_READ - 1, IDS_READ)[0], False)
-    assert unloaded.named(ids(0, IDS_READ - 1), 1, loaded=ids(0, IDS_READ)) == []
-    assert unloaded.is_done
+def test_a_shard_without_open_sagas_is_done_after_one_look() -> None:
+    unloaded = walk()
+    unloaded.read(page(0, 0))
+    assert (unloaded.step(1, loaded=()), unloaded.is_done, unloaded.after) == ([], True, "")
+
+
+def test_what_is_in_memory_or_has_closed_is_passed_over() -> None:
+    unloaded = walk()
+    unloaded.read(page(0, LOOKED_AT, *ids(0, LOOKED_AT)))
+    unloaded.heard_of(ids(60, 61)[0])
+    unloaded.heard_of(SagaId("never named"))
+    assert unloaded.step(1, loaded=ids(0, 59)) == [ids(59, 60)[0], *ids(61, 60 + UNLOADED_PAGE)]
 
 
 def test_s6_after_a_loss_of_the_bus_the_walk_makes_no_pauses() -> None:
-    unloaded = UnloadedSagas(acquired=0)
+    unloaded = walk()
     unloaded.hurry()
-    assert unloaded.is_due(1)
-    unloaded.named(ids(0, UNLOADED_PAGE), 1, loaded=())
-    assert unloaded.is_due(1)
+    for number in range(0, 5_000, LOOKED_AT):
+        assert unloaded.is_due(1)
+        unloaded.read(page(number, number + LOOKED_AT, *ids(number, number + UNLOADED_PAGE)))
+        unloaded.step(1, loaded=())
+
+
+def went(restless: int, *, sagas: int, shards: int) -> tuple[int, int]:
+    """(microseconds of processor time in all shards, microseconds that pass) of a walk over so many sagas in each; of
+    each page so many are to be loaded."""
+    unloaded, now, spent = walk(shards=shards), UNLOADED_PAUSE_MICROSECONDS, 0
+    for number in range(0, sagas, LOOKED_AT):
+        unloaded.read(page(number, number + LOOKED_AT, *ids(number, number + restless)))
+        spent += LOOKED_AT * LOOK_MICROSECONDS + restless * LOAD_MICROSECONDS
+        for _ in range(max(1, -(-restless // UNLOADED_PAGE))):
+            unloaded.step(now, loaded=())
+            now = unloaded.due
+        assert unloaded.wants_page
+    return spent * shards, now - UNLOADED_PAUSE_MICROSECONDS
+
+
+@pytest.mark.parametrize("restless", [0, 1, 50, 120, 200])
+@pytest.mark.parametrize("shards", [1, 12, 60])
+def test_s7_the_walks_of_a_cluster_together_take_their_share_of_a_processor(restless: int, shards: int) -> None:
+    spent, passed = went(restless, sagas=80_000, shards=shards)
+    at_first = went(restless, sagas=LOOKED_AT_WITHOUT_A_PAUSE, shards=shards)[0]
+    assert spent - at_first <= passed * WALK_SHARE * 1.01
+
+
+@pytest.mark.parametrize("restless", [0, 50])
+def test_s7_a_walk_over_a_few_thousand_makes_fifty_sagas_each_fifth_of_a_second(restless: int) -> None:
+    _, passed = went(restless, sagas=LOOKED_AT_WITHOUT_A_PAUSE, shards=12)
+    assert passed == UNLOADED_STEP_MICROSECONDS * LOOKED_AT_WITHOUT_A_PAUSE // LOOKED_AT

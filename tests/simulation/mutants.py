@@ -26,6 +26,7 @@ from sagabus.contracts.replies import ReplyKind
 from sagabus.coordinator.core.saga.admission import LATE, REPLIES
 from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
+from sagabus.coordinator.store.open_page import HARMLESS
 from sagabus.participants import Refused, TryAgain
 from sagabus.participants.handlers.outcome import HandlerOutcome
 from sagabus.participants.inbox.decision import KINDS, Act, Answer, State
@@ -517,6 +518,33 @@ def _knows_nothing(original: Meaning) -> Meaning:
     return look
 
 
+def _nobody(original: Any) -> Any:
+    async def page(c: Any, args: Any, timeout: float | None) -> Sequence[Any]:
+        return [{"count": 0, "last": "", "restless": []}]
+
+    return page
+
+
+def _at_rest_if(so: Callable[[Any], bool]) -> Make:
+    """By its history alone."""
+
+    def make(original: Any) -> Any:
+        def is_at_rest(self: Any, saga: Any, past: Any, fingerprints: Any, *, has_timer: bool) -> bool:
+            return so(past) or bool(original(self, saga, past, fingerprints, has_timer=has_timer))
+
+        return is_at_rest
+
+    return make
+
+
+def _nothing_rare(past: Any) -> bool:
+    return all(row["kind"] in HARMLESS for row in past)
+
+
+def _being_undone(past: Any) -> bool:
+    return any(row["kind"] in ("undo", "settle") for row in past)
+
+
 def _never_reopened(original: Any) -> Any:
     async def reopen(self: Any, tenure: Any) -> None: ...
 
@@ -682,7 +710,19 @@ OWN: Final = (
     ),
     Mutant("unpublished rows are not read at a take", "", {"sql:outbox.unpublished": _no_rows}, ("kill",)),
     Mutant("nothing is sent again", "", {f"{_CORE}.undo:resend": _nothing}, ("lose",)),
-    Mutant("sagas nobody hears of are not loaded", "", {"sql:saga.open_ids": _no_rows}, ("lose", "kill")),
+    Mutant("sagas nobody hears of are not loaded", "", {"sql:saga.open_page": _nobody}, ("lose", "kill")),
+    Mutant(
+        "a saga is at rest though a command of it is not answered",
+        "S7",
+        {"tests.simulation.store_statements:StoreStatements.is_at_rest": _at_rest_if(_nothing_rare)},
+        ("lose", "kill"),
+    ),
+    Mutant(
+        "a saga is at rest though it is being undone",
+        "S7",
+        {"tests.simulation.store_statements:StoreStatements.is_at_rest": _at_rest_if(_being_undone)},
+        ("lose", "kill"),
+    ),
     Mutant("a service that was held back stays so", "", {f"{_CORE}.steps:Steps.undo_becomes": _holds_for_ever}),
     Mutant("what is settled stays to be settled", "", {f"{_CORE}.steps:Steps._note": _settled_over_and_over}),
     Mutant("what is undone stays under way", "", {f"{_CORE}.steps:Steps.undo_becomes": _undone_for_ever}),

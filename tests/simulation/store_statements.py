@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
@@ -11,10 +12,11 @@ import asyncpg
 
 from sagabus.coordinator.core.saga.status import CLOSED
 from sagabus.coordinator.store.columns import CHANGED, EARLY, EARLY_KEY, HISTORY, SAGA, STARTED, TIMER, TIMER_KEY
+from sagabus.coordinator.store.open_page import FINAL, HARMLESS, ROWS_LOOKED_AT
 from sagabus.coordinator.store.small_turn import PARTS, name_of_parts
 from sagabus.messaging.shards.shard_row import ADVANCE_ARGUMENTS
 from tests.simulation.meaning import Book, Meaning, deleted, key_of, only
-from tests.simulation.postgres import Row, SimulatedConnection, Table
+from tests.simulation.postgres import Key, Row, SimulatedConnection, Table
 
 _CLOSED: Final = frozenset(status.value for status in CLOSED)
 _EPOCH_2000: Final = 946_684_800_000_000
@@ -33,7 +35,7 @@ class StoreStatements(Book):
                 "saga.change": self._changed(saga),
                 "saga.load": self._sagas(saga),
                 "saga.runs": self._runs(saga),
-                "saga.open_ids": self._open_ids(saga),
+                "saga.open_page": self._open_page(saga, history, timer),
                 "saga.blocked_ids": self._blocked_ids(saga),
                 "history.load": self._histories(history),
                 "history.steps": self._history_steps(history),
@@ -168,13 +170,37 @@ class StoreStatements(Book):
 
         return runs
 
-    def _open_ids(self, table: Table) -> Meaning:
-        async def open_ids(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
-            shard, after, most = args
-            found = [r["id"] for _, r in c.tx.scan(table) if r["shard"] == shard and r["status"] not in _CLOSED]
-            return [_row(id=id) for id in sorted(found) if id > after][:most]
+    def _open_page(self, table: Table, history: Table, timer: Table) -> Meaning:
+        async def open_page(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
+            shard, after, most, fingerprints = args
+            rows = [row for _, row in c.tx.scan(table) if row["shard"] == shard and row["status"] not in _CLOSED]
+            page = sorted((row for row in rows if row["id"] > after), key=lambda row: row["id"])[:most]
+            pasts: dict[Key, list[Row]] = {(row["id"], row["run"]): [] for row in page}
+            for (id, run, _), row in c.tx.scan(history):
+                if (id, run) in pasts:
+                    pasts[id, run].append(row)
+            timed = {key[1:3] for key, _ in c.tx.scan(timer)}
+            restless = [
+                row["id"]
+                for row, (key, past) in zip(page, pasts.items(), strict=True)
+                if not self.is_at_rest(row, past, fingerprints, has_timer=key in timed)
+            ]
+            return [_row(count=len(page), last=page[-1]["id"] if page else "", restless=restless)]
 
-        return open_ids
+        return open_page
+
+    def is_at_rest(self, saga: Row, past: Sequence[Row], fingerprints: Sequence[str], *, has_timer: bool) -> bool:
+        """As the rows of a saga say it: its own, and those of its history."""
+        running = saga["status"] == "running" and not saga["paused"] and saga["decided"] is saga["attention"] is None
+        events = {} if saga["events"] is None else json.loads(saga["events"])
+        is_told = not events or events["row"] == max((row["seq"] for row in past), default=0)
+        waits = bool(events.get("awaited")) or has_timer
+        if not (running and saga["fingerprint"] in fingerprints and is_told and waits):
+            return False
+        harmless = all(row["kind"] in HARMLESS for row in past)
+        commands = {row["step"] for row in past if row["kind"] == "command"}
+        answered = commands <= {row["step"] for row in past if row["kind"] in FINAL}
+        return 0 < len(past) < ROWS_LOOKED_AT and harmless and answered
 
     def _blocked_ids(self, table: Table) -> Meaning:
         async def blocked(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:

@@ -28,9 +28,12 @@ class Definitions:
         self._all: dict[tuple[str, int], SagaDefinition[Any, Any]] = {}
         self._newest: dict[str, SagaDefinition[Any, Any]] = {}
         self._missing: set[tuple[str, int]] = set()
+        self.fingerprints: list[str] = []
+        """Of all of them."""
         for definition in sorted(definitions, key=lambda each: each.version):
             self._all[definition.name, definition.version] = self._newest[definition.name] = definition
-            logger.debug("%r is %s", definition, definition.fingerprint)  # its source is read now, as it was imported
+            self.fingerprints.append(definition.fingerprint)  # its source is read now, as it was imported
+            logger.debug("%r is %s", definition, definition.fingerprint)
 
     def newest(self, name: str) -> SagaDefinition[Any, Any] | None:
         """For a new saga. One that is missing is named in the log, once."""

@@ -33,14 +33,14 @@ Each would have the starts of its turn decided twice; to look for them first cos
 
 
 class ShardMemory:
-    """Of one tenure. now: when it began, in microseconds since 1970."""
+    """Of one tenure. now: when it began, in microseconds since 1970. shards: of the cluster."""
 
-    def __init__(self, tenure: Tenure, *, now: int) -> None:
+    def __init__(self, tenure: Tenure, *, now: int, shards: int) -> None:
         self.tenure = tenure
         self.timers = TimerQueue()
         self.early = EarlyRequests()
         self.replays = Replays()
-        self.unloaded = UnloadedSagas(acquired=now)
+        self.unloaded = UnloadedSagas(acquired=now, shards=shards)
         self.lost_records: Sequence[str] | None = None
         """Topics whose records were lost; not None while all open sagas are gone through after a loss of the bus (S6).
         """
@@ -95,6 +95,7 @@ class ShardMemory:
         if state.is_closed or state.blocked:
             if sagas.get(state.id) is saga:
                 del sagas[state.id]
+            self.unloaded.heard_of(state.id)
             if saga.wants_its_history:
                 self.replays.want([state.id])
             saga.evict()

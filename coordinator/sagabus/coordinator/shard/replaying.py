@@ -12,7 +12,7 @@ from sagabus.coordinator.shard.loading import Loading
 from sagabus.coordinator.shard.memory import ShardMemory
 from sagabus.coordinator.shard.pace import Pace
 from sagabus.coordinator.shard.replays import ReplayUnderWay
-from sagabus.coordinator.shard.unloaded import IDS_READ
+from sagabus.coordinator.shard.unloaded import LOOKED_AT
 from sagabus.messaging.loop_time import monotonic
 from sagabus.messaging.postgres.database import Database
 
@@ -39,15 +39,20 @@ class Replaying:
                 await pace.breathe()
 
     async def _walk_on(self, memory: ShardMemory, now: int) -> None:
-        """The next of the open sagas that nobody has loaded since the acquisition."""
+        """The next of the open sagas that nobody has heard of since the acquisition."""
         unloaded = memory.unloaded
         if unloaded.is_done or memory.replays.is_busy or not unloaded.is_due(now):
             return
-        reads = self._loading.reads
-        ids = await self._database.read(
-            partial(reads.open_ids, shard=memory.tenure.shard, after=unloaded.after, most=IDS_READ)
-        )
-        memory.replays.want(unloaded.named(ids, now, loaded=memory.loaded))
+        if unloaded.wants_page:
+            shard, after, known = memory.tenure.shard, unloaded.after, self._fingerprints_at_rest(memory)
+            look = partial(self._loading.reads.open_page, shard=shard, after=after, most=LOOKED_AT, fingerprints=known)
+            unloaded.read(await self._database.read(look))
+        memory.replays.want(unloaded.step(now, loaded=memory.loaded))
+
+    def _fingerprints_at_rest(self, memory: ShardMemory) -> Sequence[str]:
+        """Of the code whose sagas need not be loaded where they are at rest. Of none if each is to be told that records
+        were lost (S6); copies of what is unanswered need no more than any walk."""
+        return () if memory.lost_records else self._loading.definitions.fingerprints
 
     async def _piece(self, memory: ShardMemory, pace: Pace, now: int) -> int:
         """Begin some, or read a page of one, or replay some rows of one. Returns the rows that it has cost."""

@@ -88,7 +88,7 @@ class SagaProcessor:
 
     async def acquired(self, tenure: Tenure) -> None:
         """Little is read here, page by page: sagas come back when something is there for them, and timers in time."""
-        memory = ShardMemory(tenure, now=self._now)
+        memory = ShardMemory(tenure, now=self._now, shards=self._partitions)
         await self._keep_owner(memory)
         await self._count_early(memory)
         await self._want_blocked(memory)

@@ -14,6 +14,7 @@ from sagabus.contracts.names import RunId, SagaId
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.store.columns import EARLY, HISTORY, SAGA, STARTED, TIMER
+from sagabus.coordinator.store.open_page import OpenPage, open_page_sql
 from sagabus.coordinator.store.rows import (
     EarlyCount,
     EarlyRequest,
@@ -47,10 +48,15 @@ class Reads:
         found = await connection.fetch(self._sql["saga.runs"], *_columns(keys))
         return {row.key: row for row in map(saga_row, found)}
 
-    async def open_ids(self, connection: Connection, shard: int, *, after: str, most: int) -> list[SagaId]:
-        """The next open sagas of a shard, by id: of each, something may have been lost before a take (S6)."""
-        found = await connection.fetch(self._sql["saga.open_ids"], shard, after, most)
-        return [SagaId(row["id"]) for row in found]
+    async def open_page(
+        self, connection: Connection, shard: int, *, after: str, most: int, fingerprints: Sequence[str]
+    ) -> OpenPage:
+        """The next open sagas of a shard, by id. fingerprints: of the code with which those that are at rest were
+        decided last; with none of them none is."""
+        ((count, last, restless),) = await connection.fetch(
+            self._sql["saga.open_page"], shard, after, most, fingerprints
+        )
+        return OpenPage(count, last, restless)
 
     async def blocked_ids(self, connection: Connection, shard: int, *, after: str, most: int) -> list[SagaId]:
         """The next open sagas of a shard whose code could not go on: after a take it may be another code."""
@@ -146,9 +152,7 @@ def _statements(schema: str) -> dict[str, str]:
             SELECT DISTINCT ON (row.id) {read(SAGA, "row")} FROM {saga} AS row WHERE row.id = ANY ($1::text[])
             ORDER BY row.id, row.{IS_OPEN} DESC, row.started_at DESC, row.status = '{SagaStatus.CONTINUED}'""",
         "saga.runs": f"SELECT {read(SAGA, 'row')} FROM {wanted} JOIN {saga} AS row ON {same_run}",
-        "saga.open_ids": f"""
-            SELECT row.id FROM {saga} AS row WHERE row.{IS_OPEN} AND row.shard = $1 AND row.id > $2
-            ORDER BY row.id LIMIT $3""",
+        "saga.open_page": open_page_sql(saga, history, timer),
         "saga.blocked_ids": f"""
             SELECT row.id FROM {saga} AS row
             WHERE row.decided IS NOT NULL AND row.{IS_OPEN} AND row.shard = $1 AND row.id > $2
