@@ -19,13 +19,14 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
+from bench.bare.records import PARTITIONS as BARE_PARTITIONS
 from bench.bare.yardstick import bare_on
 from bench.figures import medians, ratio
 from bench.load_run import COORDINATORS, PARTICIPANTS, Run
 from bench.processor_time import ALL
 from bench.product import Product, product_on
 from bench.program import commits, parser, run, tell
-from bench.stage import LEAN, SHOP, stage
+from bench.stage import LEAN, PARTITIONS, SHOP, stage
 from tests.system.orders import Fate
 
 NAME: Final = "bench.compare"
@@ -58,7 +59,7 @@ async def compare(options: argparse.Namespace) -> dict[str, Any]:
     What is returned is JSON: for the bare engine and each mode its medians.
     """
     async with (
-        stage(SHOP, commits=commits(options)) as made,
+        stage(SHOP, partitions=options.partitions, commits=commits(options)) as made,
         bare_on(made) as bare,
         product_on(made, coordinators=options.coordinators) as product,
     ):
@@ -73,6 +74,7 @@ async def compare(options: argparse.Namespace) -> dict[str, Any]:
             rounds.append(runs)
     return {
         "rounds": options.rounds, "sagas": options.sagas, "coordinators": options.coordinators,
+        **({} if options.partitions == PARTITIONS else {"partitions": options.partitions}),
         **summary(rounds[1:]),
     }  # fmt: skip
 
@@ -125,10 +127,13 @@ def table(figures: Mapping[str, Any]) -> str:
 
 
 def main() -> int:
-    made = parser(NAME, __doc__, "", "--rounds 1 --sagas 300 --results /dev/null", "--coordinators 2 --modes happy")
+    made = parser(NAME, __doc__, "", "--rounds 1 --sagas 300 --results /dev/null", "--partitions 4 --modes happy")
     made.add_argument("--rounds", type=int, default=5)
     made.add_argument("--sagas", type=int, default=5_000, help="of each run (default: 5000)")
     made.add_argument("--coordinators", type=int, default=1, help="processes of the product's (default: 1)")
+    made.add_argument(
+        "--partitions", type=int, default=PARTITIONS, help=f"of the product; bare has {BARE_PARTITIONS} (default: 12)"
+    )
     made.add_argument("--modes", nargs="+", choices=MODES, default=[*MODES], metavar="MODE", help="of the product")
     return run("compare", made.parse_args(), compare, table)
 

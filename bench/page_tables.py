@@ -13,8 +13,8 @@ from bench.results import latest
 KINDS: Final = (COORDINATORS, PARTICIPANTS, KAFKA, POSTGRESQL)
 MODES: Final = ("bare", "happy", "undo", "mixed", "shop")
 USUAL: Final = {"fsync": False}
-ONE: Final = {"coordinators": 1, **USUAL}
-"""The usual runs: PostgreSQL does not wait for its disk."""
+ONE: Final = {"coordinators": 1, "partitions": None, **USUAL}
+"""The usual runs: PostgreSQL does not wait for its disk, and the product has the partitions that it has by default."""
 
 Row = Mapping[str, Any]
 
@@ -37,6 +37,9 @@ def variants_table(results: Path) -> str:
     variants = {
         "one coordinator": ("", latest("compare", results, **ONE)),
         "two coordinators": (" --coordinators 2", latest("compare", results, coordinators=2, fsync=False)),
+        "four partitions of each topic, as bare has": (
+            " --partitions 4", latest("compare", results, coordinators=1, fsync=False, partitions=4)
+        ),
         "commits wait for the disk": (
             " --fsync", latest("compare", results, coordinators=1, fsync=True, commit_delay_us=0)
         ),

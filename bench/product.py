@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 import asyncpg
@@ -147,7 +147,7 @@ class Product:
 
     @property
     def wire(self) -> Wire:
-        return WIRE
+        return replace(WIRE, partitions=self.stage.partitions)
 
     def numbers(self, count: int) -> range:
         """Of so many new sagas."""
@@ -157,7 +157,7 @@ class Product:
     async def run(self, count: int, fate: Callable[[int], Fate] = lambda number: Fate.COMPLETED) -> Run:
         """So many sagas at once. fate: of an order's number."""
         messages = [request(number, fate(number)) for number in self.numbers(count)]
-        outgoing = by_partition(REQUESTS, PARTITIONS, messages)
+        outgoing = by_partition(REQUESTS, self.stage.partitions, messages)
         before = (await progress(self.connection)).taken
 
         async def ended() -> bool:

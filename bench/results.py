@@ -29,10 +29,10 @@ def record(name: str, figures: Mapping[str, Any], results: Path = RESULTS) -> st
 
 
 def latest(name: str, results: Path = RESULTS, **wanted: Any) -> dict[str, Any] | None:
-    """The last line of this name that says what is wanted."""
+    """The last line of this name that says what is wanted; None: that says nothing of it."""
     lines = results.read_text().splitlines() if results.exists() else []
     rows = [row for row in map(json.loads, lines) if row["bench"] == name]
-    found = [row for row in rows if all(key in row and row[key] == value for key, value in wanted.items())]
+    found = [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
     return found[-1] if found else None
 
 

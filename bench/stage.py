@@ -45,6 +45,8 @@ class Stage:
     server: PostgresServer
     database: str
     deployment: Deployment
+    partitions: int = PARTITIONS
+    """Of each of the product's topics."""
 
     @property
     def kafka(self) -> str:
@@ -80,4 +82,4 @@ async def stage(
                 participants=participants, services=services,
                 settings={"SAGABUS_PARTITIONS": str(partitions), **(settings or {})},
             ) as deployment:  # fmt: skip
-                yield Stage(broker, server, database, deployment)
+                yield Stage(broker, server, database, deployment, partitions)
