@@ -157,7 +157,7 @@ COMMON_HEADERS: Final = 5
 
 
 def common_pieces(source: bytes, subject: bytes) -> tuple[bytes, bytes, bytes]:
-    """The same, those together that all sagas have in common."""
+    """The same bytes in three pieces: headers that all sagas have alike are joined, and kept."""
     return _joined_sources(source), _subject(subject), _correlation(subject)
 
 
@@ -173,7 +173,8 @@ OWN_HEADERS: Final = 4
 
 
 def own_pieces(id: str, type: str, time: int, cause: str) -> list[bytes]:
-    """The same of a message with a cause, those together that many messages of a turn have in common."""
+    """The same bytes of a message with a cause, in three pieces: type and time, which many messages of a turn have
+    alike, are joined, and kept."""
     return [_id(id.encode()), _type_and_time(type, time), _cause(cause.encode())]
 
 

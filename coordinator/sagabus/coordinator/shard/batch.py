@@ -43,6 +43,23 @@ Gathered = Sequence[tuple[Saga, ShardMemory, Effects]]
 
 
 @dataclass(slots=True)
+class _Missing:
+    """What a turn needs of the store, and in which memory it belongs.
+
+    sagas: to be replayed. starts: ids of starts that are not presumed new: it is only asked whether their sagas are
+    there. runs: sagas of which another run is in memory.
+    """
+
+    sagas: _Memories = field(default_factory=dict)
+    starts: _Memories = field(default_factory=dict)
+    runs: dict[SagaKey, ShardMemory] = field(default_factory=dict)
+
+    @property
+    def is_nothing(self) -> bool:
+        return not (self.sagas or self.starts or self.runs)
+
+
+@dataclass(slots=True)
 class Batch:
     """For one use. ids, until: see `Starts`."""
 
@@ -83,23 +100,24 @@ class Batch:
     async def load(self) -> None:
         """The sagas of what was taken in are in memory afterwards, or on their way."""
         await self._finish_noticed()
-        wanted, compared, runs = self._missing()
-        if not (wanted or compared or runs):
-            return
-        found: dict[SagaKey, SagaRow] = {}
-        histories: dict[SagaKey, list[Row]] = {}
-        reads, read, present = self.loading.reads, self.database.read, self.present
-        await self._look_for(wanted.keys() | compared.keys(), compared)
-        found |= {present.rows[id].key: present.rows[id] for id in wanted if id in present.rows}
-        runs |= self._other_runs()
+        missing = self._missing()
+        if not missing.is_nothing:
+            await self._load(missing)
+
+    async def _load(self, missing: _Missing) -> None:
+        reads, read = self.loading.reads, self.database.read
+        await self._look_for(missing.sagas.keys() | missing.starts.keys(), missing.starts)
+        found = {row.key: row for id in missing.sagas if (row := self.present.rows.get(id)) is not None}
+        runs = missing.runs | self._other_runs()
         if runs:
             found |= await read(partial(reads.runs, keys=list(runs)))
         found = await self._without_copies(found)
+        histories: dict[SagaKey, list[Row]] = {}
         if found:
             most = self.loading.limits.short_history
             histories = await read(partial(reads.histories, keys=list(found), most=most))
         found = self.loading.with_history(found.values(), histories)
-        await self._replay({key: row for key, row in found.items() if key not in runs}, histories, wanted)
+        await self._replay({key: row for key, row in found.items() if key not in runs}, histories, missing.sagas)
         for key, memory in runs.items():
             if key in found:
                 memory.know_concerns(found[key])
@@ -142,13 +160,10 @@ class Batch:
         answered = {key for key, _ in late}
         return {key: row for key, row in found.items() if key not in answered or key in needed}
 
-    def _missing(self) -> tuple[_Memories, _Memories, dict[SagaKey, ShardMemory]]:
-        """(sagas that are to be replayed, ids that are only to be compared: of starts, other runs of sagas that are
-        there). One walk for nearly all turns, in which every saga is in memory, or just begins: see `_presumed`."""
-        wanted: _Memories = {}
-        starts: _Memories = {}
-        compared: _Memories = {}
-        runs: dict[SagaKey, ShardMemory] = {}
+    def _missing(self) -> _Missing:
+        """One walk for nearly all turns, in which every saga is in memory, or just begins: see `_presumed`."""
+        missing = _Missing()
+        new: _Memories = {}
         for memory, input, record in self.intake.incoming:
             saga = memory.saga(input.saga_id)
             if saga is not None:
@@ -157,17 +172,20 @@ class Batch:
                 saga = self.present.by_id.get(input.saga_id)
             if saga is not None:
                 if isinstance(input, Input) and input.run is not None and input.run != saga.state.run:
-                    runs[SagaKey(input.saga_id, input.run)] = memory
+                    missing.runs[SagaKey(input.saga_id, input.run)] = memory
             elif memory.replays.of(input.saga_id) is not None:
                 continue
             elif not isinstance(input, Request):
-                wanted[input.saga_id] = memory
+                missing.sagas[input.saga_id] = memory
             elif record is not None and self._is_to_be_looked_for(memory, record):
-                compared[input.saga_id] = memory
+                missing.starts[input.saga_id] = memory
             else:
-                starts[input.saga_id] = memory
-        self._presumed = {id: memory for id, memory in starts.items() if id not in wanted and id not in compared}
-        return wanted, {id: memory for id, memory in compared.items() if id not in wanted}, runs
+                new[input.saga_id] = memory
+        for id in missing.sagas:
+            missing.starts.pop(id, None)
+        known = missing.sagas.keys() | missing.starts.keys()
+        self._presumed = {id: memory for id, memory in new.items() if id not in known}
+        return missing
 
     def _is_to_be_looked_for(self, memory: ShardMemory, start: Record) -> bool:
         """Starts that are known have come lately; or one that is not known would be refused (H2)."""

@@ -108,7 +108,11 @@ class Decisions:
         return Mark(self.turn.mark(), self.counts.copy(), writes.history.mark(), len(writes.timers), lengths)
 
     def back_to(self, mark: Mark) -> None:
-        """Of starts alone: they change no saga that was there. Those that they have begun are dropped (L4)."""
+        """Of starts alone: they change no saga that was there. Those that they have begun are dropped (L4).
+
+        A start lets grow only what is marked here and in `_grown_by_starts`. Timers of new sagas have new keys, so they
+        are the last ones.
+        """
         self.turn.back_to(mark.turn)
         self.counts = mark.counts.copy()
         self.writes.history.back_to(mark.history)

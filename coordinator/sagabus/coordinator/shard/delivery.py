@@ -110,8 +110,8 @@ class Delivery:
     def _after_removal(self, tenure: Tenure, input: Input, record: Record) -> None:
         """Retention has removed this saga. No history is lost, so nobody is called (U9).
 
-        What a closed saga would have said to a copy cannot be told any more from what it would have shown to an
-        operator, a step that succeeded after its undo: therefore replies are kept as dead letters.
+        Nobody can tell any more whether a reply is a harmless copy, or says that a step has succeeded after its undo,
+        which an operator should see. So every reply is kept as a dead letter.
         """
         if input.kind in (Kind.EVENT, Kind.OPERATOR):
             self.decisions.dead_letter(tenure, record, CLOSED, _DEAD[CLOSED])

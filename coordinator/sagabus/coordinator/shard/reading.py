@@ -1,8 +1,8 @@
 """From a record, or a timer, to what it means: a start, or the input of a saga. It keeps this form until it is a row.
 
 Bytes that mean nothing raise MessageInvalid. Most records are replies of steps that have completed, with headers as
-`replies.reply_message` writes them: those are read at once, by a way that takes less than the rules allow and finds no
-fault. All others are read header by header.
+`replies.reply_message` writes them: those are read at once, by a short way. It accepts some of what the rules allow,
+and never raises. All others are read header by header.
 """
 
 from __future__ import annotations

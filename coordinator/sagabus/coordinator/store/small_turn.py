@@ -126,6 +126,7 @@ def statement(schema: str, parts: tuple[str, ...]) -> str:
         if word is not None:
             counted = f"(SELECT count(*) FROM {part})"
             wrong = f"fence.may AND {counted} <> cardinality(${at}::text[])"
+            # A SELECT cannot raise an error of its own. A text that is no number can: `write` knows it by its word.
             checks.append(f"CASE WHEN {wrong} THEN ('{word}: only ' || {counted})::int END")
         at += len(columns)
     sql = f"WITH {', '.join(ctes)} SELECT fence.held, fence.known, {', '.join(checks)} FROM fence"

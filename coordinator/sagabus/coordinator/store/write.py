@@ -34,7 +34,7 @@ from sagabus.messaging.postgres.tables import qualified
 
 
 class SagaExists(SagabusError):
-    """A saga that was to be made is there, or its id has another open run, or one that was presumed new is not.
+    """A saga that was to be made is there already, or its id has another open run, or it is not as new as presumed.
 
     Roll back, and read again. keys: those that were not made; with one that was presumed new, all of them.
     """
@@ -105,7 +105,7 @@ class Writes:
 
     @property
     def is_usual(self) -> bool:
-        """Whether there is nothing but sagas, of which none makes room for another run, history, and single timers."""
+        """Whether only sagas, history and single timers are written, and no new saga has the id of a changed one."""
         rare = self.timers_dropped or self.early_added or self.early_removed or self.started_ids or self.ended_losses
         return not rare and {row.id for row in self.new_sagas}.isdisjoint(row.id for row in self.changed_sagas)
 

@@ -7,6 +7,11 @@ refuses stands alone.
 
 A batch is sent where it is asked for, and its answer is heard where it arrives, without a task. A task runs only while
 something must be waited for: a connection, a topic that is not known, a late answer, the end of a spoilt sender.
+
+    a sender is taken -> `begin` -> a good answer    -> the sender is given back -> `end`
+                                 -> failed, or late  -> a task: `answered`, with its `end` -> the sender is given back
+
+An answer is late after TOPIC_APPEARS_SECONDS: aiokafka never says that a topic was deleted, so `answered` asks.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 What is asked for while a batch of its partition is under way travels together in the next one (`partition_queue`). What
 Kafka will never take is `PublishRefused` and names the message. Everything else is `PublishFailed`: whether it arrived
-is unknown; who asked sends again what was not acknowledged. Either is for those alone whose messages it befell: the
-producer goes on, over another connection where it must (`sender`).
+is unknown; who asked sends again what was not acknowledged. Either reaches only those callers whose messages failed.
+The producer goes on, over another connection where it must (`sender`).
 
 It must never reorder messages of one partition, also not by trying again.
 """

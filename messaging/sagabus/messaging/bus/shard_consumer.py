@@ -9,6 +9,11 @@ to read on (`place`). Three faults of aiokafka 0.14 are cured on the way:
 - whoever waits for records meets errors of one partition, or of the group, as exceptions: they are told to an observer
   here, and the waiting goes on.
 
+Besides, fetches go by sessions (`fetch_sessions`), who waits for records is woken early, the loss of the membership is
+told to the observer, and `stop` ends in time. What it replaces or calls of aiokafka's own, to be read again with each
+new version: `_client.send`, `_fetcher._proc_fetch_request`, and of `_coordinator` `_do_heartbeat`, `_do_rejoin_group`,
+`reset_generation`, and the three that `stop` names.
+
 It must never hand on a record that lies outside of what `place` said, and never skip one.
 """
 
@@ -215,7 +220,7 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
             raise IllegalStateError(f"not assigned: {missing}")
 
     async def read_to(self, partition: TopicPartition) -> int | None:
-        """Up to where this partition was read and what was read dealt with, control records included; None if held."""
+        """The offset up to which records have been read and dealt with, control records among them; None if held."""
         if partition not in self._handed_on:
             return None
         begun = self._batch.get(partition)

@@ -1,7 +1,11 @@
-"""Owns the shards that the consumer group gives to this process, and brings records, timers and beats to its side.
+"""Owns the shards that the consumer group gives to this process: its processor gets their records and heartbeats.
 
-One thing at a time: assignments, turns and acquiring again happen under one lock. Whatever fails ends tenures, and is
-tried again from the database; nothing here decides what a record means, or rests on the offsets that Kafka keeps.
+Theory of operation. The stream says which shards are ours (`assigned`), and they are acquired, or acquired again after
+a pause (`tenures`). Records come by `batch`, heartbeats and due timers by the clock (`wakeups`); each is a turn. What
+fails ends the tenures that it concerns, and these begin anew from what the database says.
+
+One thing at a time: assignments, turns and acquiring happen under one lock. It must never run two turns at once, decide
+what a record means, or rest on the offsets that Kafka keeps.
 """
 
 from __future__ import annotations
@@ -166,8 +170,8 @@ class Ownership:
     async def revoked(self) -> None:
         """Let go of all shards, after the transaction that is under way: the whole group waits for this.
 
-        The rest of a batch is left to the next owner. It may take long, by slow handlers, or since each of its turns
-        waits for a row in the hands of a process that stands still (S4), whose shards nobody gets before.
+        The rest of a batch is left to the next owner, since it may take long: its handlers may be slow, or each of its
+        turns may wait for a row that a process holds that stands still (S4).
         """
         self.given = None
         for tenure in self.tenures.values():

@@ -226,10 +226,11 @@ async def _add(connection: Connection, sql: dict[str, str], shard: int, claim: C
 
 
 async def _locked(connection: Connection, sql: dict[str, str], shard: int, claim: Claim) -> asyncpg.Record:
-    """Locks the row without a savepoint, in which it has waited for whoever held it.
+    """Waits for the lock in a savepoint, gives that up, and locks the row again outside of it.
 
-    A row that was locked in a savepoint bears its transaction id; changed after it, a third one, made of both ids:
-    `pg_locks` has neither. If this session stood still then, nobody could find it to end it (S4).
+    PostgreSQL gives a savepoint a transaction id of its own. A row that was locked in one, and is changed after it,
+    bears an id made of both (a MultiXact), which `pg_locks` does not show. If this session stood still then, nobody
+    could find it to end it (S4).
     """
     if not await _comes_free(connection, sql, shard):
         _check(await _row(connection, sql["shard_row.look"], shard), claim)  # who has no right to the shard ends nobody

@@ -141,7 +141,8 @@ class Tenures:
     async def acquire_due(self) -> dict[TopicPartition, int]:
         """Take what is wanted and due. Returns where to read what was acquired.
 
-        Raises what Kafka raises; then nothing has been acquired.
+        Raises what Kafka raises; then no tenure is held, though the shards' rows may have new tokens. They are tried
+        again after a pause.
         """
         now = monotonic()
         due = [shard for shard, wanted in self._wanted.items() if shard not in self.held and wanted.next_try <= now]
@@ -156,7 +157,7 @@ class Tenures:
         return {place: at for tenure in held for place, at in tenure.places.items()}
 
     async def turn(self, work: Mapping[Tenure, Sequence[Record]]) -> None:
-        """One turn of the side's. If it fails, its tenures have been dropped when this returns."""
+        """One turn of the processor. If it fails, its tenures have been dropped when this returns."""
         turns = {tenure: tenure.turn for tenure in work}
         for tenure in work:
             tenure.turn_requested = False

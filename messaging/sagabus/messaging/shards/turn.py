@@ -159,7 +159,7 @@ class Turn:
     async def write(self, connection: Connection, rows: memoryview | None = None) -> None:
         """Advance the shard rows, and write what this turn sends and keeps. Raises Fenced.
 
-        First in the transaction, or last in one that has begun with `hold` (see `shard_row`). rows: as `encoded` has
+        First in the transaction, or last in one that has begun with `shard_row.holding`. rows: as `encoded` has
         made them before the transaction began; a turn whose handlers run within it makes them here.
         """
         shares = self._shares

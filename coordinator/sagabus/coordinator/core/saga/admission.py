@@ -2,6 +2,9 @@
 
 What is denied is counted by its reason code and leaves no row. What history cannot explain is admitted, and puts the
 saga on attention, because it proves that history was lost (U9).
+
+An `Input` is new. A `Row` was taken in before, and is replayed, or decided upon late: it is not denied for what denies
+a copy alone.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ def take_output(state: SagaState, step: Step, row: Row) -> BaseModel | None:
     state.completions.append(step.number)
     if state.contracts is not None:
         stand_in.store_undo_input(state, step, row.payload)
-    elif not (replaying and _heard_without_code(state, step)):
+    elif not (replaying and _heard_without_code(state, step)):  # asked again: `_output` may have taken its row
         _store_undo_input(state, step, output)
     body = row.payload if step.contract.output_model is not None else None
     step.output = remembered(row.payload)

@@ -129,7 +129,10 @@ class Saga:
 
     def _take_usual(self, input: Input) -> bool:
         """What most inputs are: the first answer to a step of a saga that runs, an output. It is looked at once. False
-        for whatever is not as usual, be it right or wrong: then nothing has been done."""
+        for whatever is not as usual, be it right or wrong: then nothing has been done.
+
+        It must do what the way of all other inputs does. Whoever adds a check to `take` or to `advance` adds it here.
+        """
         state, program = self.state, self.program
         step = state.steps.get(input.step)
         if step is None or program is None or input.name != step.service or not is_first_completion(state, step, input):
@@ -329,7 +332,8 @@ class Saga:
             request_answers.applied(state, row)
 
     def _advance_usual(self, row: Row, step: Step) -> None:
-        """As `advance`, where no question is left."""
+        """As `advance` for the first answer to a step. `_take_usual` has made sure of the rest: the saga is not paused,
+        nothing waits for the end of a pause, its code decides, and the output can be read."""
         state = self.state
         if row.seq > MAX_ROWS or state.journal.size > MAX_HISTORY_BYTES:
             self._note_length(row)

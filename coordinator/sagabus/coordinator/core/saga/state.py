@@ -2,6 +2,10 @@
 
 Everything here follows from history: taking the same inputs again rebuilds it. While replaying nothing is sent, because
 it was sent then; only numbers are counted up.
+
+What follows from an input is first *staged*. `keep`, which is called before the next input and by `drain`, moves it to
+`effects`, and remembers how the saga stands. If the next input cannot be decided, `as_kept` gives the saga as it stood
+there. `drain` hands the effects to the turn. After a replay `rebuilt` forgets what was stored then already.
 """
 
 from __future__ import annotations
@@ -170,7 +174,7 @@ class SagaState:
         status = changed(SAGA, self.status, status)
         if status in CLOSED and self.concerns:
             self.clear_concerns([one for one in _OF_OPEN_SAGAS if one in self.concerns])
-        concerns, _, _, result, error, fingerprint, paused, _ = self.standing
+        concerns, _, _, result, error, fingerprint, paused, _ = self.standing  # its code waits for events no more
         closed_at = self.now if status in CLOSED else None
         self.standing = Standing(concerns, status, closed_at, result, error, fingerprint, paused)
         self.staged.saga_changed = True
