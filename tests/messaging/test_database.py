@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import NullPool, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
@@ -159,6 +159,7 @@ async def test_a_statement_over_an_engine_stands_alone(engine: AsyncEngine) -> N
     for doing in (over.read, over.write):
         assert await doing(_in_transaction) is False
         assert (await doing(_limits))[2] == "read committed"
+    assert over.stands_alone
 
 
 @pytest.mark.parametrize(
@@ -167,18 +168,22 @@ async def test_a_statement_over_an_engine_stands_alone(engine: AsyncEngine) -> N
         {"server_settings": {"default_transaction_isolation": "serializable"}},
         {"server_settings": {"default_transaction_read_only": "on"}},
         {"statement_cache_size": 0},
+        None,
     ],
-    ids=lambda options: str(*options.values()),
+    ids=lambda options: str(options and [*options.values()]),
 )
 async def test_a_statement_over_an_engine_with_other_sessions_has_a_transaction(
-    database: str, options: dict[str, Any]
+    database: str, options: dict[str, Any] | None
 ) -> None:
-    engine = create_async_engine(database.replace("://", "+asyncpg://"), connect_args=options)
+    """None: it keeps no connections."""
+    more: dict[str, Any] = {"poolclass": NullPool} if options is None else {"connect_args": options}
+    engine = create_async_engine(database.replace("://", "+asyncpg://"), **more)
     try:
         over = EngineDatabase(engine)
         for doing in (over.read, over.write):
             assert await doing(_in_transaction) is True
             assert await doing(_limits) == ("5s", "0", "read committed")
+        assert not over.stands_alone
     finally:
         await engine.dispose()
 

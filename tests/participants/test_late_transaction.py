@@ -11,16 +11,19 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import NullPool, text
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 from sagabus.contracts.envelope import Message
 from sagabus.contracts.names import CommandKind
 from sagabus.contracts.replies import ReplyKind
+from sagabus.messaging.database_url import sqlalchemy_url
 from sagabus.messaging.shards.shard_row import Fenced
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.participants import ActivityContext, Refused, TryAgain
 from sagabus.participants.command_processor import CommandProcessor
 from sagabus.participants.handlers.database_errors import DatabaseFailed
+from sagabus.participants.handlers.session import Sessions
 from sagabus.participants.inbox import small_batch
 from tests.participants.service_fixture import (
     BOOK,
@@ -71,6 +74,23 @@ async def test_no_transaction_is_open_while_handlers_run_that_ask_for_none(fixtu
     replies = await fixture.turn(await fixture.take(), *charges("A", "B"))
     assert (seen, [reply.kind for reply in replies]) == ([0, 0], [ReplyKind.COMPLETED] * 2)
     assert await fixture.inbox() == [("A:r1:1", "completed", 1), ("B:r1:1", "completed", 1)]
+
+
+async def test_where_no_statement_may_stand_alone_a_batch_has_one_transaction(
+    shop_database: str, fixture: ServiceFixture
+) -> None:
+    seen: list[int] = []
+
+    async def look(_: str) -> None:
+        seen.append(len(await fixture.rows(IN_TRANSACTION)))
+
+    answers(fixture, look)
+    engine = create_async_engine(sqlalchemy_url(shop_database), poolclass=NullPool)
+    fixture.sessions = Sessions(async_sessionmaker(engine))
+    fixture.processor = fixture.new_side()
+    replies = await fixture.turn(await fixture.take(), *charges("A", "B"))
+    assert (seen, [reply.kind for reply in replies]) == ([1, 1], [ReplyKind.COMPLETED] * 2)
+    await engine.dispose()
 
 
 @pytest.mark.parametrize("way", ["session", "connection", "pending"])

@@ -242,7 +242,7 @@ class CommandProcessor:
         started: list[StartedPage] = []
         batch = None
         async with LateTransaction(self._sessions.transaction, look.hold) as late:
-            if self._begins_at_once(attempt, turn):
+            if self._begins_at_once(attempt, turn, look):
                 await late.begin()
             elif look.keys:
                 await self._sessions.database.read(look.beside)
@@ -260,9 +260,11 @@ class CommandProcessor:
         self.externals.ask_for_more(attempt.work)
         return undone
 
-    def _begins_at_once(self, attempt: _Attempt, turn: Turn) -> bool:
+    def _begins_at_once(self, attempt: _Attempt, turn: Turn, look: InboxLook) -> bool:
         """Whether it is known to need a transaction. A handler's last run tells whether it will ask for one: a wrong
-        guess costs a round trip."""
+        guess costs a round trip. Where a look and a statement would have one each, there is one for both."""
+        if look.keys and not self._sessions.database.stands_alone:
+            return True
         asks = self._touching
         heads = (one.command.head for one in attempt.commands if isinstance(one.command, ReceivedCommand))
         return turn.may_release or self._started.wants(turn.tenures) or any(asks.get(one.activity) for one in heads)

@@ -70,6 +70,12 @@ class Database:
         """For messages: without the password."""
         return masked(self._url)
 
+    @property
+    def stands_alone(self) -> bool:
+        """Whether `read` and `write` save BEGIN and COMMIT here, as far as is known. Else two of them cost more than a
+        transaction for both."""
+        return not self._pooled
+
     async def start(self) -> None:
         """Raises DatabaseUnreachable. A second call does nothing."""
         with out_of_reach():

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import text
+from sqlalchemy import NullPool, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sagabus.contracts.errors import SagabusError
@@ -39,11 +39,16 @@ class EngineDatabase(Database):
                 f"this engine uses the driver {engine.dialect.driver!r}: make it with postgresql+asyncpg://…"
             )
         self._engine = engine
+        self._stands_alone = not isinstance(engine.sync_engine.pool, NullPool)  # for which each would connect anew
         care_for(engine)
 
     @property
     def address(self) -> str:
         return self._engine.url.render_as_string(hide_password=True)
+
+    @property
+    def stands_alone(self) -> bool:
+        return self._stands_alone
 
     async def start(self) -> None:
         """Nothing: the engine connects by itself."""
@@ -86,6 +91,8 @@ class EngineDatabase(Database):
     async def _borrowed(self) -> Borrowed | None:
         """None if a statement is not to stand alone on this engine, or the connection is of no use: then a BEGIN finds
         another one, or says why there is none."""
+        if isinstance(self._engine.sync_engine.pool, NullPool):
+            return None
         try:
             borrowed = await Borrowed.of(self._engine)
         except UNREACHABLE as error:
@@ -95,6 +102,7 @@ class EngineDatabase(Database):
             alone = borrowed.known_alone  # nearly always known
             if alone is None:
                 alone = await answered(borrowed.stands_alone(), connecting.BEGIN_SECONDS, "a question")
+            self._stands_alone = alone
             if alone:
                 return borrowed
         except UNREACHABLE as error:
