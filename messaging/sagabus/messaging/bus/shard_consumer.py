@@ -54,7 +54,7 @@ GROUP: Final = {
     "max_poll_interval_ms": 60_000,
 }
 
-METADATA_AGE_MS: Final = 2_000
+METADATA_AGE_MS: Final = 5_000
 """At most so much later is a topic read from that is new to the pattern, or that is there again after it was gone: a
 member that joined while its topic was missing has no partitions until then."""
 

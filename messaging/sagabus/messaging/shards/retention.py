@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 ROWS: Final = 500
 """Rows of one table that a step deletes: 2 to 10 ms here, so that the turn behind it hardly notices."""
 
-LOOK_PAUSE_SECONDS: Final = 10.0
-"""Between two looks at a shard that had nothing to prune."""
+LOOK_PAUSE_SECONDS: Final = 60.0
+"""Between two looks at a shard that had nothing to prune. A look is a transaction, and shards are idle at night."""
 
 REST_FACTOR: Final = 4
 """Times as long as steps take, they are not done: at most a fifth of a process's time goes into pruning."""
@@ -46,7 +46,7 @@ CLOCKS_APART_SECONDS: Final = 3_600.0
 """Seconds by which the clocks of two services may differ without a copy being taken for something new."""
 
 LOCK_TIMEOUT_MILLISECONDS: Final = 500
-""" Who holds an old row, by hand, holds up the pruning and nothing else."""
+"""Who holds an old row, by hand, holds up the pruning and nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
