@@ -20,8 +20,8 @@ from bench.wire import Wire
 from sagabus.messaging.bus.partition import partition_of
 from tests.support.conditions import until
 
-READ: Final = (0, 5)
-"""Partitions of the events that are read: a sixth of the sagas."""
+READ: Final = (0, 3)
+"""Partitions of the events that are read, which both engines have: of twelve a sixth."""
 
 PATIENCE: Final = 120.0
 """Seconds until the last saga must have ended."""

@@ -3,7 +3,7 @@
   peak    sagas a second when all are sent at once: the median of three runs, after one that warms the broker
   alone   one after the other, for the product and the bare engine in turns; nothing else runs
   idle    what the processes of a deployment cost while nothing happens, in milliseconds of processor time a second
-  rates   sagas started evenly, at shares of the peak; a saga's time begins when it is due
+  rates   sagas started evenly, at shares of the product's peak, by both; a saga's time begins when it is due
 
 Handlers only answer (bench/lean_shop.py).
 """
@@ -55,11 +55,14 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         alone = await turns(bare, product, options.alone)
         await product.start(LEAN)
         idle = await idling(product, options.idle)
-        loads = [await loaded(product, share, peak, options.seconds) for share in options.shares]
+        loads = [await loaded(product, share, peak, options) for share in options.shares]
         await product.stop()
+        await bare.start()
+        bare_loads = [await loaded(bare, share, peak, options) for share in options.shares]
+        await bare.stop()
     return {
         "coordinators": options.coordinators, "peak_sagas_per_s": round(peak), "alone": alone,
-        "idle_cpu_ms_per_s": idle, "rates": loads,
+        "idle_cpu_ms_per_s": idle, "rates": loads, "bare_rates": bare_loads,
     }  # fmt: skip
 
 
@@ -96,15 +99,19 @@ async def idling(product: Product, seconds: float) -> dict[str, float]:
     return found
 
 
-async def loaded(product: Product, share: float, peak: float, seconds: float) -> dict[str, Any]:
-    """At this share of the peak for so many seconds."""
+async def loaded(engine: Bare | Product, share: float, peak: float, options: argparse.Namespace) -> dict[str, Any]:
+    """At this share of the product's peak, after some seconds that do not count: a broker compiles what it does often,
+    and for its first half a minute at a new rate that takes most of its time."""
     rate = share * peak
-    numbers = product.numbers(max(1, round(rate * seconds)))
-    reading = Reading(product.kinds)
-    times = await at_rate(product.stage.kafka, product.wire, numbers, rate)
+    if options.warm_up:
+        await at_rate(engine.stage.kafka, engine.wire, engine.numbers(max(1, round(rate * options.warm_up))), rate)
+    numbers = engine.numbers(max(1, round(rate * options.seconds)))
+    reading = Reading(engine.kinds)
+    times = await at_rate(engine.stage.kafka, engine.wire, numbers, rate)
     spent = milliseconds_each(reading.spent(), len(numbers))
     latency = distribution(times)
-    tell(f"{share:.0%} of the peak: p50 {latency['p50']} ms, p99 {latency['p99']} ms")
+    who = "bare at " if isinstance(engine, Bare) else ""
+    tell(f"{who}{share:.0%} of the peak: p50 {latency['p50']} ms, p99 {latency['p99']} ms")
     return {
         "share": share, "sagas_per_s": round(rate), "latency_ms": latency, "curve_ms": curve(times), "cpu_ms": spent
     }  # fmt: skip
@@ -115,6 +122,7 @@ def table(figures: Mapping[str, Any]) -> str:
     rows = {
         **{f"alone, {name}": figures["alone"][name] for name in ("bare", "product")},
         **{f"{each['share']:.0%} of peak, {each['sagas_per_s']}/s": each["latency_ms"] for each in figures["rates"]},
+        **{f"bare at {each['sagas_per_s']}/s": each["latency_ms"] for each in figures["bare_rates"]},
     }
     head = f"{'':24}" + "".join(f"{name:>9}" for name in ("p50", "p90", "p99", "worst", "count")) + "   (ms)"
     lines = [f"{name:24}" + "".join(f"{value:9}" for value in row.values()) for name, row in rows.items()]
@@ -123,10 +131,13 @@ def table(figures: Mapping[str, Any]) -> str:
 
 
 def main() -> int:
-    made = parser(NAME, __doc__, "", "--sagas 300 --alone 30 --seconds 3 --idle 2 --results /dev/null", "--shares 0.5")
+    made = parser(
+        NAME, __doc__, "", "--sagas 300 --alone 30 --seconds 3 --warm-up 0 --idle 2 --results /dev/null", "--shares 0.5"
+    )
     made.add_argument("--sagas", type=int, default=5_000, help="of each run for the peak (default: 5000)")
     made.add_argument("--alone", type=int, default=300, help="sagas of each engine that are alone (default: 300)")
     made.add_argument("--seconds", type=float, default=20, help="of each fixed rate (default: 20)")
+    made.add_argument("--warm-up", type=float, default=20, help="seconds of each before it counts (default: 20)")
     made.add_argument("--shares", type=float, nargs="+", default=[0.2, 0.5, 0.8], help="of the peak")
     made.add_argument("--idle", type=float, default=10, help="seconds that idle processes are watched (default: 10)")
     made.add_argument("--coordinators", type=int, default=1, help="processes of the product's (default: 1)")

@@ -77,6 +77,7 @@ def latency_table(results: Path) -> str:
     loads = {
         "alone, bare engine": alone["bare"], "alone": alone["product"], **slow_commits(results),
         **{f"{load['share']:.0%} of the peak: {load['sagas_per_s']}/s": load["latency_ms"] for load in row["rates"]},
+        **{f"bare engine at {load['sagas_per_s']}/s": load["latency_ms"] for load in row.get("bare_rates", ())},
     }  # fmt: skip
     lines = [[name, *(f"{of[key]:.1f}" for key in ("p50", "p90", "p99", "worst")), str(of["count"])]
              for name, of in loads.items()]  # fmt: skip

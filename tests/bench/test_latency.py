@@ -42,8 +42,11 @@ def test_the_table_has_a_line_for_each_load() -> None:
     figures = {
         "alone": {"product": one, "bare": one},
         "rates": [{"share": 0.5, "sagas_per_s": 400, "latency_ms": one}],
+        "bare_rates": [{"share": 0.5, "sagas_per_s": 400, "latency_ms": one}],
         "idle_cpu_ms_per_s": {"kafka": 10.0, "all": 20.0},
     }
     lines = table(figures).splitlines()
-    assert [line[:24].strip() for line in lines[1:4]] == ["alone, bare", "alone, product", "50% of peak, 400/s"]
+    assert [line[:24].strip() for line in lines[1:5]] == [
+        "alone, bare", "alone, product", "50% of peak, 400/s", "bare at 400/s",
+    ]  # fmt: skip
     assert lines[-1] == "idle, ms of processor time a second: kafka 10.0, all 20.0"
