@@ -14,7 +14,7 @@ from sagabus.messaging.postgres import condition
 from sagabus.messaging.service.prerequisites import NotReady
 from sagabus.messaging.service.window import check_window
 from sagabus.messaging.shards import retention
-from sagabus.messaging.shards.retention import CLOCKS_APART_SECONDS, ROWS, Retention
+from sagabus.messaging.shards.retention import CLOCKS_APART_SECONDS, LOOK_PAUSE_SECONDS, ROWS, Retention
 from sagabus.messaging.shards.shard_row import Fenced
 from sagabus.participants import ExternalContext
 from sagabus.participants.inbox.tables import create_tables, participant_tables
@@ -151,7 +151,7 @@ async def test_what_is_started_and_what_is_young_stays(keeping: ServiceFixture) 
     fixture.now += 14 * DAY - 1
     await fixture.turn(tenure, *batch("YOUNG", issued=issued(fixture)))
     assert len(await fixture.inbox()) == 3
-    fixture.now += 20
+    fixture.now += LOOK_PAUSE_SECONDS + 2
     await fixture.turn(tenure)
     assert [(id, state) for id, state, _ in await fixture.inbox()] == [
         ("OUT:r1:1", "started"), ("YOUNG:r1:1", "completed"),
