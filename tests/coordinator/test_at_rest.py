@@ -19,6 +19,7 @@ from sagabus.coordinator.core.saga.events import events_json
 from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.shard import unloaded
+from sagabus.coordinator.shard.loading import ReplayLimits
 from sagabus.coordinator.store import SagaRow, TimerRow, Writes
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.coordinator.store.open_page import HARMLESS, ROWS_LOOKED_AT, OpenPage
@@ -270,7 +271,7 @@ async def _emptied(pool: Database) -> None:
 
 @pytest.fixture
 async def fixture(pool: Database) -> ShardFixture:
-    return ShardFixture(pool, (order_processing, expense_approval), SHARD)
+    return ShardFixture(pool, (order_processing, expense_approval), SHARD, limits=ReplayLimits(samples=0))
 
 
 @pytest.fixture
@@ -324,6 +325,20 @@ async def test_s7_a_walk_loads_who_waits_for_an_answer_and_nobody_who_is_at_rest
     assert await walk(fixture, tenure) == sorted(waiting)
     assert sum(page.count for _, page in pages) == len(ids), "each is looked at once"
     assert [after for after, _ in pages] == ["", *(page.last for _, page in pages)][: len(pages)]
+
+
+async def test_h1_the_first_page_is_loaded_at_rest_or_not(
+    fixture: ShardFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code that does something else than histories say is found there, though its fingerprint does not show it."""
+    monkeypatch.setattr(unloaded, "LOOKED_AT", 30)
+    monkeypatch.setattr("sagabus.coordinator.shard.replaying.LOOKED_AT", 30)
+    fixture.limits = ReplayLimits(samples=1)
+    ids = ids_of_shard(SHARD, "EXP-", 70)
+    tenure = await fixture.take()
+    await approvals(fixture, tenure, ids)
+    tenure = await fixture.crash()
+    assert await walk(fixture, tenure) == sorted(ids)[:30]
 
 
 async def test_s6_when_records_were_lost_each_open_saga_is_told_so_at_rest_or_not(fixture: ShardFixture) -> None:

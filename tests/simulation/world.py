@@ -50,11 +50,11 @@ PATIENCE: Final = 150.0
 
 LIMITS: Final[Sequence[dict[str, Any]]] = (
     {},
-    {"short_history": 1, "page": 2, "portion": 1, "rows_behind_turn": 1},
-    {"short_history": 5, "page": 3, "portion": 2, "rows_behind_turn": 5},
-    {"rows_within_turn": 10, "portion": 3, "rows_behind_turn": 8},
+    {"short_history": 1, "page": 2, "portion": 1, "rows_behind_turn": 1, "samples": 0},
+    {"short_history": 5, "page": 3, "portion": 2, "rows_behind_turn": 5, "samples": 0},
+    {"rows_within_turn": 10, "portion": 3, "rows_behind_turn": 8, "samples": 0},
 )
-"""Of replays: sagas of a few rows are to be long ones in most runs."""
+"""Of replays: sagas of a few rows are to be long ones in most runs, and few ones as if there were very many."""
 
 UNPUBLISHED: Final = (held_back.UNPUBLISHED_MESSAGES, 6, 3, 2)
 """Messages that may wait for the bus before a shard takes no more records in (S9): few, so that it comes to that."""

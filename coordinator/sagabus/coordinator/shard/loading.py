@@ -45,6 +45,9 @@ class ReplayLimits:
     """Rows of one history that are read at a time."""
     portion: int = 20
     """Rows that are replayed without a look at the clock: about a millisecond."""
+    samples: int = 200
+    """Open sagas of a shard that are replayed after an acquisition even if they are at rest, and some more: where code
+    does something else than histories say, which its fingerprint need not show, somebody hears of it soon."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

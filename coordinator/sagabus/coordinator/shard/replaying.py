@@ -50,9 +50,11 @@ class Replaying:
         memory.replays.want(unloaded.step(now, loaded=memory.loaded))
 
     def _fingerprints_at_rest(self, memory: ShardMemory) -> Sequence[str]:
-        """Of the code whose sagas need not be loaded where they are at rest. Of none if each is to be told that records
-        were lost (S6); copies of what is unanswered need no more than any walk."""
-        return () if memory.lost_records else self._loading.definitions.fingerprints
+        """Of the code whose sagas need not be loaded where they are at rest. Of none for the first page, a sample of
+        all, and if each is to be told that records were lost (S6); copies of what is unanswered need no more than any
+        walk."""
+        wants_samples = memory.unloaded.looked_at < self._loading.limits.samples
+        return () if wants_samples or memory.lost_records else self._loading.definitions.fingerprints
 
     async def _piece(self, memory: ShardMemory, pace: Pace, now: int) -> int:
         """Begin some, or read a page of one, or replay some rows of one. Returns the rows that it has cost."""

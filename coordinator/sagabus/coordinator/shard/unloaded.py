@@ -5,9 +5,10 @@ reply that was lost before it would be waited for without end. So all are gone t
 and at once when the bus has lost what was sent (S6).
 
 Theory of operation. A page is read with a look at each saga of it, in the statement that finds it: one that is at rest
-for sure has nothing to be sent again, and is not loaded (`store.open_page`). What is to be loaded of a page waits here,
-and some of it is named with each step; only when all of it has been named the next page is read. So no saga is looked
-at twice, and nothing is read that is not used: what was loaded or has closed meanwhile is passed over.
+for sure has nothing to be sent again, and is not loaded (`store.open_page`). The first page is a sample: all of it is
+loaded. What is to be loaded of a page waits here, and some of it is named with each step; only when all of it has been
+named the next page is read. So no saga is looked at twice, and nothing is read that is not used: what was loaded or has
+closed meanwhile is passed over.
 
 The first sagas of each shard are gone through at once, for a cluster that has a few thousand. From then on a step is
 followed by a pause that goes by what it has cost: with all shards of the cluster on their way, and however many sagas
@@ -59,7 +60,8 @@ class UnloadedSagas:
         """The last id that was looked at."""
         self._shards = shards
         self._is_read = False
-        self._looked_at = 0
+        self.looked_at = 0
+        """Sagas."""
         self._restless: OrderedDict[SagaId, None] = OrderedDict()
         """Of the page that was read last: those that are still to be named."""
         self._spent = 0
@@ -93,7 +95,7 @@ class UnloadedSagas:
         """These are the next."""
         self._is_read = page.count < LOOKED_AT
         self.after = page.last or self.after
-        self._looked_at += page.count
+        self.looked_at += page.count
         self._spent += page.count * LOOK_MICROSECONDS
         self._restless.update(dict.fromkeys(page.restless))
 
@@ -114,6 +116,6 @@ class UnloadedSagas:
 
     def _pause(self, spent: int) -> int:
         """Microseconds, after a step that has cost so many of processor time."""
-        if self._looked_at <= LOOKED_AT_WITHOUT_A_PAUSE:
+        if self.looked_at <= LOOKED_AT_WITHOUT_A_PAUSE:
             return UNLOADED_STEP_MICROSECONDS
         return max(UNLOADED_STEP_MICROSECONDS, round(spent * self._shards / WALK_SHARE))
