@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 from sagabus.contracts import declared
 from sagabus.contracts.commands import Addresses
@@ -29,6 +30,11 @@ _source_of = lru_cache(source_of)
 """One object for all sagas of a namespace."""
 
 
+SAMPLES: Final = 200
+"""Open sagas of a shard that are replayed after an acquisition even if they are at rest, by whole pages: where code
+does something else than histories say, which its fingerprint need not show, somebody hears of it soon."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayLimits:
     """How much is replayed at a time. docs/decisions/0006 says why two kinds."""
@@ -45,9 +51,7 @@ class ReplayLimits:
     """Rows of one history that are read at a time."""
     portion: int = 20
     """Rows that are replayed without a look at the clock: about a millisecond."""
-    samples: int = 200
-    """Open sagas of a shard that are replayed after an acquisition even if they are at rest, and some more: where code
-    does something else than histories say, which its fingerprint need not show, somebody hears of it soon."""
+    samples: int = SAMPLES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
