@@ -81,6 +81,7 @@ async def fill(connection: asyncpg.Connection[asyncpg.Record], open: int, rows: 
     await _copy(connection, completed, closed)
     for table in TABLES:
         await connection.execute(f"VACUUM ANALYZE sagabus.{table}")
+    await connection.execute("CHECKPOINT")  # else what was filled in is written to the disk while others are measured
     return Filled(open, closed, await connection.fetchval("SELECT count(*) FROM sagabus.history"))
 
 
