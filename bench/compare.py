@@ -131,9 +131,8 @@ def main() -> int:
     made.add_argument("--rounds", type=int, default=5)
     made.add_argument("--sagas", type=int, default=5_000, help="of each run (default: 5000)")
     made.add_argument("--coordinators", type=int, default=1, help="processes of the product's (default: 1)")
-    made.add_argument(
-        "--partitions", type=int, default=PARTITIONS, help=f"of the product; bare has {BARE_PARTITIONS} (default: 12)"
-    )
+    partitions = f"of the product; bare has {BARE_PARTITIONS} (default: {PARTITIONS})"
+    made.add_argument("--partitions", type=int, default=PARTITIONS, help=partitions)
     made.add_argument("--modes", nargs="+", choices=MODES, default=[*MODES], metavar="MODE", help="of the product")
     return run("compare", made.parse_args(), compare, table)
 

@@ -47,8 +47,7 @@ class InboxStatements(Book):
         async def hold(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
             shards, tokens, turns, keys = args
             ours = await held(c, (schema, "shard"), zip(shards, tokens, turns, strict=True), timeout)
-            rows = [c.tx.get((schema, "inbox"), key) for key in map(tuple, json.loads(keys))]
-            return [{"held": ours, **row} for row in rows if row is not None] or [{"held": ours, "id": None}]
+            return _known(c, schema, keys, ours)
 
         return hold
 
@@ -56,8 +55,7 @@ class InboxStatements(Book):
         async def look(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
             shards, tokens, turns, keys = args
             ours = still_ours(c, (schema, "shard"), zip(shards, tokens, turns, strict=True))
-            rows = [c.tx.get((schema, "inbox"), key) for key in map(tuple, json.loads(keys))]
-            return [{"held": ours, **row} for row in rows if row is not None] or [{"held": ours, "id": None}]
+            return _known(c, schema, keys, ours)
 
         return look
 
@@ -65,15 +63,12 @@ class InboxStatements(Book):
         """What the statements mean that it is put together from."""
 
         async def small_batch(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
-            mark, wanted = c.tx.mark(), len(args[0])
-            advanced, at, *rest = args[:ADVANCE_ARGUMENTS], *args[ADVANCE_ARGUMENTS:]
-            done = await self._do(c, "shard_row.advance", *advanced)
-            if done != f"UPDATE {wanted}":
-                c.tx.back_to(mark)
-                return [{"held": int(done.removeprefix("UPDATE "))}]
-            for part in parts:
-                await self._write_part(c, schema, part, [_read(type, rest.pop(0)) for type in PARTS[part]], at)
-            return [{"held": wanted}]
+            advance, at, *rest = args[:ADVANCE_ARGUMENTS], *args[ADVANCE_ARGUMENTS:]
+            held = await self._fence(c, advance)
+            if held == len(advance[0]):
+                for part in parts:
+                    await self._write_part(c, schema, part, [_read(type, rest.pop(0)) for type in PARTS[part]], at)
+            return [{"held": held}]
 
         return small_batch
 
@@ -170,6 +165,12 @@ class InboxStatements(Book):
                 "retention.settings": nothing,
             },
         )
+
+
+def _known(c: SimulatedConnection, schema: str, keys: str, ours: Any) -> list[Row]:
+    """What the inbox has of these keys, JSON; with the shards that are ours in each row, one at least."""
+    rows = [c.tx.get((schema, "inbox"), key) for key in map(tuple, json.loads(keys))]
+    return [{"held": ours, **row} for row in rows if row is not None] or [{"held": ours, "id": None}]
 
 
 def _read(type: str, column: Any) -> Any:

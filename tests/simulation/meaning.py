@@ -43,6 +43,14 @@ class Book(Statements):
             meaning = self.bugs[name](meaning)
         return await meaning(c, args, None)
 
+    async def _fence(self, c: SimulatedConnection, advance: Sequence[Any]) -> int:
+        """How many of these shard rows are still ours. If all are they are advanced, else nothing is done."""
+        mark = c.tx.mark()
+        held = int((await self._do(c, "shard_row.advance", *advance)).removeprefix("UPDATE "))
+        if held != len(advance[0]):
+            c.tx.back_to(mark)
+        return held
+
 
 def key_of(table: str, row: Row) -> Key:
     return tuple(row[name] for name in _KEYS.get(table, ("id",)))

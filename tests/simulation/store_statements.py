@@ -61,18 +61,17 @@ class StoreStatements(Book):
 
     def _small_turn(self, schema: str, parts: tuple[str, ...]) -> Meaning:
         async def small_turn(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> list[Row]:
-            mark, wanted = c.tx.mark(), len(args[0])
-            advanced, presumed, *rest = args[:ADVANCE_ARGUMENTS], *args[ADVANCE_ARGUMENTS:]
-            done = await self._do(c, "shard_row.advance", *advanced)
-            if done != f"UPDATE {wanted}":
-                c.tx.back_to(mark)
-                return [_row(held=int(done.removeprefix("UPDATE ")), known=False)]
+            mark = c.tx.mark()
+            advance, presumed, *rest = args[:ADVANCE_ARGUMENTS], *args[ADVANCE_ARGUMENTS:]
+            held = await self._fence(c, advance)
+            if held != len(advance[0]):
+                return [_row(held=held, known=False)]
             for part in parts:
                 columns = [rest.pop(0) for _ in PARTS[part]]
                 if not await self._do_part(c, schema, part, columns, presumed):
                     c.tx.back_to(mark)
-                    return [_row(held=wanted, known=True)]
-            return [_row(held=wanted, known=False)]
+                    return [_row(held=held, known=True)]
+            return [_row(held=held, known=False)]
 
         return small_turn
 

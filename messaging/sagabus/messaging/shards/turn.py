@@ -145,7 +145,7 @@ class Turn:
         """The same, or also delete published rows."""
         return not (self._letters or any(share.parkings or share.unparked for share in self._shares.values()))
 
-    def deletes(self) -> Mapping[int, int]:
+    def take_deletes(self) -> Mapping[int, int]:
         """Shard to the position up to which published rows are deleted with this turn, by whoever asks: `committed`
         takes them for deleted."""
         self._deleted = self._to_delete()
@@ -173,7 +173,7 @@ class Turn:
             await outbox.park(connection, self._schema, tenure.shard, share.parkings)
             if share.unparked:
                 await outbox.unpark(connection, self._schema, tenure.shard, share.unparked)
-        if positions := self.deletes():
+        if positions := self.take_deletes():
             await outbox.delete_published(connection, self._schema, positions)
 
     def _to_delete(self) -> dict[Tenure, int]:

@@ -38,6 +38,7 @@ from sagabus.participants.inbox.store import (
     Entry,
     InboxRows,
     changed_columns,
+    unnested,
     update,
 )
 
@@ -95,7 +96,7 @@ class SmallBatch:
             "added": zip(*(_added(entry) for entry in new if entry.command is None), strict=True),
             "begun": zip(*(_begun(entry) for entry in new if entry.command is not None), strict=True),
             "changed": changed_columns(changes) if changes else (),
-            "deleted": zip(*turn.deletes().items(), strict=True),
+            "deleted": zip(*turn.take_deletes().items(), strict=True),
         }
         given = {name: columns for name, part in parts.items() if (columns := [*part])}
         return cls(shard_row.advance_arguments(turn.advances()), at, given)
@@ -144,10 +145,9 @@ def text_array(texts: Iterable[str]) -> str:
     return f'{{"{joined}"}}'
 
 
-def _unnested(types: Sequence[str], first: int) -> str:
-    """A table of these arguments. first: the number of the first one."""
-    arrays = (f"${n}::text::text[]" if type == "text" else f"${n}::{type}[]" for n, type in enumerate(types, first))
-    return f"unnest({', '.join(arrays)})"
+def _table(types: Iterable[str], first: int) -> str:
+    """Of these arguments, where texts come as one text (`text_array`). first: the number of the first one."""
+    return unnested(("text::text" if type == "text" else type for type in types), first=first)
 
 
 def name_of_parts(parts: tuple[str, ...]) -> str:
@@ -163,7 +163,7 @@ def statement(schema: str, parts: tuple[str, ...]) -> str:
     checks, first = "", AT + 1
     for part in parts:
         types = PARTS[part]
-        ctes.append(f"{part} AS ({_part(schema, part, _unnested(types, first))})")
+        ctes.append(f"{part} AS ({_part(schema, part, _table(types, first))})")
         if part == "changed":
             counted = "(SELECT count(*) FROM changed)"
             wrong = f"fence.may AND {counted} <> cardinality(${first}::text::text[])"
