@@ -13,13 +13,14 @@ import pytest
 from sagabus.coordinator.shard.retention import SAGAS_OF_A_STEP
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.coordinator.store.tables import coordinator_tables
-from sagabus.messaging.postgres.database import Database
+from sagabus.messaging.postgres.database import Connection, Database
 from sagabus.messaging.shards import retention
-from sagabus.messaging.shards.retention import ROWS, Retention, RetentionSchedule, remove_dead_letters
+from sagabus.messaging.shards.retention import ROWS, Removed, Retention, RetentionSchedule, remove_dead_letters
 from sagabus.messaging.shards.shard_row import Fenced
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.shop.order_processing import order_processing
 from tests.coordinator.shard_fixture import Given, ShardFixture, of_shard, types
+from tests.support.conditions import until
 from tests.support.postgres import PostgresServer
 
 SHARD = 1
@@ -313,6 +314,24 @@ async def test_the_migrated_tables_have_the_storage_settings_of_the_tables(
 
 def _ids(number: int) -> list[str]:
     return [of_shard(SHARD, f"ORD-{n}-") for n in range(number)]
+
+
+async def test_of_turns_under_way_at_once_one_prunes(fixture: ShardFixture) -> None:
+    tenure, pruned, go_on = await fixture.take(), list[Tenure](), asyncio.Event()
+
+    async def step(_: Connection, tenure: Tenure) -> Removed:
+        pruned.append(tenure)
+        await go_on.wait()
+        return Removed(more=False)
+
+    database = fixture.database
+    schedule = RetentionSchedule(schema="sagabus", begin=database.transaction, step=step, look=0.0, clock=lambda: DAY)
+    first = asyncio.create_task(schedule.after([tenure]))
+    await until(lambda: bool(pruned), what="the first step is under way")
+    await schedule.after([tenure])
+    go_on.set()
+    await first
+    assert pruned == [tenure]
 
 
 def _schedule(fixture: ShardFixture) -> RetentionSchedule:

@@ -32,7 +32,10 @@ class Counter:
         self.before: Callable[[Mapping[Tenure, Sequence[Record]]], None] = lambda _: None
         self.after: Callable[[Mapping[Tenure, Sequence[Record]]], None] = lambda _: None
         self.new_logs: list[tuple[str, ...]] = []
-        self.busy = asyncio.Lock()
+        self.busy: set[int] = set()
+        """Shards of which a turn is under way."""
+        self.meeting: asyncio.Barrier | None = None
+        """Where turns with records wait for each other before they commit."""
 
     async def create(self) -> None:
         async with self.shards.database.transaction() as connection:
@@ -48,14 +51,20 @@ class Counter:
         return min(self.due.values(), default=None)
 
     async def turn(self, work: Mapping[Tenure, Sequence[Record]]) -> None:
-        assert not self.busy.locked(), "two turns at once"
-        async with self.busy:
-            self.turns.append({tenure.shard: len(records) for tenure, records in work.items()})
+        shards = {tenure.shard: len(records) for tenure, records in work.items()}
+        assert self.busy.isdisjoint(shards), "two turns of a shard at once"
+        self.busy.update(shards)
+        try:
+            self.turns.append(shards)
             self.new_logs += [tenure.new_logs for tenure in work if tenure.new_logs]
             self._fire(work)
             self.before(work)
+            if self.meeting is not None and any(work.values()):
+                await self.meeting.wait()
             await self._count(work)
             self.after(work)
+        finally:
+            self.busy.difference_update(shards)
 
     async def rows(self) -> list[tuple[int, str]]:
         """Shard and value of all that was counted, in order of shards and counting."""

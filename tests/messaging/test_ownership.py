@@ -13,6 +13,7 @@ from aiokafka import TopicPartition
 from sagabus.contracts.envelope import Record
 from sagabus.messaging.bus.publish_errors import PublishFailed
 from sagabus.messaging.shards import ownership, shard_row, tenures, wakeups
+from sagabus.messaging.shards.lanes import Lanes
 from sagabus.messaging.shards.ownership import NoSuchTopic
 from sagabus.messaging.shards.shard_row import PartitionsChanged
 from sagabus.messaging.shards.tenure import Tenure
@@ -43,6 +44,36 @@ async def test_records_of_many_shards_share_a_turn(world: World, bus: ToyBus) ->
     await process.stream.assign(0, 1, 2, 3)
     await process.counted(*"abababab")
     assert {0: 2, 1: 2, 2: 2, 3: 2} in process.processor.turns
+
+
+async def test_turns_over_different_shards_are_under_way_at_once(world: World, bus: ToyBus) -> None:
+    process = await world.process(lanes=Lanes(most=2, worth=4))
+    process.processor.meeting = asyncio.Barrier(2)  # a turn that is alone waits here for ever
+    for shard in range(4):
+        bus.put("in", shard, *range(shard * 10, shard * 10 + 3))
+    await process.stream.assign(0, 1, 2, 3)
+    await process.counted(*(shard * 10 + number for shard in range(4) for number in range(3)))
+    assert {0: 3, 2: 3} in process.processor.turns
+    assert {1: 3, 3: 3} in process.processor.turns
+
+
+async def test_a_turn_that_fails_ends_no_other_one_that_is_under_way(world: World, bus: ToyBus) -> None:
+    process = await world.process(lanes=Lanes(most=2, worth=4))
+    process.processor.meeting = asyncio.Barrier(2)
+    failures = [RuntimeError("the first try of shard 1")]
+
+    def fail(work: Mapping[Tenure, Sequence[Record]]) -> None:
+        if any(tenure.shard == 1 and records for tenure, records in work.items()):
+            process.processor.meeting = None
+            if failures:
+                raise failures.pop()
+
+    process.processor.after = fail
+    for shard in range(4):
+        bus.put("in", shard, *range(shard * 10, shard * 10 + 3))
+    await process.stream.assign(0, 1, 2, 3)
+    await process.counted(*(shard * 10 + number for shard in range(4) for number in range(3)))
+    assert sorted({tenure.shard for tenure in process.processor.lost_}) == [1, 3]
 
 
 async def test_records_before_the_stored_offset_are_dropped(world: World, bus: ToyBus) -> None:

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from sagabus.messaging.bus.subscription import SubscriptionListener
+from sagabus.messaging.shards.lanes import ONE, Lanes
 from sagabus.messaging.shards.ownership import Ownership
 from tests.messaging.counting_processor import Counter
 from tests.messaging.shards_fixture import Condition, Shards, opened
@@ -21,6 +22,7 @@ class Process:
     shards: Shards
     processor: Counter
     bus: ToyBus
+    lanes: Lanes = ONE
     streams: list[ToyStream] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -31,6 +33,7 @@ class Process:
             subscribe=self._subscribe,
             main_topic="in",
             processor=self.processor,
+            lanes=self.lanes,
         )
 
     @property
@@ -70,10 +73,10 @@ class World:
     bus: ToyBus = field(default_factory=ToyBus)
     shards: Shards | None = None
 
-    async def process(self, *, before: Callable[[Process], None] = lambda _: None) -> Process:
+    async def process(self, *, before: Callable[[Process], None] = lambda _: None, lanes: Lanes = ONE) -> Process:
         """A new process, started; it is stopped at the end of the test."""
         shards = await self.stack.enter_async_context(opened(self.url, self.schema, create=self.shards is None))
-        process = Process(shards, Counter(shards), self.bus)
+        process = Process(shards, Counter(shards), self.bus, lanes)
         if self.shards is None:
             await process.processor.create()
             self.shards = shards

@@ -18,6 +18,7 @@ from sagabus.coordinator.store.write import Store
 from sagabus.messaging.bus.subscription import SubscriptionListener
 from sagabus.messaging.postgres.database import Connection
 from sagabus.messaging.publishing.dead_letter import DeadLetters
+from sagabus.messaging.shards.lanes import Lanes
 from sagabus.messaging.shards.ownership import Ownership
 from sagabus.participants.command_processor import CommandProcessor
 from sagabus.participants.handlers.session import Sessions, Transaction
@@ -59,7 +60,7 @@ class CoordinatorProgram:
         self.ownership = Ownership(
             kafka=Cluster(process, world.bus), database=database, tables=COORDINATOR_TABLES,
             subscribe=subscribe, main_topic=names.requests_topic(NAMESPACE), processor=self.processor,
-            clock=process.clock, tokens=world.uuid,
+            clock=process.clock, tokens=world.uuid, lanes=Lanes(most=3, worth=1),
         )  # fmt: skip
 
     async def start(self) -> None:

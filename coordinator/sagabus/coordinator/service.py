@@ -41,10 +41,14 @@ from sagabus.messaging.service.prerequisites import NotReady, check_encoding, co
 from sagabus.messaging.service.readiness import Readiness
 from sagabus.messaging.service.window import check_topics, check_window
 from sagabus.messaging.settings import Settings
+from sagabus.messaging.shards.lanes import Lanes
 from sagabus.messaging.shards.ownership import Ownership
 from sagabus.messaging.shards.retention import Retention
 
 logger = logging.getLogger(__name__)
+
+LANES: Final = Lanes(most=3, worth=100)
+"""Three of the four connections to the database: the API has the fourth."""
 
 PROBE_SECONDS: Final = 2.0
 """Seconds that a probe waits for the database."""
@@ -132,6 +136,7 @@ class Coordinator:
             processor=processor,
             supervisor=self._supervisor,
             counters=self.counters,
+            lanes=LANES,
         )
         return ownership, processor
 

@@ -1,4 +1,4 @@
-"""One turn's batch over the shards of a process: taken in, loaded, decided, committed.
+"""One turn's batch over shards of a process: taken in, loaded, decided, prepared, committed.
 
 A start whose saga is not in memory is presumed new, and decided last, with nothing looked up. If the statement that
 makes the sagas finds that one of them is known, nothing was committed: the starts alone are decided again.
@@ -23,7 +23,7 @@ from sagabus.coordinator.core.saga.concern import ConcernKind
 from sagabus.coordinator.core.saga.effects import Effects
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
 from sagabus.coordinator.core.saga.saga import Saga
-from sagabus.coordinator.shard.decisions import Decisions
+from sagabus.coordinator.shard.decisions import Decisions, Mark
 from sagabus.coordinator.shard.delivery import Delivery
 from sagabus.coordinator.shard.intake import Intake
 from sagabus.coordinator.shard.loading import Loading
@@ -34,12 +34,14 @@ from sagabus.coordinator.shard.replays import ReplayUnderWay
 from sagabus.coordinator.shard.starts import Starts, may_be_forgotten
 from sagabus.coordinator.store.rows import SagaKey, SagaRow
 from sagabus.coordinator.store.small_turn import SmallTurn
-from sagabus.coordinator.store.write import SagaExists, Store
+from sagabus.coordinator.store.write import Encoded, SagaExists, Store
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.shards.tenure import Tenure
 
 _Memories = dict[SagaId, ShardMemory]
 Gathered = Sequence[tuple[Saga, ShardMemory, Effects]]
+Prepared = SmallTurn | tuple[memoryview | None, Encoded]
+"""What is written: as one statement; or outbox rows, and the others."""
 
 
 @dataclass(slots=True)
@@ -77,6 +79,12 @@ class Batch:
     """Ids that are started, of which nothing is in memory, and that nothing else of the turn is for. Most are new, so
     that is presumed, and the statement that makes them finds out (docs/decisions/0017)."""
     _ended_losses: list[ShardMemory] = field(default_factory=list)
+    _gathered: Gathered = ()
+    _begun: Gathered = ()
+    """Of sagas that are presumed new."""
+    _mark: Mark | None = None
+    """Where their decisions begin; None without any."""
+    _prepared: Prepared | None = None
 
     def __post_init__(self) -> None:
         reads = self.loading.reads
@@ -266,7 +274,7 @@ class Batch:
         saga.resend_outstanding(now=self.decisions.now)
 
     async def decide(self) -> None:
-        """Input by input; but for starts of sagas that are presumed new, which `commit` decides."""
+        """Input by input; but for starts of sagas that are presumed new, which `prepare` decides."""
         deliver, start = Delivery(self.decisions, self.present).deliver, self._starts().take
         presumed, pace = self._presumed, self.pace
         for number, (memory, input, record) in enumerate(self.intake.incoming):
@@ -291,45 +299,52 @@ class Batch:
     def _starts(self) -> Starts:
         return Starts(self.decisions, self.present, self.loading, self.ids, self.until)
 
-    async def commit(self, store: Store) -> Gathered:
-        """All of it in one transaction. Raises what the database raises; nothing may be remembered then."""
+    async def prepare(self) -> None:
+        """What `commit` writes is decided and encoded: nothing is left to be computed while its transaction waits."""
         decisions = self.decisions
-        gathered = decisions.gather()
+        self._gathered = decisions.gather()
         self._ended_losses = [memory for memory in self.memories.values() if memory.has_gone_through_all]
         decisions.writes.ended_losses += [memory.tenure.shard for memory in self._ended_losses]
         if self._presumed:
-            gathered += await self._write_presumed(store)
-        else:
-            await self._write(store)
-        decisions.turn.committed()
-        return gathered
+            self._mark = decisions.mark()
+            self._begun = await self._begin_presumed()
+            decisions.writes.presumed_new += self._presumed
+        self._prepared = self._encoded()
 
-    async def _write_presumed(self, store: Store) -> Gathered:
-        """With the sagas that are presumed new. If one is not, nothing was written: they are looked for, and decided
-        upon once more. What the first time has left in memory is taken back."""
-        decisions, presumed = self.decisions, self._presumed
-        mark = decisions.mark()
-        begun = await self._begin_presumed()
-        decisions.writes.presumed_new += presumed
+    async def commit(self, store: Store) -> Gathered:
+        """All of it in one transaction. Raises what the database raises; nothing may be remembered then."""
         try:
             await self._write(store)
         except SagaExists:
-            decisions.back_to(mark)
-            self.present.forget(presumed)
-            await self._look_for(presumed.keys(), presumed)
-            begun = await self._begin_presumed()
+            if self._mark is None:
+                raise
+            await self._decide_again(self._mark)
             await self._write(store)
-        return begun
+        self.decisions.turn.committed()
+        return [*self._gathered, *self._begun]
+
+    async def _decide_again(self, before: Mark) -> None:
+        """A saga that was presumed new is not, and nothing was written: all of those are looked for, and decided upon
+        once more. What the first time has left in memory is taken back."""
+        presumed, self._mark = self._presumed, None
+        self.decisions.back_to(before)
+        self.present.forget(presumed)
+        await self._look_for(presumed.keys(), presumed)
+        self._begun = await self._begin_presumed()
+        self._prepared = self._encoded()
+
+    def _encoded(self) -> Prepared:
+        turn, writes = self.decisions.turn, self.decisions.writes
+        return SmallTurn.of(turn, writes) or (turn.encoded(), writes.encoded())
 
     async def _write(self, store: Store) -> None:
-        turn, writes = self.decisions.turn, self.decisions.writes
-        small = SmallTurn.of(turn, writes)
-        if small is not None:
-            await self.database.write(partial(small.write, schema=store.schema))
+        assert self._prepared is not None
+        if isinstance(self._prepared, SmallTurn):
+            await self.database.write(partial(self._prepared.write, schema=store.schema))
             return
-        rows, encoded = turn.encoded(), writes.encoded()
+        rows, encoded = self._prepared
         async with self.database.transaction() as connection:
-            await turn.write(connection, rows)
+            await self.decisions.turn.write(connection, rows)
             await store.write(connection, encoded)
 
     def forget_losses(self) -> None:

@@ -9,6 +9,7 @@ store.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -81,6 +82,8 @@ class SagaProcessor:
         self._retention = retention
         self._memories: dict[Tenure, ShardMemory] = {}
         self._turned = 0
+        self._deciding = asyncio.Lock()
+        """Of turns that are under way at once, the first is decided first; its transaction waits while others are."""
         self._warned: set[str] = set()
         """Definitions of which the log has its one line (`Effects.log_once`)."""
         self.counts = counters.family(Family.RECORDS)
@@ -153,9 +156,11 @@ class SagaProcessor:
             self._ids,
             until=0 if self._retention is None else self._retention.remembered_until(now),
         )
-        await batch.take_in(work)
-        await batch.load()
-        await batch.decide()
+        async with self._deciding:
+            await batch.take_in(work)
+            await batch.load()
+            await batch.decide()
+            await batch.prepare()
         gathered = await batch.commit(self._store)
         self._remember(batch.decisions, gathered)
         batch.forget_losses()

@@ -4,8 +4,9 @@ Theory of operation. The stream says which shards are ours (`assigned`), and the
 a pause (`tenures`). Records come by `batch`, heartbeats and due timers by the clock (`wakeups`); each is a turn. What
 fails ends the tenures that it concerns, and these begin anew from what the database says.
 
-One thing at a time: assignments, turns and acquiring happen under one lock. It must never run two turns at once, decide
-what a record means, or rest on the offsets that Kafka keeps.
+Assignments, batches and acquiring happen under one lock; of a batch, turns over different shards may be under way at
+once (`lanes`). It must never run two turns of a shard at once, decide what a record means, or rest on the offsets that
+Kafka keeps.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from sagabus.messaging.counters import Counters
 from sagabus.messaging.loop_time import monotonic
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.shards.held_back import HeldBack
+from sagabus.messaging.shards.lanes import ONE, Lanes
 from sagabus.messaging.shards.log_watch import LogWatch
 from sagabus.messaging.shards.membership import Membership, Subscribe
 from sagabus.messaging.shards.new_records import NewRecords
@@ -61,7 +63,8 @@ class Ownership:
     """The shards of one process. `start` once, `stop` once; between them it is the listener of its stream.
 
     tables: `messaging_tables(schema)`. main_topic: whose partitions number the shards (requests, or commands). clock:
-    seconds since 1970, for timers only. tokens: gives each tenure its own; no two may be alike, ever (S1).
+    seconds since 1970, for timers only. tokens: gives each tenure its own; no two may be alike, ever (S1). lanes: into
+    which the records of a batch are dealt out.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Ownership:
         counters: Counters | None = None,
         clock: Callable[[], float] = time.time,
         tokens: Callable[[], UUID] = uuid4,
+        lanes: Lanes = ONE,
     ) -> None:
         assert tables.schema is not None
         supervisor = supervisor or Supervisor()
@@ -102,6 +106,7 @@ class Ownership:
         self._membership = Membership(subscribe, self)
         self._held_back = HeldBack(self._membership, reopen=self._reopen, supervisor=supervisor)
         self._logs = LogWatch(self._tenures, self._membership)
+        self._lanes = lanes
         self._lock = asyncio.Lock()
         self._look = asyncio.Event()
         self._stopped = False
@@ -201,19 +206,27 @@ class Ownership:
         return places
 
     async def _turn(self, work: Mapping[Tenure, Sequence[Record]]) -> None:
-        """The suspects each in a turn of their own, all others in one."""
+        """The suspects each in a turn of their own, all others in one, or in some at once."""
         work = {tenure: records for tenure, records in work.items() if not tenure.ended}
         suspects = [tenure for tenure in work if self._tenures.suspect(tenure.shard)]
-        portions = [{tenure: work[tenure]} for tenure in suspects]
-        portions.append({tenure: records for tenure, records in work.items() if tenure not in suspects})
+        rest = {tenure: records for tenure, records in work.items() if tenure not in suspects}
         behind = [tenure for tenure in work if not tenure.caught_up]
-        for portion in filter(None, portions):
+        for portion in [*({tenure: work[tenure]} for tenure in suspects), rest]:
             if any(tenure.leaving for tenure in portion):
                 break
-            await self._tenures.turn(portion)
+            await self._turns_at_once(portion)
         self._wakeups.after_turn(caught_up=any(tenure.caught_up for tenure in behind))
         if any(tenure.ended for tenure in work):
             self._look.set()
+
+    async def _turns_at_once(self, work: Mapping[Tenure, Sequence[Record]]) -> None:
+        lanes = self._lanes.dealt({tenure: len(records) for tenure, records in work.items()})
+        if len(lanes) == 1:
+            await self._tenures.turn(work)
+            return
+        async with asyncio.TaskGroup() as turns:
+            for lane in lanes:
+                turns.create_task(self._tenures.turn({tenure: work[tenure] for tenure in lane}))
 
     async def _drain(self) -> None:
         """The last turn stores the relays' positions, and may itself still send."""

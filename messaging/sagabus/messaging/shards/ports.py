@@ -15,7 +15,7 @@ from sagabus.messaging.shards.tenure import Tenure
 
 
 class Processor(Protocol):
-    """What a service does with its shards. One call at a time.
+    """What a service does with its shards. One call at a time, but for turns over different shards (`Lanes`).
 
     What it remembers under a tenure belongs to that object, not to the shard's number: the same shard acquired again
     is another tenure, and begins with what the database says.

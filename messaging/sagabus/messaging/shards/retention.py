@@ -107,6 +107,7 @@ class RetentionSchedule:
         self._clock = clock
         self._next: dict[Tenure, float] = {}
         self._ended = self._rest_until = clock()
+        self._under_way = False
 
     def forget(self, tenure: Tenure) -> None:
         """It has ended."""
@@ -116,11 +117,19 @@ class RetentionSchedule:
         """Steps for those of these tenures that are due, in turns, as far as there is time for them.
 
         Only those that have caught up: what waited in the topics while nobody was here is taken in first, and is not
-        to be refused because of what is pruned. Raises Fenced, or what a commit raises, whose outcome is unknown then.
+        to be refused because of what is pruned. Nothing while steps of another turn are under way. Raises Fenced, or
+        what a commit raises, whose outcome is unknown then.
         """
         begun = self._clock()
-        if 0 < self._rest_until - begun < 60:  # later than that: somebody has set the clock
+        if self._under_way or 0 < self._rest_until - begun < 60:  # later than that: somebody has set the clock
             return
+        self._under_way = True
+        try:
+            await self._steps(tenures, begun)
+        finally:
+            self._under_way = False
+
+    async def _steps(self, tenures: Iterable[Tenure], begun: float) -> None:
         due = [tenure for tenure in tenures if tenure.caught_up and self._is_due(tenure, begun)]
         queue = deque(sorted(due, key=lambda one: self._next.get(one, 0.0)))
         end = begun + min(LONGEST_STEPS_SECONDS, max(0.0, begun - self._ended) / REST_FACTOR)

@@ -1,7 +1,7 @@
 """The shards that this process holds: acquiring, turning, ending and acquiring again.
 
-Not for two callers at once: `Ownership` decides when, and calls under its lock. Whatever goes wrong with a shard ends
-its tenure (S2); the shard stays wanted, and is tried again after a pause.
+Not for two callers at once, but for turns over different shards: `Ownership` decides when, and calls under its lock.
+Whatever goes wrong with a shard ends its tenure (S2); the shard stays wanted, and is tried again after a pause.
 """
 
 from __future__ import annotations
