@@ -318,6 +318,8 @@ def _ids(number: int) -> list[str]:
 
 async def test_of_turns_under_way_at_once_one_prunes(fixture: ShardFixture) -> None:
     tenure, pruned, go_on = await fixture.take(), list[Tenure](), asyncio.Event()
+    fixture.shard += 1
+    other = await fixture.take()
 
     async def step(_: Connection, tenure: Tenure) -> Removed:
         pruned.append(tenure)
@@ -328,9 +330,11 @@ async def test_of_turns_under_way_at_once_one_prunes(fixture: ShardFixture) -> N
     schedule = RetentionSchedule(schema="sagabus", begin=database.transaction, step=step, look=0.0, clock=lambda: DAY)
     first = asyncio.create_task(schedule.after([tenure]))
     await until(lambda: bool(pruned), what="the first step is under way")
-    await schedule.after([tenure])
+    second = asyncio.create_task(schedule.after([other]))
+    await asyncio.wait([second], timeout=1)
     go_on.set()
     await first
+    await second
     assert pruned == [tenure]
 
 
