@@ -131,6 +131,7 @@ async def services() -> AsyncIterator[list[Service]]:
             Service(step, participant, sessions, await taken(participant.service.name, engine))
             for step, (participant, _) in enumerate(STEPS, 1)
         ]
+        await sessions.database.stop()
 
 
 async def taken(name: str, engine: AsyncEngine) -> list[Tenure]:

@@ -238,6 +238,7 @@ class ServiceFixture:
 
     async def stop(self) -> None:
         await self.processor.externals.stop()
+        await self.sessions.database.stop()
         await self.database.stop()
 
 

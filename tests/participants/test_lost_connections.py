@@ -169,6 +169,7 @@ async def test_a_transaction_of_an_external_handlers_own_is_tried_again_on_anoth
     async def handler(command: Take, ctx: ExternalContext[Any]) -> Taken:
         calls.append(1)
         if len(calls) == 1:
+            await fixture.sessions.database.stop()  # what turns keep is in the pool again
             proxy.silence_present()
         async with ctx.transaction() as session:
             session.add(Effect(what=ctx.saga_id))
@@ -189,8 +190,13 @@ async def test_a_session_that_has_become_read_only_is_dropped(
     monkeypatch.setattr(external, "FIRST_PAUSE_SECONDS", 0.0)
     takes(fixture)
 
+    calls: list[int] = []
+
     @fixture.handles(charge, transaction=False)
     async def handler(command: Take, ctx: ExternalContext[Any]) -> Taken:
+        calls.append(1)
+        if len(calls) == 1:
+            await _become_read_only(fixture)
         async with ctx.transaction() as session:
             session.add(Effect(what=ctx.saga_id))
         return Taken(item=command.item, left=0)
@@ -199,10 +205,9 @@ async def test_a_session_that_has_become_read_only_is_dropped(
     await fixture.turn(tenure)
     if outside:
         await fixture.turn(tenure, command())
-        await _become_read_only(fixture)
         async with asyncio.timeout(HANG_SECONDS):
             [reply] = await ended(fixture, tenure)
-        assert (reply.kind, await fixture.effects()) == (ReplyKind.COMPLETED, ["A"])
+        assert (reply.kind, await fixture.effects(), len(calls)) == (ReplyKind.COMPLETED, ["A"], 2)
         return
     await _become_read_only(fixture)
     with pytest.raises(Exception, match="read-only"):
@@ -211,7 +216,8 @@ async def test_a_session_that_has_become_read_only_is_dropped(
 
 
 async def _become_read_only(fixture: ServiceFixture) -> None:
-    """All sessions that the engine has in its pool."""
+    """The one session that the engine has."""
+    await fixture.sessions.database.stop()  # what turns keep is in the pool again
     async with fixture.sessions.engine.connect() as connection:
         await connection.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
         await connection.commit()

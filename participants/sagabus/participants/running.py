@@ -51,6 +51,7 @@ async def running(participant: Participant[Any], *, kafka: str | None = None) ->
     async with Supervisor(participant.readiness.dies) as supervisor, AsyncExitStack() as stack:
         backing, sessions = _surroundings(participant, kafka, stack)
         database = sessions.database
+        stack.push_async_callback(database.stop)
         bus, readiness = backing.kafka, participant.readiness
         await with_servers(bus, database, readiness, lambda: _ready(participant.service, backing, database))
         resources = None if participant.lifespan is None else await stack.enter_async_context(participant.lifespan())

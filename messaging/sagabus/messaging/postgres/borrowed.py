@@ -18,6 +18,10 @@ from sagabus.messaging.postgres.reachability import DatabaseUnreachable
 
 log = logging.getLogger(__name__)
 
+KEPT_SECONDS: Final = 0.5
+"""For which one may be kept that comes back (`lender`), since the pool gave it out. Turns under load are milliseconds
+apart; heartbeats are a second apart, and need none."""
+
 _ALONE: Final = "sagabus.alone"
 """In a connection's record: whether a statement may stand alone there."""
 
@@ -28,14 +32,18 @@ _ALONE_SQL: Final = (
 
 
 class Borrowed:
-    """To be given back or dropped, once."""
+    """To be given back or dropped, once: through its `Lender`, or here."""
 
-    __slots__ = ("driver", "record")
+    __slots__ = ("driver", "info", "record", "until")
 
     def __init__(self, record: Any) -> None:
         """record: as the pool has given it, for what SQLAlchemy puts above it."""
         self.record = record
         self.driver = cast("Connection", record.driver_connection)
+        self.info: dict[Any, Any] = record.info
+        """Of the connection's record, for as long as the pool has it."""
+        self.until = asyncio.get_running_loop().time() + KEPT_SECONDS
+        """When it has to go back at the latest, by the loop's clock."""
 
     @classmethod
     async def of(cls, engine: AsyncEngine) -> Borrowed:
@@ -44,12 +52,6 @@ class Borrowed:
             return cls(await engine.raw_connection())
         except engine.sync_engine.dialect.loaded_dbapi.Error as error:
             raise DatabaseUnreachable(f"PostgreSQL is unreachable: {error}") from error
-
-    @property
-    def info(self) -> dict[Any, Any]:
-        """Of the connection's record, for as long as the pool has it."""
-        info: dict[Any, Any] = self.record.info
-        return info
 
     @property
     def known_alone(self) -> bool | None:

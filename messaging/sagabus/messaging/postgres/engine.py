@@ -85,11 +85,19 @@ def _made(connection: Any, record: Any) -> None:
     record.info[_MADE_AT] = time.monotonic()
 
 
+def is_to_be_replaced(info: dict[Any, Any], pool: Pool) -> bool:
+    """Whether this connection is not to be used any more. info: as above."""
+    return bool(info.get(_SPOILT)) or _is_distrusted(info, pool)
+
+
 def _replace(connection: Any, record: Any, proxy: Any) -> None:
     if record.info.get(_SPOILT):
         raise DisconnectionError("its session was changed by whoever had it last")
-    pool = getattr(proxy, "_pool", None)
-    since = None if pool is None else _distrusted.get(pool)
-    if since is not None and record.info.get(_MADE_AT, 0.0) <= since:
+    if _is_distrusted(record.info, getattr(proxy, "_pool", None)):
         record.driver_connection.terminate()  # else SQLAlchemy waits two seconds for a farewell
         raise DisconnectionError("made before the database failed over or fell silent")
+
+
+def _is_distrusted(info: dict[Any, Any], pool: Pool | None) -> bool:
+    since = None if pool is None else _distrusted.get(pool)
+    return since is not None and bool(info.get(_MADE_AT, 0.0) <= since)

@@ -17,6 +17,7 @@ from sagabus.messaging.postgres.borrowed import Borrowed
 from sagabus.messaging.postgres.connecting import END_SECONDS, Connection, answered, begun, committed, is_unusable
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.postgres.engine import care_for, distrust, dropped
+from sagabus.messaging.postgres.lender import Lender
 from sagabus.messaging.postgres.reachability import UNREACHABLE, out_of_reach
 from sagabus.messaging.postgres.silence import watched
 
@@ -39,6 +40,8 @@ class EngineDatabase(Database):
                 f"this engine uses the driver {engine.dialect.driver!r}: make it with postgresql+asyncpg://…"
             )
         self._engine = engine
+        self.lender = Lender(engine)
+        """Of its connections, for whoever needs SQLAlchemy's transactions as little as `read` and `write` do."""
         self._stands_alone = not isinstance(engine.sync_engine.pool, NullPool)  # for which each would connect anew
         care_for(engine)
 
@@ -54,7 +57,8 @@ class EngineDatabase(Database):
         """Nothing: the engine connects by itself."""
 
     async def stop(self) -> None:
-        """Nothing: the engine is its owner's."""
+        """The engine is its owner's: what is kept of its connections goes back to its pool."""
+        await self.lender.return_kept()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -94,7 +98,7 @@ class EngineDatabase(Database):
         if isinstance(self._engine.sync_engine.pool, NullPool):
             return None
         try:
-            borrowed = await Borrowed.of(self._engine)
+            borrowed = await self.lender.borrow()
         except UNREACHABLE as error:
             self._distrusted(error)
             return None
@@ -112,7 +116,7 @@ class EngineDatabase(Database):
         except BaseException:
             await borrowed.drop()
             raise
-        await borrowed.give_back()
+        await self.lender.give_back(borrowed)
         return None
 
     async def _alone(
@@ -128,7 +132,7 @@ class EngineDatabase(Database):
             usable = not (is_unusable(error) or borrowed.driver.is_closed())
             raise
         finally:
-            await (borrowed.give_back() if usable else borrowed.drop())
+            await (self.lender.give_back(borrowed) if usable else borrowed.drop())
 
     @asynccontextmanager
     async def session_transaction(self) -> AsyncIterator[AsyncConnection]:

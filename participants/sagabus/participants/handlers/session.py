@@ -29,6 +29,7 @@ from sagabus.messaging.postgres.connecting import END_SECONDS, begun, committed,
 from sagabus.messaging.postgres.database import Connection, DatabaseUnreachable
 from sagabus.messaging.postgres.engine import care_for, distrust, dropped
 from sagabus.messaging.postgres.engine_database import EngineDatabase
+from sagabus.messaging.postgres.lender import Lender
 from sagabus.messaging.postgres.reachability import UNREACHABLE
 from sagabus.messaging.postgres.silence import watched
 from sagabus.participants.handlers.database_errors import causes
@@ -43,11 +44,12 @@ CONNECTIONS_OF_TURNS: Final = 2
 class Transaction:
     """One transaction as the driver sees it; and as SQLAlchemy does, once somebody asks for that."""
 
-    __slots__ = ("_borrowed", "_connection", "_engine", "_savepoints", "driver")
+    __slots__ = ("_borrowed", "_connection", "_engine", "_lender", "_savepoints", "driver")
 
-    def __init__(self, engine: AsyncEngine, borrowed: Borrowed) -> None:
+    def __init__(self, engine: AsyncEngine, lender: Lender, borrowed: Borrowed) -> None:
         self.driver: Connection = borrowed.driver
         self._engine = engine
+        self._lender = lender
         self._borrowed = borrowed
         self._connection: AsyncConnection | None = None
         self._savepoints = 0
@@ -81,10 +83,10 @@ class Transaction:
         await self.driver.execute(f"RELEASE SAVEPOINT {name}")
 
     async def over(self, *, usable: bool) -> None:
-        """The connection goes back to its pool, or is dropped. Raises nothing but a cancellation."""
+        """The connection is given back, or dropped. Raises nothing but a cancellation."""
         ended = self.driver.is_closed() or self.driver.is_in_transaction()
         if self._connection is None:
-            await (self._borrowed.give_back() if usable and not ended else self._borrowed.drop())
+            await (self._lender.give_back(self._borrowed) if usable and not ended else self._borrowed.drop())
             return
         if not self._connection.invalidated and (ended or not usable):
             await dropped(self._connection)
@@ -207,13 +209,14 @@ class Sessions:
             raise DatabaseUnreachable(f"PostgreSQL is unreachable: {str(error) or type(error).__name__}") from error
 
     async def _begin(self, seconds: float) -> Transaction:
-        borrowed = await Borrowed.of(self.engine)
+        lender = self._database.lender
+        borrowed = await lender.borrow()
         try:
             await begun(_start(borrowed.driver), seconds)
         except BaseException:
             await borrowed.drop()
             raise
-        return Transaction(self.engine, borrowed)
+        return Transaction(self.engine, lender, borrowed)
 
 
 class _BoundLate:

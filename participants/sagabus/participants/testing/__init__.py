@@ -22,7 +22,6 @@ from sagabus.contracts.headers import HeaderReader
 from sagabus.contracts.names import CommandKind, RunId, SagaId, commands_topic, replies_topic, service_schema
 from sagabus.contracts.replies import ReplyKind, read_failure
 from sagabus.messaging.background import cancelled
-from sagabus.messaging.postgres.engine_database import EngineDatabase
 from sagabus.messaging.postgres.tables import qualified
 from sagabus.messaging.publishing.outbox import unpublished
 from sagabus.messaging.shards.shard_row import Claim, acquire
@@ -94,7 +93,7 @@ class Carried:
         self.published: Sequence[Event[BaseModel]] = []
         self._service = participant.service
         self._handlers = participant.handlers
-        self._database = EngineDatabase(sessions.engine)
+        self._database = sessions.database
         self._schema = service_schema(participant.service.name)
         self._processor = CommandProcessor(
             service=participant.service.name, namespace=NAMESPACE, handlers=participant.handlers, sessions=sessions,
@@ -144,6 +143,7 @@ class Carried:
             await cancelled([writer])
             await self._processor.externals.stop()
             await self._forget()
+            await self._database.stop()
 
     def _record(self, command: Command[Any], id: str) -> _Record:
         number = next(self._numbers)
