@@ -10,6 +10,7 @@ import pytest
 from sagabus.contracts.envelope import Message, pack_headers
 from sagabus.messaging.postgres.plain_view import plain_view
 from sagabus.messaging.publishing import outbox
+from sagabus.messaging.publishing.outbox import Published
 from sagabus.messaging.publishing.relay import Parking
 from tests.messaging.shards_fixture import Shards, message, opened, plain
 
@@ -49,8 +50,37 @@ async def test_published_rows_are_deleted_up_to_each_shards_position(shards: Sha
     for shard in (0, 1, 2):
         await shards.write({await shards.take(shard): []}, message(1), message(2))
     async with shards.database.transaction() as connection:
-        await outbox.delete_published(connection, shards.schema, {0: 1, 1: 2})
+        await outbox.delete_published(connection, shards.schema, [Published(0, 0, 1), Published(1, 0, 2)])
     assert [(row["shard"], row["position"]) for row in await shards.rows("outbox", "1, 2")] == [(0, 2), (2, 1), (2, 2)]
+
+
+@pytest.mark.parametrize("seqscan", ["off", "on"], ids=["in a session of ours", "in one of somebody else's"])
+async def test_a_deletion_reads_nothing_of_what_was_deleted_before(shards: Shards, seqscan: str) -> None:
+    """All shards' rows lie between each other, and nobody has vacuumed: dead rows are pages that could be read."""
+    rows = (
+        "INSERT INTO {outbox} (shard, position, saga_id, topic, record) "
+        "SELECT shard, position, 'ORD-1', 'out', convert_to(repeat('x', 400), 'UTF8') "
+        "FROM generate_series($1::bigint, $1 + 99) AS position, generate_series(0, 11) AS shard"
+    )
+    await shards.execute("ALTER TABLE {outbox} SET (autovacuum_enabled = off)")
+    read: list[int] = []
+    for first in range(1, 3_001, 100):
+        await shards.execute(rows, first)
+        done = [Published(shard, first - 1, first + 99) for shard in range(12)]
+        read.append(await _pages_of_deletion(shards, done, seqscan))
+    assert await shards.rows("outbox") == []
+    assert max(read[10:]) < 2 * min(read[5:10]), read
+
+
+async def _pages_of_deletion(shards: Shards, done: list[Published], seqscan: str) -> int:
+    """Pages that it has looked at, the index's and the table's."""
+    sql = outbox._statements(shards.schema)["outbox.delete"]
+    async with shards.database.transaction() as connection:
+        await connection.execute(f"SET LOCAL enable_seqscan = {seqscan}")
+        explained = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}"
+        ((plan,),) = await connection.fetch(explained, *map(list, zip(*done, strict=True)))
+    top = json.loads(plan)[0]["Plan"]
+    return int(top["Shared Hit Blocks"] + top["Shared Read Blocks"])
 
 
 async def test_s8_parking_moves_one_sagas_rows_from_a_position_on(shards: Shards) -> None:

@@ -76,8 +76,8 @@ class MessagingStatements(Book):
 
     def _delete_published(self, table: Table) -> Meaning:
         async def delete(c: SimulatedConnection, args: Sequence[Any], timeout: float | None) -> str:
-            done = dict(zip(*args, strict=True))
-            gone = [key for key, row in c.tx.scan(table) if row["position"] <= done.get(row["shard"], -1)]
+            done = {shard: range(after + 1, position + 1) for shard, after, position in zip(*args, strict=True)}
+            gone = [key for key, row in c.tx.scan(table) if row["position"] in done.get(row["shard"], ())]
             return deleted(c, table, gone)
 
         return delete

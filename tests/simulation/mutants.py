@@ -559,8 +559,8 @@ def _forgets_more(original: Meaning) -> Meaning:
     """Not only what has been published is deleted: all that is there of the shard."""
 
     async def delete(c: Any, args: Any, timeout: float | None) -> Any:
-        shards, positions = args
-        return await original(c, [shards, [1 << 60 for _ in positions]], timeout)
+        shards, after, positions = args
+        return await original(c, [shards, after, [1 << 60 for _ in positions]], timeout)
 
     return delete
 

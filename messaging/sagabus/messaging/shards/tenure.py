@@ -74,7 +74,8 @@ class Tenure:
         self.relay_stored = relay.position
         """What the shard row says. Rows up to here are published; some may not have been deleted yet."""
         self.deleted_to = 0
-        """Rows up to here have been deleted in this tenure. What an older one has left goes with the first of these."""
+        """Rows up to here have been deleted in this tenure, or are none. What an older one has left goes with the first
+        deletion."""
         self.turned_at = 0.0
         """Monotonic seconds of the last turn; the first is due at once."""
         self.turn_requested = False

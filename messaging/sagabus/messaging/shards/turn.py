@@ -16,7 +16,7 @@ from sagabus.messaging.postgres.database import Connection
 from sagabus.messaging.publishing import dead_letter, outbox
 from sagabus.messaging.publishing.dead_letter import DeadLetters
 from sagabus.messaging.publishing.dead_letter_log import DeadLetterLog
-from sagabus.messaging.publishing.outbox import Released
+from sagabus.messaging.publishing.outbox import Published, Released
 from sagabus.messaging.publishing.relay import Parking, Positioned
 from sagabus.messaging.shards import shard_row
 from sagabus.messaging.shards.tenure import Tenure
@@ -145,11 +145,10 @@ class Turn:
         """The same, or also delete published rows."""
         return not (self._letters or any(share.parkings or share.unparked for share in self._shares.values()))
 
-    def take_deletes(self) -> Mapping[int, int]:
-        """Shard to the position up to which published rows are deleted with this turn, by whoever asks: `committed`
-        takes them for deleted."""
+    def take_deletes(self) -> Sequence[Published]:
+        """The published rows that are deleted with this turn, by whoever asks: `committed` takes them for deleted."""
         self._deleted = self._to_delete()
-        return {tenure.shard: position for tenure, position in self._deleted.items()}
+        return [Published(tenure.shard, tenure.deleted_to, position) for tenure, position in self._deleted.items()]
 
     def encoded(self) -> memoryview | None:
         """The outbox rows of all that it sends, for `write`; None if it sends nothing."""
@@ -173,8 +172,8 @@ class Turn:
             await outbox.park(connection, self._schema, tenure.shard, share.parkings)
             if share.unparked:
                 await outbox.unpark(connection, self._schema, tenure.shard, share.unparked)
-        if positions := self.take_deletes():
-            await outbox.delete_published(connection, self._schema, positions)
+        if done := self.take_deletes():
+            await outbox.delete_published(connection, self._schema, done)
 
     def _to_delete(self) -> dict[Tenure, int]:
         """The position up to which rows are deleted now: of all tenures in a turn without records, else of the full."""

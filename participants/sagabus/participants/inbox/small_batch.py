@@ -61,7 +61,7 @@ _TYPES: Final = ("int", *CHANGED_TYPES[: len(BEGUN) - 1])
 
 PARTS: Final[Mapping[str, Sequence[str]]] = {
     "sent": outbox.TYPES, "added": _TYPES[: len(ADDED)], "begun": _TYPES, "changed": CHANGED_TYPES,
-    "deleted": ("int", "bigint"),
+    "deleted": outbox.DONE_TYPES,
 }  # fmt: skip
 """What a small batch may write, and the types of the columns of each."""
 
@@ -96,7 +96,7 @@ class SmallBatch:
             "added": zip(*(_added(entry) for entry in new if entry.command is None), strict=True),
             "begun": zip(*(_begun(entry) for entry in new if entry.command is not None), strict=True),
             "changed": changed_columns(changes) if changes else (),
-            "deleted": zip(*turn.take_deletes().items(), strict=True),
+            "deleted": zip(*turn.take_deletes(), strict=True),
         }
         given = {name: columns for name, part in parts.items() if (columns := [*part])}
         return cls(shard_row.advance_arguments(turn.advances()), at, given)
@@ -186,5 +186,5 @@ def _part(schema: str, part: str, rows: str) -> str:
             changed = f"{rows} AS new ({CHANGED}), fence, moment"
             return f"{update(schema, changed, at='moment.at', only='fence.may')} RETURNING 1"
         case _:
-            done = f"{rows} AS done (shard, position), fence"
+            done = f"{rows} AS {outbox.DONE}, fence"
             return f"{outbox.deletion(schema, done)} AND fence.may"
