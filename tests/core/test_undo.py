@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from sagabus.contracts import Activity, Service
 from sagabus.contracts.envelope import MAX_PAYLOAD
 from sagabus.contracts.names import CommandKind
+from sagabus.contracts.undo_input import by_function
 from sagabus.coordinator import SagaContext, saga
 from sagabus.coordinator.core.saga.admission import LATE
 from sagabus.coordinator.core.saga.history import Kind
@@ -160,7 +161,7 @@ def test_u1_an_undo_input_that_could_not_be_made_waits_for_a_person() -> None:
     def failing(job: BaseModel, done: BaseModel | None) -> BaseModel:
         raise IndexError("out of luck")
 
-    whole, reserve.fill = reserve.fill, failing
+    whole, reserve.fill = reserve.fill, by_function(failing)
     try:
         drive = Drive(uncompensable).start()
         drive.cancel()

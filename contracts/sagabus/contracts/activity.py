@@ -23,15 +23,11 @@ O_co = TypeVar("O_co", bound=BaseModel | None, covariant=True)
 class Command(Generic[O_co]):
     """One filled-in command. Not awaitable on purpose: `await ctx.call(command)`."""
 
-    __slots__ = ("contract", "input", "made")
+    __slots__ = ("contract", "input")
 
-    def __init__(
-        self, contract: Activity[..., Any, O_co], input: BaseModel, made: round_trip.Values | None = None
-    ) -> None:
+    def __init__(self, contract: Activity[..., Any, O_co], input: BaseModel) -> None:
         self.contract = contract
         self.input = input
-        self.made = made
-        """What the input held when it was validated here; None where that is not known, or may change in place."""
 
     @property
     def activity(self) -> str:
@@ -72,8 +68,7 @@ class Activity(Generic[P, I, O]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Command[O]:
         """The fields of the input model, as keyword arguments. Raises pydantic.ValidationError."""
-        input = self.input(*args, **kwargs)
-        return Command(self, input, round_trip.made(input))
+        return Command(self, self.input(*args, **kwargs))
 
     def of(self, input: I, /) -> Command[O]:
         """The same from a model that exists already."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -26,6 +26,7 @@ from sagabus.contracts.json_value import (
     encode_exactly,
     encode_value,
     may_be_no_json,
+    may_name_no_number,
     may_overflow,
 )
 from sagabus.contracts.round_trip import Doubts, difference, doubts_of, exactness_of, rules_of
@@ -50,23 +51,56 @@ _OFFSET: Final = re.compile(rb'(?:[+-]\d\d:\d\d|Z)"')
 """The end of a time with an offset. Z too: an offset of less than a minute is written as UTC."""
 
 
-def encode(model: BaseModel, *, valid: bool = False) -> bytes:
+def encode(model: BaseModel) -> bytes:
     """What the same model reads as it was: by alias, in pydantic's round-trip mode.
 
     Raises MessageInvalid for a value that would be read as another one or not at all, naming its field, and
     pydantic_core.PydanticSerializationError (a ValueError) for one that cannot be written. Where the model's schema can
-    hold no such value (`round_trip`), nothing is read back. valid: it is as it was when its class has made it
-    (`round_trip.is_as_made`), so that its rules hold.
+    hold no such value (`round_trip`), nothing is read back.
     """
-    return _encoder_of(type(model))(model, valid)
+    return _encoder_of(type(model))(model)
+
+
+Encoder = Callable[[BaseModel], bytes]
 
 
 @cache
-def _encoder_of(kind: type[BaseModel]) -> Callable[[BaseModel, bool], bytes]:
+def _encoder_of(kind: type[BaseModel]) -> Encoder:
     """What decides for a class whether its values need a second look is found once. Most need none."""
-    write, is_exact, doubts = kind.__pydantic_serializer__.to_json, exactness_of(kind), doubts_of(kind)
+    doubts = doubts_of(kind) or Doubts()
+    whole = _whole_way(kind, doubts)
+    return whole if doubts.compare else _short_way(kind, doubts, whole)
 
-    def encoded(model: BaseModel, valid: bool) -> bytes:
+
+def _short_way(kind: type[BaseModel], doubts: Doubts, whole: Encoder) -> Encoder:
+    """For values of exactly the declared types, whose bytes give rise to no doubt: nearly all. It writes the same bytes
+    as the whole way, or leaves the value to it: what is wrong is found, and said, there alone."""
+    write, is_exact = kind.__pydantic_serializer__.to_json, exactness_of(kind)
+    is_suspect = partial(_is_suspect, doubts) if doubts.nulls or doubts.constants or doubts.numbers else None
+    holds = rules_of(kind).validate_json if doubts.read else None
+
+    def encoded(model: BaseModel) -> bytes:
+        if not is_exact(model):
+            return whole(model)
+        data = write(model, by_alias=True, round_trip=True, warnings=False)
+        if is_suspect is not None and is_suspect(data):
+            return whole(model)
+        if holds is not None:
+            try:
+                holds(data)
+            except ValidationError:
+                return whole(model)
+        return data
+
+    return encoded
+
+
+def _whole_way(kind: type[BaseModel], doubts: Doubts) -> Encoder:
+    """For any value. The serializer is asked whether one that is not exact is of the declared types all the same; of
+    None in a place that takes none, and of a field that is missing, it has no word: the rules have."""
+    write, is_exact = kind.__pydantic_serializer__.to_json, exactness_of(kind)
+
+    def encoded(model: BaseModel) -> bytes:
         exact = is_exact(model)
         try:
             data: bytes = write(model, by_alias=True, round_trip=True, warnings=False if exact else "error")
@@ -74,14 +108,9 @@ def _encoder_of(kind: type[BaseModel]) -> Callable[[BaseModel, bool], bytes]:
             data = write(model, by_alias=True, round_trip=True, warnings=False)
             _confirm(model, data)
             return data
-        if doubts is None:
-            return data
-        if _is_suspect(doubts, data) or not (exact or _is_as_exact(doubts, data)):
+        trusted = not _is_suspect(doubts, data) and (exact or _is_as_exact(doubts, data))
+        if not trusted or ((doubts.read or not exact) and not _holds(kind, data)):
             _confirm(model, data)
-        elif doubts.numbers and len(data) >= LONGEST_DOUBLE and may_overflow(data):
-            _read_back(model, data)
-        elif doubts.read and not valid:
-            _check_rules(model, data)
         return data
 
     return encoded
@@ -89,9 +118,9 @@ def _encoder_of(kind: type[BaseModel]) -> Callable[[BaseModel, bool], bytes]:
 
 def _is_suspect(doubts: Doubts, data: bytes) -> bool:
     """Whether something that was written may be read as another value."""
-    if doubts.compare or (doubts.nulls and b"null" in data):
+    if doubts.compare or (doubts.nulls and b"null" in data) or (doubts.constants and may_name_no_number(data)):
         return True
-    return doubts.constants and (b"NaN" in data or b"Infinity" in data)
+    return doubts.numbers and len(data) >= LONGEST_DOUBLE and may_overflow(data)
 
 
 def encode_as(kind: type[BaseModel], model: BaseModel, *, what: str) -> bytes:
@@ -133,11 +162,13 @@ def _read_back(model: BaseModel, data: bytes) -> BaseModel:
         raise MessageInvalid(fault.reason, f"{fault.message}: it was written and cannot be read back") from fault
 
 
-def _check_rules(model: BaseModel, data: bytes) -> None:
+def _holds(kind: type[BaseModel], data: bytes) -> bool:
+    """Whether its rules do. If not, what the model itself says of these bytes counts, and has the words."""
     try:
-        rules_of(type(model)).validate_json(data)
-    except ValidationError:  # perhaps: what the model itself says counts, and has the words
-        _read_back(model, data)
+        rules_of(kind).validate_json(data)
+    except ValidationError:
+        return False
+    return True
 
 
 def decode(model: type[M], data: bytes | None, *, what: str, checked_before: bool = False) -> M:
@@ -145,7 +176,8 @@ def decode(model: type[M], data: bytes | None, *, what: str, checked_before: boo
     these very bytes have been decoded, as whatever model: how large they are, and whether they are JSON, is known."""
     text = data or b"null"
     if not checked_before:
-        checked(text)
+        if len(text) > MAX_DEPTH:  # each level is a byte at least
+            checked(text)
         if may_be_no_json(text):
             decode_value(text)  # pydantic reads all of these, as numbers that it would write as null
     try:

@@ -7,14 +7,25 @@ refused when the activity is declared: an undo must never be the first to find o
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import BaseModel
 
 from sagabus.contracts.errors import DeclarationError
 
-Fill = Callable[[BaseModel, BaseModel | None], BaseModel]
-"""(the step's input, its output) -> the compensation's input."""
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """(the step's input, its output) -> the compensation's input. takes_input: it looks at the step's input; where it
+    does not, any will do."""
+
+    make: Callable[[Any, Any], BaseModel]
+    takes_input: bool = True
+
+    def __call__(self, input: BaseModel, output: BaseModel | None) -> BaseModel:
+        return self.make(input, output)
+
 
 _OUTPUT: Final = "output"
 _INPUT: Final = "input"
@@ -36,16 +47,14 @@ def by_field(activity: str, wanted: type[BaseModel], input: type[BaseModel], out
 def _filler(wanted: type[BaseModel], plan: list[tuple[str, bool]]) -> Fill:
     def fill(input: BaseModel, output: BaseModel | None) -> BaseModel:
         values = {name: getattr(output if from_output else input, name) for name, from_output in plan}
-        return wanted.model_validate(values, by_alias=False, by_name=True)
+        made: BaseModel = wanted.__pydantic_validator__.validate_python(values, by_alias=False, by_name=True)
+        return made
 
-    return fill
+    return Fill(fill, takes_input=not all(from_output for _, from_output in plan))
 
 
 def by_function(function: Callable[[Any, Any], BaseModel]) -> Fill:
-    def fill(input: BaseModel, output: BaseModel | None) -> BaseModel:
-        return function(input, output)
-
-    return fill
+    return Fill(function)
 
 
 def _source(name: str, wanted: type[BaseModel], input: type[BaseModel], output: type[BaseModel] | None) -> str | None:

@@ -13,19 +13,15 @@ is found when it is written (`codec.encode`).
 from sagabus.contracts.round_trip.check import check, check_at_last, doubts_of
 from sagabus.contracts.round_trip.exact import exactness_of
 from sagabus.contracts.round_trip.findings import Doubts
-from sagabus.contracts.round_trip.made import Values, is_as_made, made
 from sagabus.contracts.round_trip.rules import rules_of
 from sagabus.contracts.round_trip.same import difference
 
 __all__ = [
     "Doubts",
-    "Values",
     "check",
     "check_at_last",
     "difference",
     "doubts_of",
     "exactness_of",
-    "is_as_made",
-    "made",
     "rules_of",
 ]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from cmath import isnan
 from collections import deque
 from collections.abc import Iterator, Mapping, Set
 from datetime import datetime, time
 from decimal import Decimal
-from math import isnan
 from typing import Any
 
 from pydantic import BaseModel
@@ -39,7 +39,7 @@ def _of_models(written: BaseModel, read: Any, path: str) -> str | None:
     if type(written) is not type(read):
         return path or "value"
     names = type(written).model_fields
-    pairs = [(name, (getattr(written, name), getattr(read, name))) for name in names]
+    pairs = [(name, (getattr(written, name, _ABSENT), getattr(read, name, _ABSENT))) for name in names]
     return _first(iter([*pairs, *_extras(written, read)]), path)
 
 
@@ -63,7 +63,7 @@ def _equal(written: Any, read: Any) -> bool:
         return False
     if type(written) is not type(read) and not _narrower(written, read):
         return False
-    if isinstance(written, float) and isnan(written):
+    if isinstance(written, float | complex) and isnan(written):
         return isnan(read)
     if isinstance(written, Decimal) and written.is_nan():
         return bool(read.is_nan())
@@ -75,7 +75,8 @@ def _equal(written: Any, read: Any) -> bool:
 
 
 def _narrower(written: Any, read: Any) -> bool:
-    """A `str` of an own kind in a field of `str`, say, or 5 in one of `float` or `Decimal`. True is no 1."""
-    if isinstance(written, bool):
+    """A `str` of an own kind in a field of `str`, say, or 5 in one of `float` or `Decimal`. True is no 1, and midnight
+    no day."""
+    if isinstance(written, bool) or (isinstance(written, datetime) and not isinstance(read, datetime)):
         return False
     return isinstance(written, type(read)) or (isinstance(written, int) and isinstance(read, float | Decimal))

@@ -22,7 +22,6 @@ from sagabus.contracts.replies import (
     Failure,
     read_failure,
 )
-from sagabus.contracts.round_trip import is_as_made
 from sagabus.contracts.words import plain, words_of
 from sagabus.coordinator.core.saga import stand_in
 from sagabus.coordinator.core.saga.bodies import remembered
@@ -59,7 +58,6 @@ def called(state: SagaState, step: Step) -> None:
     written = state.decide(Kind.COMMAND, step=step.number, name=step.activity, ref=kept, payload=step.body)
     if written.payload != step.body:
         _kept_its_place(state, step, written)
-        step.made = None
         step.body = written.payload or step.body  # as it was sent: a copy with other bytes is another command (P6)
     state.steps.add(step)
     if not step.held:
@@ -210,7 +208,8 @@ def _store_undo_input(state: SagaState, step: Step, output: BaseModel | None) ->
     if compensation is None or fill is None:
         return
     try:
-        made = codec.checked(codec.encode(fill(_as_sent(step), output)))
+        sent = _as_sent(step) if fill.takes_input else step.input
+        made = codec.checked(codec.encode(fill(sent, output)))
     except (Exception, SystemExit) as error:  # the author's function: an undo without an input needs an operator
         made, step.undo_fault = b"", f"{type(error).__name__}: {words_of(error)}"
     fault = plain(step.undo_fault) if step.undo_fault else ""
@@ -220,8 +219,6 @@ def _store_undo_input(state: SagaState, step: Step, output: BaseModel | None) ->
 
 def _as_sent(step: Step) -> BaseModel:
     """The input that the participant got. The saga's own may have been changed since, or be made anew by a replay."""
-    if step.made is not None and is_as_made(step.input, step.made):
-        return step.input
     if canonical.writes(step.input, step.body):
         return step.input
     try:

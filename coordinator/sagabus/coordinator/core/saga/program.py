@@ -21,7 +21,6 @@ from sagabus.contracts import Activity, Command, EventType, RetryPolicy, codec
 from sagabus.contracts.activity import retry_of
 from sagabus.contracts.errors import ActivityError, MessageInvalid
 from sagabus.contracts.retry import Seconds, as_microseconds, positive
-from sagabus.contracts.round_trip import is_as_made
 from sagabus.contracts.words import words_of
 from sagabus.coordinator.core.loop.loop import LoopOverrun, LoopRefused, PumpInterrupted, SagaFuture, SagaLoop, SagaTask
 from sagabus.coordinator.core.saga.call import Call
@@ -229,17 +228,13 @@ class Program:
                 "example with asyncio.Semaphore(100) around each call; nothing of this turn was sent",
                 "calls_in_flight",
             )
-        contract, input, made = command.contract, command.input, command.made
+        contract, input = command.contract, command.input
         terms = _declared_terms(contract)
         if not (timeout is None and resend_after is None and retry is None):
             terms = _terms(contract, timeout, resend_after, retry)
         number = self.steps = self.steps + 1
-        valid = made is not None and is_as_made(input, made)
-        body = codec.checked(codec.encode(input, valid=valid))
-        step = Step(
-            number, contract, contract.service.name, contract.name, input, body, *terms, abandon,
-            made if valid else None,
-        )  # fmt: skip
+        body = codec.checked(codec.encode(input))
+        step = Step(number, contract, contract.service.name, contract.name, input, body, *terms, abandon)
         future = self._awaited[number] = StepFuture(self, number)
         self.intents.append(step)
         caller = sys._getframe(2)

@@ -9,7 +9,6 @@ from pydantic import BaseModel
 
 from sagabus.contracts import Activity, RetryPolicy
 from sagabus.contracts.names import CommandKind
-from sagabus.contracts.round_trip import Values
 from sagabus.coordinator.core.saga.status import BUSY_UNDOING, Outcome, Undoing
 
 KEEP: Final = "keep"
@@ -53,8 +52,6 @@ class Step:
     """Microseconds until what is unanswered is sent again."""
     abandon: str
     """What becomes of it when it is given up: "undo", or `KEEP`."""
-    made: Values | None = None
-    """What the input held when the body was written; None where that is not known, or the body is of a replay."""
     do: Exchange = field(default_factory=Exchange)
     undo: Exchange | None = None
     """None: no undo was ever asked for."""
