@@ -19,13 +19,14 @@ from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.store import SagaExists, SagaKey, SagaMissing, SagaRow, StartedId, Store, TimerRef, Writes
 from sagabus.coordinator.store.migrations import migrate
-from sagabus.coordinator.store.small_turn import MOST_BYTES, MOST_ROWS, SmallTurn
+from sagabus.coordinator.store.small_turn import SmallTurn
 from sagabus.coordinator.store.tables import coordinator_tables
 from sagabus.messaging.postgres import connecting
 from sagabus.messaging.postgres.connecting import Unanswered
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.publishing.dead_letter import DeadLetters
 from sagabus.messaging.shards.shard_row import Claim, Fenced, acquire
+from sagabus.messaging.shards.single_statement import MOST_BYTES, MOST_ROWS
 from sagabus.messaging.shards.tenure import Log, Tenure
 from sagabus.messaging.shards.turn import Turn
 from tests.coordinator.saga_rows import AT, saga

@@ -19,6 +19,7 @@ from sagabus.contracts.names import CommandKind
 from sagabus.contracts.replies import ReplyKind
 from sagabus.messaging.database_url import sqlalchemy_url
 from sagabus.messaging.shards.shard_row import Fenced
+from sagabus.messaging.shards.single_statement import MOST_ROWS
 from sagabus.messaging.shards.tenure import Tenure
 from sagabus.participants import ActivityContext, Refused, TryAgain
 from sagabus.participants.command_processor import CommandProcessor
@@ -260,7 +261,7 @@ async def test_a_row_that_somebody_keeps_fails_the_turn_and_nothing_is_written(
     assert await fixture.inbox() == []
 
 
-@pytest.mark.parametrize("rows", [small_batch.MOST_ROWS, small_batch.MOST_ROWS + 1])
+@pytest.mark.parametrize("rows", [MOST_ROWS, MOST_ROWS + 1])
 async def test_a_batch_of_any_size_is_written(fixture: ServiceFixture, rows: int) -> None:
     answers(fixture)
     tenure = await fixture.take()

@@ -37,17 +37,11 @@ from sagabus.coordinator.store.wire import (
 )
 from sagabus.coordinator.store.write import SagaExists, SagaMissing, Writes, keys_of, known
 from sagabus.messaging.postgres.database import Connection
-from sagabus.messaging.postgres.statements import named
 from sagabus.messaging.postgres.tables import qualified
 from sagabus.messaging.publishing import outbox
-from sagabus.messaging.shards import shard_row
+from sagabus.messaging.shards import shard_row, single_statement
+from sagabus.messaging.shards.single_statement import MOST_BYTES, MOST_ROWS, composed, unless_all
 from sagabus.messaging.shards.turn import Turn
-
-MOST_ROWS: Final = 64
-"""Of a table. With more, a transaction with COPY costs less."""
-
-MOST_BYTES: Final = 262_144
-"""Of payloads: the statement has as long as a commit."""
 
 _ROW: Final[Columns] = {"id": TEXT, "run": TEXT, **HISTORY, "name": WORDS, "ref": WORDS}
 _SENT: Final[Columns] = {name: Wire(type) for name, type in zip(outbox.COLUMNS, outbox.TYPES, strict=True)}
@@ -110,7 +104,7 @@ class SmallTurn:
 
 def name_of_parts(parts: tuple[str, ...]) -> str:
     """Each combination is a statement of its own."""
-    return f"turn.{'_'.join(parts) or 'beat'}"
+    return single_statement.name_of_parts("turn", parts)
 
 
 @cache
@@ -124,13 +118,9 @@ def statement(schema: str, parts: tuple[str, ...]) -> str:
         ctes.append(f"{part} AS ({made[part].format(rows=unnest(columns, first=at))})")
         word = {"changed": _MISSING, "created": _EXISTS}.get(part)
         if word is not None:
-            counted = f"(SELECT count(*) FROM {part})"
-            wrong = f"fence.may AND {counted} <> cardinality(${at}::text[])"
-            # A SELECT cannot raise an error of its own. A text that is no number can: `write` knows it by its word.
-            checks.append(f"CASE WHEN {wrong} THEN ('{word}: only ' || {counted})::int END")
+            checks.append(unless_all(part, f"${at}::text[]", word))
         at += len(columns)
-    sql = f"WITH {', '.join(ctes)} SELECT fence.held, fence.known, {', '.join(checks)} FROM fence"
-    return named(name_of_parts(parts), sql)
+    return composed(name_of_parts(parts), ctes, ("fence.held", "fence.known", *checks))
 
 
 @cache

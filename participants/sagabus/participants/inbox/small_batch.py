@@ -23,10 +23,10 @@ from typing import Any, Final
 import asyncpg
 
 from sagabus.messaging.postgres.database import Connection
-from sagabus.messaging.postgres.statements import named
 from sagabus.messaging.postgres.tables import qualified
 from sagabus.messaging.publishing import outbox
-from sagabus.messaging.shards import shard_row
+from sagabus.messaging.shards import shard_row, single_statement
+from sagabus.messaging.shards.single_statement import MOST_BYTES, MOST_ROWS, composed, unless_all
 from sagabus.messaging.shards.turn import Turn
 from sagabus.participants.handlers.database_errors import DatabaseFailed
 from sagabus.participants.inbox.decision import InboxRow
@@ -41,12 +41,6 @@ from sagabus.participants.inbox.store import (
     unnested,
     update,
 )
-
-MOST_ROWS: Final = 64
-"""Of a table. With more, a transaction with COPY costs less."""
-
-MOST_BYTES: Final = 262_144
-"""Of payloads: the statement has as long as a commit."""
 
 LOCK_TIMEOUT: Final = "2s"
 """Less than a commit may take, so that who waits in vain for a row hears that nothing was written."""
@@ -152,7 +146,7 @@ def _table(types: Iterable[str], first: int) -> str:
 
 def name_of_parts(parts: tuple[str, ...]) -> str:
     """Each combination is a statement of its own."""
-    return f"batch.{'_'.join(parts) or 'beat'}"
+    return single_statement.name_of_parts("batch", parts)
 
 
 @cache
@@ -160,16 +154,14 @@ def statement(schema: str, parts: tuple[str, ...]) -> str:
     """Its arguments: those of the shard rows, when it is written, the columns of each part."""
     # The moment is an argument of each of them, so that it has the same number in all.
     ctes = [shard_row.fence(schema, lock_timeout=LOCK_TIMEOUT), f"moment AS (SELECT ${AT}::timestamptz AS at)"]
-    checks, first = "", AT + 1
+    answers, first = ["fence.held"], AT + 1
     for part in parts:
         types = PARTS[part]
         ctes.append(f"{part} AS ({_part(schema, part, _table(types, first))})")
         if part == "changed":
-            counted = "(SELECT count(*) FROM changed)"
-            wrong = f"fence.may AND {counted} <> cardinality(${first}::text::text[])"
-            checks = f", CASE WHEN {wrong} THEN ('{_CHANGED}: only ' || {counted})::int END"
+            answers.append(unless_all(part, f"${first}::text::text[]", _CHANGED))
         first += len(types)
-    return named(name_of_parts(parts), f"WITH {', '.join(ctes)} SELECT fence.held{checks} FROM fence")
+    return composed(name_of_parts(parts), ctes, answers)
 
 
 def _part(schema: str, part: str, rows: str) -> str:
