@@ -2,7 +2,8 @@
 
   peak    sagas a second when all are sent at once: the median of three runs, after one that warms the broker
   alone   one after the other, for the product and the bare engine in turns; nothing else runs
-  idle    what the processes of a deployment cost while nothing happens, in milliseconds of processor time a second
+  idle    what the processes of a deployment cost while nothing happens, in milliseconds of processor time a second,
+          once the broker has compiled what it has done so far, which goes on for minutes
   rates   sagas started evenly, at shares of the product's peak, by both; a saga's time begins when it is due
 
 Handlers only answer (bench/lean_shop.py).
@@ -21,7 +22,7 @@ from bench.bare.yardstick import Bare, bare_on
 from bench.figures import curve, distribution, ratio
 from bench.fixed_rate import at_rate
 from bench.one_by_one import one_by_one
-from bench.processor_time import Reading, milliseconds_each
+from bench.processor_time import Reading, compiling_seconds, milliseconds_each
 from bench.product import Product, product_on
 from bench.program import commits, parser, run, tell
 from bench.stage import LEAN, stage
@@ -36,8 +37,11 @@ PEAKS: Final = 3
 UNCOUNTED: Final = 20
 """First sagas of a turn."""
 
-SETTLE: Final = 3.0
-"""Seconds before idle processes are looked at."""
+REST_MS: Final = 5.0
+"""Of processor time a second: with less, a broker's compilers are at rest."""
+
+LOOK: Final = 10.0
+"""Seconds of each look at them."""
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -54,7 +58,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         await product.stop()
         alone = await turns(bare, product, options.alone)
         await product.start(LEAN)
-        idle = await idling(product, options.idle)
+        idle = await idling(product, options)
         loads = [await loaded(product, share, peak, options) for share in options.shares]
         await product.stop()
         await bare.start()
@@ -88,11 +92,23 @@ async def alone_of(engine: Bare | Product, sagas: int) -> list[float]:
     return (await one_by_one(engine.stage.kafka, engine.wire, numbers))[UNCOUNTED:]
 
 
-async def idling(product: Product, seconds: float) -> dict[str, float]:
+async def at_rest(broker: int, longest: float) -> None:
+    """Returns when this broker compiles nothing any more, or after so many seconds."""
+    waited, compiled = 0.0, float("inf")
+    while waited < longest and compiled > REST_MS:
+        before, pause = compiling_seconds(broker), min(LOOK, longest - waited)
+        await asyncio.sleep(pause)
+        waited += pause
+        compiled = 1_000 * (compiling_seconds(broker) - before) / pause
+    if waited and compiled > REST_MS:
+        tell(f"the broker still compiles after {longest:g} s: what follows counts that too")
+
+
+async def idling(product: Product, options: argparse.Namespace) -> dict[str, float]:
     """Milliseconds of processor time a second, by kind."""
-    await asyncio.sleep(SETTLE)
+    await at_rest(product.stage.broker.process.pid, options.settle)
     reading = Reading(product.kinds)
-    await asyncio.sleep(seconds)
+    await asyncio.sleep(options.idle)
     passed = reading.passed
     found = {kind: round(each / passed, 1) for kind, each in milliseconds_each(reading.spent(), 1).items()}
     tell(f"idle: {found['all']} ms of processor time a second")
@@ -131,15 +147,16 @@ def table(figures: Mapping[str, Any]) -> str:
 
 
 def main() -> int:
-    made = parser(
-        NAME, __doc__, "", "--sagas 300 --alone 30 --seconds 3 --warm-up 0 --idle 2 --results /dev/null", "--shares 0.5"
-    )
+    quick = "--sagas 300 --alone 30 --seconds 3 --warm-up 0 --idle 2 --settle 0 --results /dev/null"
+    made = parser(NAME, __doc__, "", quick, "--shares 0.5")
     made.add_argument("--sagas", type=int, default=5_000, help="of each run for the peak (default: 5000)")
     made.add_argument("--alone", type=int, default=300, help="sagas of each engine that are alone (default: 300)")
     made.add_argument("--seconds", type=float, default=20, help="of each fixed rate (default: 20)")
     made.add_argument("--warm-up", type=float, default=20, help="seconds of each before it counts (default: 20)")
     made.add_argument("--shares", type=float, nargs="+", default=[0.2, 0.5, 0.8], help="of the peak")
     made.add_argument("--idle", type=float, default=10, help="seconds that idle processes are watched (default: 10)")
+    settle = "seconds at most that the broker is waited for before that (default: 400)"
+    made.add_argument("--settle", type=float, default=400, help=settle)
     made.add_argument("--coordinators", type=int, default=1, help="processes of the product's (default: 1)")
     return run("latency", made.parse_args(), measure, table)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import psutil
 
@@ -64,3 +65,23 @@ def _own_seconds(process: psutil.Process) -> float:
         return 0.0
     waited_for = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
     return float(times.user + times.system + waited_for)
+
+
+def compiling_seconds(pid: int) -> float:
+    """Of a Java process, what its compilers have taken since it began. 0 if there is none.
+
+    They go on for minutes after the work that they compile for, whatever the process does meanwhile.
+    """
+    try:
+        threads = psutil.Process(pid).threads()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return sum(one.user_time + one.system_time for one in threads if "Compiler" in _thread_name(pid, one.id))
+
+
+def _thread_name(pid: int, thread: int) -> str:
+    """Empty if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/task/{thread}/comm").read_text()
+    except OSError:
+        return ""
