@@ -8,6 +8,7 @@ import pytest
 
 from sagabus.contracts.names import SagaId
 from sagabus.coordinator.shard.unloaded import (
+    LEAST_SHARE,
     LOAD_MICROSECONDS,
     LOOK_MICROSECONDS,
     LOOKED_AT,
@@ -49,6 +50,12 @@ async def test_what_was_lost_before_a_take_is_sent_again(fixture: ShardFixture) 
         assert all(headers_of(copy)["ce_id"] == headers_of(command)["ce_id"] for copy in messages)
         assert all(headers_of(copy)["ce_attempt"] == "1" for copy in messages)
     assert left == ["inventory.reserve_inventory"]
+
+
+async def test_the_walk_hears_of_records(fixture: ShardFixture) -> None:
+    tenure = await fixture.take()
+    await fixture.turn(tenure, fixture.request(ORDER, type="start", saga="order_processing", input=INPUT))
+    assert fixture.processor._memories[tenure].unloaded._records == 1
 
 
 async def test_who_gets_no_answer_for_an_hour_is_shown_in_its_row(fixture: ShardFixture) -> None:
@@ -116,15 +123,16 @@ def test_s6_after_a_loss_of_the_bus_the_walk_makes_no_pauses() -> None:
         unloaded.step(1, loaded=())
 
 
-def went(restless: int, *, sagas: int, shards: int) -> tuple[int, int]:
+def went(restless: int, *, sagas: int, shards: int, records: int = 0) -> tuple[int, int]:
     """(microseconds of processor time in all shards, microseconds that pass) of a walk over so many sagas in each; of
-    each page so many are to be loaded."""
+    each page so many are to be loaded. records: of the cluster, a second."""
     unloaded, now, spent = walk(shards=shards), UNLOADED_PAUSE_MICROSECONDS, 0
     for number in range(0, sagas, LOOKED_AT):
         unloaded.read(page(number, number + LOOKED_AT, *ids(number, number + restless)))
         spent += LOOKED_AT * LOOK_MICROSECONDS + restless * LOAD_MICROSECONDS
         for _ in range(max(1, -(-restless // UNLOADED_PAGE))):
             unloaded.step(now, loaded=())
+            unloaded.took(round((unloaded.due - now) * records / shards / 1_000_000))
             now = unloaded.due
         assert unloaded.wants_page
     return spent * shards, now - UNLOADED_PAUSE_MICROSECONDS
@@ -136,6 +144,21 @@ def test_s7_the_walks_of_a_cluster_together_take_their_share_of_a_processor(rest
     spent, passed = went(restless, sagas=80_000, shards=shards)
     at_first = went(restless, sagas=LOOKED_AT_WITHOUT_A_PAUSE, shards=shards)[0]
     assert spent - at_first <= passed * WALK_SHARE * 1.01
+
+
+@pytest.mark.parametrize("restless", [0, 1, 50, 200])
+@pytest.mark.parametrize("shards", [1, 12, 60])
+@pytest.mark.parametrize("records", [2_500, 20_000])
+def test_s7_a_busy_cluster_walks_slowly(restless: int, shards: int, records: int) -> None:
+    spent, passed = went(restless, sagas=80_000, shards=shards, records=records)
+    at_first = went(restless, sagas=LOOKED_AT_WITHOUT_A_PAUSE, shards=shards)[0]
+    assert spent - at_first <= passed * LEAST_SHARE * 1.01
+
+
+def test_s7_a_walk_is_the_slower_the_more_records_come() -> None:
+    passed = [went(50, sagas=80_000, shards=12, records=records)[1] for records in (0, 500, 1_000, 2_000)]
+    assert passed == sorted(passed)
+    assert passed[0] * 4 < passed[-1]
 
 
 @pytest.mark.parametrize("restless", [0, 50])

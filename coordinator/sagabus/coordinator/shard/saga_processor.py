@@ -165,6 +165,8 @@ class SagaProcessor:
         self._remember(batch.decisions, gathered)
         batch.forget_losses()
         self._turned = now
+        for tenure, records in work.items():
+            memories[tenure].unloaded.took(len(records))
         await self._replaying.go_on([*memories.values()], now=now)
         if self._retention is not None:
             await self._retention.schedule.after(work.keys())

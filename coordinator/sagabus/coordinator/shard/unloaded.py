@@ -11,8 +11,10 @@ named the next page is read. So no saga is looked at twice, and nothing is read 
 closed meanwhile is passed over.
 
 The first sagas of each shard are gone through at once, for a cluster that has a few thousand. From then on a step is
-followed by a pause that goes by what it has cost: with all shards of the cluster on their way, and however many sagas
-are open, the processor time that the walk takes a second stays the same (docs/decisions/0023).
+followed by a pause that goes by what it has cost, and by how much else there is to do: with all shards of the cluster
+on their way, and however many sagas are open, the walk takes a share of a processor, which is small where many records
+come (docs/decisions/0023). Records are counted, and no clock of the processor is asked: a simulated walk is the same
+each time.
 """
 
 from __future__ import annotations
@@ -39,8 +41,15 @@ UNLOADED_STEP_MICROSECONDS: Final = 200_000
 LOOKED_AT_WITHOUT_A_PAUSE: Final = 1_000
 """Sagas of a shard that are gone through at that pace, whatever it costs."""
 
-WALK_SHARE: Final = 0.1
-"""Of a processor, that all walks of a cluster together take after that: the coordinators' and PostgreSQL's part."""
+WALK_SHARE: Final = 0.3
+"""Of a processor, that all walks of a cluster together take after that, the coordinators' and PostgreSQL's part, while
+nothing else is to be done."""
+
+LEAST_SHARE: Final = 0.02
+"""The same, where records take half a processor or more."""
+
+RECORD_MICROSECONDS: Final = 200
+"""Of processor time, that a record costs coordinators and PostgreSQL together, about."""
 
 LOOK_MICROSECONDS: Final = 10
 """Of processor time, for a saga that is looked at, with the turn behind which that is done (bench/walk.py)."""
@@ -66,6 +75,8 @@ class UnloadedSagas:
         """Of the page that was read last: those that are still to be named."""
         self._spent = 0
         """Microseconds of processor time since the last step."""
+        self._records, self._since = 0, acquired
+        """Taken in by the shard since the last step, and when that was."""
         self._next = acquired + UNLOADED_PAUSE_MICROSECONDS
         self._hurry = False
 
@@ -91,6 +102,10 @@ class UnloadedSagas:
         """Whether the next `LOOKED_AT` are to be read, before `step`."""
         return not self._restless and not self._is_read
 
+    def took(self, records: int) -> None:
+        """A turn of the shard has taken in so many."""
+        self._records += records
+
     def read(self, page: OpenPage) -> None:
         """These are the next."""
         self._is_read = page.count < LOOKED_AT
@@ -110,12 +125,17 @@ class UnloadedSagas:
             id, _nothing = self._restless.popitem(last=False)
             if id not in loaded:
                 named.append(id)
-        self._next = now + self._pause(self._spent + len(named) * LOAD_MICROSECONDS)
-        self._spent = 0
+        self._next = now + self._pause(now, self._spent + len(named) * LOAD_MICROSECONDS)
+        self._spent, self._records, self._since = 0, 0, now
         return named
 
-    def _pause(self, spent: int) -> int:
+    def _pause(self, now: int, spent: int) -> int:
         """Microseconds, after a step that has cost so many of processor time."""
         if self.looked_at <= LOOKED_AT_WITHOUT_A_PAUSE:
             return UNLOADED_STEP_MICROSECONDS
-        return max(UNLOADED_STEP_MICROSECONDS, round(spent * self._shards / WALK_SHARE))
+        return max(UNLOADED_STEP_MICROSECONDS, round(spent * self._shards / self._share(now)))
+
+    def _share(self, now: int) -> float:
+        """Of a processor, for all walks. Other shards are taken to be as busy as this one was since the last step."""
+        busy = self._records * self._shards * RECORD_MICROSECONDS / max(1, now - self._since)
+        return max(LEAST_SHARE, WALK_SHARE * (1 - 2 * busy))
