@@ -46,14 +46,14 @@ class Observer:
 
 @asynccontextmanager
 async def reading(cluster: Kafka, *places: TopicPartition) -> AsyncIterator[ShardConsumer]:
-    """A consumer without a group, with these partitions held."""
+    """A consumer without a group, with these partitions suspended."""
     connection = cluster.connection.aiokafka
     consumer = ShardConsumer(observer=Observer(), group=None, instance=None, **connection)
     await consumer.start()
     await asyncio.sleep(0)  # aiokafka 0.14 cannot be stopped in the step in which it was started
     try:
         consumer.assign(list(places))
-        consumer.hold(places)
+        consumer.suspend(places)
         yield consumer
     finally:
         await consumer.stop()
@@ -83,18 +83,18 @@ async def test_batch_that_was_overtaken_by_a_new_place_is_taken_back(embedded: K
         assert numbers(consumer.undisturbed(records)) == [0, 1, 2], "another partition's place disturbs nothing"
         consumer.place({place: 7})
         assert consumer.undisturbed(records) == []
-        consumer.hold([other])
+        consumer.suspend([other])
         assert await next_of(consumer, place) == [7, 8, 9]
 
 
-@pytest.mark.parametrize("end", ["hold", "let_go"])
+@pytest.mark.parametrize("end", ["suspend", "let_go"])
 async def test_batch_of_an_assignment_that_has_ended_is_taken_back(embedded: Kafka, namespace: str, end: str) -> None:
     place = await given(embedded, namespace, *range(10))
     async with reading(embedded, place) as consumer:
         consumer.place({place: 0})
         records = (await consumer.getmany())[place]
-        if end == "hold":
-            consumer.hold([place])
+        if end == "suspend":
+            consumer.suspend([place])
         else:
             consumer.let_go()
         assert consumer.undisturbed(records) == []

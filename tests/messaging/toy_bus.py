@@ -114,7 +114,7 @@ class ToyStream:
         self.places |= offsets
         self.done |= offsets
 
-    async def hold(self, partitions: Collection[TopicPartition]) -> None:
+    async def suspend(self, partitions: Collection[TopicPartition]) -> None:
         for partition in partitions:
             self.places.pop(partition, None)
 

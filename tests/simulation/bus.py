@@ -251,7 +251,7 @@ class Stream:
         self._done |= offsets
         self._bell.set()
 
-    async def hold(self, partitions: Collection[TopicPartition]) -> None:
+    async def suspend(self, partitions: Collection[TopicPartition]) -> None:
         for partition in partitions:
             self._places.pop(partition, None)
 

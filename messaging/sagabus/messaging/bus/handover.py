@@ -1,7 +1,7 @@
 """Tells a listener which shards it has, and opens partitions where the listener says they are to be read on.
 
 The listener is asked in a task of its own: aiokafka sends no heartbeats while its callback runs, and taking shards may
-take longer than a session. Until it has answered, the partitions are held.
+take longer than a session. Until it has answered, the partitions are suspended.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Handover:
 
     def begin(self, consumer: ShardConsumer, partitions: Collection[TopicPartition]) -> None:
         """These are assigned from now on. Nothing of them is read before the listener has answered."""
-        consumer.hold(partitions)
+        consumer.suspend(partitions)
         self._partitions = partitions
         shards = frozenset(partition.partition for partition in partitions)
         topics = frozenset(partition.topic for partition in partitions)

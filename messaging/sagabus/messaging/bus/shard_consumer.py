@@ -1,7 +1,7 @@
 """aiokafka's consumer, made safe for offsets that are kept elsewhere.
 
-A partition that was just assigned is *held*: nothing of it is fetched or handed on until somebody who knows says where
-to read on (`place`). Three faults of aiokafka 0.14 are cured on the way:
+A partition that was just assigned is *suspended*: nothing of it is fetched or handed on until somebody who knows says
+where to read on (`place`). Three faults of aiokafka 0.14 are cured on the way:
 
 - it starts to fetch from Kafka's committed offset before the listener has been asked, and hands that on;
 - an error on one partition throws away what was drained from others in the same call, their positions moved on: after
@@ -70,7 +70,7 @@ class Observer(Protocol):
     """Who made the consumer, and looks after what it cannot cure."""
 
     def log_changed(self, partitions: Collection[TopicPartition]) -> None:
-        """These have no record at the offset that was asked for. They are held."""
+        """These have no record at the offset that was asked for. They are suspended."""
 
     def answered(self) -> None:
         """A broker has answered a fetch."""
@@ -106,9 +106,9 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
         self._client.send = FetchSessions(self._client.send, heard=observer.answered).send
         self._observer = observer
         self._handed_on: dict[TopicPartition, int] = {}
-        """The next offset of each partition that is not held."""
+        """The next offset of each partition that is not suspended."""
         self._batch: dict[TopicPartition, int] = {}
-        """Where the batch that was handed on last begins, without partitions that were placed or held since."""
+        """Where the batch that was handed on last begins, without partitions that were placed or suspended since."""
         self._overtaken = False
         self._heard_at = float("-inf")
         """Monotonic seconds of the group's last good answer to a heartbeat, or to a joining."""
@@ -191,7 +191,7 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
             await self._fetcher.close()
             await self._client.close()
 
-    def hold(self, partitions: Collection[TopicPartition]) -> None:
+    def suspend(self, partitions: Collection[TopicPartition]) -> None:
         """Hand on nothing of these. They must be assigned.
 
         A position of their own keeps aiokafka from asking for the group's committed offset.
@@ -207,8 +207,8 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
             self._forget(partition)
 
     def place(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Read on from here; held no longer. Raises IllegalStateError for a partition that is not assigned, with the
-        others in place."""
+        """Read on from here; suspended no longer. Raises IllegalStateError for a partition that is not assigned; the
+        others are in place then."""
         missing = [partition for partition in offsets if partition not in self.assignment()]
         for partition, offset in offsets.items():
             if partition not in missing:
@@ -220,7 +220,7 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
             raise IllegalStateError(f"not assigned: {missing}")
 
     async def read_to(self, partition: TopicPartition) -> int | None:
-        """The offset up to which records have been read and dealt with, control records among them; None if held."""
+        """The offset up to which records have been read and dealt with, control records too; None if suspended."""
         if partition not in self._handed_on:
             return None
         begun = self._batch.get(partition)
@@ -239,7 +239,7 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
                 return ready
 
     def undisturbed(self, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
-        """Of the batch that was handed on last, what was not overtaken by `place`, `hold` or `let_go`."""
+        """Of the batch that was handed on last, what was not overtaken by `place`, `suspend` or `let_go`."""
         if not self._overtaken:
             return records
         return [record for record in records if TopicPartition(record.topic, record.partition) in self._batch]
@@ -292,7 +292,7 @@ class ShardConsumer(AIOKafkaConsumer):  # type: ignore[misc]    # aiokafka has n
 
     def _log_changed(self, partitions: Collection[TopicPartition]) -> None:
         if partitions:
-            self.hold(partitions)
+            self.suspend(partitions)
             self._observer.log_changed(partitions)
 
     def _go_back(self) -> None:

@@ -125,10 +125,10 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]    # aiokaf
         """Read on from here; opens what `assigned` had left out. Raises IllegalStateError for what is not assigned."""
         self._reading().place(offsets)
 
-    async def hold(self, partitions: Collection[TopicPartition]) -> None:
+    async def suspend(self, partitions: Collection[TopicPartition]) -> None:
         """Hand on nothing of these until `seek`; what is not assigned is left aside."""
         consumer = self._reading()
-        consumer.hold(consumer.assignment().intersection(partitions))
+        consumer.suspend(consumer.assignment().intersection(partitions))
 
     async def position(self, partition: TopicPartition) -> int | None:
         """The offset up to which `batch` has returned, transaction markers included; None if it is not read now."""

@@ -49,7 +49,7 @@ class HeldBack:
         await cancelled([*self._waiting.values()])
 
     async def _close(self, tenure: Tenure) -> None:
-        await self._membership.hold([TopicPartition(topic, tenure.shard) for topic in tenure.offsets])
+        await self._membership.suspend([TopicPartition(topic, tenure.shard) for topic in tenure.offsets])
         self._waiting[tenure] = self._supervisor.spawn(self._wait(tenure), name=f"held back shard {tenure.shard}")
 
     async def _wait(self, tenure: Tenure) -> None:

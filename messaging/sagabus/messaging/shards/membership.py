@@ -85,11 +85,11 @@ class Membership:
             return False
         return True
 
-    async def hold(self, partitions: Collection[TopicPartition]) -> None:
+    async def suspend(self, partitions: Collection[TopicPartition]) -> None:
         """Read nothing of these until a `seek`. Where that is not possible now, their records still come."""
         if self._stream is not None:
             try:
-                await self._stream.hold(partitions)
+                await self._stream.suspend(partitions)
             except Exception as error:
                 log.warning("partitions were not closed: %s", error)
 

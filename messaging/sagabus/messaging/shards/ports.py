@@ -91,7 +91,7 @@ class Stream(Protocol):
         """`leave`: also as a static member."""
 
     async def seek(self, offsets: Mapping[TopicPartition, int]) -> None: ...
-    async def hold(self, partitions: Collection[TopicPartition]) -> None:
+    async def suspend(self, partitions: Collection[TopicPartition]) -> None:
         """Hand on nothing of these until `seek`. Also called while the listener has a batch."""
 
     async def position(self, partition: TopicPartition) -> int | None:
