@@ -12,8 +12,9 @@ from sagabus.coordinator.shard.early_requests import (
     EXPIRED_IDS_OF_A_TURN,
     EarlyRequests,
 )
-from sagabus.coordinator.shard.replays import REPLAYS_AT_A_TIME, Replays
+from sagabus.coordinator.shard.replays import REPLAYS_AT_A_TIME, WANTED_TOGETHER, Replays
 from sagabus.coordinator.store.rows import EarlyCount
+from tests.coordinator.saga_rows import saga
 from tests.support.processor_time import collector_off
 
 FEW, MANY = 1_000, 100_000
@@ -62,6 +63,16 @@ def test_no_more_replays_begin_than_may_be_under_way() -> None:
     replays = Replays()
     replays.want(ids(100))
     assert len(replays.next_wanted(())) == REPLAYS_AT_A_TIME
+
+
+def test_wanted_sagas_begin_together() -> None:
+    replays = Replays()
+    for number in range(REPLAYS_AT_A_TIME - WANTED_TOGETHER + 1):
+        replays.begin(saga(f"under way {number}"), [], is_read=False)
+    replays.want(ids(100))
+    assert replays.next_wanted(()) == []
+    assert replays.finish_now(SagaId("under way 0")) is not None
+    assert len(replays.next_wanted(())) == WANTED_TOGETHER
 
 
 def waiting(count: int, *, hour_over: bool) -> float:

@@ -24,6 +24,9 @@ from sagabus.messaging.postgres.database import Connection
 REPLAYS_AT_A_TIME: Final = 16
 """Of a shard: their histories are in memory as a whole. They take turns."""
 
+WANTED_TOGETHER: Final = REPLAYS_AT_A_TIME // 2
+"""Wanted sagas begin when there is room for so many: they are read by two statements, however many they are."""
+
 WANTED_OF_A_PIECE: Final = 1_000
 """Wanted sagas that are looked at in one piece of work: most of them may be in memory already."""
 
@@ -77,10 +80,12 @@ class Replays:
     def next_wanted(self, loaded: Collection[SagaId]) -> list[SagaId]:
         """As many as may begin now. Those that are in memory, or on their way, are wanted no more.
 
-        It may find none in one call where many are: see `WANTED_OF_A_PIECE`.
+        It may find none in one call where many are: see `WANTED_OF_A_PIECE`, `WANTED_TOGETHER`.
         """
         chosen: list[SagaId] = []
         room = REPLAYS_AT_A_TIME - len(self.under_way)
+        if room < WANTED_TOGETHER:
+            return chosen
         for _ in range(min(len(self._wanted), WANTED_OF_A_PIECE)):
             if len(chosen) >= room:
                 break

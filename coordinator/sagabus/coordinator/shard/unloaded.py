@@ -54,7 +54,7 @@ RECORD_MICROSECONDS: Final = 200
 LOOK_MICROSECONDS: Final = 10
 """Of processor time, for a saga that is looked at, with the turn behind which that is done (bench/walk.py)."""
 
-LOAD_MICROSECONDS: Final = 1_200
+LOAD_MICROSECONDS: Final = 550
 """The same, for one that is loaded: it is read, replayed, and kept by the next turn."""
 
 
