@@ -44,7 +44,8 @@ def _ends_a_pause(row: Row) -> bool:
 
 def in_effect(history: Iterable[Row]) -> list[Row]:
     """A pause, or a termination, that a blocked saga has kept stands behind the turn in which the saga goes on: what
-    came before it is decided upon first. A verb that was refused is left out, and so is a kept pause that has ended.
+    came before it is decided upon first. A verb that was refused is left out, and so is a kept pause that has ended,
+    be it by a verb of that very turn.
     """
     history = [*history]
     refused = {row.ref for row in history if request_answers.is_refusal(row)}
@@ -63,7 +64,7 @@ def in_effect(history: Iterable[Row]) -> list[Row]:
             is_blocked, goes_on_at = False, row.at
         if request_answers.verb_of(row) and row.ref in refused:
             continue
-        if is_blocked and _ends_a_pause(row):
+        if (is_blocked or row.at == goes_on_at) and row.kind is not Kind.CODELESS and _ends_a_pause(row):
             kept = [one for one in kept if one.name != "pause"]
         (kept if is_blocked and _begins_a_rest(row) else placed).append(row)
     return placed if is_blocked else placed + [replace(one, at=goes_on_at) for one in kept]
