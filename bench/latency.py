@@ -43,6 +43,9 @@ REST_MS: Final = 5.0
 LOOK: Final = 10.0
 """Seconds of each look at them."""
 
+LOOKS: Final = 3
+"""In a row: they pause in between."""
+
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
     """JSON."""
@@ -94,13 +97,13 @@ async def alone_of(engine: Bare | Product, sagas: int) -> list[float]:
 
 async def at_rest(broker: int, longest: float) -> None:
     """Returns when this broker compiles nothing any more, or after so many seconds."""
-    waited, compiled = 0.0, float("inf")
-    while waited < longest and compiled > REST_MS:
+    waited, quiet = 0.0, 0
+    while waited < longest and quiet < LOOKS:
         before, pause = compiling_seconds(broker), min(LOOK, longest - waited)
         await asyncio.sleep(pause)
         waited += pause
-        compiled = 1_000 * (compiling_seconds(broker) - before) / pause
-    if waited and compiled > REST_MS:
+        quiet = quiet + 1 if 1_000 * (compiling_seconds(broker) - before) / pause <= REST_MS else 0
+    if waited and quiet < LOOKS:
         tell(f"the broker still compiles after {longest:g} s: what follows counts that too")
 
 
