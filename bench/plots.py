@@ -1,7 +1,7 @@
 """Writes docs/performance.md anew from bench/results.jsonl: its tables and its plots. python -m bench.plots
 
 A table stands between `<!-- measured: NAME -->` and `<!-- end -->`; the plots are in docs/performance/. Of each command
-the latest line counts. tests/bench/test_plots.py compares the page with the results.
+the latest line counts. tests/bench/test_performance_page.py compares the page with the results.
 """
 
 from __future__ import annotations
