@@ -98,7 +98,7 @@ def may_be_no_json(text: bytes) -> bool:
 
     Cheap, and often wrong.
     """
-    return (_N in text and b"NaN" in text) or (_I in text and b"Infinity" in text) or may_overflow(text)
+    return may_name_no_number(text) or may_overflow(text)
 
 
 def _finite(value: JsonValue) -> bool:

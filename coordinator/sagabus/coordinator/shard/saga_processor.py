@@ -83,7 +83,7 @@ class SagaProcessor:
         self._memories: dict[Tenure, ShardMemory] = {}
         self._turned = 0
         self._deciding = asyncio.Lock()
-        """Of turns that are under way at once, the first is decided first; its transaction waits while others are."""
+        """Of turns that are under way at once, one is decided at a time: it is being written while the next one is."""
         self._warned: set[str] = set()
         """Definitions of which the log has its one line (`Effects.log_once`)."""
         self.counts = counters.family(Family.RECORDS)

@@ -42,7 +42,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 CONNECTIONS: Final = 4
-"""One turn at a time needs one; the others are for reading beside it."""
+"""Each turn that is under way needs one (`shards.lanes`); at least one is left for reading beside them."""
 
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 2.0
