@@ -25,6 +25,7 @@ from sagabus.commands.sagas import given
 from sagabus.commands.subcommand import Exit, Failed
 from sagabus.contracts.envelope import Message
 from sagabus.contracts.names import CommandKind, command_id
+from sagabus.coordinator.core.saga import recorded
 from sagabus.messaging.service.backing import find_backing
 from sagabus.messaging.settings import load_settings
 from tests.support.conditions import blocking_until
@@ -128,6 +129,31 @@ def test_an_event_ends_the_wait_of_a_saga(capsys: pytest.CaptureFixture[str]) ->
     assert [row["kind"] for row in shown["history"]][-2:] == ["event", "ended"]
     assert main(["show", "EXP-102", "--history"]) == Exit.DONE
     assert "approvals.decided" in capsys.readouterr().out
+
+
+def test_a_history_is_exported_as_it_is_stored(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["start", "order_processing", "--id", "ORD-140", "--input", order("ORD-140"), "--wait"]) == Exit.DONE
+    capsys.readouterr()
+    shown = answer(capsys, "show", "ORD-140", "--history")["history"]
+    said = answer(capsys, "show", "ORD-140", "--export", "ORD-140.jsonl")
+    assert (said["file"], said["rows"]) == ("ORD-140.jsonl", len(shown))
+    written = (in_folder / "ORD-140.jsonl").read_bytes()
+    read = recorded.read(written.splitlines())
+    assert (read.head.saga, read.head.id, read.head.status) == ("order_processing", "ORD-140", "completed")
+    assert [(row.seq, row.kind, row.name, row.ref) for row in read.rows] == [
+        (row["seq"], row["kind"], row["name"], row["ref"]) for row in shown
+    ]
+    assert b"".join(recorded.lines(read)) == written
+    assert main(["show", "ORD-140", "--export"]) == Exit.DONE
+    assert recorded.read(capsys.readouterr().out.encode().splitlines()) == read
+
+
+@pytest.mark.usefixtures("in_folder")
+def test_an_export_that_cannot_be_written_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    answer(capsys, "start", "expense_approval", "--id", "EXP-141", "--input", expense("EXP-141"))
+    assert main(["show", "EXP-141", "--export", "nowhere/EXP-141.jsonl"]) == Exit.NOT_WRITTEN
+    assert "nowhere/EXP-141.jsonl cannot be written: No such file or directory" in capsys.readouterr().err
+    assert main(["show", "EXP-nobody", "--export"]) == Exit.NOT_FOUND
 
 
 @pytest.mark.usefixtures("in_folder")

@@ -7,7 +7,7 @@ import json
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from sagabus.contracts.envelope import MAX_PAYLOAD, Message
 from sagabus.contracts.headers import HeaderReader
 from sagabus.contracts.names import RunId, SagaId
+from sagabus.coordinator.core.saga import recorded
 from sagabus.coordinator.core.saga.concern import MOST_STORED, Concern, ConcernKind, Concerns, concerns_json
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.status import SagaStatus
@@ -36,6 +37,7 @@ from sagabus.coordinator.store import EarlyRequest, SagaRow, Store, TimerRef, Wr
 from sagabus.coordinator.store.copy_format import NewHistory
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.coordinator.store.read import history_row
+from sagabus.coordinator.store.rows import head_of
 from sagabus.messaging.bus.kafka_connection import KafkaUnreachable
 from sagabus.messaging.bus.publish_errors import PublishFailed, PublishRefused, Reason
 from sagabus.messaging.postgres.database import Database
@@ -307,6 +309,22 @@ async def _write_long_saga(api: Api, *, steps: int) -> None:
     await api.write(Writes(new_sagas=[saga()], history=NewHistory((saga().key, rows, 1))))
 
 
+async def test_an_exported_history_is_read_as_the_rows_that_are_stored(api: Api) -> None:
+    rows = history(
+        (Kind.STARTED, 0, 0, "order_processing", REQUEST),
+        (Kind.COMMAND, 1, 0, "a.b", b'{"a": 1}'),
+        (Kind.STEP_COMPLETED, 1, 1, "a", None),
+        (Kind.NOTICE, 1, 0, "late_success", b"\xff"),
+    )
+    await api.write(Writes(new_sagas=[saga()], history=NewHistory((saga().key, rows, 1))))
+    first = await api.get(f"{SAGAS}/ORD-1/export", limit=3)
+    rest = await api.get(f"{SAGAS}/ORD-1/export", limit=3, after=first["next"])
+    assert (first["next"], rest["next"], first["head"]) == (3, None, rest["head"])
+    read = recorded.read(map(recorded.line, (first["head"], *first["rows"], *rest["rows"])))
+    assert read.head == head_of(saga())
+    assert read.rows == [replace(row, sequence=1) for row in rows]
+
+
 async def test_history_is_shown_page_by_page_whatever_it_holds(api: Api) -> None:
     rows = history(
         (Kind.STARTED, 0, 0, "order_processing", REQUEST),
@@ -452,7 +470,7 @@ async def test_a_wrong_address_is_answered_with_the_cure(offline: Api, path: str
 
 
 async def test_what_is_not_there_is_said_so(api: Api) -> None:
-    for path in (f"{SAGAS}/ORD-1", f"{SAGAS}/ORD-1/steps", f"{SAGAS}/ORD-1/history"):
+    for path in (f"{SAGAS}/ORD-1", f"{SAGAS}/ORD-1/steps", f"{SAGAS}/ORD-1/history", f"{SAGAS}/ORD-1/export"):
         answer = await api.client.get(path)
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "saga.not_found")
     assert (await api.client.get("/api/v2")).json()["error"]["code"] == "http.not_found"

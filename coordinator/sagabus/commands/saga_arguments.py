@@ -51,6 +51,10 @@ def list_arguments(place: ArgumentParser) -> None:
 def show_arguments(place: ArgumentParser) -> None:
     place.add_argument("id", metavar="ID")
     place.add_argument("--history", action="store_true", help="with every row of its history")
+    place.add_argument(
+        "--export", nargs="?", const="-", metavar="FILE",
+        help="write its whole history as JSON lines for `sagabus check` and tests, to standard output without a FILE",
+    )  # fmt: skip
     json_argument(place)
 
 

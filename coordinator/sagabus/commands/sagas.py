@@ -26,6 +26,7 @@ from sagabus.client.coordinator_api import (
 )
 from sagabus.client.settings import api_settings
 from sagabus.commands import saga_arguments, sheets
+from sagabus.commands.exported import export
 from sagabus.commands.printable import printable, printable_json
 from sagabus.commands.subcommand import Exit, Failed, Subcommand, complain, say, say_json
 from sagabus.commands.widths import line_width
@@ -109,6 +110,8 @@ async def run_show(options: Namespace) -> Exit:
     async with opened_api() as api:
         try:
             saga = await api.saga(options.id)
+            if options.export is not None:
+                return await export(api, saga, options)
             steps = await all_pages(api.steps, saga, "steps")
             rows = await all_pages(api.history, saga, "rows") if options.history else []
         except NoSuchSaga as error:
@@ -255,6 +258,7 @@ SUBCOMMANDS: Final = (
         examples={
             "sagabus show ORD-1": "how far it is",
             "sagabus show ORD-1 --history": "with all that has happened to it",
+            "sagabus show ORD-1 --export histories/ORD-1.jsonl": "its history as a file, for `sagabus check`",
         },
         arguments=saga_arguments.show_arguments,
         run=run_show,

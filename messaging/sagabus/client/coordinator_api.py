@@ -124,6 +124,10 @@ class CoordinatorApi:
         """One page: `rows`, and `next`, which is to be given as `after`."""
         return await self._ask("GET", _path(id) + "/history", params={"run": run, "after": after, "limit": PAGE})
 
+    async def export(self, id: str, *, run: str, after: int = 0) -> Json:
+        """One page of the recorded history: `head`, `rows`, and `next`, which is to be given as `after`."""
+        return await self._ask("GET", _path(id) + "/export", params={"run": run, "after": after, "limit": PAGE})
+
     async def start(self, saga: str, *, id: str, input: JsonValue, allow_unknown: bool = False) -> Json:
         """Accepted is not started. A name that no coordinator runs, and an input that does not fit, are refused; so is
         a used id with another input, with StartRefused.

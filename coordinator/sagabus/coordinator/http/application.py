@@ -5,6 +5,7 @@ GET  /api/v1/sagas                  ?status=…&saga=…&attention=true&concern=
 GET  /api/v1/sagas/{id}             ?run=…&wait=SECONDS
 GET  /api/v1/sagas/{id}/steps       ?run=…&after=NUMBER&limit=…
 GET  /api/v1/sagas/{id}/history     ?run=…&after=SEQ&limit=…
+GET  /api/v1/sagas/{id}/export      ?run=…&after=SEQ&limit=…
 POST /api/v1/sagas                  ?unknown=allow   {"saga", "id", "input"}
 POST /api/v1/sagas/{id}/events      ?name=near   {"name", "data", "event_id"?}
 POST /api/v1/sagas/{id}/cancel      ?run=…&wait=SECONDS, as all verbs   {"reason"?, "actor"?, "request_id"?}
@@ -84,6 +85,7 @@ def application(
             Route("/api/v1/sagas/{id}", views.show, methods=["GET"]),
             Route("/api/v1/sagas/{id}/steps", views.steps, methods=["GET"]),
             Route("/api/v1/sagas/{id}/history", views.history, methods=["GET"]),
+            Route("/api/v1/sagas/{id}/export", views.export, methods=["GET"]),
             Route("/api/v1/sagas/{id}/events", events.take, methods=["POST"]),
             Route("/api/v1/sagas/{id}/requests/{request}", verbs.show, methods=["GET"]),
             *(Route(f"/api/v1/sagas/{{id}}/{verb}", verbs.of(verb), methods=["POST"]) for verb in VERBS),

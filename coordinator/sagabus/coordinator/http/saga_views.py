@@ -9,15 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
 
+from pydantic import JsonValue
 from starlette.requests import Request
 from starlette.responses import Response
 
+from sagabus.coordinator.core.saga import recorded
 from sagabus.coordinator.http import query
 from sagabus.coordinator.http.answers import answer
 from sagabus.coordinator.http.closings import Closings
 from sagabus.coordinator.http.refusals import ApiError
 from sagabus.coordinator.http.step_pages import StepPages
 from sagabus.coordinator.http.views import (
+    ExportView,
     HistoryRowView,
     HistoryView,
     SagaPage,
@@ -28,7 +31,7 @@ from sagabus.coordinator.http.views import (
 )
 from sagabus.coordinator.http.waits import NOTHING, Waits, waits_of
 from sagabus.coordinator.store.operators import OperatorReads
-from sagabus.coordinator.store.rows import SagaKey, SagaRow
+from sagabus.coordinator.store.rows import SagaKey, SagaRow, head_of
 
 ROWS_OF_ONE: Final = 100
 """Latest rows of history that a look at one saga reads, to tell what it waits for."""
@@ -112,6 +115,14 @@ class SagaViews:
         next = rows[-1].seq if len(rows) == limit else None
         shown = [HistoryRowView.of(row) for row in rows]
         return answer(HistoryView(id=saga.id, run=saga.run, rows=shown, next=next))
+
+    async def export(self, request: Request) -> Response:
+        saga, after, limit = await self._page_of(request)
+        rows = await self._reads.history(saga.key, after=after, limit=limit)
+        next = rows[-1].seq if len(rows) == limit else None
+        lines: list[JsonValue] = [recorded.row_fields(row) for row in rows]
+        head = recorded.head_fields(head_of(saga))
+        return answer(ExportView(id=saga.id, run=saga.run, head=head, rows=lines, next=next))
 
     async def _page_of(self, request: Request) -> tuple[SagaRow, int, int]:
         """(whose list is asked for, the number after which it begins, how many at most)"""

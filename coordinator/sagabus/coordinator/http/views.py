@@ -201,6 +201,17 @@ class HistoryView(BaseModel):
     next: int | None
 
 
+class ExportView(BaseModel):
+    """A page of a recorded history (`sagabus show ID --export`). head: the first line of the file, as of now. rows: the
+    lines of these rows, each with the bytes that it has. next: give it as `after` to go on; null at the end."""
+
+    id: str
+    run: str
+    head: JsonValue
+    rows: list[JsonValue]
+    next: int | None
+
+
 class Accepted(BaseModel):
     """The request is published. message_id: its `ce_id`, by which its effects can be recognised as caused by it."""
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from sagabus.contracts.envelope import Headers, Record, pack_headers, unpack_headers
 from sagabus.contracts.names import RunId, SagaId
+from sagabus.coordinator.core.saga.recorded import Head
 from sagabus.coordinator.core.saga.status import CLOSED, SagaStatus
 
 
@@ -90,6 +91,14 @@ class SagaRow:
     @property
     def is_closed(self) -> bool:
         return self.status in CLOSED
+
+
+def head_of(row: SagaRow) -> Head:
+    """Of a recorded history."""
+    return Head(
+        saga=row.definition, version=row.version, id=row.id, run=row.run, fingerprint=row.fingerprint,
+        status=SagaStatus(row.status), started_at=row.started_at,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
