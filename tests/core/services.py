@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from sagabus.contracts import Activity, Service, event
+from sagabus.contracts import Activity, SagaType, Service, event
 
 
 class Job(BaseModel):
@@ -58,5 +58,7 @@ ship = post.activity("ship", Job, Done)
 paid = event("payment.confirmed", Paid)
 told = stock.event("told", Told, key="order")
 keyless = bank.event("keyless", Told)
+
+receipt = SagaType("receipt", Order, Result)
 
 ACTIVITIES: tuple[Activity[..., Job, Done], ...] = (reserve, charge, ship, count)

@@ -6,7 +6,7 @@ import asyncio
 
 from sagabus.contracts import ActivityFailed, ActivityTimedOut
 from sagabus.coordinator import SagaContext, saga
-from tests.core.services import Order, Result, book, charge, check, count, paid, reserve, ship
+from tests.core.services import Order, Result, book, charge, check, count, paid, receipt, reserve, ship
 
 
 @saga("saga")
@@ -116,4 +116,13 @@ async def racing(ctx: SagaContext, order: Order) -> Result:
     return Result(refs=refs)
 
 
-ALL = (sequential, gathered, grouped, impatient, in_a_hurry, forgiving, sleepy, awaiting, tidy, racing)
+@saga("saga")
+async def starting(ctx: SagaContext, order: Order) -> Result:
+    """Starts others that are nobody's children, between its steps."""
+    reserved = await ctx.call(reserve(order=order.order))
+    first = ctx.start(receipt.of(order))
+    charged = await ctx.call(charge(order=order.order))
+    return Result(refs=[reserved.ref, first, charged.ref, ctx.start(receipt.of(order), id=f"{order.order}-receipt")])
+
+
+ALL = (sequential, gathered, grouped, impatient, in_a_hurry, forgiving, sleepy, awaiting, tidy, racing, starting)

@@ -106,7 +106,7 @@ def check_pauses(rows: list[Row]) -> None:
         elif row.kind is Kind.CANCEL:
             paused = False
         if paused:
-            assert after.kind not in (Kind.COMMAND, Kind.PUBLISH, Kind.SETTLE, Kind.ENDED), after
+            assert after.kind not in (Kind.COMMAND, Kind.PUBLISH, Kind.START, Kind.SETTLE, Kind.ENDED), after
             assert after.kind is not Kind.TIMER or after.name == TimerKind.UNDO_RETRY, after
             assert after.kind is not Kind.UNDO or after.step == row.step, after
 

@@ -23,6 +23,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, Field, JsonValue, StringConstraints
 
 from sagabus.contracts import codec, names
+from sagabus.contracts.commands import Addresses
 from sagabus.contracts.envelope import Headers, Message, Record, cloud_event
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.event_type import Event
@@ -202,11 +203,26 @@ def _run(kind: RequestType, head: _Head) -> RunId | None:
 
 def start_message(start: Start[Any], *, id: str, namespace: str, message_id: str, source: bytes, time: int) -> Message:
     """A start request as a message. Equal starts with one id are one saga."""
-    name, input = codec.encode_value(start.saga.name), _encoded(start.input)
     return _message(
-        b'{"type":"start","saga":%b,"input":%b}' % (name, input), RequestType.START,
+        start_body(start), RequestType.START,
         saga_id=id, namespace=namespace, message_id=message_id, source=source, time=time,
     )  # fmt: skip
+
+
+def start_body(start: Start[Any]) -> bytes:
+    """What a start request says. Raises MessageInvalid for an input that cannot be written."""
+    return b'{"type":"start","saga":%b,"input":%b}' % (codec.encode_value(start.saga.name), _encoded(start.input))
+
+
+def start_of_saga(
+    by: Addresses, body: bytes, *, id: str, number: int, time: int, cause: str, trace: Headers
+) -> Message:
+    """A start request that a saga makes. number: which of its own; so that each copy has the same id."""
+    own = cloud_event(
+        id=f"{by.saga_id}:{by.run}:start:{number}", source=by.source, type=_PREFIX + RequestType.START, time=time,
+        subject=id, cause=cause,
+    )  # fmt: skip
+    return Message.of(names.requests_topic(by.namespace), id.encode(), body, (*own, *trace), by.saga_id)
 
 
 def event_message(

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from sagabus.contracts import Command, Event, EventType, RetryPolicy, Seconds
+from sagabus.contracts import Command, Event, EventType, RetryPolicy, Seconds, Start
 from sagabus.contracts.envelope import moment
 from sagabus.contracts.errors import DeclarationError
 from sagabus.coordinator.core.saga.call import Call
@@ -87,6 +87,19 @@ class SagaContext:
         if event.type.topic is None:
             raise DeclarationError(f"event {event.type.name} has no topic; declare it with Service.event")
         self._program.publish(event.type, event.data, key)
+
+    def start(self, start: Start[Any], /, *, id: str | None = None) -> str:
+        """Start a saga that is nobody's child, in the turn's transaction. Returns its id.
+
+        Nothing is undone with it, and nobody here hears how it ends. id: `<this saga's id>.<number>` without one; a
+        saga that was started with this id before is not started again, and says so by `sagabus.start.rejected` if its
+        input was another one. Raises MessageInvalid for what is no id, DeclarationError for this saga's own.
+        """
+        if not isinstance(start, Start):
+            raise TypeError(
+                f"ctx.start() takes the start of a saga, as book_trip.of(trip), not a {type(start).__name__}"
+            )
+        return self._program.start(start, id)
 
     def now(self) -> datetime:
         """The clock of the process that decided this turn, in UTC; never runs backwards within a saga (H3)."""

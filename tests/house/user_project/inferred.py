@@ -31,6 +31,7 @@ async def everything(ctx: SagaContext, order: Order) -> None:
     assert_type(task.result(), Shipment)
     assert_type(await asyncio.wait_for(ctx.event(decided), 5), Decision)
     ctx.publish(contracts.stock_reserved(order_id="", reservation_id=""))
+    assert_type(ctx.start(contracts.order_processing.of(order)), str)
 
 
 assert_type(everything.of(Order.model_validate({})), Start[None])

@@ -77,5 +77,5 @@ def _is_fired(row: Row, timer: TimerKind) -> bool:
 def _is_of(row: Row, step: int) -> bool:
     """Numbers of other rows are of timers of the code, of publications and of concerns."""
     timers = (TimerKind.RETRY, TimerKind.UNDO_RETRY, TimerKind.TIMEOUT)
-    is_other = row.kind in (Kind.NOTICE, Kind.PUBLISH, Kind.BLOCKED, Kind.READ)
+    is_other = row.kind in (Kind.NOTICE, Kind.PUBLISH, Kind.START, Kind.BLOCKED, Kind.READ)
     return row.step == step and not is_other and (row.kind is not Kind.TIMER or row.name in timers)

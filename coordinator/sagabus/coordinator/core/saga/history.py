@@ -42,6 +42,8 @@ class Kind(StrEnum):
     UNDO_INPUT = "undo.input"
     READ = "read"
     PUBLISH = "publish"
+    START = "start"
+    """Of another saga, which is nobody's child. Its number is one of the steps', its ref the id."""
     ENDED = "ended"
 
     UNKNOWN = "unknown"
@@ -49,7 +51,7 @@ class Kind(StrEnum):
 
 
 DECISIONS: Final = frozenset((
-    Kind.COMMAND, Kind.SETTLE, Kind.UNDO, Kind.UNDO_INPUT, Kind.READ, Kind.PUBLISH, Kind.ENDED,
+    Kind.COMMAND, Kind.SETTLE, Kind.UNDO, Kind.UNDO_INPUT, Kind.READ, Kind.PUBLISH, Kind.START, Kind.ENDED,
 ))  # fmt: skip
 INPUTS: Final = frozenset(Kind) - DECISIONS
 

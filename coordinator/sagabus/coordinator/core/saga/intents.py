@@ -17,11 +17,12 @@ from sagabus.contracts.errors import ActivityError, ActivityFailed
 from sagabus.contracts.event_type import Event
 from sagabus.contracts.lifecycle import domain_event_message
 from sagabus.contracts.words import plain
-from sagabus.coordinator.core.saga import forward
+from sagabus.coordinator.core.saga import forward, new_saga
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, Told
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
 from sagabus.coordinator.core.saga.events import Events
 from sagabus.coordinator.core.saga.history import Kind
+from sagabus.coordinator.core.saga.new_saga import NewSaga
 from sagabus.coordinator.core.saga.program import (
     Code,
     Ended,
@@ -52,6 +53,8 @@ def carry_out(state: SagaState, intent: Intent, code: Code | None) -> None:
             forward.give_up(state, state.steps[intent.number])
         case Published():
             _publish(state, intent)
+        case NewSaga():
+            new_saga.begin(state, intent)
         case ReadEvent():
             state.decide(Kind.READ, step=intent.number, name=EVENT, payload=intent.payload)
         case Unreadable():

@@ -17,15 +17,17 @@ from typing import Any, Final, Protocol
 
 from pydantic import BaseModel, create_model
 
-from sagabus.contracts import Activity, Command, EventType, RetryPolicy, codec
+from sagabus.contracts import Activity, Command, EventType, RetryPolicy, Start, codec
 from sagabus.contracts.activity import retry_of
 from sagabus.contracts.errors import ActivityError, MessageInvalid
+from sagabus.contracts.requests import start_body
 from sagabus.contracts.retry import Seconds, as_microseconds, positive
 from sagabus.contracts.words import words_of
 from sagabus.coordinator.core.loop.loop import LoopOverrun, LoopRefused, PumpInterrupted, SagaFuture, SagaLoop, SagaTask
 from sagabus.coordinator.core.saga.call import Call
 from sagabus.coordinator.core.saga.events import MOST_NAMES, AwaitedEvent, KeptEvent
 from sagabus.coordinator.core.saga.mailbox import Mailbox
+from sagabus.coordinator.core.saga.new_saga import NewSaga, new_id
 from sagabus.coordinator.core.saga.reading import EVENT, Read
 from sagabus.coordinator.core.saga.step import Step
 
@@ -133,7 +135,7 @@ class Ended:
     error: BaseException | None = None
 
 
-Intent = Step | GaveUp | Published | ReadEvent | Unreadable | Readable | Ended
+Intent = Step | GaveUp | Published | NewSaga | ReadEvent | Unreadable | Readable | Ended
 """A step is one that was just called."""
 
 
@@ -258,6 +260,14 @@ class Program:
         (key or "").encode()  # what cannot be sent is refused where it is made
         self._publications += 1
         self.intents.append(Published(self._publications, type, data, body, key))
+
+    def start(self, start: Start[Any], id: str | None) -> str:
+        self.loop.check()
+        chosen = new_id(id, of=self.id, number=self.steps + 1)
+        body = codec.checked(start_body(start))
+        self.steps += 1
+        self.intents.append(NewSaga(self.steps, chosen, start.saga.name, body))
+        return chosen
 
     async def event(self, type: EventType[..., Any]) -> Any:
         """The oldest unconsumed match, the first registered waiter first (H5). One that cannot be read is set aside."""
