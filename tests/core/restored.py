@@ -271,5 +271,5 @@ def _inside(program: Program) -> tuple[object, ...]:
     return (
         program.ended, program.steps, program._publications, sorted(program._awaited), program.unconsumed(),
         program.awaited, program.kept, program.timers(), program.loop.now,
-        [task.number for task in program.loop.tasks()], None if random is None else random.getstate(),
+        [task.number for task in program.loop.tasks()], None if random is None else random.getstate(), program._patches,
     )  # fmt: skip

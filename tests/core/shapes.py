@@ -125,4 +125,24 @@ async def starting(ctx: SagaContext, order: Order) -> Result:
     return Result(refs=[reserved.ref, first, charged.ref, ctx.start(receipt.of(order), id=f"{order.order}-receipt")])
 
 
-ALL = (sequential, gathered, grouped, impatient, in_a_hurry, forgiving, sleepy, awaiting, tidy, racing, starting)
+@saga("saga")
+async def changed(ctx: SagaContext, order: Order) -> Result:
+    """Its code was changed under open sagas: at its start, in a loop, and in two tasks at once."""
+    refs = [(await ctx.call(reserve(order=order.order))).ref] if ctx.patched("reserve-first") else []
+
+    async def paid_for(number: int) -> str:
+        if ctx.patched("count-before"):
+            await ctx.call(count(order=f"{order.order}-{number}"))
+        return (await ctx.call(charge(order=f"{order.order}-{number}"))).ref
+
+    refs += await asyncio.gather(*(paid_for(number) for number in range(2)))
+    await asyncio.sleep(3600)
+    if ctx.patched("ship-late") and ctx.patched("count-before"):
+        refs.append((await ctx.call(ship(order=order.order))).ref)
+    return Result(refs=refs)
+
+
+ALL = (
+    sequential, gathered, grouped, impatient, in_a_hurry, forgiving, sleepy, awaiting, tidy, racing, starting,
+    changed,
+)  # fmt: skip

@@ -71,7 +71,8 @@ def test_h5_the_first_registered_waiter_comes_first() -> None:
 
 def _program() -> Program:
     body = b'{"type":"start","saga":"saga","input":{}}'
-    return Program(three_waits, body, id="O-1", run="r1", started_at=T0, read=partial(read, Journal()))
+    journal = Journal()
+    return Program(three_waits, body, id="O-1", run="r1", started_at=T0, read=partial(read, journal), journal=journal)
 
 
 def test_h5_a_wait_cancelled_in_the_same_turn_gives_its_event_to_the_next_waiter() -> None:

@@ -101,6 +101,16 @@ class SagaContext:
             )
         return self._program.start(start, id)
 
+    def patched(self, change: str, /) -> bool:
+        """Whether this saga has a change of its code: `if ctx.patched("fraud-check"): …the new way… else: …the old…`.
+
+        True for a saga that comes here for the first time under the new code, from then on and in each replay. False
+        for one that has come past this place under older code. Asked again, in a loop or in another task, it is the
+        same. change: small letters, digits, - and _; the call must stay where it is while an open history has its row
+        (docs/guide/patching.md).
+        """
+        return self._program.patched(change)
+
     def now(self) -> datetime:
         """The clock of the process that decided this turn, in UTC; never runs backwards within a saga (H3)."""
         self._program.loop.check()

@@ -32,6 +32,7 @@ async def everything(ctx: SagaContext, order: Order) -> None:
     assert_type(await asyncio.wait_for(ctx.event(decided), 5), Decision)
     ctx.publish(contracts.stock_reserved(order_id="", reservation_id=""))
     assert_type(ctx.start(contracts.order_processing.of(order)), str)
+    assert_type(ctx.patched("fraud-check"), bool)
 
 
 assert_type(everything.of(Order.model_validate({})), Start[None])

@@ -44,6 +44,8 @@ class Kind(StrEnum):
     PUBLISH = "publish"
     START = "start"
     """Of another saga, which is nobody's child. Its number is one of the steps', its ref the id."""
+    PATCHED = "patched"
+    """The saga has a change of its code: the row's name (H8)."""
     ENDED = "ended"
 
     UNKNOWN = "unknown"
@@ -51,7 +53,8 @@ class Kind(StrEnum):
 
 
 DECISIONS: Final = frozenset((
-    Kind.COMMAND, Kind.SETTLE, Kind.UNDO, Kind.UNDO_INPUT, Kind.READ, Kind.PUBLISH, Kind.START, Kind.ENDED,
+    Kind.COMMAND, Kind.SETTLE, Kind.UNDO, Kind.UNDO_INPUT, Kind.READ, Kind.PUBLISH, Kind.START, Kind.PATCHED,
+    Kind.ENDED,
 ))  # fmt: skip
 INPUTS: Final = frozenset(Kind) - DECISIONS
 
@@ -64,12 +67,12 @@ class Row:
     command that it is about, else 0.
 
     step: the step, the publication's number or the timer's, of a notice the number of its concern; of `blocked` the
-    first row that is kept undecided. name: activity, event, timer kind or end, of a notice or a block the kind of its
-    concern; of a cancel who asked. ref: the id of the message that brought an input, of `blocked` the fingerprint of
-    the code that stopped, of a notice the number of the row that is left undecided for good, if there is one, else the
-    code of what it says; of a command `keep`, if the saga lets its step be as it is when it gives it up; of an
-    `undo.input` that could not be made why, in words. payload: the bytes as they came, or as they were sent; words.
-    sequence: the saga's last lifecycle event when the row was committed; known once read.
+    first row that is kept undecided. name: activity, event, timer kind, change or end, of a notice or a block the kind
+    of its concern; of a cancel who asked. ref: the id of the message that brought an input, of `blocked` the
+    fingerprint of the code that stopped, of a notice the number of the row that is left undecided for good, if there is
+    one, else the code of what it says; of a command `keep`, if the saga lets its step be as it is when it gives it up;
+    of an `undo.input` that could not be made why, in words. payload: the bytes as they came, or as they were sent;
+    words. sequence: the saga's last lifecycle event when the row was committed; known once read.
     """
 
     seq: int

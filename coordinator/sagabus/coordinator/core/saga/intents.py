@@ -23,6 +23,7 @@ from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
 from sagabus.coordinator.core.saga.events import Events
 from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.new_saga import NewSaga
+from sagabus.coordinator.core.saga.patches import Patched
 from sagabus.coordinator.core.saga.program import (
     Code,
     Ended,
@@ -55,6 +56,8 @@ def carry_out(state: SagaState, intent: Intent, code: Code | None) -> None:
             _publish(state, intent)
         case NewSaga():
             new_saga.begin(state, intent)
+        case Patched():
+            state.decide(Kind.PATCHED, name=intent.change)
         case ReadEvent():
             state.decide(Kind.READ, step=intent.number, name=EVENT, payload=intent.payload)
         case Unreadable():

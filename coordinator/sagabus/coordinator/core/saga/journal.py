@@ -36,6 +36,7 @@ class Journal:
         "_ahead",
         "_compared_last",
         "_expected",
+        "_patched",
         "_reached",
         "_read",
         "aside",
@@ -57,6 +58,7 @@ class Journal:
         self._reached = 0
         self._ahead: dict[_Said, list[Row]] | None = None
         self._read: Mapping[tuple[str, int], Row] = _NOTHING_READ
+        self._patched: set[str] | None = None
         self.aside: Collection[int] = ()
         """Inputs of a replay that led to nothing when the saga went on: see `set_aside`."""
 
@@ -83,16 +85,16 @@ class Journal:
             return False
         self._reached = row.seq
         if self._expected and self._expected[-1].seq < row.seq:
-            raise Divergence(f"history has {words(self._expected[-1])}, the code does nothing there")
+            raise _differs(self._expected[-1], "the code does nothing there")
         last = self._compared_last
         if last is not None and last.seq > row.seq:
-            raise Divergence(f"history has {words(last)}, the code now makes it before {words(row)}")
+            raise _differs(last, f"the code now makes it before {words(row)}")
         return True
 
     def replayed(self) -> None:
         """Every decided input was taken again: from here on rows are new."""
         if self._expected:
-            raise Divergence(f"history has {words(self._expected[-1])}, the code does nothing there")
+            raise _differs(self._expected[-1], "the code does nothing there")
         self.replaying = False
 
     def decides_after(self, row: Row) -> bool:
@@ -102,6 +104,14 @@ class Journal:
     def was_read(self, name: str, number: int) -> Row | None:
         """While replaying: the decision `read` that is written of this."""
         return self._read.get((name, number))
+
+    def has_patch(self, change: str) -> bool:
+        """Asked once for each change: in a replay, whether its marker is written; else it is about to be (H8)."""
+        if not self.replaying:
+            return True
+        if self._patched is None:
+            self._patched = {row.name for row in self._expected if row.kind is Kind.PATCHED}
+        return change in self._patched
 
     def ahead(self, kind: Kind, name: str, payload: bytes) -> Row | None:
         """While replaying: a decision with this very payload that is written but has not been made again yet."""
@@ -151,10 +161,21 @@ class Journal:
             raise Divergence(f"history has nothing more, the code now makes {words(made)}")
         written = self._compared_last = self._expected.pop()
         if (written.kind, written.step, written.name) != (made.kind, made.step, made.name):
-            said = f"history has {words(written)}, the code now makes {words(made)}"
-            raise Divergence(said, reordered=self._is_ahead(made))
+            raise _differs(written, f"the code now makes {words(made)}", made, reordered=self._is_ahead(made))
         self.size += len(written.payload or b"")
         return written
 
     def _is_ahead(self, made: Row) -> bool:
         return made.payload is not None and self.ahead(made.kind, made.name, made.payload) is not None
+
+
+def _differs(written: Row, now: str, made: Row | None = None, *, reordered: bool = False) -> Divergence:
+    """now: what the code does where this row is written, in words. made: the row that it makes there."""
+    said = f"history has {words(written)}, {now}"
+    if written.kind is Kind.PATCHED:
+        cure = "must be called where its row is; it may be taken out when no open history has the row: put it back"
+        return Divergence(f'{said}; ctx.patched("{written.name}") {cure}', reordered=reordered)
+    if made is not None and made.kind is Kind.PATCHED:
+        cure = "is called earlier than where its row is: put it back there, or give the change here another name"
+        return Divergence(f'{said}; ctx.patched("{made.name}") {cure}', reordered=reordered)
+    return Divergence(said, reordered=reordered)

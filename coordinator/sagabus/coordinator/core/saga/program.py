@@ -26,8 +26,10 @@ from sagabus.contracts.words import words_of
 from sagabus.coordinator.core.loop.loop import LoopOverrun, LoopRefused, PumpInterrupted, SagaFuture, SagaLoop, SagaTask
 from sagabus.coordinator.core.saga.call import Call
 from sagabus.coordinator.core.saga.events import MOST_NAMES, AwaitedEvent, KeptEvent
+from sagabus.coordinator.core.saga.journal import Journal
 from sagabus.coordinator.core.saga.mailbox import Mailbox
 from sagabus.coordinator.core.saga.new_saga import NewSaga, new_id
+from sagabus.coordinator.core.saga.patches import Patched, Patches
 from sagabus.coordinator.core.saga.reading import EVENT, Read
 from sagabus.coordinator.core.saga.step import Step
 
@@ -135,7 +137,7 @@ class Ended:
     error: BaseException | None = None
 
 
-Intent = Step | GaveUp | Published | NewSaga | ReadEvent | Unreadable | Readable | Ended
+Intent = Step | GaveUp | Published | NewSaga | Patched | ReadEvent | Unreadable | Readable | Ended
 """A step is one that was just called."""
 
 
@@ -162,9 +164,11 @@ class Program:
     __slots__ = (
         "_awaited",
         "_events_read",
+        "_journal",
         "_leaving",
         "_main",
         "_not_awaited",
+        "_patches",
         "_publications",
         "_random",
         "_read",
@@ -181,7 +185,9 @@ class Program:
         "steps",
     )  # fmt: skip
 
-    def __init__(self, code: Code, request: bytes, *, id: str, run: str, started_at: int, read: Read) -> None:
+    def __init__(
+        self, code: Code, request: bytes, *, id: str, run: str, started_at: int, read: Read, journal: Journal
+    ) -> None:
         self.id = id
         self.run = run
         self.started_at = started_at
@@ -192,6 +198,8 @@ class Program:
         self.quiet = False
         self._publications = 0
         self._read = read
+        self._journal = journal
+        self._patches: Patches | None = None
         self._events_read = 0
         self._unanswered = 0
         """Waits that have set an event aside, and have got none that they could read."""
@@ -268,6 +276,19 @@ class Program:
         self.steps += 1
         self.intents.append(NewSaga(self.steps, chosen, start.saga.name, body))
         return chosen
+
+    def patched(self, change: str) -> bool:
+        """Whether this saga has the change, the same whenever it is asked (H8). A mistake in the name stops it."""
+        self.loop.check()
+        patches = self._patches
+        if patches is None:
+            patches = self._patches = Patches()
+        fault = patches.fault(change)
+        if fault is not None:
+            self.loop.refuse(fault, "patched")
+        if change not in patches and patches.decide(change, self._journal):
+            self.intents.append(Patched(change))
+        return patches[change]
 
     async def event(self, type: EventType[..., Any]) -> Any:
         """The oldest unconsumed match, the first registered waiter first (H5). One that cannot be read is set aside."""

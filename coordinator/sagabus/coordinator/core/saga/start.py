@@ -37,4 +37,4 @@ def _program(state: SagaState, code: Code, row: Row) -> Program:
         _, kept = reads(reading.INPUT, 0, code.request, request, f"start of {code.name}")
         if kept is not None:
             request = state.decide(Kind.READ, name=reading.INPUT, payload=kept).payload or kept
-    return Program(code, request, id=state.id, run=state.run, started_at=row.at, read=reads)
+    return Program(code, request, id=state.id, run=state.run, started_at=row.at, read=reads, journal=state.journal)
