@@ -12,7 +12,7 @@ import shutil
 import uuid
 from pathlib import Path
 
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from tests.support.conditions import NotSo, blocking_until
 from tests.support.kafka_installation import KafkaInstallation, write_properties
@@ -104,6 +104,12 @@ class KafkaBroker:
         for made in admin.create_topics(topics).values():
             made.result(30)
         blocking_until(lambda: set(names) <= self.topics(), what=f"topics {names} are there")
+
+    def add_partitions(self, topic: str, *, to: int) -> None:
+        """Let it have more of them than before."""
+        admin = self.admin()
+        for made in admin.create_partitions([NewPartitions(topic, to)]).values():
+            made.result(30)
 
     def delete_topics(self, *names: str) -> None:
         """Delete topics, and return when they are gone."""

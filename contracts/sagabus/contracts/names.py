@@ -180,6 +180,11 @@ def service_events_topic(service: str) -> str:
     return f"{service}.events"
 
 
+def routes_schema(namespace: str) -> str:
+    """The PostgreSQL schema of a coordinator's routes, and their Kafka consumer group. No service can be called so."""
+    return f"{namespace}.routes"
+
+
 def service_schema(service: str) -> str:
     """The PostgreSQL schema of a participant's own tables, and its Kafka consumer group."""
     return f"sagabus_{service}"

@@ -33,7 +33,10 @@ class Fate(StrEnum):
 
 
 _COORDINATOR: Final = {
-    Fate.APPLIED: {"applied": "it is in its saga's history"},
+    Fate.APPLIED: {
+        "applied": "it is in its saga's history",
+        "routed": "a record of an outside topic: a request follows from it, in the same transaction",
+    },
     Fate.DUPLICATE: {
         "duplicate": "its saga has it already",
         "start.same": "the saga was started before, with an equal input",
@@ -42,6 +45,7 @@ _COORDINATOR: Final = {
         "late": "the saga has given the step up, or its outcome is decided",
         "old_attempt": "an attempt failed that is not the current one",
         "cancel.rejected": "the saga had ended, or was being undone; told by `sagabus.cancel.rejected`",
+        "route.none": "a record of an outside topic that is no event of a route's, or is for no saga",
         "request.refused": "a verb that changes nothing; its saga's history and `sagabus.request.refused` say why",
     },
     Fate.FORWARDED: {"forwarded": "it was in another shard's partition"},
@@ -67,6 +71,9 @@ _COORDINATOR: Final = {
         "request.run": "a verb whose run is no text, or of more than 300 characters",
         "request.type": "an unknown type, or a ce_type that says another one",
         "request.unsupported": "a verb that this version does not carry out",
+        "route.saga_id": "the `saga_id` of a route raised, or gave no text",
+        "route.start": "the `start` of a route raised, or gave something else than the saga's input",
+        "route.type_missing": "a record without ce_type on an outside topic of which routes name several events",
         "saga.closed": "an event to a saga that has ended; an operator's request to one that retention has removed",
         "saga_id.differs": "key and body name different sagas",
         "saga_id.missing": "neither key nor body names a saga",

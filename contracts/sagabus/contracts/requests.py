@@ -211,7 +211,11 @@ def start_message(start: Start[Any], *, id: str, namespace: str, message_id: str
 
 def start_body(start: Start[Any]) -> bytes:
     """What a start request says. Raises MessageInvalid for an input that cannot be written."""
-    return b'{"type":"start","saga":%b,"input":%b}' % (codec.encode_value(start.saga.name), _encoded(start.input))
+    return _start_body(start.saga.name, _encoded(start.input))
+
+
+def _start_body(saga: str, input: bytes) -> bytes:
+    return b'{"type":"start","saga":%b,"input":%b}' % (codec.encode_value(saga), input)
 
 
 def start_of_saga(
@@ -225,14 +229,35 @@ def start_of_saga(
     return Message.of(names.requests_topic(by.namespace), id.encode(), body, (*own, *trace), by.saga_id)
 
 
+def start_request(
+    saga: str, input: bytes, *, saga_id: str, namespace: str, message_id: str, source: bytes, time: int,
+    trace: Headers = (),
+) -> Message:  # fmt: skip
+    """As `start_message`, from the input as JSON. Raises MessageInvalid for an id that is none, or for too much."""
+    return _message(
+        _start_body(saga, input), RequestType.START,
+        saga_id=saga_id, namespace=namespace, message_id=message_id, source=source, time=time, trace=trace,
+    )  # fmt: skip
+
+
 def event_message(
     event: Event[Any], *, saga_id: str, namespace: str, message_id: str, source: bytes, time: int
 ) -> Message:
     """An event for one saga. Sent twice with one message_id it counts once."""
-    name, data = codec.encode_value(event.type.name), _encoded(event.data)
-    return _message(
-        b'{"type":"event","name":%b,"data":%b}' % (name, data), RequestType.EVENT,
+    return event_request(
+        event.type.name, _encoded(event.data),
         saga_id=saga_id, namespace=namespace, message_id=message_id, source=source, time=time,
+    )  # fmt: skip
+
+
+def event_request(
+    name: str, data: bytes, *, saga_id: str, namespace: str, message_id: str, source: bytes, time: int,
+    trace: Headers = (),
+) -> Message:  # fmt: skip
+    """The same from the data as JSON. Raises MessageInvalid for an id that no saga may have, and for too much."""
+    return _message(
+        b'{"type":"event","name":%b,"data":%b}' % (codec.encode_value(name), data), RequestType.EVENT,
+        saga_id=saga_id, namespace=namespace, message_id=message_id, source=source, time=time, trace=trace,
     )  # fmt: skip
 
 
@@ -261,6 +286,7 @@ def _message(
     message_id: str,
     source: bytes,
     time: int,
+    trace: Headers = (),
 ) -> Message:
     key = _checked_id(kind, saga_id)
     value = codec.checked(body)
@@ -269,4 +295,4 @@ def _message(
     except UnicodeEncodeError as error:
         raise MessageInvalid("headers.not_utf8", f"message id {message_id[:60]!r} is no text: {error}") from error
     HeaderReader(headers).required("ce_id")
-    return Message.of(names.requests_topic(namespace), key.encode(), value, headers, key)
+    return Message.of(names.requests_topic(namespace), key.encode(), value, (*headers, *trace), key)

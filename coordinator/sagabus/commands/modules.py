@@ -70,7 +70,9 @@ def participants(names: Iterable[str]) -> Sequence[Participation]:
 
 
 def services(names: Iterable[str], *, required: bool = True) -> Sequence[Service]:
-    """Every service that a contract or a participant of these modules names. Raises Failed where one is required."""
+    """Every service that a contract or a participant of these modules names.
+
+    Raises Failed where one is required, and where there is no saga either, which could do without."""
     names = [*names]
     found: dict[str, Service] = {}
     objects = [value for name in names for value in _objects(name)]
@@ -79,7 +81,7 @@ def services(names: Iterable[str], *, required: bool = True) -> Sequence[Service
         service = value if isinstance(value, Service) else getattr(value, "service", None)
         if isinstance(value, Service | Activity | Participation) and isinstance(service, Service):
             found[service.name] = service
-    if required and not found:
+    if required and not found and not any(isinstance(value, SagaDefinition) for value in objects):
         raise Failed(Exit.USAGE, f"no service in {', '.join(names)}: name the module of your contracts")
     return [*found.values()]
 

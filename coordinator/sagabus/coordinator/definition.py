@@ -19,10 +19,12 @@ from sagabus.coordinator.code_names import functions_named, objects_named
 from sagabus.coordinator.context import SagaContext
 from sagabus.coordinator.core.saga.fingerprint import fingerprint
 from sagabus.coordinator.core.saga.program import Program
+from sagabus.coordinator.route import Route, declared
 
 P = ParamSpec("P")
 I = TypeVar("I", bound=BaseModel)  # noqa: E741
 O = TypeVar("O", bound=BaseModel | None)  # noqa: E741
+E = TypeVar("E", bound=BaseModel)
 
 LAST_VERSION: Final = 2**31 - 1
 """What an integer of PostgreSQL holds. Version 0 stands for a definition that was missing when its saga was started."""
@@ -40,6 +42,8 @@ class SagaDefinition(Generic[I, O]):
         self.name = contract.name
         self.version = version
         self.timeout = None if timeout is None else positive(timeout, f"saga {contract.name}", "timeout")
+        self.routes: list[Route] = []
+        """Events of outside topics that start one of these sagas, or wake it: see `on`."""
         self._body = body
         self._just_read: tuple[bytes, I] | None = None
         """What `input_hash` has read last, for the `run` that follows it: an input is validated once."""
@@ -82,6 +86,26 @@ class SagaDefinition(Generic[I, O]):
     def of(self, input: I, /) -> Start[O]:
         """The same from a model that exists already."""
         return self.contract.of(input)
+
+    def on(
+        self,
+        event: EventType[..., E],
+        /,
+        *,
+        saga_id: Callable[[E], str | None],
+        start: bool | Callable[[E], I] = False,
+    ) -> None:
+        """Let events of an outside topic start this saga, or wake it (H6). To be called once for an event.
+
+        The coordinator reads `event.topic`. Each record of this event is told once to the saga that `saga_id` names,
+        and records of one key in their order; None means that it is for no saga. Without `start` the saga gets it as an
+        event, for `ctx.event`. With `start` the event starts the saga: True makes its data the input, a function makes
+        the input of it. A second start with the same id and an equal input is the same saga.
+
+        Both functions must give the same for the same data. What they raise makes a dead letter of the record. Raises
+        DeclarationError.
+        """
+        self.routes.append(declared(self.name, self.contract.input, event, saga_id, start, self.routes))
 
     def read_input(self, request: bytes, *, checked_before: bool = False) -> I:
         """The input of a start request's body, validated. checked_before: see `codec.decode`. Raises MessageInvalid."""

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 from sagabus.contracts import names
 from sagabus.contracts.envelope import Message
 from sagabus.coordinator import http
 from sagabus.coordinator.definition import SagaDefinition, distinct
+from sagabus.coordinator.routing.route_processor import RouteProcessor
+from sagabus.coordinator.routing.routes import Routes
 from sagabus.coordinator.shard.definitions import Definitions
 from sagabus.coordinator.shard.identity import ProcessIdentity
 from sagabus.coordinator.shard.loading import Loading
@@ -22,6 +26,7 @@ from sagabus.coordinator.shard.retention import SagaRetention
 from sagabus.coordinator.shard.saga_processor import SagaProcessor
 from sagabus.coordinator.store.migrations import migrate, schema_is_current
 from sagabus.coordinator.store.read import Reads
+from sagabus.coordinator.store.route_tables import make_route_tables, route_tables, route_tables_missing
 from sagabus.coordinator.store.tables import coordinator_tables
 from sagabus.coordinator.store.write import Store
 from sagabus.coordinator.watchdog import Watchdog
@@ -62,6 +67,7 @@ class Coordinator:
     ) -> None:
         """kafka: where the caller has it already. Raises DeclarationError, and SettingsError where no host runs."""
         self._definitions = distinct(definitions)
+        self._routes = Routes(self._definitions, namespace=settings.namespace)
         backing = Backing(settings) if kafka is not None else find_backing(settings)
         self._settings = backing.settings
         self._kafka = kafka or backing.kafka
@@ -92,25 +98,34 @@ class Coordinator:
             stack.push_async_callback(self._database.stop)
             stack.push_async_callback(producer.stop)
             stack.callback(self._close)
-            ownership, processor = await with_servers(self._kafka, self._database, self.readiness, self._begun)
-            stack.push_async_callback(ownership.stop)
+            owners, processor = await with_servers(self._kafka, self._database, self.readiness, self._begun)
+            for owner in owners:
+                stack.push_async_callback(owner.stop)
             self._open = True
-            self.readiness.runs(ownership)
+            self.readiness.runs(*owners)
             collect_rarely()
             logger.info("the coordinator of %s runs %s", namespace, ", ".join(map(repr, self._definitions)))
             stack.callback(self._drain)  # before all else that leaving does
             yield
             logger.info("the coordinator of %s drains; records: %s", namespace, dict(processor.counts))
 
-    async def _begun(self) -> tuple[Ownership, SagaProcessor]:
-        """Once both servers answer; nothing is left of it when it raises."""
+    async def _begun(self) -> tuple[Sequence[Ownership], SagaProcessor]:
+        """Once both servers answer; nothing is left of it when it raises. The shards of sagas first."""
         namespace = self._settings.namespace
         await self._check_schema(namespace)
         partitions = await self._partitions(namespace)
         ownership, processor = self._wire(namespace, partitions)
-        await ownership.start()
+        owners = [ownership]
+        if self._routes.topics:
+            await self._find_outside_topics()
+            owners.append(self._wire_routes(namespace, partitions))
+        async with AsyncExitStack() as undo:
+            for owner in owners:
+                await owner.start()
+                undo.push_async_callback(owner.stop)
+            undo.pop_all()
         self._ownership, self._shards = ownership, partitions
-        return ownership, processor
+        return owners, processor
 
     def _wire(self, namespace: str, partitions: int) -> tuple[Ownership, SagaProcessor]:
         identity = ProcessIdentity.of_this_process(self._settings.instance)
@@ -140,12 +155,36 @@ class Coordinator:
         )
         return ownership, processor
 
+    def _wire_routes(self, namespace: str, partitions: int) -> Ownership:
+        processor = RouteProcessor(
+            routes=self._routes,
+            database=self._database,
+            namespace=namespace,
+            dead_letters=DeadLetters(topic=names.dead_letters_topic(namespace), by=names.OWN_SERVICE),
+            shards=partitions,
+            counters=self.counters,
+        )
+        listed = "|".join(map(re.escape, self._routes.topics))
+        return Ownership(
+            kafka=self._kafka,
+            database=self._database,
+            tables=route_tables(namespace),
+            subscribe=partial(self._subscribed, group=names.routes_schema(namespace), pattern=f"^({listed})$"),
+            main_topic=None,
+            processor=processor,
+            supervisor=self._supervisor,
+            counters=self.counters,
+        )
+
     def _subscription(self, *, listener: SubscriptionListener) -> Subscription:
         namespace = self._settings.namespace
+        return self._subscribed(group=namespace, pattern=names.coordinator_pattern(namespace), listener=listener)
+
+    def _subscribed(self, *, group: str, pattern: str, listener: SubscriptionListener) -> Subscription:
         return Subscription(
             self._kafka,
-            group=namespace,
-            pattern=names.coordinator_pattern(namespace),
+            group=group,
+            pattern=pattern,
             listener=listener,
             instance=self._settings.instance or None,
             supervisor=self._supervisor,
@@ -155,10 +194,15 @@ class Coordinator:
     async def _check_schema(self, namespace: str) -> None:
         if self._kafka.embedded:
             await migrate(self._settings.database, namespace)
+            if self._routes.topics:
+                await make_route_tables(self._settings.database, namespace)
         async with self._database.transaction() as connection:
             check_encoding(await condition.encoding(connection))
             if not await schema_is_current(connection, namespace):
                 raise NotReady(f"the schema {namespace!r} is missing or behind; run `sagabus migrate`")
+            if self._routes.topics and await route_tables_missing(connection, namespace):
+                schema = names.routes_schema(namespace)
+                raise NotReady(f"the schema {schema!r} of routes is missing or behind; run `sagabus migrate`")
 
     async def _partitions(self, namespace: str) -> int:
         wanted = coordinator_topics(namespace)
@@ -171,6 +215,17 @@ class Coordinator:
         check_topics(await self._kafka.policies(wanted - {names.dead_letters_topic(namespace)}))
         await self._check_retention(names.requests_topic(namespace))
         return found[names.requests_topic(namespace)].partitions
+
+    async def _find_outside_topics(self) -> None:
+        """On the embedded bus they are made; elsewhere they are somebody's, who may make them later."""
+        wanted = self._routes.topics
+        if self._kafka.embedded:
+            await self._kafka.create_topics({topic: TopicSpec(self._settings.partitions) for topic in wanted})
+            return
+        found = await self._kafka.topics(wanted)
+        for topic in wanted:
+            if topic not in found:
+                logger.warning("the topic %s, which a route reads, is not there yet; it is read once it is", topic)
 
     async def _check_retention(self, requests: str) -> None:
         """Without retention, every start is known for ever (H2). Raises NotReady."""

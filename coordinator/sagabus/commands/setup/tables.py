@@ -13,6 +13,7 @@ from sagabus.commands import modules
 from sagabus.commands.subcommand import Exit, Failed, say, say_json
 from sagabus.contracts import names
 from sagabus.coordinator.store.migrations import migrate
+from sagabus.coordinator.store.route_tables import make_route_tables
 from sagabus.messaging.postgres import condition
 from sagabus.messaging.postgres.database import Database
 from sagabus.messaging.service.backing import find_backing
@@ -32,6 +33,7 @@ async def run_migrate(options: Namespace) -> Exit:
     there = await _there(settings, [settings.namespace, *others])
     try:
         changed = await migrate(settings.database, settings.namespace)
+        await make_route_tables(settings.database, settings.namespace)
         await make_tables(settings, participants, business=options.tables)
     except DBAPIError as error:
         raise Failed(Exit.REFUSED, f"PostgreSQL refuses: {error.orig}") from error

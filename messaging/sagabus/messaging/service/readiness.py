@@ -42,39 +42,29 @@ class Readiness:
     def __init__(self) -> None:
         self._reason = "it has not been started"
         self._death = ""
-        self._shards: Shards | None = None
+        self._parts: tuple[Shards, ...] = ()
 
     @property
     def why_not(self) -> str:
         """Why it is not ready, in words; empty when it is."""
         if self._death:
             return self._death
-        shards = self._shards
-        if shards is None:
+        if not self._parts:
             return self._reason
-        if shards.kafka_away:
-            return shards.kafka_away
-        if shards.given is None:
-            return _with("it is not in the consumer group at the moment", shards.problem)
-        missing = sorted({*shards.given}.difference(shards.tenures))
-        if not missing:
-            return shards.failing
-        listed = ", ".join(map(str, missing))
-        return _with(f"shards that are assigned to it are not acquired: {listed}", shards.problem)
+        return next(filter(None, map(_why_not, self._parts)), "")
 
     @property
     def on_standby(self) -> bool:
         """Whether it is ready with nothing to do, so that it knows nothing of the database either."""
-        given = None if self._shards is None else self._shards.given
-        return given is not None and not given
+        return bool(self._parts) and all(part.given is not None and not part.given for part in self._parts)
 
     def waits(self, reason: str) -> None:
         """It is on its way to running."""
-        self._reason, self._shards = reason, None
+        self._reason, self._parts = reason, ()
 
-    def runs(self, shards: Shards) -> None:
+    def runs(self, *parts: Shards) -> None:
         """Its work is that on these."""
-        self._shards = shards
+        self._parts = parts
 
     def dies(self, reason: str) -> None:
         """A part of it has died, of which it does not recover: nothing makes it ready again."""
@@ -83,6 +73,18 @@ class Readiness:
     def drains(self) -> None:
         """From here on it is not ready, whatever it still holds. To be told first of all."""
         self.waits(DRAINING)
+
+
+def _why_not(shards: Shards) -> str:
+    if shards.kafka_away:
+        return shards.kafka_away
+    if shards.given is None:
+        return _with("it is not in the consumer group at the moment", shards.problem)
+    missing = sorted({*shards.given}.difference(shards.tenures))
+    if not missing:
+        return shards.failing
+    listed = ", ".join(map(str, missing))
+    return _with(f"shards that are assigned to it are not acquired: {listed}", shards.problem)
 
 
 def _with(sentence: str, reason: str) -> str:

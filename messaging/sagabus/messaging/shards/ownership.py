@@ -42,6 +42,9 @@ from sagabus.messaging.shards.wakeups import HEARTBEAT_SECONDS, Wakeups
 
 log = logging.getLogger(__name__)
 
+UNNUMBERED: Final = 0
+"""Partitions of a claim that holds to no number of them."""
+
 LOG_WATCH_SECONDS: Final = 5.0
 """Between two looks at Kafka's logs, for topics that were replaced under us (S6)."""
 
@@ -62,7 +65,8 @@ class NoSuchTopic(SagabusError):
 class Ownership:
     """The shards of one process. `start` once, `stop` once; between them it is the listener of its stream.
 
-    tables: `messaging_tables(schema)`. main_topic: whose partitions number the shards (requests, or commands). clock:
+    tables: `messaging_tables(schema)`. main_topic: whose partitions number the shards (requests, or commands); None
+    where they are those of topics of others, which may come to have more at any time: no number is held to. clock:
     seconds since 1970, for timers only. tokens: gives each tenure its own; no two may be alike, ever (S1). lanes: into
     which the records of a batch are dealt out.
     """
@@ -74,7 +78,7 @@ class Ownership:
         database: Database,
         tables: MetaData,
         subscribe: Subscribe,
-        main_topic: str,
+        main_topic: str | None,
         processor: Processor,
         supervisor: Supervisor | None = None,
         counters: Counters | None = None,
@@ -140,7 +144,7 @@ class Ownership:
             await self._database.start()
             await self._producer.start()
             async with self._database.transaction() as connection:
-                await check_partitions(connection, self._schema, await self._partitions(), topic=self._main_topic)
+                await check_partitions(connection, self._schema, await self._partitions(), topic=self._numbered_by)
             self._background.start(self._heartbeat, self._acquire_again, self._watch, self._catch_up, self._ping)
             await self._membership.join()
         except BaseException:
@@ -198,7 +202,7 @@ class Ownership:
     async def _acquire_assigned(self, assignment: Assignment) -> Mapping[TopicPartition, int]:
         await self._tenures.release()
         cluster, partitions = await self._kafka.cluster_id(), await self._partitions()
-        claim = Claim(cluster=cluster, generation=assignment.generation, partitions=partitions, topic=self._main_topic)
+        claim = Claim(cluster=cluster, generation=assignment.generation, partitions=partitions, topic=self._numbered_by)
         self._tenures.want(assignment.shards, assignment.topics, claim)
         places = await self._tenures.acquire_due()
         self._look.set()
@@ -314,7 +318,13 @@ class Ownership:
         """One that has ended is not turned any more: it would stay due, and be waited for in circles."""
         return [tenure for tenure in self.tenures.values() if not tenure.ended]
 
+    @property
+    def _numbered_by(self) -> str:
+        return self._main_topic or "no topic"
+
     async def _partitions(self) -> int:
+        if self._main_topic is None:
+            return UNNUMBERED
         topics = await self._kafka.topics([self._main_topic])
         if self._main_topic not in topics:
             raise NoSuchTopic(f"the topic {self._main_topic} does not exist: `sagabus topics` creates what is needed")

@@ -5,35 +5,12 @@ Business tables are not among them: they are their owner's, and stand in a schem
 
 from __future__ import annotations
 
-from typing import Final
-
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    DateTime,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Table,
-    Text,
-    func,
-    select,
-    text,
-)
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, LargeBinary, MetaData, Table, Text
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.schema import CreateSchema
 
 from sagabus.contracts.names import service_schema
-from sagabus.messaging.postgres.plain_view import plain_view
+from sagabus.messaging.postgres.schema_upkeep import make_tables
 from sagabus.messaging.postgres.tables import KEPT_STORAGE, messaging_tables
-
-_POSTGRESQL: Final = postgresql.dialect()  # type: ignore[no-untyped-call]
-
-_ONE_AT_A_TIME: Final = 0x5A6A_B05
-"""Key of the advisory lock under which tables are made: IF NOT EXISTS of two processes at once can fail."""
 
 
 def participant_tables(service: str) -> MetaData:
@@ -44,53 +21,12 @@ def participant_tables(service: str) -> MetaData:
 
 
 async def create_tables(connection: AsyncConnection, service: str) -> None:
-    """Make the schema and the tables that are not there yet. Repeatable, and safe when several processes do it at once.
+    """Make the schema and the tables that are not there yet, and bring those of an earlier version up to date.
 
-    Tables of an earlier version get the columns, indexes and storage settings that they lack. Within the connection's
-    transaction: committing it is the caller's.
+    Repeatable, and safe when several processes do it at once. Within the connection's transaction: committing it is the
+    caller's.
     """
-    await connection.execute(select(func.pg_advisory_xact_lock(_ONE_AT_A_TIME)))
-    await connection.execute(CreateSchema(service_schema(service), if_not_exists=True))
-    metadata = participant_tables(service)
-    await connection.run_sync(metadata.create_all)
-    await _columns(connection, metadata)
-    await connection.run_sync(_indexes, metadata)
-    await _storage(connection, metadata)
-    for statement in plain_view(service_schema(service)):
-        await connection.exec_driver_sql(statement)
-
-
-async def _columns(connection: AsyncConnection, metadata: MetaData) -> None:
-    """Every column that is added later takes NULL, and one that did not may come to do so."""
-    asked = "SELECT column_name, is_nullable = 'YES' FROM information_schema.columns"
-    for table in metadata.sorted_tables:
-        place = {"schema": table.schema, "name": table.name}
-        rows = await connection.execute(text(f"{asked} WHERE table_schema = :schema AND table_name = :name"), place)
-        there = {row[0]: row[1] for row in rows}
-        for column in table.columns:
-            if column.name not in there:
-                change = f'ADD "{column.name}" {column.type.compile(_POSTGRESQL)}'
-            elif column.nullable and not there[column.name]:
-                change = f'ALTER "{column.name}" DROP NOT NULL'
-            else:
-                continue
-            await connection.execute(text(f"ALTER TABLE {table.fullname} {change}"))
-
-
-def _indexes(connection: Connection, metadata: MetaData) -> None:
-    for table in metadata.sorted_tables:
-        for index in table.indexes:
-            index.create(connection, checkfirst=True)
-
-
-async def _storage(connection: AsyncConnection, metadata: MetaData) -> None:
-    """Only where something differs: the lock that it takes would wait for a VACUUM."""
-    there = text("SELECT relname, reloptions FROM pg_class WHERE relnamespace = CAST(:schema AS regnamespace)")
-    found = {row[0]: row[1] or [] for row in await connection.execute(there, {"schema": metadata.schema})}
-    for table in metadata.sorted_tables:
-        wanted = [f"{name}={value}" for name, value in (table.dialect_options["postgresql"]["with"] or {}).items()]
-        if missing := sorted({*wanted} - {*found[table.name]}):
-            await connection.execute(text(f"ALTER TABLE {table.fullname} SET ({', '.join(missing)})"))
+    await make_tables(connection, participant_tables(service))
 
 
 def _inbox(metadata: MetaData) -> None:
