@@ -120,6 +120,7 @@ async def test_sagas_of_before_the_column_of_events_say_that_theirs_are_not_know
     plain = await asyncpg.connect(database)
     await plain.execute(outbox_of_before("sagabus"))
     await plain.execute("""
+        DROP INDEX sagabus.saga_attributes;
         ALTER TABLE sagabus.saga DROP COLUMN events;
         UPDATE sagabus.alembic_version SET version_num = '0005';
         INSERT INTO sagabus.saga (id, run, definition, version, fingerprint, status, shard, sequence, last_now,
@@ -136,6 +137,7 @@ async def test_messages_of_before_the_column_of_records_are_still_there(database
     plain = await asyncpg.connect(database)
     await plain.execute(outbox_of_before("sagabus"))
     await plain.execute("""
+        DROP INDEX sagabus.saga_attributes;
         UPDATE sagabus.alembic_version SET version_num = '0006';
         INSERT INTO sagabus.outbox (shard, position, saga_id, topic, key, headers, value)
         VALUES (1, 7, 'ORD-1', 'out', 'ORD-1', '', '{}')""")

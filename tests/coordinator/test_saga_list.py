@@ -14,14 +14,16 @@ from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.state import reason_json
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.store import SagaRow, Store, Writes, saga_list
+from sagabus.coordinator.store.attribute_search import Wanted, path_of
 from sagabus.coordinator.store.copy_format import NewHistory
 from sagabus.coordinator.store.migrations import migrate
 from sagabus.coordinator.store.operators import OperatorReads
-from sagabus.coordinator.store.saga_list import EXAMINED, Filter, ListCursor, SagaList
+from sagabus.coordinator.store.saga_list import EXAMINED, FEW, Filter, ListCursor, SagaList
 from sagabus.messaging.postgres.database import Connection, Database
 from tests.coordinator.saga_rows import AT, saga
 
 MANY = 100_000
+DUE = "2026-01-31T12:00:00Z"
 CODES = ("out_of_stock", "sagabus.cancelled", 'odd"code\\\u00e9')
 
 
@@ -48,10 +50,25 @@ def rows() -> list[SagaRow]:
                 f"{'AB'[n % 2]}-{n:02}", started_at=AT + n // 3, definition="ab"[n % 5 == 0], status=status,
                 error=None if status is SagaStatus.RUNNING else reason_json(CODES[n % 7 % 3], "no \0 words"),
                 attention="look" if kind else None, concerns=concerns(kind) if kind else None,
-                paused=n % 6 == 0 and status is not SagaStatus.COMPENSATED,
+                paused=n % 6 == 0 and status is not SagaStatus.COMPENSATED, attributes=attributes(n),
             )
         )  # fmt: skip
     return made
+
+
+def attributes(n: int) -> bytes | None:
+    if n % 3 == 0:
+        return None
+    stage = ["waiting", "120", 'odd"\u00e9 $.'][n % 5 % 3]
+    return codec.encode_value({"stage": stage, "amount": [120, 1.5, None][n % 7 % 3], "vip": n % 2 == 0, "due": DUE})
+
+
+def has(row: SagaRow, **wanted: Any) -> bool:
+    return row.attributes is not None and wanted.items() <= json.loads(row.attributes).items()
+
+
+def wanted(*given: str) -> tuple[Wanted, ...]:
+    return tuple(Wanted(*one.split("=", 1)) for one in given)
 
 
 def updated(row: SagaRow) -> int:
@@ -82,6 +99,21 @@ CASES: list[tuple[Filter, Callable[[SagaRow], Any]]] = [
     (Filter(updated_before=AT + 110), lambda row: updated(row) < AT + 110),
     *((Filter(error=code), lambda row, code=code: code_of(row) == code) for code in CODES),
     (Filter(error="out_of_st"), lambda row: False),
+    (Filter(attributes=wanted("stage=waiting")), lambda row: has(row, stage="waiting")),
+    (Filter(attributes=wanted("stage=120")), lambda row: has(row, stage="120")),
+    (Filter(attributes=wanted('stage=odd"\u00e9 $.')), lambda row: has(row, stage='odd"\u00e9 $.')),
+    (Filter(attributes=wanted("amount=120")), lambda row: has(row, amount=120)),
+    (Filter(attributes=wanted("amount=1.50")), lambda row: has(row, amount=1.5)),
+    (Filter(attributes=wanted("amount=null")), lambda row: has(row, amount=None)),
+    (Filter(attributes=wanted("vip=true", "stage=waiting")), lambda row: has(row, stage="waiting", vip=True)),
+    (Filter(attributes=wanted("due=2026-01-31T13:00:00+01:00")), lambda row: has(row, due=DUE)),
+    (Filter(attributes=wanted("due=2026-01-31T12:00:00Z")), lambda row: has(row, due=DUE)),
+    (Filter(attributes=wanted("stage=nobody")), lambda row: False),
+    (Filter(attributes=wanted("none=1")), lambda row: False),
+    (Filter(attributes=wanted("stage=waiting"), statuses=[SagaStatus.RUNNING], attention=True),
+     lambda row: has(row, stage="waiting") and row.status is SagaStatus.RUNNING and row.attention),
+    (Filter(attributes=wanted("stage=waiting"), started_before=AT + 9),
+     lambda row: has(row, stage="waiting") and row.started_at < AT + 9),
     (Filter(error=CODES[0], attention=True), lambda row: code_of(row) == CODES[0] and row.attention),
 ]  # fmt: skip
 
@@ -94,17 +126,19 @@ BY_ID: list[tuple[Filter, Callable[[SagaRow], Any]]] = [
     (Filter(id_prefix="A-", attention=True, started_before=AT + 12, statuses=[SagaStatus.RUNNING]),
      lambda row: row.id.startswith("A-") and row.attention and row.started_at < AT + 12
      and row.status is SagaStatus.RUNNING),
+    (Filter(id_prefix="A-", attributes=wanted("vip=true")), lambda row: row.id.startswith("A-") and has(row, vip=True)),
     (Filter(id_prefix="A-", error=CODES[1], updated_before=AT + 115),
      lambda row: row.id.startswith("A-") and code_of(row) == CODES[1] and updated(row) < AT + 115),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("window", [EXAMINED, 6])
+@pytest.mark.parametrize(("window", "few"), [(EXAMINED, FEW), (6, FEW), (6, 3)])
 async def test_each_filter_finds_its_sagas_page_by_page(
-    pool: Database, window: int, monkeypatch: pytest.MonkeyPatch
+    pool: Database, window: int, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a window of a few sagas too: pages that hold fewer, or none, and go on."""
+    """With a window of a few sagas too: pages that hold fewer, or none, and go on. few: sagas with the attributes."""
     monkeypatch.setattr(saga_list, "EXAMINED", window)
+    monkeypatch.setattr(saga_list, "FEW", few)
     made = await stored(pool)
     newest = sorted(made, key=lambda row: (row.started_at, row.id, row.run), reverse=True)
     for wanted, right in CASES:
@@ -137,6 +171,13 @@ SELECTIVE = [
     Filter(paused=True),
     Filter(id_prefix="S-", statuses=[SagaStatus.RUNNING]),
     Filter(statuses=[SagaStatus.RUNNING]),
+    Filter(attributes=wanted("stage=waiting")),
+    Filter(attributes=wanted("stage=s-1", "number=1")),
+    Filter(attributes=wanted("stage=s-1"), statuses=[SagaStatus.RUNNING]),
+    Filter(attributes=wanted("stage=s-1"), id_prefix="S-0"),
+    Filter(attributes=wanted("stage=nobody")),
+    Filter(attributes=wanted("usual=yes")),
+    Filter(attributes=wanted("usual=yes"), error="nobody.has_it"),
     Filter(),
 ]
 
@@ -147,9 +188,10 @@ async def test_a_page_costs_the_same_beside_100_000_closed_sagas(pool: Database)
     async with pool.transaction() as connection:
         await connection.execute(
             f"""INSERT INTO sagabus.saga (id, run, definition, version, fingerprint, status, shard, sequence, last_now,
-                input_hash, started_at, closed_at, error, paused, trace)
+                input_hash, started_at, closed_at, error, paused, trace, attributes)
             SELECT 'S-' || n, 'r', 'd', 1, '', CASE n % 2 WHEN 0 THEN 'completed' ELSE 'compensated' END, 0, 1, now(),
-                '', at, at, CASE n % 2 WHEN 1 THEN '{{"code":"x"}}'::bytea END, false, ''
+                '', at, at, CASE n % 2 WHEN 1 THEN '{{"code":"x"}}'::bytea END, false, '',
+                jsonb_build_object('usual', 'yes', 'stage', 's-' || n % 500, 'number', n)
             FROM generate_series(1, {MANY}) AS n,
             LATERAL (SELECT timestamptz 'epoch' + ({AT} + n) * interval '1 microsecond' AS at) AS time"""
         )
@@ -168,14 +210,30 @@ async def assert_bounded(
     connection: Connection, statements: dict[str, str], wanted: Filter, after: ListCursor | None
 ) -> None:
     window = EXAMINED if wanted.looks_at_each else 51
-    given = (*saga_list._arguments(wanted, after), 52, window)
-    sql = f"EXPLAIN (ANALYZE, FORMAT JSON) {statements[saga_list._walk(wanted)]}"
-    (found,) = await connection.fetch(sql, *given)
-    plan = json.loads(found[0])[0]["Plan"]
+    path, walk = path_of(wanted.attributes), saga_list._walk(wanted)
     most = len(SagaStatus) * (window + 1)
+    if path is not None and not wanted.id_prefix:
+        counted = await planned(connection, statements["saga.count_attributes"], path, FEW + 1)
+        assert_plan(wanted, counted, most=FEW + 1, but="Bitmap Index Scan")
+        if counted["Plans"][0]["Actual Rows"] <= FEW:
+            walk, most = "saga.list_by_attributes", most + FEW
+    plan = await planned(connection, statements[walk], *saga_list._arguments(wanted, after), 52, window, path)
+    assert_plan(wanted, plan, most=most, but="Bitmap Index Scan")
+    uses = [node.get("Index Name") for node in nodes(plan)]
+    assert ("saga_attributes" in uses) == (walk == "saga.list_by_attributes"), (wanted, uses)
+
+
+async def planned(connection: Connection, sql: str, *given: Any) -> dict[str, Any]:
+    (found,) = await connection.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", *given)
+    plan: dict[str, Any] = json.loads(found[0])[0]["Plan"]
+    return plan
+
+
+def assert_plan(wanted: Filter, plan: dict[str, Any], *, most: int, but: str) -> None:
+    """but: a node that reads places alone, and no rows."""
     for node in nodes(plan):
         rows = node["Actual Rows"] * node["Actual Loops"] + node.get("Rows Removed by Filter", 0)
-        assert rows <= most, (wanted, node)
+        assert rows <= most or node["Node Type"] == but, (wanted, node)
         assert node["Node Type"] != "Seq Scan", (wanted, node)
 
 

@@ -28,15 +28,16 @@ def test_every_column_has_what_the_state_says() -> None:
     state = state_of()
     state.stands(
         status=SagaStatus.COMPENSATED, closed_at=44, result=b"1", error=b"2", fingerprint="print", paused=True,
-        events=EVENTS,
+        events=EVENTS, attributes=b'{"stage":"new"}',
     )  # fmt: skip
     state.raise_concern(Concern(ConcernKind.STEP, 1), "look at it")
     state.blocked, state.sequence = 8, 11
     assert saga_row(Saga(state, None)) == SagaRow(
         id=SagaId("ORD-1"), run=RunId("abc"), definition="order", version=3, fingerprint="print",
         status=SagaStatus.COMPENSATED, shard=5, sequence=11, last_now=22, input_hash=b"hash", started_at=33,
-        result=b"1", error=b"2", attention="look at it", concerns=concerns_json(state.concerns), decided=7, paused=True,
-        trace=pack_headers(TRACE), closed_at=44, events=events_json(EVENTS),
+        result=b"1", error=b"2", attributes=b'{"stage":"new"}', attention="look at it",
+        concerns=concerns_json(state.concerns), decided=7, paused=True, trace=pack_headers(TRACE), closed_at=44,
+        events=events_json(EVENTS),
     )  # fmt: skip
 
 
@@ -44,4 +45,5 @@ def test_what_most_sagas_have_not_is_left_out() -> None:
     state = state_of()
     state.trace = ()
     row = saga_row(Saga(state, None))
-    assert (row.attention, row.concerns, row.decided, row.trace, row.events) == (None, None, None, b"", None)
+    assert (row.attention, row.concerns, row.decided, row.trace) == (None, None, None, b"")
+    assert (row.events, row.attributes) == (None, None)

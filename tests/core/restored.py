@@ -67,18 +67,19 @@ class Stored:
     fingerprint: str = ""
     paused: bool = False
     events: Events | None = None
+    attributes: bytes | None = None
 
     @classmethod
     def of(cls, state: SagaState) -> Self:
         concerns = concerns_json(state.concerns)
-        status, closed_at, result, error, fingerprint, paused, events = state.standing[1:]
-        return cls(status, concerns, result, error, closed_at, fingerprint, paused, events)
+        status, closed_at, result, error, fingerprint, paused, events, attributes = state.standing[1:]
+        return cls(status, concerns, result, error, closed_at, fingerprint, paused, events, attributes)
 
     def standing(self) -> Standing:
         concerns = read_concerns(self.concerns, attention=None)
         return Standing(
             concerns, self.status, self.closed_at, self.result, self.error, self.fingerprint, self.paused,
-            read_events(events_json(self.events)),
+            read_events(events_json(self.events)), self.attributes,
         )  # fmt: skip
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from pydantic import BaseModel
+
 from sagabus.contracts import ActivityFailed, ActivityTimedOut
 from sagabus.coordinator import SagaContext, saga
 from tests.core.services import Order, Result, book, charge, check, count, paid, receipt, reserve, ship
@@ -87,6 +89,27 @@ async def awaiting(ctx: SagaContext, order: Order) -> Result:
     return Result(refs=[(await call).ref, str(amount), charged.ref])
 
 
+class Labels(BaseModel):
+    stage: str = "new"
+    refs: int = 0
+
+
+@saga("saga", attributes=Labels)
+async def labelled(ctx: SagaContext, order: Order) -> Result:
+    """Says how far it is, also on its way out."""
+    refs: list[str] = []
+    try:
+        for one in (reserve, charge):
+            ctx.attribute(stage=one.name)
+            refs.append((await ctx.call(one(order=order.order))).ref)
+            ctx.attribute(refs=len(refs))
+        ctx.attribute(stage="waiting")
+        await ctx.event(paid)
+    finally:
+        ctx.attribute(stage="done")
+    return Result(refs=refs)
+
+
 @saga("saga")
 async def tidy(ctx: SagaContext, order: Order) -> Result:
     """Has something to do on its way out."""
@@ -143,6 +166,6 @@ async def changed(ctx: SagaContext, order: Order) -> Result:
 
 
 ALL = (
-    sequential, gathered, grouped, impatient, in_a_hurry, forgiving, sleepy, awaiting, tidy, racing, starting,
-    changed,
+    sequential, gathered, grouped, impatient, in_a_hurry, forgiving, sleepy, awaiting, labelled, tidy, racing,
+    starting, changed,
 )  # fmt: skip

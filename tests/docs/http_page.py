@@ -43,6 +43,7 @@ PARAMETERS: Final = f"""\
 | `wait` | Seconds, at most {MAX_WAIT:g}. For a saga: until it has ended. For a verb: until it is decided; \
 {ANSWER_SECONDS:g} if it is not given. |
 | `run` | Of several sagas that had this id one after the other, this one. Without it: the open one, else the latest. |
+| `where` | Sagas with this attribute, as in `where=stage=waiting`; given several times, with all of them. |
 | `limit` | At most so many, 1 to {MAX_PAGE}; {DEFAULT_LIMIT} if it is not given. |
 | `cursor`, `after` | The `next` of the page before. |
 """

@@ -28,6 +28,8 @@ class LifecycleType(StrEnum):
     TERMINATED = "sagabus.saga.terminated"
     ATTENTION = "sagabus.saga.attention"
     ATTENTION_CLEARED = "sagabus.saga.attention_cleared"
+    ATTRIBUTES = "sagabus.saga.attributes"
+    """The saga's code has set attributes: at most one for each time that it comes to rest."""
     PAUSED = "sagabus.saga.paused"
     RESUMED = "sagabus.saga.resumed"
     STEP_COMPLETED = "sagabus.step.completed"

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from sagabus.contracts import names
 from sagabus.contracts.activity import model_type
+from sagabus.contracts.attributes import attributes_type
 
 P = ParamSpec("P")
 I = TypeVar("I", bound=BaseModel)  # noqa: E741
@@ -30,12 +31,19 @@ class Start(Generic[O_co]):
 
 
 class SagaType(Generic[P, I, O]):
-    """A saga's name, input and result: all that a client needs to know of it."""
+    """A saga's name, input and result, and its attributes: all that a client needs to know of it.
 
-    def __init__(self, name: str, input: Callable[P, I], output: type[O]) -> None:
+    attributes: a model of at most 32 scalars that all have defaults, set by `ctx.attribute`; None for a saga without.
+    Raises DeclarationError.
+    """
+
+    def __init__(
+        self, name: str, input: Callable[P, I], output: type[O], *, attributes: type[BaseModel] | None = None
+    ) -> None:
         self.name = names.local_name(name, "saga")
         self.input: type[I] = model_type(input, f"saga {name}")
         self.output: type[O] = output if output is None else cast("type[O]", model_type(output, f"saga {name}"))
+        self.attributes = None if attributes is None else attributes_type(attributes, f"saga {name}")
 
     @property
     def output_model(self) -> type[BaseModel] | None:

@@ -37,6 +37,10 @@ def list_arguments(place: ArgumentParser) -> None:
     place.add_argument("--paused", action="store_true", help="only those that an operator has paused")
     place.add_argument("--error", metavar="CODE", help="only those that ended, or are being undone, with this error")
     place.add_argument(
+        "--where", metavar="NAME=VALUE", action="append",
+        help="only those with this attribute, as in stage=waiting; with several, those that have all of them",
+    )  # fmt: skip
+    place.add_argument(
         "--service", metavar="NAME", help="only open ones that wait for this service, or may wait for it"
     )
     place.add_argument("--id-prefix", metavar="TEXT", help="only those whose id begins so, sorted by id")

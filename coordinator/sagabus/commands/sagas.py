@@ -97,7 +97,7 @@ async def _pages(api: CoordinatorApi, options: Namespace) -> tuple[list[Json], s
         page = await api.sagas(
             status=options.status, saga=options.saga, attention=options.attention or None, concern=options.concern,
             paused=options.paused or None, error=options.error, service=options.service, id_prefix=options.id_prefix,
-            started_before=options.started_before, updated_before=options.updated_before,
+            where=options.where, started_before=options.started_before, updated_before=options.updated_before,
             limit=min(PAGE, options.limit - len(found)), cursor=cursor,
         )  # fmt: skip
         found, cursor = found + page["sagas"], page["next"]
@@ -247,6 +247,7 @@ SUBCOMMANDS: Final = (
             "sagabus list": "the latest 50",
             "sagabus list --status compensating --attention --json": "those that are stuck in their undo, as JSON",
             "sagabus list --service payment --updated-before 10m": "those that have waited for payment for ten minutes",
+            "sagabus list --where stage=waiting --where amount=120": "those with these attributes",
             "sagabus list --error out_of_stock --started-before 7d": "those with this error, a week old or older",
         },
         arguments=saga_arguments.list_arguments,

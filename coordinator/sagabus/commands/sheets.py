@@ -40,8 +40,8 @@ def _shown(saga: Json, now: datetime) -> Iterator[str]:
         yield "  paused"
     for line in (*concerns(saga["concerns"]), *wait_sheets.waits(saga, now=now), *wait_sheets.events(saga)):
         yield f"  {line}"
-    for name in ("input", "result", "error"):
-        if saga[name] is not None:
+    for name in ("input", "attributes", "result", "error"):
+        if saga.get(name) is not None:  # a coordinator of an older release tells no attributes
             yield f"  {name}: {compact(saga[name])}"
     if saga["steps"]:
         head = ("  STEP", "ACTIVITY", "STATUS", "ATTEMPTS", "UNDO", "DETAIL")

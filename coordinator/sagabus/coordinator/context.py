@@ -12,6 +12,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from sagabus.contracts import Command, Event, EventType, RetryPolicy, Seconds, Start
+from sagabus.contracts.attributes import Scalar
 from sagabus.contracts.envelope import moment
 from sagabus.contracts.errors import DeclarationError
 from sagabus.coordinator.core.saga.call import Call
@@ -110,6 +111,15 @@ class SagaContext:
         (docs/guide/patching.md).
         """
         return self._program.patched(change)
+
+    def attribute(self, **values: Scalar) -> None:
+        """Set attributes of this saga, by name: for lists, searches and lifecycle events. Others stay as they are.
+
+        They must be declared with the saga. In its row they stand once its code has come to rest. To set one to what it
+        is changes nothing. Raises TypeError for a name that is not declared, ValueError for a value that does not fit,
+        or where all of them are more than 8 KiB.
+        """
+        self._program.attribute(values)
 
     def now(self) -> datetime:
         """The clock of the process that decided this turn, in UTC; never runs backwards within a saga (H3)."""

@@ -41,6 +41,7 @@ class SagaDefinition(Generic[I, O]):
         self.contract = contract
         self.name = contract.name
         self.version = version
+        self.attributes = contract.attributes
         self.timeout = None if timeout is None else positive(timeout, f"saga {contract.name}", "timeout")
         self.routes: list[Route] = []
         """Events of outside topics that start one of these sagas, or wake it: see `on`."""
@@ -151,28 +152,33 @@ def distinct(definitions: Iterable[SagaDefinition[Any, Any]]) -> tuple[SagaDefin
 
 @overload
 def saga(
-    name: str, /, *, version: int = 1, timeout: Seconds | None = None
+    name: str, /, *, version: int = 1, timeout: Seconds | None = None, attributes: type[BaseModel] | None = None
 ) -> Callable[[Body[I, O]], SagaDefinition[I, O]]: ...
 @overload
 def saga(
     contract: SagaType[P, I, O], /, *, version: int = 1, timeout: Seconds | None = None
 ) -> Callable[[Body[I, O]], SagaDefinition[I, O]]: ...
-def saga(named: Any, /, *, version: int = 1, timeout: Seconds | None = None) -> Any:
+def saga(
+    named: Any, /, *, version: int = 1, timeout: Seconds | None = None, attributes: type[BaseModel] | None = None
+) -> Any:
     """Declare a saga. By name alone, its input and result are read from the function's annotations.
 
-    version: from 1. timeout: more than 0 seconds for the whole saga; then it is undone. Raises DeclarationError.
+    version: from 1. timeout: more than 0 seconds for the whole saga; then it is undone. attributes: the model of what
+    its code sets with `ctx.attribute`; of a SagaType, which has its own, it is not given. Raises DeclarationError.
     """
 
     if not isinstance(named, SagaType | str):
         raise DeclarationError(f'@saga was given {_shown(named)}; give it a SagaType or a name: @saga("my_saga")')
     name = names.local_name(named, "saga") if isinstance(named, str) else named.name
+    if attributes is not None and isinstance(named, SagaType):
+        raise DeclarationError(f"saga {name}: attributes are declared with its SagaType: SagaType(…, attributes=…)")
     if type(version) is not int or not 1 <= version <= LAST_VERSION:
         raise DeclarationError(f"saga {name}: version={version!r}: give a whole number from 1 to {LAST_VERSION}")
 
     def declare(body: Body[Any, Any]) -> SagaDefinition[Any, Any]:
         if not inspect.iscoroutinefunction(body) or not hasattr(body, "__code__"):
             raise DeclarationError(f"saga {name}: {_shown(body)} is not an async function; write `async def {name}`")
-        contract = named if isinstance(named, SagaType) else _contract(name, body)
+        contract = named if isinstance(named, SagaType) else _contract(name, body, attributes)
         if isinstance(named, SagaType):
             _check_annotations(named, body)
         return SagaDefinition(contract, body, version=version, timeout=timeout)
@@ -184,7 +190,7 @@ def _shown(value: object) -> str:
     return str(getattr(value, "__qualname__", None) or repr(value))
 
 
-def _contract(name: str, body: Callable[..., Any]) -> SagaType[..., Any, Any]:
+def _contract(name: str, body: Callable[..., Any], attributes: type[BaseModel] | None) -> SagaType[..., Any, Any]:
     try:
         hints = typing.get_type_hints(body)
     except NameError as error:
@@ -195,7 +201,7 @@ def _contract(name: str, body: Callable[..., Any]) -> SagaType[..., Any, Any]:
     output = hints["return"]
     result = None if output is type(None) else model_type(output, f"saga {name}")
     input = model_type(hints[parameters[1]], f"saga {name}")
-    return SagaType(name, input, cast("Any", result))
+    return SagaType(name, input, cast("Any", result), attributes=attributes)
 
 
 def _check_annotations(contract: SagaType[..., Any, Any], body: Callable[..., Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast, overload
 
 from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic_core import to_json
@@ -14,6 +14,7 @@ from sagabus.client.failures import SagaFailed, StartRejected
 from sagabus.contracts import Seconds, Start
 from sagabus.contracts.retry import seconds
 
+A = TypeVar("A", bound=BaseModel)
 O_co = TypeVar("O_co", bound=BaseModel | None, covariant=True)
 
 
@@ -48,6 +49,19 @@ class SagaHandle(Generic[O_co]):
             return self._result(saga.result)
         error = saga.error or _Error()
         raise SagaFailed(saga_id=self.id, status=saga.status, code=error.code, message=error.message)
+
+    @overload
+    async def attributes(self, /) -> dict[str, JsonValue]: ...
+    @overload
+    async def attributes(self, model: type[A], /) -> A: ...
+    async def attributes(self, model: type[A] | None = None, /) -> A | dict[str, JsonValue]:
+        """What the saga's code has set with `ctx.attribute`, as it stands now; the others have their defaults.
+
+        model: as declared with the SagaType; without it, JSON by name. {} of a saga that declares none. Raises
+        NoSuchSaga if it has not begun, pydantic.ValidationError for another model, and else as `result` does.
+        """
+        stands = (await self._api().saga(self.id))["attributes"] or {}
+        return stands if model is None else model.model_validate_json(to_json(stands))
 
     def _result(self, value: JsonValue) -> O_co:
         output: Any = None if self._start is None else self._start.saga.output

@@ -3,16 +3,22 @@
 import asyncio
 from typing import assert_type
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 from sagabus.client import SagaClient, SagaHandle
-from sagabus.contracts import Command, Event, Start
+from sagabus.contracts import Command, Event, SagaType, Start
 from sagabus.coordinator import SagaContext, SagaDefinition, saga
 
 from . import contracts
 from .approval import Decision, Expense, Outcome, decided, expense_approval
 from .contracts import Order, OrderResult, Reservation, Shipment, notify_customer, reserve_inventory, ship_order
 
+
+class Progress(BaseModel):
+    stage: str = "new"
+
+
+assert_type(SagaType("s", Order, OrderResult, attributes=Progress).of(Order.model_validate({})), Start[OrderResult])
 assert_type(expense_approval, SagaDefinition[Expense, Outcome])
 assert_type(reserve_inventory(order_id="1", items=[]), Command[Reservation])
 assert_type(notify_customer(order_id="1"), Command[None])
@@ -30,6 +36,7 @@ async def everything(ctx: SagaContext, order: Order) -> None:
         task = group.create_task(ctx.call(ship_order(order_id="", address=order.address)))
     assert_type(task.result(), Shipment)
     assert_type(await asyncio.wait_for(ctx.event(decided), 5), Decision)
+    ctx.attribute(stage="waiting", amount=5, due=ctx.now(), vip=None)
     ctx.publish(contracts.stock_reserved(order_id="", reservation_id=""))
     assert_type(ctx.start(contracts.order_processing.of(order)), str)
     assert_type(ctx.patched("fraud-check"), bool)
@@ -42,5 +49,7 @@ async def outside(client: SagaClient, order: Order) -> None:
     handle = await client.start(contracts.order_processing.of(order), id="1")
     assert_type(handle, SagaHandle[OrderResult])
     assert_type(await handle.result(), OrderResult)
+    assert_type(await handle.attributes(), dict[str, JsonValue])
+    assert_type(await handle.attributes(Progress), Progress)
     events: list[Event[BaseModel]] = [decided(approved=True, by="me")]
     await client.send("1", events[0])

@@ -21,6 +21,7 @@ from sagabus.coordinator.core.saga.concern import ConcernKind
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.http.refusals import ApiError
 from sagabus.coordinator.http.request_answers import ANSWER_SECONDS
+from sagabus.coordinator.store.attribute_search import NAME, Wanted
 from sagabus.coordinator.store.operators import MAX_PAGE
 from sagabus.coordinator.store.saga_list import Filter, ListCursor
 from sagabus.coordinator.store.tables import OPEN
@@ -30,6 +31,9 @@ MAX_WAIT: Final = 60.0
 """Seconds of one long poll: under the idle limits of common proxies."""
 
 DEFAULT_LIMIT: Final = 50
+
+MOST_WANTED: Final = 8
+"""Attributes that a list asks for."""
 
 _PLACE: Final = TypeAdapter(ListCursor)
 _TIME: Final = TypeAdapter(AwareDatetime)
@@ -65,6 +69,7 @@ class ListQuery:
             started_before=_before(request, "started_before"),
             updated_before=_before(request, "updated_before"),
             error=text(request, "error"),
+            attributes=_attributes(request),
         )
         return cls(wanted, limit(request), _place(request), service)
 
@@ -205,6 +210,21 @@ def _before(request: Request, name: str) -> int | None:
     except ValueError:
         pass
     raise _wrong(name, given, "give an age with its unit (90s, 30m, 2h, 7d) or a time (2026-01-31T12:00:00Z)")
+
+
+def _attributes(request: Request) -> tuple[Wanted, ...]:
+    given = request.query_params.getlist("where")
+    if len(given) > MOST_WANTED:
+        raise _wrong("where", f"{len(given)} of them", f"give at most {MOST_WANTED}")
+    return tuple(map(_attribute, given))
+
+
+def _attribute(given: str) -> Wanted:
+    name, sign, value = given.partition("=")
+    if not sign or not NAME.fullmatch(name) or "\0" in value or not value.isprintable():
+        shown = given.replace("\0", "\\0")
+        raise _wrong("where", shown, "give the name of an attribute and its value, as in stage=waiting")
+    return Wanted(name, value)
 
 
 def _flag(request: Request, name: str) -> bool:

@@ -46,6 +46,7 @@ class SagaSummary(BaseModel):
     """One line of a list. `saga` is the definition's name. attention: the words of the latest concern.
 
     waits: what an open saga waits for. waits_complete: false where older rows of a long history may tell of more.
+    attributes: those that its code has set, the others with their defaults; null where it declares none.
     """
 
     id: str
@@ -61,6 +62,7 @@ class SagaSummary(BaseModel):
     closed_at: datetime | None
     waits: list[WaitView]
     waits_complete: bool
+    attributes: JsonValue
 
     @classmethod
     def of(cls, row: SagaRow, waits: Waits) -> SagaSummary:
@@ -135,7 +137,6 @@ class SagaView(SagaSummary):
     input: JsonValue
     result: JsonValue
     error: JsonValue
-    attributes: JsonValue
     parent: ParentView | None
     timers: list[TimerView]
     events: list[EventView]
@@ -152,7 +153,6 @@ class SagaView(SagaSummary):
                 "input": _input(details.first),
                 "result": shown(row.result),
                 "error": shown(row.error),
-                "attributes": shown(row.attributes),
                 "parent": parent,
                 "timers": [TimerView.of(timer) for timer in details.timers],
                 "events": events_of(recent.rows, kept_events(row, recent)),
@@ -278,6 +278,7 @@ def _summary(row: SagaRow, waits: Waits) -> dict[str, object]:
         "closed_at": None if row.closed_at is None else moment(row.closed_at),
         "waits": [WaitView.of(wait) for wait in waits.waits],
         "waits_complete": waits.is_complete,
+        "attributes": shown(row.attributes),
     }
 
 

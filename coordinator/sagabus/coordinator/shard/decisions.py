@@ -169,7 +169,8 @@ def saga_row(saga: Saga) -> SagaRow:
     row = SagaRow(  # in its order: by name it takes half as long again
         state.id, state.run, state.definition, state.version, standing.fingerprint, standing.status,
         state.addresses.shard, state.sequence, state.now, state.input_hash, state.started_at, standing.result,
-        standing.error, paused=standing.paused, closed_at=standing.closed_at, events=events_json(standing.events),
+        standing.error, standing.attributes, paused=standing.paused, closed_at=standing.closed_at,
+        events=events_json(standing.events),
     )  # fmt: skip
     if standing.concerns:
         row.attention, row.concerns = state.attention, concerns_json(standing.concerns)

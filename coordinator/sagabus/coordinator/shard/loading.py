@@ -98,8 +98,9 @@ class Loading:
         concerns = read_concerns(row.concerns, attention=row.attention)
         status = SagaStatus(row.status)
         state.standing = Standing(
-            concerns, status, row.closed_at, row.result, row.error, row.fingerprint, row.paused, read_events(row.events)
-        )
+            concerns, status, row.closed_at, row.result, row.error, row.fingerprint, row.paused,
+            read_events(row.events), row.attributes,
+        )  # fmt: skip
         return state
 
     def state(

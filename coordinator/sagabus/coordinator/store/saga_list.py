@@ -3,6 +3,9 @@
 A list walks one index: the sagas of a status by time of start, those on attention, or those whose id begins alike. What
 no index knows is asked of each saga on the way; a page looks at EXAMINED of them at most. So it may hold fewer than
 were asked for, or none, and still say where to go on.
+
+By attributes, up to FEW sagas are found by their index and sorted. Where more have them, the walk by time meets some
+of these soon, and each is asked on the way.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Final, NamedTuple
 from sagabus.contracts import codec
 from sagabus.coordinator.core.saga.concern import ConcernKind
 from sagabus.coordinator.core.saga.status import SagaStatus
+from sagabus.coordinator.store.attribute_search import Wanted, path_of
 from sagabus.coordinator.store.columns import SAGA
 from sagabus.coordinator.store.read import saga_row
 from sagabus.coordinator.store.rows import SagaRow
@@ -25,6 +29,9 @@ from sagabus.messaging.postgres.tables import qualified
 
 EXAMINED: Final = 1_000
 """Sagas that one page looks at, where it has to look: some ten milliseconds."""
+
+FEW: Final = 5_000
+"""Sagas with the attributes that are asked for, which a page sorts: some ten milliseconds."""
 
 _BEYOND: Final = "\U0010ffff"
 """Comes after every character of an id, as bytes compare."""
@@ -58,11 +65,14 @@ class Filter:
     """Only those that nothing has happened to since: the last row of history is older."""
     error: str | None = None
     """Only those that ended, or are being undone, with this error code."""
+    attributes: tuple[Wanted, ...] = ()
+    """Only those with all of these."""
 
     @property
     def looks_at_each(self) -> bool:
         """Whether the index that is walked also holds sagas that are not wanted."""
         rest: list[object] = [self.definition, self.concern, self.paused or None, self.updated_before, self.error]
+        rest.append(self.attributes or None)
         if self.id_prefix:
             rest += [self.statuses or None, self.attention or None, self.started_before]
         elif self.attention:
@@ -87,12 +97,20 @@ class SagaList:
     async def page(self, connection: Connection, wanted: Filter, *, limit: int, after: ListCursor | None) -> Page:
         """The newest first, or by id where a prefix is given; after that place."""
         window = max(EXAMINED, limit + 1) if wanted.looks_at_each else limit + 1
-        found = await connection.fetch(self._sql[_walk(wanted)], *_arguments(wanted, after), limit + 2, window)
+        path = path_of(wanted.attributes)
+        walk = _walk(wanted)
+        if path is not None and not wanted.id_prefix and await self._are_few(connection, path):
+            walk = "saga.list_by_attributes"
+        found = await connection.fetch(self._sql[walk], *_arguments(wanted, after), limit + 2, window, path)
         matching = [saga_row(list(row)[2:]) for row in found if row["matches"]]
         if len(matching) > limit:
             return Page(matching[:limit], _place(matching[limit - 1]))
         is_more = bool(found) and found[-1]["place"] == window
         return Page(matching, _place(saga_row(list(found[-1])[2:])) if is_more else None)
+
+    async def _are_few(self, connection: Connection, path: str) -> bool:
+        count: int = await connection.fetchval(self._sql["saga.count_attributes"], path, FEW + 1)
+        return count <= FEW
 
 
 def _place(row: SagaRow) -> ListCursor:
@@ -106,7 +124,7 @@ def _walk(wanted: Filter) -> str:
 
 
 def _arguments(wanted: Filter, after: ListCursor | None) -> tuple[object, ...]:
-    """$1 to $12."""
+    """$1 to $12. After the limits comes $15, the path of the attributes."""
     place: tuple[int | None, str, str] = after or (None, "", "")
     if wanted.started_before is not None and not wanted.id_prefix:
         place = min(ListCursor(wanted.started_before, "", ""), after or ListCursor(wanted.started_before, "", ""))
@@ -139,8 +157,13 @@ def _statements(schema: str) -> dict[str, str]:
         AND ($7::text IS NULL OR row.concerns @> $7::jsonb) AND starts_with(row.id, $8::text)
         AND ($9::bigint IS NULL OR row.started_at < {moment("$9::bigint")})
         AND (NOT $12::bool OR row.paused)
+        AND ($15::text IS NULL OR row.attributes @@ $15::text::jsonpath)
         AND ($11::bytea IS NULL OR substring(row.error FROM 1 FOR octet_length($11)) = $11)
         AND ($10::bigint IS NULL OR {last} < {moment("$10::bigint")})"""
+
+    def with_attributes(path: str, columns: str) -> str:
+        return f"""SELECT {columns} FROM {saga} AS row
+            WHERE row.attributes IS NOT NULL AND row.attributes @@ {path}::text::jsonpath"""
 
     def listed(walk: str, order: str) -> str:
         return f"""
@@ -156,6 +179,14 @@ def _statements(schema: str) -> dict[str, str]:
             ) AS row ORDER BY {_NEWEST} LIMIT $14""",
             _NEWEST,
         ),
+        # What is found is sorted afterwards: the planner is not to walk by time in the hope of meeting one soon.
+        "saga.list_by_attributes": listed(
+            f"""SELECT row.* FROM (
+                    WITH found AS MATERIALIZED ({with_attributes("$15", "row.*")}) SELECT * FROM found
+                ) AS row WHERE {older}""",
+            _NEWEST,
+        ),
+        "saga.count_attributes": f"SELECT count(*) FROM ({with_attributes('$1', '')} LIMIT $2::int) AS row",
         "saga.attention": listed(
             f"SELECT row.* FROM {saga} AS row WHERE row.attention IS NOT NULL AND {older}", _NEWEST
         ),

@@ -11,6 +11,7 @@ Indexes beyond the keys are those that a read needs, because each one is paid fo
 - `saga_listed`: sagas of a status by time of start, for lists;
 - `saga_attention`: the few that are flagged for attention;
 - `saga_blocked`: those of a shard that could not go on, and are tried again after a take;
+- `saga_attributes`: the sagas that have attributes, by these. Sagas of a definition that declares none are not in it;
 - `timer_due`: the timers of a shard in the order in which they fire. Those of the next minutes are in memory;
 - `dead_letter_key`: the dead letters of one saga, the latest last. Of the key it holds a hash: keys may be very long;
 - `saga_closed`, `started_id_until`: what retention removes next in a shard.
@@ -87,7 +88,7 @@ def _saga(metadata: MetaData) -> None:
         required("started_at", TIME),
         Column("result", LargeBinary),
         Column("error", LargeBinary),
-        Column("attributes", JSONB),
+        Column("attributes", JSONB, comment="that its code has set; null of a saga that declares none"),
         Column("parent_id", _ID),
         Column("parent_run", _ID),
         Column("parent_step", Integer),
@@ -111,6 +112,13 @@ def _saga(metadata: MetaData) -> None:
     Index("saga_listed", table.c.status, table.c.started_at)
     Index("saga_attention", table.c.started_at, postgresql_where=text("attention IS NOT NULL"))
     Index("saga_blocked", table.c.shard, table.c.id, postgresql_where=text("decided IS NOT NULL"))
+    Index(
+        "saga_attributes",
+        table.c.attributes,
+        postgresql_using="gin",
+        postgresql_ops={"attributes": "jsonb_path_ops"},
+        postgresql_where=text("attributes IS NOT NULL"),
+    )
     Index("saga_closed", table.c.shard, table.c.closed_at, postgresql_where=text("closed_at IS NOT NULL"))
 
 

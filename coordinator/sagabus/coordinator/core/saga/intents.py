@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from sagabus.contracts import codec
 from sagabus.contracts.errors import ActivityError, ActivityFailed
 from sagabus.contracts.event_type import Event
-from sagabus.contracts.lifecycle import domain_event_message
+from sagabus.contracts.lifecycle import LifecycleType, domain_event_message
 from sagabus.contracts.words import plain
 from sagabus.coordinator.core.saga import forward, new_saga
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, Told
@@ -85,6 +85,12 @@ def note_events(state: SagaState, program: Program) -> None:
     program.mailbox.has_changed = False
     events = None if program.ended else Events(state.journal.seq, program.awaited, program.kept)
     state.knows_of(events if events and any(events[1:]) else None)
+
+
+def note_attributes(state: SagaState, attributes: bytes) -> None:
+    """Once, as they are when the pump has run dry: they follow from the code and leave no row of history."""
+    state.stands(attributes=attributes)
+    state.tell(LifecycleType.ATTRIBUTES)
 
 
 def _publish(state: SagaState, intent: Published) -> None:

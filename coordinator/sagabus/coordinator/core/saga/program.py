@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 
 from pydantic import BaseModel, create_model
 
-from sagabus.contracts import Activity, Command, EventType, RetryPolicy, Start, codec
+from sagabus.contracts import Activity, Command, EventType, RetryPolicy, Start, attributes, codec
 from sagabus.contracts.activity import retry_of
 from sagabus.contracts.errors import ActivityError, MessageInvalid
 from sagabus.contracts.requests import start_body
@@ -69,6 +69,11 @@ class Code(Protocol):
     name: str
     version: int
     timeout: Seconds | None
+
+    @property
+    def attributes(self) -> type[BaseModel] | None:
+        """What its sagas may set of these; None for none."""
+        ...
 
     @property
     def fingerprint(self) -> str:
@@ -173,6 +178,8 @@ class Program:
         "_random",
         "_read",
         "_unanswered",
+        "attributes",
+        "declared",
         "ended",
         "id",
         "intents",
@@ -205,6 +212,9 @@ class Program:
         """Waits that have set an event aside, and have got none that they could read."""
         self._awaited: dict[int, StepFuture] = {}
         self.mailbox = Mailbox(self.loop)
+        self.declared = code.attributes
+        self.attributes: tuple[BaseModel, bytes] | None = None
+        """As the code has set them, and as JSON; None before it has set any."""
         self._random: Random | None = None
         self._not_awaited: dict[int, str] = {}
         self.said: list[str] = []
@@ -289,6 +299,17 @@ class Program:
         if change not in patches and patches.decide(change, self._journal):
             self.intents.append(Patched(change))
         return patches[change]
+
+    def attribute(self, values: dict[str, Any]) -> None:
+        """Raises TypeError, ValueError: nothing is set then."""
+        self.loop.check()
+        if self.declared is None:
+            raise TypeError(
+                f"saga {self.id} declares no attributes: name their model in its declaration, "
+                "`SagaType(…, attributes=Model)` or `@saga(…, attributes=Model)`"
+            )
+        before = None if self.attributes is None else self.attributes[0]
+        self.attributes = attributes.changed(self.declared, before, values, f"saga {self.id}")
 
     async def event(self, type: EventType[..., Any]) -> Any:
         """The oldest unconsumed match, the first registered waiter first (H5). One that cannot be read is set aside."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from sagabus.contracts.attributes import same
 from sagabus.coordinator.core.saga.admission import denial
 from sagabus.coordinator.core.saga.codeless import concerns_of, no_contracts
 from sagabus.coordinator.core.saga.concern import STOPS, Concern, ConcernKind, Concerns, Told, concern_of
@@ -84,6 +85,7 @@ class Replay:
         self._stored = state.standing._replace(status=status)
         state.standing = Standing(Concerns(), fingerprint=state.fingerprint)
         if (row := codeless_row(self._decided)) is not None:
+            state.standing = state.standing._replace(attributes=self._stored.attributes)  # of code that is gone
             self._begin_without_code(row)
         else:
             state.journal.replay(rows)
@@ -147,12 +149,21 @@ class Replay:
                 state.stands()
             if not state.is_closed and state.standing.events != self._stored.events:  # or did not store
                 state.stands()
+            self._compare_attributes()
             if state.other_input and self._code is not None and self._code.fingerprint == state.fingerprint:
                 state.staged.log_once.append(f"definition {state.definition}: {state.other_input}")
             self._go_on()
         else:
             self._stop(self.fault or _stored_stop(self._told))
         self._end_if_asked()
+
+    def _compare_attributes(self) -> None:
+        """They are those of the code that there is now. What a closed saga had stays."""
+        state, stored = self.saga.state, self._stored.attributes
+        if state.is_closed:
+            state.standing = state.standing._replace(attributes=stored)
+        elif not same(state.standing.attributes, stored):
+            state.stands()
 
     def _end_if_asked(self) -> None:
         """An operator has asked for its end while it was blocked, and its code is not back."""

@@ -516,6 +516,8 @@ class Saga:
             intents.note_timers(state, program)
         if program.mailbox.has_changed:
             intents.note_events(state, program)
+        if program.attributes is not None and program.attributes[1] != state.standing.attributes:
+            intents.note_attributes(state, program.attributes[1])
         if state.standing.concerns or program.is_stuck:
             note_stuck(state, program)
             unconsumed.note_taken(state, program)

@@ -26,6 +26,8 @@ class Standing(NamedTuple):
     """By an operator (U8)."""
     events: Events | None = None
     """Which its code waits for, and which it has not taken; None for neither."""
+    attributes: bytes | None = None
+    """JSON; None of a saga that declares none."""
 
 
 Kept = tuple[Standing, int, int]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from sagabus.contracts import canonical
+from sagabus.contracts.attributes import defaults
 from sagabus.contracts.errors import MessageInvalid
 from sagabus.contracts.retry import as_microseconds
 from sagabus.coordinator.core.saga import reading
@@ -24,6 +25,8 @@ def begin(state: SagaState, code: Code | None, row: Row) -> Program:
     except MessageInvalid as error:
         raise Blocked(f"{error.message}; deploy a definition that reads it", "start_unreadable") from error
     program.quiet = state.journal.replaying
+    if code.attributes is not None:
+        state.stands(attributes=defaults(code.attributes, code.name))
     if code.timeout is not None:
         state.set_timer(TimerKind.SAGA, 0, row.at + as_microseconds(code.timeout))
     return program

@@ -174,9 +174,9 @@ class SagaState:
         status = changed(SAGA, self.status, status)
         if status in CLOSED and self.concerns:
             self.clear_concerns([one for one in _OF_OPEN_SAGAS if one in self.concerns])
-        concerns, _, _, result, error, fingerprint, paused, _ = self.standing  # its code waits for events no more
+        concerns, _, _, result, error, fingerprint, paused, _, attributes = self.standing  # it waits for no events
         closed_at = self.now if status in CLOSED else None
-        self.standing = Standing(concerns, status, closed_at, result, error, fingerprint, paused)
+        self.standing = Standing(concerns, status, closed_at, result, error, fingerprint, paused, None, attributes)
         self.staged.saga_changed = True
 
     def stands(self, **changes: Any) -> None:
@@ -193,8 +193,10 @@ class SagaState:
     def decided_by(self, fingerprint: str) -> None:
         """An input has been decided upon with this code. Another one than before is stored with what was decided."""
         if fingerprint != self.standing.fingerprint and fingerprint:
-            concerns, status, closed_at, result, error, _, paused, events = self.standing
-            self.standing = Standing(concerns, status, closed_at, result, error, fingerprint, paused, events)
+            concerns, status, closed_at, result, error, _, paused, events, attributes = self.standing
+            self.standing = Standing(
+                concerns, status, closed_at, result, error, fingerprint, paused, events, attributes
+            )
             self.staged.saga_changed = True
 
     def decide(self, kind: Kind, *, step: int = 0, name: str = "", ref: str = "", payload: bytes | None = None) -> Row:
@@ -285,6 +287,8 @@ class SagaState:
             body += b',"error":%b' % error
         if result is not None:
             body += b',"result":%b' % result
+        if self.standing.attributes is not None and step is None and not request:
+            body += b',"attributes":%b' % self.standing.attributes
         return body + b"}"
 
     def answer(self, answer: RequestAnswer) -> None:
