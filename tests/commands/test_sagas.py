@@ -144,6 +144,13 @@ def test_a_history_is_exported_as_it_is_stored(in_folder: Path, capsys: pytest.C
         (row["seq"], row["kind"], row["name"], row["ref"]) for row in shown
     ]
     assert b"".join(recorded.lines(read)) == written
+    assert main(["check", "sagabus.shop.order_processing", "--histories", "ORD-140.jsonl"]) == Exit.DONE
+    assert "order_processing version 1: 0 open, 0 follow, 0 would stop; 1 closed, 0 of them not followed" in (
+        capsys.readouterr().out
+    )
+    main(["check", "sagabus.shop.order_processing", "--database", "--json"])  # other tests leave sagas of any name
+    of_shop = [one for one in json.loads(capsys.readouterr().out)["histories"] if one["saga"] == "order_processing"]
+    assert [(one["closed"] > 0, one["closed_stop"]) for one in of_shop] == [(True, 0)]
     assert main(["show", "ORD-140", "--export"]) == Exit.DONE
     assert recorded.read(capsys.readouterr().out.encode().splitlines()) == read
 

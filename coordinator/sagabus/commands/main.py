@@ -39,6 +39,8 @@ SUBCOMMANDS: Final = {
     "pause": ("verbs", "pause a saga: it sends nothing new"),
     "resume": ("verbs", "let a paused saga go on"),
     "terminate": ("verbs", "end a saga as it is, without an undo"),
+    "check": ("check", "look for what changed code would stop: lints, recorded histories, contracts"),
+    "diff": ("check", "say which open sagas a deployment of this code would stop"),
     "dead-letters": ("dead_letters", "messages that were invalid, or could not be sent: look, repair, send again"),
     "migrate": ("setup", "make the tables, or bring them up to date"),
     "topics": ("setup", "make the topics"),

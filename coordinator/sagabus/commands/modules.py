@@ -51,6 +51,11 @@ def find(names: Iterable[str]) -> Found:
     return Found(_distinct(sagas), participants)
 
 
+def objects(names: Iterable[str]) -> Sequence[object]:
+    """All that these modules define, or import. Raises Failed."""
+    return [value for name in names for value in _objects(name)]
+
+
 def definitions(names: Iterable[str]) -> Sequence[Definition]:
     """Raises Failed where there is none, DeclarationError where two are of one name and version."""
     names = [*names]

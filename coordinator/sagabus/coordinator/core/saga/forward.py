@@ -75,7 +75,7 @@ def _kept_its_place(state: SagaState, step: Step, written: Row) -> None:
     other = state.journal.ahead(Kind.COMMAND, step.activity, step.body)
     if other is not None:
         said = f"history has {words(written)}, the code now makes there what history has as {words(other)}"
-        raise Divergence(said, reordered=True)
+        raise Divergence(said, reordered=True, written=written, made=other)
     if sent is not None and not state.other_input:
         state.other_input = _other_fields(step, sent)
 

@@ -21,12 +21,17 @@ _NOTHING_READ: Final[Mapping[tuple[str, int], Row]] = MappingProxyType({})
 class Divergence(Exception):
     """The saga's code no longer does what its history says. The message names the first difference.
 
-    reordered: what the code makes there stands in its history, further on.
+    reordered: what the code makes there stands in its history, further on. written: the row that the difference is at.
+    made: what the code makes there, as a decision without a number or as a row of its history; None for nothing.
     """
 
-    def __init__(self, words: str, *, reordered: bool = False) -> None:
+    def __init__(
+        self, words: str, *, reordered: bool = False, written: Row | None = None, made: Row | None = None
+    ) -> None:
         super().__init__(words)
         self.reordered = reordered
+        self.written = written
+        self.made = made
 
 
 class Journal:
@@ -88,7 +93,7 @@ class Journal:
             raise _differs(self._expected[-1], "the code does nothing there")
         last = self._compared_last
         if last is not None and last.seq > row.seq:
-            raise _differs(last, f"the code now makes it before {words(row)}")
+            raise _differs(last, f"the code now makes it before {words(row)}", last)
         return True
 
     def replayed(self) -> None:
@@ -158,7 +163,7 @@ class Journal:
 
     def _compared(self, made: Row) -> Row:
         if not self._expected:
-            raise Divergence(f"history has nothing more, the code now makes {words(made)}")
+            raise Divergence(f"history has nothing more, the code now makes {words(made)}", made=made)
         written = self._compared_last = self._expected.pop()
         if (written.kind, written.step, written.name) != (made.kind, made.step, made.name):
             raise _differs(written, f"the code now makes {words(made)}", made, reordered=self._is_ahead(made))
@@ -174,8 +179,10 @@ def _differs(written: Row, now: str, made: Row | None = None, *, reordered: bool
     said = f"history has {words(written)}, {now}"
     if written.kind is Kind.PATCHED:
         cure = "must be called where its row is; it may be taken out when no open history has the row: put it back"
-        return Divergence(f'{said}; ctx.patched("{written.name}") {cure}', reordered=reordered)
+        said = f'{said}; ctx.patched("{written.name}") {cure}'
+        return Divergence(said, reordered=reordered, written=written, made=made)
     if made is not None and made.kind is Kind.PATCHED:
         cure = "is called earlier than where its row is: put it back there, or give the change here another name"
-        return Divergence(f'{said}; ctx.patched("{made.name}") {cure}', reordered=reordered)
-    return Divergence(said, reordered=reordered)
+        said = f'{said}; ctx.patched("{made.name}") {cure}'
+        return Divergence(said, reordered=reordered, written=written, made=made)
+    return Divergence(said, reordered=reordered, written=written, made=made)

@@ -55,7 +55,7 @@ class Replay:
     """
 
     __slots__ = ("_again", "_at", "_code", "_decided", "_kept", "_now", "_rows", "_sequence", "_since", "_stored",
-                 "fault", "saga")  # fmt: skip
+                 "fault", "raised", "saga")  # fmt: skip
 
     def __init__(
         self,
@@ -76,6 +76,8 @@ class Replay:
         self.saga = Saga(state, code, contracts=contracts)
         self.fault: Stop | None = None
         """Why the code cannot follow its history."""
+        self.raised: Exception | None = None
+        """What says so."""
         self._code = code
         self._rows = rows
         self._now = now
@@ -131,7 +133,7 @@ class Replay:
             if self._at == len(self._decided):
                 state.journal.replayed()
         except Exception as stop:
-            self.fault = why_stopped(stop)
+            self.raised, self.fault = stop, why_stopped(stop)
             if isinstance(stop, Divergence) and self._code is not None:
                 changed = what_changed(state.fingerprint, self._code.fingerprint, reordered=stop.reordered)
                 self.fault = self.fault._replace(words=f"{stop}; {changed}" if changed else str(stop))
@@ -228,7 +230,8 @@ def _again(saga: Saga, row: Row) -> None:
         _fires_in_turn(state, row)
         saga.advance(row)
     elif in_place:
-        raise Divergence(f"history has {words(row)}, the code does not take it now ({reason})")
+        said = f"history has {words(row)}, the code does not take it now ({reason})"
+        raise Divergence(said, written=row)
 
 
 def _has_untold(concerns: Concerns, stored: Concerns) -> bool:
@@ -254,7 +257,8 @@ def _fires_in_turn(state: SagaState, row: Row) -> None:
     due = state.timers[TimerKey(TimerKind.SLEEP, row.step)]
     others = (key for key, other in state.timers.items() if key.kind is TimerKind.SLEEP and other <= state.now)
     if due > state.now and (other := next(others, None)) is not None:
-        raise Divergence(f"history has {words(row)}, in the code sleep (number {other.number}) is due there")
+        said = f"history has {words(row)}, in the code sleep (number {other.number}) is due there"
+        raise Divergence(said, written=row)
 
 
 def _is_told(stored: Concerns, stop: Stop) -> bool:
