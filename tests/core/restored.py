@@ -96,6 +96,8 @@ class Restored:
         self.stored = Stored()
         self.last = Output()
         self.all = Output()
+        self.effects = Effects()
+        """Of what it has taken last, as they were drained."""
         self.contracts: dict[int, Activity[..., Any, Any]] = {}
         """Of the steps, as they were called; a saga that is blocked, or without its code, may not have them."""
         self.declared: Declared = declared.activities
@@ -158,6 +160,7 @@ class Restored:
         return restore(state, self.code, self.rows, status=self.stored.status, now=self.now, contracts=self._declared)
 
     def _store(self, effects: Effects) -> None:
+        self.effects = effects
         if effects.saga_changed or not self.rows:
             self.stored = Stored.of(self.state)
         self.rows += [replace(row, sequence=effects.sequence) for row in effects.rows]

@@ -7,7 +7,7 @@ import asyncio
 from pydantic import BaseModel
 
 from sagabus.contracts import ActivityFailed, ActivityTimedOut
-from sagabus.coordinator import SagaContext, saga
+from sagabus.coordinator import Refused, SagaContext, saga
 from tests.core.services import Order, Result, book, charge, check, count, paid, receipt, reserve, ship
 
 
@@ -111,6 +111,22 @@ async def labelled(ctx: SagaContext, order: Order) -> Result:
 
 
 @saga("saga")
+async def refusing(ctx: SagaContext, order: Order) -> Result:
+    """Ends itself for a business reason, after a day or because a step was refused."""
+    reserved = await ctx.call(reserve(order=order.order))
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ctx.call(ship(order=order.order)))
+            charged = group.create_task(ctx.call(charge(order=order.order)))
+    except* ActivityFailed as failed:
+        raise Refused("not_paid", "a step was refused", steps=len(failed.exceptions)) from None
+    if int(charged.result().ref[-1]) % 2:
+        return Result(refs=[reserved.ref])
+    await asyncio.sleep(86_400)
+    raise Refused("too_late", "nobody came for it within a day")
+
+
+@saga("saga")
 async def tidy(ctx: SagaContext, order: Order) -> Result:
     """Has something to do on its way out."""
     try:
@@ -166,6 +182,7 @@ async def changed(ctx: SagaContext, order: Order) -> Result:
 
 
 ALL = (
+    refusing,
     sequential, gathered, grouped, impatient, in_a_hurry, forgiving, sleepy, awaiting, labelled, tidy, racing,
     starting, changed,
 )  # fmt: skip

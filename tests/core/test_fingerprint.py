@@ -217,7 +217,7 @@ class Careless(Drive):
 def logged_once(drive: Drive) -> list[str]:
     """What a process that loads the saga has to say of its definition."""
     loaded = drive.restored()
-    said = loaded.drain().log_once
+    said = [words for _, words in loaded.drain().log_once]
     loaded.evict()
     return said
 

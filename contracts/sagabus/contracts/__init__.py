@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ActivityTimedOut,
         DeclarationError,
         MessageInvalid,
+        Refused,
         SagabusError,
     )
     from sagabus.contracts.event_type import Event, EventType, event
@@ -39,6 +40,7 @@ __all__ = [
     "Event",
     "EventType",
     "MessageInvalid",
+    "Refused",
     "RetryPolicy",
     "SagaType",
     "SagabusError",

@@ -8,6 +8,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 from pydantic import BaseModel
 
 from sagabus.contracts import declared, names, round_trip
+from sagabus.contracts import refusals as codes
 from sagabus.contracts.errors import DeclarationError
 from sagabus.contracts.event_type import EventType
 from sagabus.contracts.retry import ACTIVITY_RETRY, UNDO_RETRY, RetryPolicy, Seconds, policy, positive
@@ -59,7 +60,7 @@ class Activity(Generic[P, I, O]):
         self.output: type[O] = cast("type[O]", output)
         self.output_model: type[BaseModel] | None = cast("type[BaseModel] | None", output)
         """The output's model; None for an activity without one."""
-        self.refusals = tuple(_refusal(self.name, code) for code in refusals)
+        self.refusals = codes.declared(self.name, refusals)
         self.timeout = None if timeout is None else positive(timeout, self.name, "timeout")
         self.resend_after = service.resend_after if resend_after is None else positive(resend_after, self.name)
         self.retry = policy(retry, self.name)
@@ -218,13 +219,6 @@ class Service:
 
     def __repr__(self) -> str:
         return f"Service({self.name!r})"
-
-
-def _refusal(activity: str, code: str) -> str:
-    """The same. Raises DeclarationError for what no participant may send."""
-    if not names.is_code(code) or names.is_own_code(code):
-        raise DeclarationError(f"{activity}: the refusal {code!r} is no code of yours: give {names.CODES}")
-    return code
 
 
 def retry_of(contract: Activity[..., Any, Any], call: RetryPolicy | None = None) -> RetryPolicy:

@@ -6,6 +6,7 @@
       ActivityError         a step did not give its output
         ActivityFailed      the participant said no, or the retries are used up
         ActivityTimedOut    no answer in time; whether it happened is settled by the coordinator
+      Refused               a business rejection of yours: of a handler it ends the step, of a saga's code the saga
 
 Errors of the world (Kafka or a database unreachable) are raised by `sagabus.messaging`.
 """
@@ -98,3 +99,23 @@ class ActivityTimedOut(ActivityError):
     def __init__(self, *, activity: str, step: int, attempts: int) -> None:
         sentence = f"{activity} (step {step}): no answer within its timeout, {attempts} attempt(s) made"
         super().__init__(sentence, activity=activity, step=step, attempts=attempts)
+
+
+class Refused(SagabusError):
+    """A business rejection: `raise Refused("over_budget", "it costs 90, the limit is 50", limit=50)`. Never retried.
+
+    In a handler: what it has written is rolled back, and the saga gets `ActivityFailed` with this code, message and
+    details. In a saga: what it has done is undone, and it ends as `compensated` with them: in its error, in its
+    lifecycle event, in `SagaFailed`. code: 1 to 100 printable ASCII characters without spaces, not begun with
+    `sagabus.`. details: what can be written as JSON; anything else is sent as its text.
+    """
+
+    code: str
+    message: str
+    details: Mapping[str, JsonValue]
+
+    def __init__(self, code: str, message: str, /, **details: JsonValue) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.details = details

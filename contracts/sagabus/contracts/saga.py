@@ -8,6 +8,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 from pydantic import BaseModel
 
 from sagabus.contracts import names
+from sagabus.contracts import refusals as codes
 from sagabus.contracts.activity import model_type
 from sagabus.contracts.attributes import attributes_type
 
@@ -34,16 +35,24 @@ class SagaType(Generic[P, I, O]):
     """A saga's name, input and result, and its attributes: all that a client needs to know of it.
 
     attributes: a model of at most 32 scalars that all have defaults, set by `ctx.attribute`; None for a saga without.
-    Raises DeclarationError.
+    refusals: the codes that its code refuses with (`raise Refused`); the log names another one, once. Raises
+    DeclarationError.
     """
 
     def __init__(
-        self, name: str, input: Callable[P, I], output: type[O], *, attributes: type[BaseModel] | None = None
+        self,
+        name: str,
+        input: Callable[P, I],
+        output: type[O],
+        *,
+        attributes: type[BaseModel] | None = None,
+        refusals: tuple[str, ...] = (),
     ) -> None:
         self.name = names.local_name(name, "saga")
         self.input: type[I] = model_type(input, f"saga {name}")
         self.output: type[O] = output if output is None else cast("type[O]", model_type(output, f"saga {name}"))
         self.attributes = None if attributes is None else attributes_type(attributes, f"saga {name}")
+        self.refusals = codes.declared(f"saga {name}", refusals)
 
     @property
     def output_model(self) -> type[BaseModel] | None:

@@ -108,6 +108,7 @@ def _said(problem: Mapping[str, Any]) -> str:
 
 def _marks(saga: Json, now: datetime) -> str:
     marks = ["paused"] if saga["paused"] else []
+    marks += [code] if (code := saga.get("error_code")) else []
     kinds = ", ".join(dict.fromkeys(concern["kind"] for concern in saga["concerns"]))
     marks += [f"operator action: {kinds}: {saga['attention']}"] if kinds else []
     return "; ".join(filter(None, [*marks, wait_sheets.brief(saga, now=now)]))

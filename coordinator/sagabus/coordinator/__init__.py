@@ -1,6 +1,6 @@
 """What a saga author uses: `@saga`, the context, and the errors of a step."""
 
-from sagabus.contracts.errors import ActivityError, ActivityFailed, ActivityTimedOut
+from sagabus.contracts.errors import ActivityError, ActivityFailed, ActivityTimedOut, Refused
 from sagabus.coordinator.context import SagaContext
 from sagabus.coordinator.core.saga.call import Call
 from sagabus.coordinator.definition import SagaDefinition, saga
@@ -10,6 +10,7 @@ __all__ = [
     "ActivityFailed",
     "ActivityTimedOut",
     "Call",
+    "Refused",
     "SagaContext",
     "SagaDefinition",
     "saga",

@@ -59,6 +59,11 @@ class SagaDefinition(Generic[I, O]):
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
         return fingerprint(self.name, self.version, python, map(_source, functions_named(self._body)))
 
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """As its contract declares them."""
+        return self.contract.refusals
+
     @cached_property
     def services(self) -> frozenset[Service]:
         """Those whose activities its code names: it may name one that it never calls, and call one of another."""

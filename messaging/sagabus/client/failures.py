@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
 
 from sagabus.contracts.errors import SagabusError
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 Status = Literal["compensated", "cancelled", "terminated"]
 
@@ -13,20 +18,31 @@ class SagaFailed(SagabusError):
     """The saga has ended, and is not completed. compensated, cancelled: what it had done is undone. terminated: nothing
     was undone.
 
-    code and message: of the error that ended it; for a cancel or a termination the operator's reason.
+    code, message, details: of the error that ended it. The saga's own if it has raised `Refused`; those of a step that
+    has failed; for a cancel or a termination the operator's reason. details: empty where the error has none.
     """
 
     saga_id: str
     status: Status
     code: str
     message: str
+    details: Mapping[str, JsonValue]
 
-    def __init__(self, *, saga_id: str, status: Status, code: str, message: str) -> None:
+    def __init__(
+        self,
+        *,
+        saga_id: str,
+        status: Status,
+        code: str,
+        message: str,
+        details: Mapping[str, JsonValue] = MappingProxyType({}),
+    ) -> None:
         super().__init__(f"saga {saga_id} is {status}: {code}: {message}")
         self.saga_id = saga_id
         self.status = status
         self.code = code
         self.message = message
+        self.details = details
 
 
 class ClientMisuse(SagabusError):

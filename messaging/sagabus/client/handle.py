@@ -48,7 +48,9 @@ class SagaHandle(Generic[O_co]):
         if saga.status == "completed":
             return self._result(saga.result)
         error = saga.error or _Error()
-        raise SagaFailed(saga_id=self.id, status=saga.status, code=error.code, message=error.message)
+        raise SagaFailed(
+            saga_id=self.id, status=saga.status, code=error.code, message=error.message, details=error.details
+        )
 
     @overload
     async def attributes(self, /) -> dict[str, JsonValue]: ...
@@ -75,6 +77,7 @@ class SagaHandle(Generic[O_co]):
 class _Error(BaseModel):
     code: str = "sagabus.ended"
     message: str = "no more is known"
+    details: dict[str, JsonValue] = {}
 
 
 class _Closed(BaseModel):

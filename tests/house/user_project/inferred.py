@@ -1,13 +1,14 @@
 """What the type checkers infer without a word from the user."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import assert_type
 
 from pydantic import BaseModel, JsonValue
 
-from sagabus.client import SagaClient, SagaHandle
+from sagabus.client import SagaClient, SagaFailed, SagaHandle
 from sagabus.contracts import Command, Event, SagaType, Start
-from sagabus.coordinator import SagaContext, SagaDefinition, saga
+from sagabus.coordinator import Refused, SagaContext, SagaDefinition, saga
 
 from . import contracts
 from .approval import Decision, Expense, Outcome, decided, expense_approval
@@ -43,6 +44,19 @@ async def everything(ctx: SagaContext, order: Order) -> None:
 
 
 assert_type(everything.of(Order.model_validate({})), Start[None])
+
+
+@saga(SagaType("refusing", Order, OrderResult, refusals=("over_budget",)))
+async def refusing(ctx: SagaContext, order: Order) -> OrderResult:
+    raise Refused("over_budget", "it is too dear", limit=50, of=["EUR"])
+
+
+async def ended(handle: SagaHandle[OrderResult]) -> None:
+    try:
+        await handle.result()
+    except SagaFailed as failure:
+        assert_type((failure.code, failure.message), tuple[str, str])
+        assert_type(failure.details, Mapping[str, JsonValue])
 
 
 async def outside(client: SagaClient, order: Order) -> None:

@@ -1,7 +1,7 @@
-"""Sixteen mistakes. Each marked line, and no other, must be refused by mypy and by pyright."""
+"""Seventeen mistakes. Each marked line, and no other, must be refused by mypy and by pyright."""
 
 from sagabus.client import SagaClient
-from sagabus.coordinator import SagaContext, saga
+from sagabus.coordinator import Refused, SagaContext, saga
 from sagabus.participants import ActivityContext, ExternalContext
 
 from . import contracts
@@ -56,3 +56,7 @@ async def h5(command: ReserveInventory, ctx: ExternalContext) -> Reservation: ra
 
 @saga(contracts.order_processing)  # E16 not the result of its contract
 async def other(ctx: SagaContext, order: Order) -> Reservation: raise NotImplementedError
+
+
+def refuse() -> None:
+    raise Refused("over_budget")  # E17 a code without words

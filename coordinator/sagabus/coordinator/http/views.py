@@ -47,6 +47,7 @@ class SagaSummary(BaseModel):
 
     waits: what an open saga waits for. waits_complete: false where older rows of a long history may tell of more.
     attributes: those that its code has set, the others with their defaults; null where it declares none.
+    error_code: of the error that has ended it, or that it is being undone for; null without one.
     """
 
     id: str
@@ -54,6 +55,7 @@ class SagaSummary(BaseModel):
     saga: str
     version: int
     status: SagaStatus
+    error_code: str | None
     attention: str | None
     concerns: list[ConcernView]
     paused: bool
@@ -270,6 +272,7 @@ def _summary(row: SagaRow, waits: Waits) -> dict[str, object]:
         "saga": row.definition,
         "version": row.version,
         "status": row.status,
+        "error_code": _code_of(row.error),
         "attention": row.attention,
         "concerns": _concerns(row),
         "paused": row.paused,
@@ -280,6 +283,13 @@ def _summary(row: SagaRow, waits: Waits) -> dict[str, object]:
         "waits_complete": waits.is_complete,
         "attributes": shown(row.attributes),
     }
+
+
+def _code_of(error: bytes | None) -> str | None:
+    """None without an error, and for one that an older release wrote in another form."""
+    value = shown(error)
+    code = value.get("code") if isinstance(value, dict) else None
+    return code if isinstance(code, str) else None
 
 
 def _concerns(row: SagaRow) -> list[ConcernView]:

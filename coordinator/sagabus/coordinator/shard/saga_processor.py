@@ -40,6 +40,9 @@ logger = logging.getLogger(__name__)
 IDS_OF_A_PAGE: Final = 1_000
 """Ids that are read at a time when a shard is acquired."""
 
+MOST_WARNED: Final = 1_000
+"""Lines of which a process remembers that the log has them; beyond that it forgets all, and may say one again."""
+
 Work = Mapping[Tenure, Sequence[Record]]
 Closed = Callable[[Iterable[SagaId]], None]
 Answered = Callable[[Iterable[RequestAnswer]], None]
@@ -84,8 +87,8 @@ class SagaProcessor:
         self._turned = 0
         self._deciding = asyncio.Lock()
         """Of turns that are under way at once, one is decided at a time: it is being written while the next one is."""
-        self._warned: set[str] = set()
-        """Definitions of which the log has its one line (`Effects.log_once`)."""
+        self._warned: set[tuple[str, str]] = set()
+        """Definitions, and what of them the log has its one line of (`Effects.log_once`)."""
         self.counts = counters.family(Family.RECORDS)
         self.kept_counts = counters.family(Family.KEPT_REQUESTS)
 
@@ -194,9 +197,11 @@ class SagaProcessor:
             logger.warning("saga %s: %s", state.id, words, extra=extra)
         for words, error in effects.raised:
             logger.error("saga %s: %s", state.id, words, exc_info=error, extra=extra)
-        for words in effects.log_once:
-            if state.definition not in self._warned:
-                self._warned.add(state.definition)
+        for about, words in effects.log_once:
+            if len(self._warned) > MOST_WARNED:
+                self._warned.clear()
+            if (state.definition, about) not in self._warned:
+                self._warned.add((state.definition, about))
                 logger.warning("saga %s, and perhaps others: %s", state.id, words, extra=extra)
 
     @property

@@ -18,6 +18,7 @@ from sagabus.contracts.activity import Activity
 from sagabus.contracts.codec import TOO_LARGE
 from sagabus.contracts.errors import MessageInvalid, SagabusError
 from sagabus.contracts.event_type import Event
+from sagabus.contracts.refusals import failure_body
 from sagabus.contracts.replies import HANDLER_ERROR, HANDLER_PANICKED, REPLY_TOO_LARGE, ReplyKind, read_failure
 from sagabus.contracts.words import plain, words_of
 from sagabus.participants.handlers.refusal import Refused, TryAgain
@@ -156,27 +157,10 @@ def _kind_named(kind: type | None) -> str:
 
 
 def _failure(code: str, message: object, details: Mapping[str, JsonValue], again_after: float | None) -> bytes:
-    """The body of a `Failure`, such as the coordinator reads.
-
-    Details may hold whatever pydantic can write as JSON; what it cannot, or nobody could read, is sent as text.
-    """
-    whole = {"code": code, "message": words_of(message), "again_after": again_after}
-    body = _readable({**whole, "details": details})
-    if body is None:
-        body = _readable({**whole, "details": {words_of(name): words_of(value) for name, value in details.items()}})
-    if body is not None:
-        return body
-    logger.warning("a failure (%s) is sent without its details: they are too large", whole["code"])
-    return codec.encode_value({**whole, "details": {}})
-
-
-def _readable(failure: Mapping[str, object]) -> bytes | None:
-    """None for what cannot be written, or would not be read."""
-    try:
-        body = codec.encode_value(failure)
-        read_failure(body)
-    except Exception:  # of pydantic_core, of a value's own functions, or MessageInvalid
-        return None
+    """The body of a `Failure`, such as the coordinator reads."""
+    body = failure_body(code, message, details, again_after=again_after)
+    if details and not read_failure(body).details:
+        logger.warning("a failure (%s) is sent without its details: they are too large", code)
     return body
 
 

@@ -7,18 +7,10 @@ from math import isfinite
 
 from pydantic import JsonValue
 
-from sagabus.contracts.errors import SagabusError
+from sagabus.contracts.errors import Refused, SagabusError
 from sagabus.contracts.retry import Seconds, seconds
 
-
-class Refused(SagabusError):
-    """A business rejection, never retried: a saga gets `ActivityFailed` with this code. What was written is undone."""
-
-    def __init__(self, code: str, message: str, /, **details: JsonValue) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
-        self.details: Mapping[str, JsonValue] = details
+__all__ = ["Refused", "TryAgain"]
 
 
 class TryAgain(SagabusError):

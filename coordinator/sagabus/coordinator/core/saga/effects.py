@@ -69,7 +69,7 @@ class Staged:
     saga_changed: bool = False
     answers: list[RequestAnswer] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
-    log_once: list[str] = field(default_factory=list)
+    log_once: list[tuple[str, str]] = field(default_factory=list)
     raised: list[tuple[str, BaseException]] = field(default_factory=list)
 
     @property
@@ -98,8 +98,8 @@ class Effects:
     """To verbs, for whoever waits for them."""
     log: list[str] = field(default_factory=list)
     """What an author should read in the log, in words; not a concern of the saga."""
-    log_once: list[str] = field(default_factory=list)
-    """What is so of all sagas of one definition: of each, one line is enough."""
+    log_once: list[tuple[str, str]] = field(default_factory=list)
+    """What is so of all sagas of one definition: what it is about, and words. Of each one line is enough."""
     raised: list[tuple[str, BaseException]] = field(default_factory=list)
     """What has ended the saga's code, in words and with its traceback, for the log."""
 

@@ -13,7 +13,7 @@ from typing import Final, assert_never
 from pydantic import JsonValue
 
 from sagabus.contracts import codec
-from sagabus.contracts.errors import ActivityError, ActivityFailed
+from sagabus.contracts.errors import ActivityError, ActivityFailed, Refused
 from sagabus.contracts.event_type import Event
 from sagabus.contracts.lifecycle import LifecycleType, domain_event_message
 from sagabus.contracts.words import plain
@@ -37,12 +37,16 @@ from sagabus.coordinator.core.saga.program import (
 )
 from sagabus.coordinator.core.saga.raised import origin_of, said_by, short
 from sagabus.coordinator.core.saga.reading import EVENT
+from sagabus.coordinator.core.saga.rejection import is_rejection, rejection_of, undeclared
 from sagabus.coordinator.core.saga.state import SagaState, reason_json
 from sagabus.coordinator.core.saga.status import SagaStatus
 from sagabus.coordinator.core.saga.step import Step
 
 MOST_KINDS: Final = 5
 """Kinds of further errors of a group that are named."""
+
+_MEANT: Final = (ActivityError, asyncio.CancelledError, type(None))
+"""What says nothing of the code itself."""
 
 
 def carry_out(state: SagaState, intent: Intent, code: Code | None) -> None:
@@ -116,7 +120,7 @@ def _end(state: SagaState, intent: Ended, code: Code | None) -> None:
         except (Exception, SystemExit) as wrong:  # another type, too large, or a serializer of the author's fails
             error, at = wrong, short(code.written_at) if code is not None else ""
     if error is not None:
-        _log_fault(state, error, at)
+        _log_fault(state, error, at, code)
     if state.ending is None:
         state.ending, payload = SagaStatus.COMPENSATED, _error_json(error, at)
     written = state.decide(Kind.ENDED, name=state.ending.value, payload=payload)
@@ -126,11 +130,16 @@ def _end(state: SagaState, intent: Ended, code: Code | None) -> None:
         state.stands(error=written.payload, events=None)
 
 
-def _log_fault(state: SagaState, error: BaseException, at: str) -> None:
+def _log_fault(state: SagaState, error: BaseException, at: str, code: Code | None) -> None:
     """Its author finds what the code raised in the log, also where the saga ends for another reason. A step that fails
-    is no fault of the code, and a replay tells nothing again."""
-    faults = [one for one in _leaves(error) if not isinstance(one, ActivityError | asyncio.CancelledError | None)]
-    if state.journal.replaying or not faults:
+    and a refusal are no fault of the code, and a replay tells nothing again."""
+    leaves = _leaves(error)
+    if state.journal.replaying:
+        return
+    if is_rejection(leaves[0]):
+        _log_rejection(state, leaves[0], code)
+    faults = [one for one in leaves if not (isinstance(one, _MEANT) or is_rejection(one))]
+    if not faults:
         return
     kind, place = type(faults[0]).__name__, origin_of(faults[0]) or at
     where = f" at {place}" if place else ""
@@ -139,6 +148,13 @@ def _log_fault(state: SagaState, error: BaseException, at: str) -> None:
         state.staged.log.append(plain(words))
     else:
         state.staged.raised.append((plain(words), error))
+
+
+def _log_rejection(state: SagaState, error: Refused, code: Code | None) -> None:
+    rejection = rejection_of(error)
+    state.staged.log += rejection.faults
+    if words := undeclared(rejection, code):
+        state.staged.log_once.append((rejection.code, words))
 
 
 def _error_json(error: BaseException | None, at: str) -> bytes:
@@ -153,6 +169,9 @@ def _error_json(error: BaseException | None, at: str) -> bytes:
             error.code, f"{error.message}{more}", type="ActivityFailed", activity=error.activity, step=error.step,
             details=dict(error.details),
         )  # fmt: skip
+    if is_rejection(error):
+        own = rejection_of(error)
+        return reason_json(own.code, f"{own.message}{more}", type="Refused", details=dict(own.details))
     if isinstance(error, asyncio.CancelledError):
         return reason_json("sagabus.saga_raised", f"the saga's code cancelled itself{more}", type="CancelledError")
     said, at = f"{said_by(error)}{more}", origin_of(error) or at
@@ -178,9 +197,12 @@ def _and_more(others: Sequence[BaseException | None]) -> str:
     if not others:
         return ""
     kinds = Counter(
-        f"{error.code} of {error.activity}" if isinstance(error, ActivityFailed) else type(error).__name__
-        for error in others
+        f"{error.code} of {error.activity}" if isinstance(error, ActivityFailed) else _kind(error) for error in others
     )
     named = [kind if times == 1 else f"{times} × {kind}" for kind, times in kinds.most_common(MOST_KINDS)]
     rest = ["…"] if len(kinds) > MOST_KINDS else []
     return f" (and {len(others)} more: {', '.join([*named, *rest])})"
+
+
+def _kind(error: BaseException | None) -> str:
+    return f"Refused {rejection_of(error).code}" if is_rejection(error) else type(error).__name__

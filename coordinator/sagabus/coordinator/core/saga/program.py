@@ -76,6 +76,11 @@ class Code(Protocol):
         ...
 
     @property
+    def refusals(self) -> tuple[str, ...]:
+        """The codes that it refuses with, as its contract declares them; none for any."""
+        ...
+
+    @property
     def fingerprint(self) -> str:
         """Of all that decides what it does (H7)."""
         ...

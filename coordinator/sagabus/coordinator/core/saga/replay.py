@@ -153,7 +153,7 @@ class Replay:
                 state.stands()
             self._compare_attributes()
             if state.other_input and self._code is not None and self._code.fingerprint == state.fingerprint:
-                state.staged.log_once.append(f"definition {state.definition}: {state.other_input}")
+                state.staged.log_once.append(("", f"definition {state.definition}: {state.other_input}"))
             self._go_on()
         else:
             self._stop(self.fault or _stored_stop(self._told))
