@@ -51,7 +51,7 @@ async def released(command: Offer, ctx: ActivityContext) -> None:
     ctx.log.info("%s is free again", command.offer)
 
 
-@service.handles(pay)
+@service.handles(pay, time_limit=5)
 async def paid(command: Purchase, ctx: ActivityContext) -> None:
     if command.item == "gold":
         raise Refused("card_declined", "the bank has refused the card")

@@ -184,11 +184,11 @@ class ServiceFixture:
             resources="resources", clock=lambda: self.now, retention=self.retention, supervisor=self.supervisor,
         )  # fmt: skip
 
-    def handles(self, activity: Any, *, transaction: bool = True) -> Callable[[F], F]:
+    def handles(self, activity: Any, *, transaction: bool = True, time_limit: float | None = None) -> Callable[[F], F]:
         """Like Participant's, but a handler may be replaced by another."""
 
         def declare(function: F) -> F:
-            self.handlers[activity.name] = checked(activity, function, transaction=transaction)
+            self.handlers[activity.name] = checked(activity, function, transaction=transaction, time_limit=time_limit)
             return function
 
         return declare

@@ -26,6 +26,8 @@ HANDLER_ERROR: Final = "sagabus.handler_error"
 HANDLER_PANICKED: Final = "sagabus.handler_panicked"
 """A handler raised what is no Exception, as a library in another language does when it panics: a failed attempt, and
 its saga needs operator attention."""
+HANDLER_TIMED_OUT: Final = "sagabus.handler_timed_out"
+"""A handler ran for longer than its time limit: a failed attempt."""
 INBOX_EXPIRED: Final = "sagabus.inbox_expired"
 ID_REUSED: Final = "sagabus.id_reused"
 INPUT_INVALID: Final = "sagabus.input_invalid"
@@ -56,6 +58,7 @@ class ReplyKind(StrEnum):
 OF_PARTICIPANTS: Final[Mapping[str, ReplyKind]] = MappingProxyType({
     HANDLER_ERROR: ReplyKind.FAILED,
     HANDLER_PANICKED: ReplyKind.FAILED,
+    HANDLER_TIMED_OUT: ReplyKind.FAILED,
     INPUT_INVALID: ReplyKind.REFUSED,
     NO_HANDLER: ReplyKind.FAILED,
     REPLY_TOO_LARGE: ReplyKind.FAILED,

@@ -3,6 +3,7 @@
 SagabusError
   what a handler raises     Refused (a business rejection), TryAgain (not now)
   what its context raises   SessionMisuse, HandlerEnded, NotOurs (nothing was stored), MessageInvalid (an event)
+  when its time is over     HandlerTimedOut (raised to `carried(…).handle`; a failed attempt of a saga)
   when it is declared       DeclarationError
   when it is started        SettingsError, NotReady, PartitionsChanged, KafkaRefused
   the world's               KafkaUnreachable, DatabaseUnreachable (a start waits; its log has them)
@@ -17,6 +18,7 @@ from sagabus.participants.handlers.context import ActivityContext, ExternalConte
 from sagabus.participants.handlers.plain_connection import PlainConnection
 from sagabus.participants.handlers.refusal import Refused, TryAgain
 from sagabus.participants.handlers.session_guard import SessionMisuse
+from sagabus.participants.handlers.time_limit import HandlerTimedOut
 from sagabus.participants.participant import Participant
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ __all__ = [
     "DeclarationError",
     "ExternalContext",
     "HandlerEnded",
+    "HandlerTimedOut",
     "KafkaRefused",
     "KafkaUnreachable",
     "MessageInvalid",

@@ -17,6 +17,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -44,6 +45,7 @@ from sagabus.participants.handlers.transactional import (
     ENDS_PROCESS,
     Attempt,
     Handling,
+    OverTime,
     RetryWithSavepoints,
     TransactionEnded,
 )
@@ -128,6 +130,8 @@ class CommandProcessor:
         """Activity to whether its handler has asked for its transaction when it last ran."""
         self._held: dict[Attempt, int] = {}
         """To how many turns have failed around it while its handler took HELD_SECONDS."""
+        self._over_time: dict[Attempt, HandlerOutcome] = {}
+        """Of this turn: what has become of attempts whose handlers were over their time limit."""
         self._failed_alone: dict[Attempt, int] = {}
         """Command and attempt to how often the database has failed it while it ran alone."""
         self._handling: Handling | None = None
@@ -147,6 +151,7 @@ class CommandProcessor:
     async def turn(self, work: Mapping[Tenure, Sequence[Record]]) -> None:
         commands = [received(tenure, record) for tenure, records in work.items() for record in records]
         self._handling = None
+        self._over_time.clear()
         watch = asyncio.get_running_loop().call_later(SLOW, self._slow, time.monotonic())
         try:
             if commands and (self._failing or len(commands) == 1):
@@ -235,7 +240,13 @@ class CommandProcessor:
     # One transaction.
 
     async def _attempt(self, attempt: _Attempt) -> int:
-        """Returns how many handlers had to be undone."""
+        """Returns how many handlers had to be undone. It is carried out again for each handler that is over its time
+        limit, without that handler."""
+        while True:
+            with suppress(OverTime):
+                return await self._attempted(attempt)
+
+    async def _attempted(self, attempt: _Attempt) -> int:
         turn = self._turn(attempt.work)
         jobs = self.externals.ended(attempt.work)
         look = InboxLook(self._inbox, attempt.work.keys(), _keys(attempt.commands, jobs))
@@ -274,7 +285,7 @@ class CommandProcessor:
     ) -> Batch:
         handling = Handling(
             self._sessions, late, resources=self._resources, careful=attempt.careful, alone=attempt.alone,
-            held=self._held,
+            held=self._held, over_time=self._over_time,
         )  # fmt: skip
         self._handling = handling
         batch = self._batch(turn, look.rows, handling)

@@ -13,6 +13,7 @@ from typing_extensions import TypeVar
 
 from sagabus.contracts.activity import Activity, Service
 from sagabus.contracts.errors import DeclarationError
+from sagabus.contracts.retry import Seconds
 from sagabus.messaging.service.readiness import Readiness
 from sagabus.participants.handlers.context import ActivityContext, ExternalContext
 from sagabus.participants.handlers.declaration import Handler, belongs, checked
@@ -70,17 +71,17 @@ class Participant(Generic[R]):
 
     @overload
     def handles(
-        self, activity: Activity[..., I, O], /, *, transaction: Literal[True] = True
+        self, activity: Activity[..., I, O], /, *, transaction: Literal[True] = True, time_limit: Seconds | None = None
     ) -> Callable[
         [Callable[[I, ActivityContext[R]], Awaitable[O]]], Callable[[I, ActivityContext[R]], Awaitable[O]]
     ]: ...
     @overload
     def handles(
-        self, activity: Activity[..., I, O], /, *, transaction: Literal[False]
+        self, activity: Activity[..., I, O], /, *, transaction: Literal[False], time_limit: Seconds | None = None
     ) -> Callable[
         [Callable[[I, ExternalContext[R]], Awaitable[O]]], Callable[[I, ExternalContext[R]], Awaitable[O]]
     ]: ...
-    def handles(self, activity: Any, /, *, transaction: bool = True) -> Any:
+    def handles(self, activity: Any, /, *, transaction: bool = True, time_limit: Seconds | None = None) -> Any:
         """Declare the handler of an activity or compensation. It stays an ordinary function.
 
         transaction=True: it runs within the transaction of its inbox row, its reply and its events; what it does with
@@ -88,6 +89,9 @@ class Participant(Generic[R]):
         wait for others.
         transaction=False: an external handler, for effects outside the database. It runs in a task of its own, with no
         transaction open.
+        time_limit: seconds that the function may run, in each attempt. Then it is cancelled, what it did in its
+        transaction is rolled back, and the attempt has failed with `sagabus.handler_timed_out`: the activity's retry
+        policy decides what follows. Without one it may run for ever.
         Raises DeclarationError: not async, other types than the contract's, another service's activity, two handlers.
         """
         contract = belongs(self.service, activity)
@@ -97,7 +101,7 @@ class Participant(Generic[R]):
                 first = self.handlers[contract.name].function
                 name = getattr(first, "__qualname__", repr(first))
                 raise DeclarationError(f"{contract.name} has a handler already, {name}; an activity has one")
-            self.handlers[contract.name] = checked(contract, function, transaction=transaction)
+            self.handlers[contract.name] = checked(contract, function, transaction=transaction, time_limit=time_limit)
             return function
 
         return declare

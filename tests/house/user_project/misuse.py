@@ -1,4 +1,4 @@
-"""Seventeen mistakes. Each marked line, and no other, must be refused by mypy and by pyright."""
+"""Eighteen mistakes. Each marked line, and no other, must be refused by mypy and by pyright."""
 
 from sagabus.client import SagaClient
 from sagabus.coordinator import Refused, SagaContext, saga
@@ -60,3 +60,7 @@ async def other(ctx: SagaContext, order: Order) -> Reservation: raise NotImpleme
 
 def refuse() -> None:
     raise Refused("over_budget")  # E17 a code without words
+
+
+@service.handles(reserve_inventory, time_limit="30 s")  # E18 a text for seconds
+async def h6(command: ReserveInventory, ctx: ActivityContext) -> Reservation: raise NotImplementedError

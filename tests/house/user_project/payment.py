@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 
 from sagabus.participants import ExternalContext, Participant, Refused, TryAgain
@@ -31,7 +32,7 @@ async def lifespan() -> AsyncGenerator[Resources, None]:
 service = Participant(payment, lifespan=lifespan)
 
 
-@service.handles(process_payment, transaction=False)
+@service.handles(process_payment, transaction=False, time_limit=timedelta(seconds=30))
 async def charge(command: ProcessPayment, ctx: ExternalContext[Resources]) -> Payment:
     try:
         charged = await ctx.resources.gateway.charge(command.amount, idempotency_key=ctx.idempotency_key)

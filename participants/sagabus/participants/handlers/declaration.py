@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from math import isfinite
 from types import NoneType
 from typing import Any, get_origin, get_type_hints
 
@@ -12,16 +14,18 @@ from pydantic import BaseModel
 
 from sagabus.contracts.activity import Activity, Service
 from sagabus.contracts.errors import DeclarationError
+from sagabus.contracts.retry import Seconds, positive, seconds
 from sagabus.participants.handlers.context import ActivityContext, ExternalContext
 
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """transaction: whether it runs within the transaction of its inbox row."""
+    """transaction: whether it runs within the transaction of its inbox row. time_limit: seconds; None for none."""
 
     activity: Activity[..., Any, Any]
     function: Callable[[Any, Any], Awaitable[Any]]
     transaction: bool
+    time_limit: float | None = None
 
     @property
     def written_at(self) -> str:
@@ -48,7 +52,13 @@ def belongs(service: Service, activity: object) -> Activity[..., Any, Any]:
     return activity
 
 
-def checked(activity: Activity[..., Any, Any], function: Callable[..., Any], *, transaction: bool) -> Handler:
+def checked(
+    activity: Activity[..., Any, Any],
+    function: Callable[..., Any],
+    *,
+    transaction: bool,
+    time_limit: Seconds | None = None,
+) -> Handler:
     """Raises DeclarationError for a handler that cannot work."""
     name = f"{activity.name}: handler {getattr(function, '__qualname__', repr(function))}"
     if not _is_async(function):
@@ -60,10 +70,24 @@ def checked(activity: Activity[..., Any, Any], function: Callable[..., Any], *, 
     hints = _hints(function)
     _check_models(name, activity, hints.get(command), hints.get("return", _UNKNOWN))
     _check_context(name, hints.get(context), transaction=transaction)
-    return Handler(activity, function, transaction)
+    return Handler(activity, function, transaction, _seconds(name, time_limit))
 
 
 _UNKNOWN = object()
+
+
+def _seconds(name: str, time_limit: Seconds | None) -> float | None:
+    if time_limit is None:
+        return None
+    given: object = time_limit  # type checkers refuse a text; others find it here
+    if not isinstance(given, int | float | timedelta):
+        raise DeclarationError(f"{name}: time_limit={given!r}: give seconds, or a timedelta")
+    limit = seconds(positive(time_limit, name, "time_limit"))
+    if not isfinite(limit):
+        raise DeclarationError(
+            f"{name}: time_limit={time_limit}: give seconds, or omit it for a handler without a limit"
+        )
+    return limit
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

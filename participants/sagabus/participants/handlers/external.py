@@ -22,6 +22,7 @@ from sagabus.participants.handlers.context import ExternalContext, Guard, NotOur
 from sagabus.participants.handlers.database_errors import DatabaseFailed, is_database_failure
 from sagabus.participants.handlers.jobs import Job, Jobs
 from sagabus.participants.handlers.outcome import HandlerOutcome, completed, failed, failure, told
+from sagabus.participants.handlers.time_limit import HandlerTimedOut, TimeLimit
 from sagabus.participants.handlers.transactional import ENDS_PROCESS, ends_task, process_ends
 from sagabus.participants.received import Key
 
@@ -162,10 +163,15 @@ class Externals:
         task = asyncio.current_task()
         context: ExternalContext[Any] = ExternalContext(head, activity, self._resources, scope, self._guard(job))
         try:
-            output = await job.handler.function(value, context)
+            async with TimeLimit(job.handler.time_limit, f"{activity.name} of saga {head.saga_id}"):
+                output = await job.handler.function(value, context)
             return completed(activity, output, scope.end())
         except (NotOurs, *ENDS_PROCESS):
             raise
+        except HandlerTimedOut as error:  # whatever the database made of the cancellation
+            if isinstance(error.__cause__, NotOurs):
+                raise error.__cause__ from None
+            return failed(error)
         except BaseException as error:
             if ends_task(error, task):
                 raise

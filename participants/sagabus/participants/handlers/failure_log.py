@@ -15,6 +15,7 @@ from sagabus.contracts.words import words_of
 from sagabus.participants.handlers.declaration import Handler
 from sagabus.participants.handlers.outcome import HandlerOutcome, OutputUnusable, named
 from sagabus.participants.handlers.refusal import Refused
+from sagabus.participants.handlers.time_limit import HandlerTimedOut
 
 MOST_REMEMBERED: Final = 1_000
 """Failures that have been told; the oldest is forgotten, and told anew."""
@@ -39,6 +40,9 @@ class FailureLog:
             logger.info("%s: %s", which, words_of(error), extra=extra)
             if handler is not None and isinstance(error, Refused) and outcome.kind is ReplyKind.REFUSED:
                 self._tell_undeclared(handler.activity, fitting_code(words_of(error.code)))
+        elif isinstance(error, HandlerTimedOut):
+            at = "" if handler is None else f": {handler.written_at}"
+            logger.error("%s, step %d: %s%s", which, head.step, error, at, exc_info=error.__cause__, extra=extra)
         elif self._is_repeated(head, error):
             logger.error("%s failed as before: %s", which, named(error), extra=extra)
         elif isinstance(error, OutputUnusable):  # a traceback would show our own code alone

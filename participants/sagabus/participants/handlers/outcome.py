@@ -19,9 +19,17 @@ from sagabus.contracts.codec import TOO_LARGE
 from sagabus.contracts.errors import MessageInvalid, SagabusError
 from sagabus.contracts.event_type import Event
 from sagabus.contracts.refusals import failure_body
-from sagabus.contracts.replies import HANDLER_ERROR, HANDLER_PANICKED, REPLY_TOO_LARGE, ReplyKind, read_failure
+from sagabus.contracts.replies import (
+    HANDLER_ERROR,
+    HANDLER_PANICKED,
+    HANDLER_TIMED_OUT,
+    REPLY_TOO_LARGE,
+    ReplyKind,
+    read_failure,
+)
 from sagabus.contracts.words import plain, words_of
 from sagabus.participants.handlers.refusal import Refused, TryAgain
+from sagabus.participants.handlers.time_limit import HandlerTimedOut
 
 PARTS_TOLD: Final = 5
 """Members of an exception group whose words are sent."""
@@ -121,6 +129,8 @@ def _own_code(error: Refused | TryAgain) -> str:
 def _code(error: BaseException) -> str:
     if isinstance(error, ReplyTooLarge):
         return REPLY_TOO_LARGE
+    if isinstance(error, HandlerTimedOut):
+        return HANDLER_TIMED_OUT
     meant = isinstance(error, Exception | asyncio.CancelledError)
     return HANDLER_ERROR if meant else HANDLER_PANICKED
 

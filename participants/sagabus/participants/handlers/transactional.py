@@ -34,6 +34,7 @@ from sagabus.participants.handlers.outcome import LONGEST_MESSAGE, HandlerOutcom
 from sagabus.participants.handlers.plain_connection import PlainConnection
 from sagabus.participants.handlers.session import Sessions, Transaction, abandon, finish
 from sagabus.participants.handlers.session_guard import SessionMisuse
+from sagabus.participants.handlers.time_limit import HandlerTimedOut, TimeLimit
 from sagabus.participants.received import Key, ReceivedCommand
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,11 @@ class RetryWithSavepoints(SagabusError):
     """A handler failed in a transaction without savepoints: it is to be rolled back and carried out again with them."""
 
 
+class OverTime(SagabusError):
+    """A handler was over its time limit after it had touched its transaction, which is to be rolled back and carried
+    out again. The handler's attempt has failed, and it does not run again."""
+
+
 class TransactionEnded(SagabusError):
     """A handler has ended the transaction of its batch: past its session, where what was done before may be committed,
     or by a statement without an answer."""
@@ -94,6 +100,7 @@ class Handling:
         careful: bool,
         alone: int = 0,
         held: Mapping[Attempt, int] = MappingProxyType({}),
+        over_time: dict[Attempt, HandlerOutcome] | None = None,
     ) -> None:
         self.current: ReceivedCommand | None = None
         """What a handler is at, for whoever wonders why it takes so long."""
@@ -111,17 +118,21 @@ class Handling:
         self._careful = careful
         self._alone = alone
         self._failed_around = held
+        self._over_time = {} if over_time is None else over_time
         self._touched = False
         self._task = asyncio.current_task()
 
     async def outcome(self, handler: Handler, command: ReceivedCommand) -> HandlerOutcome:
-        """Raises RetryWithSavepoints, DatabaseFailed or TransactionEnded: the transaction is to be rolled back then."""
+        """Raises RetryWithSavepoints, OverTime, DatabaseFailed or TransactionEnded: the transaction is to be rolled
+        back then."""
         try:
             value = codec.decode(handler.activity.input, command.body, what=handler.activity.name)
         except MessageInvalid as fault:
             return failure(ReplyKind.REFUSED, INPUT_INVALID, fault.message)
         if self._failed_around and self._failed_around.get(_attempt_of(command), 0) >= MOST_HELD:
             return failure(ReplyKind.FAILED, HANDLER_ERROR, _HELD_UP, {"type": "TimeoutError"})
+        if self._over_time and (over := self._over_time.get(_attempt_of(command))) is not None:
+            return over
         self.current, since = command, time.monotonic()
         scope = Scope(self._open, self._connect)
         context = ActivityContext(command.head, handler.activity, self._resources, scope)
@@ -133,6 +144,8 @@ class Handling:
         except BaseException as error:
             if ends_task(error, self._task):
                 raise
+            if isinstance(error, HandlerTimedOut):
+                return await self._timed_out(scope, command, error)
             return await self._failed(scope, command, error)
         finally:
             scope.end()
@@ -159,7 +172,11 @@ class Handling:
     async def _run(self, handler: Handler, value: Any, context: ActivityContext[Any], scope: Scope) -> HandlerOutcome:
         if self._careful and self._late.transaction is not None:
             await self._late.transaction.driver.execute(_SAVEPOINT)
-        output = await handler.function(value, context)
+        if handler.time_limit is None:
+            output = await handler.function(value, context)
+        else:
+            async with TimeLimit(handler.time_limit, f"{handler.activity.name} of saga {context.saga_id}"):
+                output = await handler.function(value, context)
         await self._late.settled()
         if scope.touched:  # else it cannot have ended the transaction, and `check_deferred` looks at the connection
             self._check_transaction()
@@ -208,6 +225,17 @@ class Handling:
         elif touched:
             raise RetryWithSavepoints(f"the handler of {command.head.activity} failed") from error
         return failed(error)
+
+    async def _timed_out(self, scope: Scope, command: ReceivedCommand, error: HandlerTimedOut) -> HandlerOutcome:
+        """It may have been in the middle of a statement, and what becomes of a connection then is nobody's guess: a
+        transaction that it has touched is not gone on with."""
+        outcome = failed(error)
+        if scope.touched or (self._careful and self._late.transaction is not None):
+            self._over_time[_attempt_of(command)] = outcome
+            raise OverTime(f"the handler of {command.head.activity} was over its time limit") from error
+        if scope.session is not None:
+            await abandon(scope.session)
+        return outcome
 
     def _ended(self, command: ReceivedCommand) -> TransactionEnded:
         """Whoever carries the batch out again would end its transaction again: this attempt has failed."""
