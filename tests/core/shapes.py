@@ -120,10 +120,32 @@ async def refusing(ctx: SagaContext, order: Order) -> Result:
             charged = group.create_task(ctx.call(charge(order=order.order)))
     except* ActivityFailed as failed:
         raise Refused("not_paid", "a step was refused", steps=len(failed.exceptions)) from None
-    if int(charged.result().ref[-1]) % 2:
+    if charged.result().ref.endswith(("1", "2")):
         return Result(refs=[reserved.ref])
     await asyncio.sleep(86_400)
     raise Refused("too_late", "nobody came for it within a day")
+
+
+@saga("saga", timeout=86_400)
+async def choosy(ctx: SagaContext, order: Order) -> Result:
+    """Waits for certain payments, in two tasks, beside its steps, and then for the others in a stream."""
+    waits = [
+        asyncio.create_task(ctx.event(paid, where=lambda one: one.amount % 3 == 2)),
+        asyncio.create_task(ctx.event(paid, where=lambda one: one.amount % 3 == 1)),
+    ]
+    reserved = await ctx.call(reserve(order=order.order))
+    refs = [reserved.ref]
+    try:
+        async with asyncio.timeout(3600):
+            refs += [str((await wait).amount) for wait in waits]
+            async for one in ctx.events(paid):
+                refs.append(str(one.amount))
+                break
+    except TimeoutError:
+        refs.append("late")
+    for wait in waits:
+        wait.cancel()
+    return Result(refs=[*refs, (await ctx.call(charge(order=order.order))).ref])
 
 
 @saga("saga")
@@ -182,7 +204,7 @@ async def changed(ctx: SagaContext, order: Order) -> Result:
 
 
 ALL = (
-    refusing,
+    choosy, refusing,
     sequential, gathered, grouped, impatient, in_a_hurry, forgiving, sleepy, awaiting, labelled, tidy, racing,
     starting, changed,
 )  # fmt: skip

@@ -101,7 +101,7 @@ def test_h5_without_another_waiter_it_is_the_oldest_again() -> None:
     program.loop.cancel(program.loop.tasks()[1])
     program.pump(T0)
     untaken = program.mailbox._untaken["payment.confirmed"]
-    assert [body for _, body in untaken] == [
+    assert [event.body for event in untaken] == [
         b'{"data":{"amount":1}}',
         b'{"data":{"amount":2}}',
     ]

@@ -3,6 +3,7 @@
 from sagabus.contracts.errors import ActivityError, ActivityFailed, ActivityTimedOut, Refused
 from sagabus.coordinator.context import SagaContext
 from sagabus.coordinator.core.saga.call import Call
+from sagabus.coordinator.core.saga.condition import EventStream
 from sagabus.coordinator.definition import SagaDefinition, saga
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "ActivityFailed",
     "ActivityTimedOut",
     "Call",
+    "EventStream",
     "Refused",
     "SagaContext",
     "SagaDefinition",

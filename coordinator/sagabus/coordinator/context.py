@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine, MutableMapping
+from collections.abc import Callable, Coroutine, MutableMapping
 from datetime import datetime
 from random import Random
 from typing import Any, Literal, TypeVar
@@ -16,6 +16,7 @@ from sagabus.contracts.attributes import Scalar
 from sagabus.contracts.envelope import moment
 from sagabus.contracts.errors import DeclarationError
 from sagabus.coordinator.core.saga.call import Call
+from sagabus.coordinator.core.saga.condition import EventStream, check
 from sagabus.coordinator.core.saga.program import Program
 
 E = TypeVar("E", bound=BaseModel)
@@ -79,9 +80,24 @@ class SagaContext:
             raise TypeError(f"ctx.call() takes a command, {command!r} filled in, not a {type(command).__name__}")
         return self._program.call(command, timeout=timeout, resend_after=resend_after, retry=retry, abandon=abandon)
 
-    def event(self, event: EventType[..., E], /) -> Coroutine[Any, Any, E]:
-        """The next event of this type, in order of arrival; one that came before the wait counts."""
-        return self._program.event(event)
+    def event(self, event: EventType[..., E], /, *, where: Callable[[E], bool] | None = None) -> Coroutine[Any, Any, E]:
+        """The next event of this type, in order of arrival; one that came before the wait counts.
+
+        where: whether this event is wanted, by its data. One that is not stays for other waits, in its order. It has to
+        say the same of the same data each time, and to change nothing. What it raises is raised here; then the event
+        stays too. Raises TypeError for what is no type of event, and for a `where` that is no plain function.
+        """
+        check(event, where)
+        return self._program.event(event, where)
+
+    def events(self, event: EventType[..., E], /, *, where: Callable[[E], bool] | None = None) -> EventStream[E]:
+        """One event after the other: `async for data in ctx.events(paid): …`. It never ends by itself: leave it with
+        `break`, or put `asyncio.timeout` around it. An event is taken when the loop asks for it, so none is lost.
+
+        where: as for `event`. `await anext(…)` of it waits for one, also again after a timeout.
+        """
+        check(event, where)
+        return EventStream(lambda: self._program.event(event, where))
 
     def publish(self, event: Event[BaseModel], /, *, key: str | None = None) -> None:
         """Publish an event, in the turn's transaction. key: in place of the declared field or the saga id."""

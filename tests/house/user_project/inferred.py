@@ -8,7 +8,7 @@ from pydantic import BaseModel, JsonValue
 
 from sagabus.client import SagaClient, SagaFailed, SagaHandle
 from sagabus.contracts import Command, Event, SagaType, Start
-from sagabus.coordinator import Refused, SagaContext, SagaDefinition, saga
+from sagabus.coordinator import EventStream, Refused, SagaContext, SagaDefinition, saga
 
 from . import contracts
 from .approval import Decision, Expense, Outcome, decided, expense_approval
@@ -38,6 +38,11 @@ async def everything(ctx: SagaContext, order: Order) -> None:
     assert_type(task.result(), Shipment)
     assert_type(await asyncio.wait_for(ctx.event(decided), 5), Decision)
     ctx.attribute(stage="waiting", amount=5, due=ctx.now(), vip=None)
+    assert_type(await ctx.event(decided, where=lambda one: one.approved and one.by == "me"), Decision)
+    assert_type(ctx.events(decided), EventStream[Decision])
+    async for one in ctx.events(decided, where=lambda one: one.approved):
+        assert_type(one, Decision)
+    assert_type(await anext(ctx.events(decided)), Decision)
     ctx.publish(contracts.stock_reserved(order_id="", reservation_id=""))
     assert_type(ctx.start(contracts.order_processing.of(order)), str)
     assert_type(ctx.patched("fraud-check"), bool)

@@ -1,4 +1,4 @@
-"""Eighteen mistakes. Each marked line, and no other, must be refused by mypy and by pyright."""
+"""Nineteen mistakes. Each marked line, and no other, must be refused by mypy and by pyright."""
 
 from sagabus.client import SagaClient
 from sagabus.coordinator import Refused, SagaContext, saga
@@ -64,3 +64,8 @@ def refuse() -> None:
 
 @service.handles(reserve_inventory, time_limit="30 s")  # E18 a text for seconds
 async def h6(command: ReserveInventory, ctx: ActivityContext) -> Reservation: raise NotImplementedError
+
+
+@saga("picky")
+async def picky(ctx: SagaContext, order: Order) -> None:
+    await ctx.event(decided, where=lambda one: one.missing)  # E19 a condition on what is no field

@@ -70,15 +70,15 @@ class EventRequests:
         view = EventAccepted(id=id, message_id=message_id, name=body.name, words=words, waits_for=waits_for)
         return answer(view, HTTPStatus.ACCEPTED, {"location": f"/api/v1/sagas/{id}"})
 
-    async def _seen(self, id: str) -> tuple[SagaRow | None, list[str] | None]:
-        """The saga, and the events that its code waits for, if it is open and that is known."""
+    async def _seen(self, id: str) -> tuple[SagaRow | None, dict[str, bool] | None]:
+        """The saga, and what `awaited_events` says of it, if it is open and that is known."""
         saga = await self._reads.saga(id)
         if saga is None or saga.is_closed:
             return saga, None
         (recent,) = await self._reads.recent([saga], most=1)
         return saga, awaited_events(recent)
 
-    def _whole_name(self, given: str, saga: SagaRow | None, awaited: list[str] | None) -> str:
+    def _whole_name(self, given: str, saga: SagaRow | None, awaited: dict[str, bool] | None) -> str:
         """Raises ApiError where another name was perhaps meant."""
         if saga is not None and saga.is_closed:
             return given
@@ -89,7 +89,7 @@ class EventRequests:
         return self._requests.made(asked, id, message_id=body.event_id)
 
     async def _prospect(
-        self, id: str, body: EventBody, saga: SagaRow | None, awaited: list[str] | None
+        self, id: str, body: EventBody, saga: SagaRow | None, awaited: dict[str, bool] | None
     ) -> tuple[str, list[str] | None]:
         """What becomes of it in words, and the events that the saga waits for now, if that is known.
 
@@ -113,7 +113,7 @@ class EventRequests:
         return f"no saga {id} is started yet: it is kept for {_MINUTES} min, until one is"
 
 
-def _of_open(saga: SagaRow, name: str, awaited: list[str] | None) -> tuple[str, list[str] | None]:
+def _of_open(saga: SagaRow, name: str, awaited: dict[str, bool] | None) -> tuple[str, list[str] | None]:
     if saga.status is not SagaStatus.RUNNING:
         return "nothing comes of it: the saga is being undone", []
     if saga.paused:
@@ -121,11 +121,12 @@ def _of_open(saga: SagaRow, name: str, awaited: list[str] | None) -> tuple[str, 
     if stands_still(saga):
         return "it is kept until the saga's code can go on", None
     if awaited is not None and name in awaited:
-        return "the saga's code waits for it", awaited
+        wanted = ", if it meets the condition of a wait; else it is kept" if awaited[name] else ""
+        return f"the saga's code waits for it{wanted}", [*awaited]
     kept = "it is kept until the saga's code waits for it"
     if awaited is None:
         return kept, None
-    return f"{kept}; now it waits for {', '.join(awaited) or 'no event'}", awaited
+    return f"{kept}; now it waits for {', '.join(awaited) or 'no event'}", [*awaited]
 
 
 def _refused(id: str, code: str, why: str) -> ApiError:

@@ -115,10 +115,11 @@ def events_now(recent: Recent) -> Events | None:
     return events if recent.rows and events.row == recent.rows[-1].seq else None
 
 
-def awaited_events(recent: Recent) -> list[str] | None:
-    """Names of the events that its code waits for; None where that is not known."""
+def awaited_events(recent: Recent) -> dict[str, bool] | None:
+    """Names of the events that its code waits for, and of which it wants certain ones only; None where that is not
+    known."""
     events = events_now(recent)
-    return None if events is None else [one.name for one in events.awaited]
+    return None if events is None else {one.name: one.where for one in events.awaited}
 
 
 def kept_events(saga: SagaRow, recent: Recent) -> Mapping[str, int] | None:
@@ -199,7 +200,8 @@ def _of_events(timers: _Timers, recent: Recent, *, is_busy: bool) -> Iterator[Wa
     """Who waits for nothing else waits for an event (L13), whatever is stored."""
     events = events_now(recent)
     for one in () if events is None else events.awaited:
-        words = f"its code waits for the event {one.name}"
+        which = " on a condition (where=)" if one.where else ""
+        words = f"its code waits for the event {one.name}{which}"
         yield Wait(kind=WaitKind.EVENT, words=words, event=one.name, since=one.since)
     has_timer = any(kind in (TimerKind.SLEEP, TimerKind.SAGA) for kind, _ in timers)
     is_certain = recent.is_whole and recent.has_all_timers and not has_timer

@@ -66,6 +66,10 @@ class SagaLoop(Scheduler):
         if not future.done():
             self._admit(future.set_exception, error)
 
+    def call(self, callback: Callable[[], object]) -> None:
+        """Have this called by the next pump, in an empty context."""
+        self._admit(self._ready.append, LoopHandle(callback, (), Context()))
+
     def cancel(self, task: asyncio.Task[Any]) -> None:
         """Have CancelledError thrown into a task of this loop by the next pump."""
         self._admit(task.cancel)

@@ -18,10 +18,11 @@ MOST_NAMES: Final = 20
 
 
 class AwaitedEvent(NamedTuple):
-    """since: microseconds since 1970, when the code began to wait."""
+    """since: microseconds since 1970, when the code began to wait. where: each wait for it wants certain ones only."""
 
     name: str
     since: int
+    where: bool = False
 
 
 class KeptEvent(NamedTuple):
@@ -50,9 +51,14 @@ def events_json(events: Events | None) -> bytes | None:
         return None
     return codec.encode_value({
         "row": events.row,
-        "awaited": [{"name": plain(one.name), "since": one.since} for one in events.awaited],
+        "awaited": [_awaited(one) for one in events.awaited],
         "kept": [{"name": plain(one.name), "number": one.number} for one in events.kept],
     })  # fmt: skip
+
+
+def _awaited(one: AwaitedEvent) -> dict[str, str | int | bool]:
+    where = {"where": True} if one.where else {}
+    return {"name": plain(one.name), "since": one.since, **where}
 
 
 def read_events(stored: bytes | None) -> Events | None:
@@ -60,6 +66,8 @@ def read_events(stored: bytes | None) -> Events | None:
     if stored is None:
         return None
     read = from_json(stored)
-    awaited = tuple(AwaitedEvent(str(one["name"]), int(one["since"])) for one in read.get("awaited", ()))
+    awaited = tuple(
+        AwaitedEvent(str(one["name"]), int(one["since"]), bool(one.get("where"))) for one in read.get("awaited", ())
+    )
     kept = tuple(KeptEvent(str(one["name"]), int(one["number"])) for one in read.get("kept", ()))
     return Events(int(read["row"]), awaited, kept)

@@ -25,9 +25,10 @@ from sagabus.contracts.retry import Seconds, as_microseconds, positive
 from sagabus.contracts.words import words_of
 from sagabus.coordinator.core.loop.loop import LoopOverrun, LoopRefused, PumpInterrupted, SagaFuture, SagaLoop, SagaTask
 from sagabus.coordinator.core.saga.call import Call
+from sagabus.coordinator.core.saga.condition import Condition, Where
 from sagabus.coordinator.core.saga.events import MOST_NAMES, AwaitedEvent, KeptEvent
 from sagabus.coordinator.core.saga.journal import Journal
-from sagabus.coordinator.core.saga.mailbox import Mailbox
+from sagabus.coordinator.core.saga.mailbox import Arrival, Mailbox
 from sagabus.coordinator.core.saga.new_saga import NewSaga, new_id
 from sagabus.coordinator.core.saga.patches import Patched, Patches
 from sagabus.coordinator.core.saga.reading import EVENT, Read
@@ -316,27 +317,60 @@ class Program:
         before = None if self.attributes is None else self.attributes[0]
         self.attributes = attributes.changed(self.declared, before, values, f"saga {self.id}")
 
-    async def event(self, type: EventType[..., Any]) -> Any:
+    async def event(self, type: EventType[..., Any], where: Where | None = None) -> Any:
         """The oldest unconsumed match, the first registered waiter first (H5). One that cannot be read is set aside."""
         self.loop.check()
+        if where is not None:
+            return await self._event_where(type, where)
         set_aside, since = False, self.loop.now
         while True:
-            name, body = await self.mailbox.take(type.name, since=since)
-            self._events_read += 1
+            event = await self.mailbox.take(type.name, since=since)
             try:
-                made, kept = self._read(EVENT, self._events_read, event_body(type), body, f"event {name}")
+                data = self.read_event(event, type)
             except MessageInvalid as error:
-                self.intents.append(Unreadable(name, error.message))
-                self._unanswered += not set_aside
+                self.set_aside(event.name, error, again=set_aside)
                 set_aside = True
                 continue
             if set_aside:
-                self._unanswered -= 1
-                if not self._unanswered:
-                    self.intents.append(Readable())
-            if kept is not None:
-                self.intents.append(ReadEvent(self._events_read, kept))
-            return made.data
+                self._readable()
+            return data
+
+    async def _event_where(self, type: EventType[..., Any], where: Where) -> Any:
+        """Raises what `where` raises."""
+        condition = Condition(self, type, where)
+        event = await self.mailbox.take(type.name, since=self.loop.now, look=condition)
+        if condition.has_set_aside:
+            self._readable()
+        return self.read_event(event, type)
+
+    def read_event(self, event: Arrival, type: EventType[..., Any]) -> Any:
+        """Its data. An event is read once for each model, and what its bytes would not say again is noted then.
+
+        Reads are numbered as they are made. Raises MessageInvalid.
+        """
+        readings = event.readings
+        if readings is not None and type.model in readings:
+            return readings[type.model]
+        self._events_read += 1
+        number = self._events_read
+        made, kept = self._read(EVENT, number, event_body(type), event.body, f"event {event.name}")
+        if kept is not None:
+            self.intents.append(ReadEvent(number, kept))
+        if readings is None:
+            readings = event.readings = {}
+        readings[type.model] = made.data
+        return made.data
+
+    def set_aside(self, name: str, error: MessageInvalid, *, again: bool) -> None:
+        """A wait cannot read this event. again: it is not the first one that it has met."""
+        self.intents.append(Unreadable(name, error.message))
+        self._unanswered += not again
+
+    def _readable(self) -> None:
+        """A wait that has set an event aside has got one that it could read."""
+        self._unanswered -= 1
+        if not self._unanswered:
+            self.intents.append(Readable())
 
     @property
     def now(self) -> int:
@@ -364,7 +398,7 @@ class Program:
             self.loop.reject(future, error)
 
     def deliver(self, name: str, body: bytes) -> None:
-        self.mailbox.deliver((name, body))
+        self.mailbox.deliver(name, body)
 
     def fire(self, number: int) -> None:
         self.loop.fire(number)
@@ -380,7 +414,8 @@ class Program:
     @property
     def awaited(self) -> tuple[AwaitedEvent, ...]:
         """The events that it waits for, after a pump."""
-        return tuple(AwaitedEvent(name, self.started_at + at) for at, name in self.mailbox.awaited(most=MOST_NAMES))
+        awaited = self.mailbox.awaited(most=MOST_NAMES)
+        return tuple(AwaitedEvent(name, self.started_at + at, where) for at, name, where in awaited)
 
     @property
     def kept(self) -> tuple[KeptEvent, ...]:
@@ -467,6 +502,7 @@ class Program:
         self.loop.evict()
         self._awaited.clear()
         self._leaving.clear()
+        self.mailbox.close()
         self._main = None
 
 
