@@ -15,6 +15,7 @@ from sagabus.contracts import Command, Event, EventType, RetryPolicy, Seconds, S
 from sagabus.contracts.attributes import Scalar
 from sagabus.contracts.envelope import moment
 from sagabus.contracts.errors import DeclarationError
+from sagabus.coordinator.core.loop.unguarded import Unguarded
 from sagabus.coordinator.core.saga.call import Call
 from sagabus.coordinator.core.saga.condition import EventStream, check
 from sagabus.coordinator.core.saga.program import Program
@@ -136,6 +137,14 @@ class SagaContext:
         or where all of them are more than 8 KiB.
         """
         self._program.attribute(values)
+
+    def unguarded(self) -> Unguarded:
+        """`with ctx.unguarded():` a few lines that may do what the guard refuses: files, sockets, processes, threads.
+
+        For those who know why: the lines run again in each replay, and what they do is in no history. Not across an
+        `await`: a block that is open there stops the saga, for an operator (docs/guide/determinism.md).
+        """
+        return Unguarded(self._program.loop)
 
     def now(self) -> datetime:
         """The clock of the process that decided this turn, in UTC; never runs backwards within a saga (H3)."""

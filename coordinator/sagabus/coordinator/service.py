@@ -17,6 +17,7 @@ from sagabus.contracts import names
 from sagabus.contracts.envelope import Message
 from sagabus.coordinator import http
 from sagabus.coordinator.definition import SagaDefinition, distinct
+from sagabus.coordinator.guard import guarded
 from sagabus.coordinator.routing.route_processor import RouteProcessor
 from sagabus.coordinator.routing.routes import Routes
 from sagabus.coordinator.shard.definitions import Definitions
@@ -45,6 +46,7 @@ from sagabus.messaging.service.garbage import collect_rarely
 from sagabus.messaging.service.prerequisites import NotReady, check_encoding, coordinator_topics, with_servers
 from sagabus.messaging.service.readiness import Readiness
 from sagabus.messaging.service.window import check_topics, check_window
+from sagabus.messaging.setting_choices import Guard
 from sagabus.messaging.settings import Settings
 from sagabus.messaging.shards.lanes import Lanes
 from sagabus.messaging.shards.ownership import Ownership
@@ -93,6 +95,8 @@ class Coordinator:
         namespace = self._settings.namespace
         async with self._supervisor, AsyncExitStack() as stack:
             stack.enter_context(self.watchdog.running())
+            if self._settings.guard is Guard.ON:
+                stack.enter_context(guarded())
             producer = self._kafka.producer()
             await self._serve(stack, producer)
             stack.push_async_callback(self._database.stop)

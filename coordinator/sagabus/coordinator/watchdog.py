@@ -26,8 +26,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-from sagabus.coordinator.core.loop.loop import SagaLoop
 from sagabus.coordinator.core.loop.watch import PLACE, WATCH, PumpInterrupted, Watch
+from sagabus.coordinator.frames import OURS, frames_of_pump, is_in, place
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +60,6 @@ SPUN: Final = "saga.spun"
 BLOCKS: Final = "saga.blocks"
 
 _LOCKING: Final = ("logging", "threading", "importlib", "_frozen_importlib", "_frozen_importlib_external")
-_OURS: Final = ("sagabus.contracts", "sagabus.coordinator")
-_PUMP: Final = SagaLoop._run.__code__
 
 
 class Watchdog:
@@ -143,8 +141,7 @@ class Watchdog:
         if not frames or (self._aims < AIMS and _guarded(frames)):
             return AIM_SECONDS
         words = (
-            f"the saga's code computed for more than {self._limit():g} s and did not come to rest{PLACE}"
-            f"{_place(frames)}"
+            f"the saga's code computed for more than {self._limit():g} s and did not come to rest{PLACE}{place(frames)}"
         )
         if self._interrupt(pump, words):
             self._name(SPUN, f"has computed for {spent:.1f} s and is interrupted", frames)
@@ -185,17 +182,12 @@ class Watchdog:
             self._named.add(word)
             self.counts[word] += 1
             logger.warning(
-                "saga %s delays all others of this process: it %s; its code is at %s", loop.name, what, _place(frames)
+                "saga %s delays all others of this process: it %s; its code is at %s", loop.name, what, place(frames)
             )
 
     def _frames(self) -> list[FrameType]:
         """Of the pump, the innermost first. Empty if that thread is not in one."""
-        frames: list[FrameType] = []
-        frame = sys._current_frames().get(self._thread)
-        while frame is not None and frame.f_code is not _PUMP:
-            frames.append(frame)
-            frame = frame.f_back
-        return [] if frame is None else frames
+        return frames_of_pump(sys._current_frames().get(self._thread))
 
 
 def _look_up() -> None:
@@ -212,23 +204,4 @@ def _processor_time(thread: int) -> Callable[[], float]:
 
 def _guarded(frames: list[FrameType]) -> bool:
     """An interrupt here could leave a lock, or a table of ours, behind in the wrong state."""
-    return _in(frames[0], _OURS) or any(_in(frame, _LOCKING) for frame in frames)
-
-
-def _in(frame: FrameType, modules: tuple[str, ...]) -> bool:
-    name = frame.f_globals.get("__name__", "")
-    return any(name == module or name.startswith(f"{module}.") for module in modules)
-
-
-def _place(frames: list[FrameType]) -> str:
-    """The innermost line, and the saga's own where that is another file."""
-    own = [frame for frame in frames if not _in(frame, _OURS)] or frames
-    if not own:
-        return "the loop's own code"
-    inner, outer = own[0], own[-1]
-    called = "" if outer.f_code.co_filename == inner.f_code.co_filename else f", called from {_line(outer)}"
-    return f"{_line(inner)}{called}"
-
-
-def _line(frame: FrameType) -> str:
-    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+    return is_in(frames[0], OURS) or any(is_in(frame, _LOCKING) for frame in frames)

@@ -21,6 +21,13 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class Guard(StrEnum):
+    """Whether sagas are watched while their code runs."""
+
+    ON = "on"
+    OFF = "off"
+
+
 class Security(StrEnum):
     """How Kafka is spoken to."""
 

@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 
 from sagabus.messaging import database_url
 from sagabus.messaging.api_access import PREFIX
-from sagabus.messaging.setting_choices import LogFormat, LogLevel, Security
+from sagabus.messaging.setting_choices import Guard, LogFormat, LogLevel, Security
 from sagabus.messaging.setting_misfits import misfits, shown, variable
 from sagabus.messaging.setting_texts import DAY, EMBEDDED, MOST_PARTITIONS, MOST_REPLICAS, OFF
 from sagabus.messaging.setting_values import (
@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     """How log lines look: `text` for people, `json` for machines, one object a line."""
     log_level: LogLevel = LogLevel.INFO
     """The least level that is written: `debug`, `info`, `warning` or `error`."""
+    guard: Guard = Guard.ON
+    """`on`: a saga that opens files, sockets or processes, starts threads or sleeps is stopped, for an operator. `off`:
+    it is not looked at. For coordinators."""
     instance: Instance = ""
     """Static group membership (KIP-345): a name of its own for each process. Not set: dynamic membership."""
     partitions: Annotated[int, Field(ge=1, le=MOST_PARTITIONS)] = 12
@@ -124,6 +127,7 @@ class Settings(BaseSettings):
 _CURES: Final = {
     "log": "give text or json",
     "log_level": "give debug, info, warning or error",
+    "guard": "give on or off",
     "partitions": "give a whole number from 1 to 10000",
     "replication": "give a whole number from 1 to 32",
     "kafka_security": "give plaintext, tls or sasl_tls",

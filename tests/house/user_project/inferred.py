@@ -46,6 +46,8 @@ async def everything(ctx: SagaContext, order: Order) -> None:
     ctx.publish(contracts.stock_reserved(order_id="", reservation_id=""))
     assert_type(ctx.start(contracts.order_processing.of(order)), str)
     assert_type(ctx.patched("fraud-check"), bool)
+    with ctx.unguarded():
+        assert_type(ctx.id, str)
 
 
 assert_type(everything.of(Order.model_validate({})), Start[None])

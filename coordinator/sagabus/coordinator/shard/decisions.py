@@ -52,23 +52,23 @@ class Decisions:
     writes: Writes = field(default_factory=Writes)
     begun: list[tuple[Saga, ShardMemory]] = field(default_factory=list)
     """Sagas that did not exist before."""
-    _touched: dict[int, tuple[Saga, ShardMemory]] = field(default_factory=dict)
-    _new: set[int] = field(default_factory=set)
+    _touched: dict[Saga, ShardMemory] = field(default_factory=dict)
+    _new: set[Saga] = field(default_factory=set)
 
     def take(self, saga: Saga, memory: ShardMemory, input: Input) -> str | None:
         """None if applied, else the reason code."""
-        self._touched[id(saga)] = saga, memory
+        self._touched[saga] = memory
         return saga.take(input, now=self.now)
 
     def touch(self, saga: Saga, memory: ShardMemory) -> None:
         """Its effects are gathered at the end of the turn."""
-        self._touched[id(saga)] = saga, memory
+        self._touched[saga] = memory
 
     def made(self, saga: Saga, memory: ShardMemory) -> None:
         """It did not exist before."""
         self.touch(saga, memory)
         self.begun.append((saga, memory))
-        self._new.add(id(saga))
+        self._new.add(saga)
 
     def count(self, record: Record, reason: str) -> None:
         """What became of this record."""
@@ -123,7 +123,7 @@ class Decisions:
         for each, length in zip(self._grown_by_starts(), mark.lengths, strict=True):
             del each[length:]
         self._touched.clear()
-        self._new = {id(saga) for saga, _ in self.begun}
+        self._new = {saga for saga, _ in self.begun}
 
     def _grown_by_starts(self) -> tuple[list[Any], ...]:
         writes = self.writes
@@ -137,7 +137,7 @@ class Decisions:
         touched, self._touched = self._touched, {}
         writes, new = self.writes, self._new
         gathered: list[tuple[Saga, ShardMemory, Effects]] = []
-        for saga, memory in touched.values():
+        for saga, memory in touched.items():
             effects, state = saga.drain(), saga.state
             if effects.rows:
                 writes.history.add(SagaKey(state.id, state.run), effects.rows, effects.sequence)
@@ -145,7 +145,7 @@ class Decisions:
                 self.turn.send_all(memory.tenure, effects.messages)
             if effects.timers_set or effects.timers_cleared or effects.timers_dropped:
                 self._gather_timers(SagaRef(memory.tenure.shard, state.id, state.run), effects)
-            if id(saga) in new:
+            if saga in new:
                 writes.new_sagas.append(saga_row(saga))
             elif effects.saga_changed:
                 writes.changed_sagas.append(saga_row(saga))

@@ -182,9 +182,13 @@ class SagaLoop(Scheduler):
         if outer is not None and outer_task is not None:
             _leave_task(outer, outer_task)  # while the outer loop is still the running one: Python 3.14 insists
         _set_running_loop(self)
-        sys.set_asyncgen_hooks(None, self._finalize)
-        self.pumping = not self.dead
         watch = WATCH
+        knows_sagas = hooks.firstiter is watch.firstiter  # and each change of a hook is an audit event
+        if knows_sagas:
+            sys.set_asyncgen_hooks(finalizer=self._finalize)
+        else:
+            sys.set_asyncgen_hooks(None, self._finalize)
+        self.pumping = not self.dead
         try:
             try:  # one for each interrupt that can still come; why a loop would not do is told in watch.py
                 try:
@@ -200,7 +204,10 @@ class SagaLoop(Scheduler):
                 self.failure, watch.words = PumpInterrupted(watch.words), ""
                 self._ready.clear()
             self.pumping = False
-            sys.set_asyncgen_hooks(*hooks)
+            if knows_sagas:
+                sys.set_asyncgen_hooks(finalizer=hooks.finalizer)
+            else:
+                sys.set_asyncgen_hooks(*hooks)
             _set_running_loop(outer)
             if outer is not None and outer_task is not None:
                 _enter_task(outer, outer_task)

@@ -11,7 +11,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-__all__ = ["EAGER", "FOREIGN", "NOT_YOURS", "UNPUMPED", "LoopRefused", "RefusingLoop"]
+__all__ = [
+    "EAGER", "FOREIGN", "NETWORK", "NOT_YOURS", "PROCESS", "THREAD", "UNPUMPED", "LoopRefused", "RefusingLoop",
+]  # fmt: skip
 
 
 class LoopRefused(RuntimeError):
@@ -31,10 +33,10 @@ NOT_YOURS = "a saga's context can only be used by the code of that saga, and onl
 EAGER = "tasks that start eagerly are not for sagas: leave eager_start out"
 FOREIGN = "asyncio.Task() is not for sagas: use `asyncio.create_task`, which numbers the task"
 
-_NETWORK = "do network work in an activity: a participant's handler may use any client"
-_PROCESS = "start processes and open pipes in an activity"
+NETWORK = "do network work in an activity: a participant's handler may use any client"
+PROCESS = "start processes and open pipes in an activity"
 _SIGNAL = "signals belong to the coordinator's process; to reach a saga send it an event, or cancel it"
-_THREAD = "do work for threads and executors in an activity; a saga that only computes can simply compute"
+THREAD = "do work for threads and executors in an activity; a saga that only computes can simply compute"
 _OUTSIDE = "nothing outside may put work on a saga's loop; send the saga an event instead"
 _DRIVEN = "the coordinator drives this loop; in a saga just `await`"
 _ENDING = "the coordinator ends this loop when the saga is over; there is nothing to shut down"
@@ -78,9 +80,9 @@ class RefusingLoop(asyncio.AbstractEventLoop):
     shutdown_asyncgens: Any = Refusal(_ENDING)
     shutdown_default_executor: Any = Refusal(_ENDING)
 
-    run_in_executor: Any = Refusal(_THREAD)
+    run_in_executor: Any = Refusal(THREAD)
     call_soon_threadsafe: Any = Refusal(_OUTSIDE)
-    set_default_executor: Any = Refusal(_THREAD)
+    set_default_executor: Any = Refusal(THREAD)
 
     set_task_factory: Any = Refusal(_FACTORY)
     set_exception_handler: Any = Refusal(_ERRORS)
@@ -88,34 +90,34 @@ class RefusingLoop(asyncio.AbstractEventLoop):
     add_signal_handler: Any = Refusal(_SIGNAL)
     remove_signal_handler: Any = Refusal(_SIGNAL)
 
-    getaddrinfo: Any = Refusal(_NETWORK)
-    getnameinfo: Any = Refusal(_NETWORK)
-    create_connection: Any = Refusal(_NETWORK)
-    create_server: Any = Refusal(_NETWORK)
-    create_unix_connection: Any = Refusal(_NETWORK)
-    create_unix_server: Any = Refusal(_NETWORK)
-    create_datagram_endpoint: Any = Refusal(_NETWORK)
-    connect_accepted_socket: Any = Refusal(_NETWORK)
-    start_tls: Any = Refusal(_NETWORK)
-    sendfile: Any = Refusal(_NETWORK)
-    add_reader: Any = Refusal(_NETWORK)
-    remove_reader: Any = Refusal(_NETWORK)
-    add_writer: Any = Refusal(_NETWORK)
-    remove_writer: Any = Refusal(_NETWORK)
-    sock_recv: Any = Refusal(_NETWORK)
-    sock_recv_into: Any = Refusal(_NETWORK)
-    sock_recvfrom: Any = Refusal(_NETWORK)
-    sock_recvfrom_into: Any = Refusal(_NETWORK)
-    sock_sendall: Any = Refusal(_NETWORK)
-    sock_sendto: Any = Refusal(_NETWORK)
-    sock_sendfile: Any = Refusal(_NETWORK)
-    sock_connect: Any = Refusal(_NETWORK)
-    sock_accept: Any = Refusal(_NETWORK)
+    getaddrinfo: Any = Refusal(NETWORK)
+    getnameinfo: Any = Refusal(NETWORK)
+    create_connection: Any = Refusal(NETWORK)
+    create_server: Any = Refusal(NETWORK)
+    create_unix_connection: Any = Refusal(NETWORK)
+    create_unix_server: Any = Refusal(NETWORK)
+    create_datagram_endpoint: Any = Refusal(NETWORK)
+    connect_accepted_socket: Any = Refusal(NETWORK)
+    start_tls: Any = Refusal(NETWORK)
+    sendfile: Any = Refusal(NETWORK)
+    add_reader: Any = Refusal(NETWORK)
+    remove_reader: Any = Refusal(NETWORK)
+    add_writer: Any = Refusal(NETWORK)
+    remove_writer: Any = Refusal(NETWORK)
+    sock_recv: Any = Refusal(NETWORK)
+    sock_recv_into: Any = Refusal(NETWORK)
+    sock_recvfrom: Any = Refusal(NETWORK)
+    sock_recvfrom_into: Any = Refusal(NETWORK)
+    sock_sendall: Any = Refusal(NETWORK)
+    sock_sendto: Any = Refusal(NETWORK)
+    sock_sendfile: Any = Refusal(NETWORK)
+    sock_connect: Any = Refusal(NETWORK)
+    sock_accept: Any = Refusal(NETWORK)
 
-    connect_read_pipe: Any = Refusal(_PROCESS)
-    connect_write_pipe: Any = Refusal(_PROCESS)
-    subprocess_exec: Any = Refusal(_PROCESS)
-    subprocess_shell: Any = Refusal(_PROCESS)
+    connect_read_pipe: Any = Refusal(PROCESS)
+    connect_write_pipe: Any = Refusal(PROCESS)
+    subprocess_exec: Any = Refusal(PROCESS)
+    subprocess_shell: Any = Refusal(PROCESS)
 
     def _refuse(self, sentence: str, code: str = "", *, fails: bool = False) -> NoReturn:
         raise LoopRefused(sentence, code)

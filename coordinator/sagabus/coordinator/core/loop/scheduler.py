@@ -31,7 +31,7 @@ class Scheduler(RefusingLoop):
 
     __slots__ = (
         "_context", "_eviction", "_number", "_ready", "_tasks", "_timer_number", "_timers", "code",
-        "dead", "errors", "failure", "name", "now", "pumping", "timers_changed",
+        "dead", "errors", "failure", "name", "now", "pumping", "timers_changed", "unguarded",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -44,6 +44,8 @@ class Scheduler(RefusingLoop):
         self.pumping = False
         """Whether work may be put on the loop: it is being pumped, or its owner is resolving, cancelling, starting."""
         self.dead = False
+        self.unguarded = 0
+        """Blocks that are open in which its code may do what a guard refuses (L14)."""
         self.failure: BaseException | None = None
         """What stopped the saga's code for good: a BaseException other than CancelledError, or work from outside."""
         self.errors: list[dict[str, Any]] = []

@@ -19,8 +19,8 @@ handlers, one in the other, and each withdraws what is left before it jumps.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, Final, NoReturn, Protocol
 
 __all__ = ["PLACE", "WATCH", "PumpInterrupted", "Watch"]
 
@@ -33,16 +33,26 @@ class PumpInterrupted(BaseException):
 
 
 class Pumped(Protocol):
-    """The loop of one saga. code: which code it runs; code that has spun once is given less time (L10)."""
+    """The loop of one saga. code: which code it runs; code that has spun once is given less time (L10).
+
+    unguarded: how many blocks are open in which its code may do what a guard refuses (L14). dead: its code is closed.
+    """
 
     name: str
     code: str
+    unguarded: int
+    dead: bool
+
+    def refuse(self, sentence: str, code: str) -> NoReturn: ...
 
 
 class Watch:
-    """Of one process. pumps: how many have begun. words: why the present pump was interrupted; empty if it was not."""
+    """Of one process. pumps: how many have begun. words: why the present pump was interrupted; empty if it was not.
 
-    __slots__ = ("interrupting", "loop", "pumps", "withdraw", "words")
+    firstiter: the hook of this thread for asynchronous generators, if it leaves out those of a saga that is pumped.
+    """
+
+    __slots__ = ("firstiter", "interrupting", "loop", "pumps", "withdraw", "words")
 
     def __init__(self) -> None:
         self.loop: Pumped | None = None
@@ -50,6 +60,7 @@ class Watch:
         self.interrupting = False
         self.words = ""
         self.withdraw: Callable[[], None] = lambda: None
+        self.firstiter: Callable[[AsyncGenerator[Any, Any]], None] | None = None
 
 
 WATCH: Final = Watch()
