@@ -222,7 +222,7 @@ async def test_l13_a_saga_that_waits_for_nothing_that_is_known_is_loaded(pool: D
 RARE: Final = (
     Kind.UNDO_COMPLETED, Kind.UNDO_REFUSED, Kind.UNDO_FAILED, Kind.SETTLE_COMPLETED, Kind.SETTLE_NEVER,
     Kind.SETTLE_FAILED, Kind.CANCEL, Kind.OPERATOR, Kind.BLOCKED, Kind.RESUMED, Kind.CODELESS, Kind.NOTICE, Kind.SETTLE,
-    Kind.UNDO, Kind.ENDED, Kind.UNKNOWN,
+    Kind.UNDO, Kind.ROLLBACK, Kind.ENDED, Kind.UNKNOWN,
 )  # fmt: skip
 
 

@@ -100,7 +100,7 @@ def _is_planned(drive: Drive, number: int) -> bool:
     waiting = (
         number in drive.state.plan and step.outcome is Outcome.COMPLETED and step.contract.compensation is not None
     )
-    return waiting and bool(drive.state.steps.being_undone)
+    return step.undoing is Undoing.PLANNED or (waiting and bool(drive.state.steps.being_undone))
 
 
 def test_b10_a_step_that_an_operator_has_retried_is_sent_again() -> None:

@@ -193,7 +193,10 @@ class Restored:
         if head.kind is not CommandKind.DO:
             self._undoing[head.step] = sent.service
         elif head.id not in self._sent:
-            assert sent.service not in self._undoing.values(), f"U4: {sent.short} while {self._undoing} are undone"
+            free = not self.state.blocked and not self.state.steps[head.step].waits
+            assert free or sent.service not in self._undoing.values(), (
+                f"U4: {sent.short} while {self._undoing} are undone"
+            )
         self._sent.add(head.id)
         self.last.commands.append(sent)
 
@@ -261,6 +264,7 @@ def picture(saga: Saga) -> dict[str, Any]:
         "steps": state.steps,
         "completions": state.completions,
         "plan": state.plan,
+        "rollbacks": _rollbacks(state),
         "events": state.seen_events,
         "requests": (state.answered, state.refusals_since_end),
         "resumed": state.resumed_at,
@@ -270,10 +274,17 @@ def picture(saga: Saga) -> dict[str, Any]:
     }
 
 
+def _rollbacks(state: SagaState) -> object:
+    """What its code has asked to be undone, and is not told of yet."""
+    found = state.rollbacks
+    return found and ({number: (one.plan, one.others) for number, one in found.running.items()}, found.done)
+
+
 def _inside(program: Program) -> tuple[object, ...]:
     random = program._random
     return (
         program.ended, program.steps, program._publications, sorted(program._awaited), program.unconsumed(),
         program.awaited, program.kept, program.timers(), program.loop.now,
+        program._rollbacks, [*(program._undone or ())], program.has_scopes,
         [task.number for task in program.loop.tasks()], None if random is None else random.getstate(), program._patches,
     )  # fmt: skip

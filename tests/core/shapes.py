@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from sagabus.contracts import ActivityFailed, ActivityTimedOut
 from sagabus.coordinator import Refused, SagaContext, saga
+from tests.core import undo_shapes
 from tests.core.services import Order, Result, book, charge, check, count, paid, receipt, reserve, ship
 
 
@@ -206,5 +207,5 @@ async def changed(ctx: SagaContext, order: Order) -> Result:
 ALL = (
     choosy, refusing,
     sequential, gathered, grouped, impatient, in_a_hurry, forgiving, sleepy, awaiting, labelled, tidy, racing,
-    starting, changed,
+    starting, changed, *undo_shapes.ALL,
 )  # fmt: skip

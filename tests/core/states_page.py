@@ -57,8 +57,8 @@ OF_AN_UNDO = f"""\
 ## Of the undo of a step
 
 While it is {", ".join(f"`{each}`" for each in Undoing if each in BUSY_UNDOING)}, the saga sends nothing new to the
-service of the step and does not close. `{Undoing.BLOCKED}`: the input of the undo could not be made; a person has to
-look.
+service of the step and does not close. `{Undoing.PLANNED}`: the code has asked for it, and other steps of the
+same scope come first. `{Undoing.BLOCKED}`: the input of the undo could not be made; a person has to look.
 """
 
 

@@ -59,6 +59,9 @@ class World:
 
     def collect(self) -> None:
         self.commands += self.drive.last.commands
+        for row in self.drive.rows:
+            if row.kind is Kind.ON_ROLLBACK:
+                self.done[row.step] = 1  # what it undoes was done somewhere else
 
     # What may happen next.
 

@@ -19,7 +19,7 @@ from sagabus.coordinator.core.saga import request_answers
 from sagabus.coordinator.core.saga.history import DECISIONS, Kind, Row
 from tests.simulation.bus import LoggedRecord
 
-BEGINS: Final = frozenset((Kind.COMMAND, Kind.PUBLISH, Kind.START, Kind.SETTLE, Kind.ENDED))
+BEGINS: Final = frozenset((Kind.COMMAND, Kind.PUBLISH, Kind.START, Kind.SETTLE, Kind.ROLLBACK, Kind.PIVOT, Kind.ENDED))
 """Decisions that no paused saga makes."""
 
 _ANSWERS: Final = frozenset((Kind.STEP_COMPLETED, Kind.STEP_REFUSED, Kind.STEP_FAILED))

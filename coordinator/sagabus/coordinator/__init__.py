@@ -4,6 +4,7 @@ from sagabus.contracts.errors import ActivityError, ActivityFailed, ActivityTime
 from sagabus.coordinator.context import SagaContext
 from sagabus.coordinator.core.saga.call import Call
 from sagabus.coordinator.core.saga.condition import EventStream
+from sagabus.coordinator.core.saga.scope import Scope
 from sagabus.coordinator.definition import SagaDefinition, saga
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "Refused",
     "SagaContext",
     "SagaDefinition",
+    "Scope",
     "saga",
 ]

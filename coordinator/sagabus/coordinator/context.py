@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from sagabus.contracts import Command, Event, EventType, RetryPolicy, Seconds, Start
+from sagabus.contracts import Command, Compensation, Event, EventType, RetryPolicy, Seconds, Start
 from sagabus.contracts.attributes import Scalar
 from sagabus.contracts.envelope import moment
 from sagabus.contracts.errors import DeclarationError
@@ -19,6 +19,7 @@ from sagabus.coordinator.core.loop.unguarded import Unguarded
 from sagabus.coordinator.core.saga.call import Call
 from sagabus.coordinator.core.saga.condition import EventStream, check
 from sagabus.coordinator.core.saga.program import Program
+from sagabus.coordinator.core.saga.scope import Scope
 
 E = TypeVar("E", bound=BaseModel)
 O = TypeVar("O", bound=BaseModel | None)  # noqa: E741
@@ -70,16 +71,49 @@ class SagaContext:
         resend_after: Seconds | None = None,
         retry: RetryPolicy | None = None,
         abandon: Literal["undo", "keep"] = "undo",
+        hold: bool = True,
     ) -> Call[O]:
         """Make a step: number it, send the command, and hand back what to await.
 
         timeout: seconds from the first send until the step is given up with ActivityTimedOut; whether it happened is
         settled, and undone, by the coordinator. resend_after: seconds until an unanswered command is sent again.
-        abandon: "keep" leaves a step that was given up as it is. Awaiting raises ActivityFailed, ActivityTimedOut.
+        abandon: "keep" leaves a step that was given up as it is. hold: False sends it at once, also while something is
+        undone at its service (U4): only where the two cannot meet. Awaiting raises ActivityFailed, ActivityTimedOut.
         """
         if not isinstance(command, Command):
             raise TypeError(f"ctx.call() takes a command, {command!r} filled in, not a {type(command).__name__}")
-        return self._program.call(command, timeout=timeout, resend_after=resend_after, retry=retry, abandon=abandon)
+        return self._program.call(
+            command, timeout=timeout, resend_after=resend_after, retry=retry, abandon=abandon, hold=hold
+        )
+
+    def scope(self) -> Scope:
+        """`async with ctx.scope():` leaving the block by an exception undoes what was done in it, the last first; then
+        the exception goes on (U11). Scopes may be nested, and may be used in tasks beside each other."""
+        return Scope(self._program)
+
+    def on_rollback(self, command: Command[None], /) -> None:
+        """Send this command if what is done here is undone: of what no step has done, or what a step cannot tell (U13).
+
+        It has its place in the order of undoing, as if a step had completed here, and belongs to the scope around it.
+        It is sent as an undo: repeated until it succeeds. command: of a compensation, filled in; else TypeError.
+        """
+        if not isinstance(command, Command):
+            raise TypeError(f"ctx.on_rollback() takes a command, {command!r} filled in, not a {type(command).__name__}")
+        if not isinstance(command.contract, Compensation):
+            raise TypeError(
+                f"ctx.on_rollback() takes the command of a compensation, and {command.activity} is an activity: "
+                "declare what undoes it with Service.compensation"
+            )
+        self._program.on_rollback(command)
+
+    def pivot(self) -> None:
+        """The point of no return: nothing that has completed by now is undone any more (U14). Idempotent.
+
+        From here on a cancel is refused, the timeout of the saga is off, and a step that fails is tried without end. If
+        the code raises to its end, the saga is blocked until code that handles it is deployed, or an operator ends it.
+        Raises RuntimeError in a saga that is being cancelled, or whose timeout has passed.
+        """
+        self._program.pivot()
 
     def event(self, event: EventType[..., E], /, *, where: Callable[[E], bool] | None = None) -> Coroutine[Any, Any, E]:
         """The next event of this type, in order of arrival; one that came before the wait counts.

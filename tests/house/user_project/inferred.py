@@ -8,7 +8,7 @@ from pydantic import BaseModel, JsonValue
 
 from sagabus.client import SagaClient, SagaFailed, SagaHandle
 from sagabus.contracts import Command, Event, SagaType, Start
-from sagabus.coordinator import EventStream, Refused, SagaContext, SagaDefinition, saga
+from sagabus.coordinator import EventStream, Refused, SagaContext, SagaDefinition, Scope, saga
 
 from . import contracts
 from .approval import Decision, Expense, Outcome, decided, expense_approval
@@ -64,6 +64,17 @@ async def ended(handle: SagaHandle[OrderResult]) -> None:
     except SagaFailed as failure:
         assert_type((failure.code, failure.message), tuple[str, str])
         assert_type(failure.details, Mapping[str, JsonValue])
+
+
+async def undone(ctx: SagaContext) -> None:
+    assert_type(ctx.on_rollback(contracts.cancel_reservation(order_id="1")), None)
+    assert_type(ctx.pivot(), None)
+    assert_type(await ctx.call(notify_customer(order_id="1"), hold=False), None)
+    async with ctx.scope() as scope:
+        call = ctx.call(reserve_inventory(order_id="1", items=[]))
+        assert_type(await call.undo(), None)
+        assert_type(await scope.undo(), None)
+        assert_type(scope, Scope)
 
 
 async def outside(client: SagaClient, order: Order) -> None:

@@ -18,7 +18,9 @@ from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import INPUTS, Kind, Row
 from sagabus.coordinator.core.saga.operator import COMPLETE, RETRY, SKIP, TERMINATE
 from sagabus.coordinator.core.saga.request_answers import is_refusal, verb_of
-from sagabus.coordinator.core.saga.status import Undoing
+from sagabus.coordinator.core.saga.rollback import plan_of
+from sagabus.coordinator.core.saga.status import SagaStatus, Undoing
+from sagabus.coordinator.core.saga.step import FREE, HELD, TOLD
 from sagabus.coordinator.http.step_progress import StepProgress, StepStatus
 
 _OPEN: Final = frozenset((StepStatus.SENT, StepStatus.PAUSED))
@@ -102,10 +104,25 @@ class StepsTold:
 
     def _tell(self, row: Row) -> None:
         if row.kind is Kind.COMMAND:
-            self._called(StepProgress(row.step, row.name, attempts=max(1, row.attempt), since=row.at))
+            progress = StepProgress(row.step, row.name, attempts=max(1, row.attempt), since=row.at)
+            self._called(progress, row.ref.split())
+        elif row.kind is Kind.ON_ROLLBACK:
+            self._steps[row.step] = StepProgress(
+                row.step,
+                row.name,
+                StepStatus.COMPLETED,
+                attempts=0,
+                compensation=row.name,
+                undo_input=True,
+                since=row.at,
+            )
         elif row.kind is Kind.ENDED:
-            self._ended()
+            self._ended(row)
+        elif row.kind is Kind.ROLLBACK:
+            self._rolled_back(row)
         elif (step := self._steps.get(row.step)) is not None and not _answers_nothing(step, row):
+            if row.kind is Kind.SETTLE:
+                self._release()
             before, undo = step.condition, step.undo
             _advance(step, row)
             if self._terminated:
@@ -113,8 +130,8 @@ class StepsTold:
             elif step.condition != before:
                 step.since = row.at
             self._note(step)
-            if row.kind is Kind.SETTLE:
-                self._hold_back(step.service)
+            if row.kind is Kind.SETTLE and row.ref != TOLD:  # of an older release
+                self._hold_back(step)
 
     def steps_now(self, retries: Collection[int], compensating: bool) -> list[StepProgress]:
         self._release()
@@ -127,30 +144,49 @@ class StepsTold:
                 step.waits = "waits until its saga is resumed" if holder is None else _reason(holder)
             elif compensating and step.status is StepStatus.COMPLETED and step.undo is Undoing.NONE:
                 _plan(step, busy, paused=self._kept is not None)
+            elif step.undo is Undoing.PLANNED:
+                step.waits = "waits until what came after it is undone"
             if step.kept:
                 what = "what has come for it is" if step.kept == 1 else f"{step.kept} messages for it are"
                 step.waits = f"{what} kept until the saga goes on"
         return [self._steps[number] for number in sorted(self._steps)]
 
-    def _called(self, step: StepProgress) -> None:
+    def _called(self, step: StepProgress, marks: Collection[str]) -> None:
         self._steps[step.number] = step
         self._just_called.append(step)
-        if self._undoing.get(step.service):
+        if HELD in marks or (FREE not in marks and self._undoing.get(step.service)):
             self._hold(step)
 
     def _hold(self, step: StepProgress) -> None:
         step.status = StepStatus.HELD
         self._held.setdefault(step.service, []).append(step)
 
-    def _hold_back(self, service: str) -> None:
+    def _hold_back(self, given_up: StepProgress) -> None:
         """A step was given up, and then the code called others: the row of the settle stands behind theirs."""
         for step in self._just_called:
-            if step.service == service and step.status is StepStatus.SENT:
+            is_later = step.service == given_up.service and step.number > given_up.number
+            if is_later and step.status is StepStatus.SENT:
                 self._hold(step)
 
-    def _ended(self) -> None:
-        """The code has ended: nobody waits for what is open. What was never sent will not happen."""
+    def _rolled_back(self, row: Row) -> None:
+        """The code has asked for the undo of these steps (U11). They hold their services from now on."""
+        self._release()
+        settle, undo = plan_of(row)
+        for number in (*settle, *undo):
+            if (step := self._steps.get(number)) is None:
+                continue  # of a long history not all rows are read
+            step.undo, step.since = Undoing.PLANNED, row.at
+            self._note(step)
+            if number in settle:
+                step.status = StepStatus.UNKNOWN
+
+    def _ended(self, row: Row) -> None:
+        """The code has ended: nobody waits for what is open. What was never sent will not happen. What was planned to
+        be undone is in the plan of the saga, if it is undone itself."""
         for step in self._steps.values():
+            if step.undo is Undoing.PLANNED and row.name != SagaStatus.COMPLETED:
+                step.undo = Undoing.NONE
+                self._note(step)
             if step.status in _OPEN:
                 step.status = StepStatus.UNKNOWN
             elif step.status is StepStatus.HELD:
@@ -167,7 +203,8 @@ class StepsTold:
             self._freed.add(step.service)
 
     def _release(self) -> None:
-        """Once all decisions of a turn are read: an undo may follow at once on the settle that asked for it."""
+        """Once all decisions of a turn are read, or those that came before its code: an undo may follow at once on the
+        settle that asked for it."""
         if self._kept is not None:
             return
         for service in self._freed:
@@ -178,7 +215,8 @@ class StepsTold:
 
 
 def _reason(holder: StepProgress) -> str:
-    what = "the outcome" if holder.undo is Undoing.SETTLING else "the undo"
+    is_unknown = holder.undo is Undoing.SETTLING or holder.status is StepStatus.UNKNOWN
+    what = "the outcome" if is_unknown else "the undo"
     return f"waits for {what} of step {holder.number} at {holder.service}"
 
 

@@ -26,7 +26,7 @@ FINAL: Final = (Kind.STEP_COMPLETED, Kind.STEP_REFUSED)
 
 HARMLESS: Final = (
     *FINAL, Kind.STARTED, Kind.COMMAND, Kind.STEP_FAILED, Kind.EVENT, Kind.TIMER, Kind.UNDO_INPUT, Kind.READ,
-    Kind.PUBLISH, Kind.START, Kind.PATCHED,
+    Kind.PUBLISH, Kind.START, Kind.PATCHED, Kind.ON_ROLLBACK, Kind.PIVOT,
 )  # fmt: skip
 """A history of these alone has undone, settled, ended and stopped nothing. A failed attempt, and each kind of timer, is
 harmless where its step has a final answer: a retry has been answered too, and a step that was given up has none."""

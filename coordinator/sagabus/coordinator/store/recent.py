@@ -25,12 +25,13 @@ LONGEST_FAILURE: Final = 4_000
 """Bytes of a failure that are read. A longer one is left out here; the saga's steps and history have it."""
 
 _EVENTS: Final[Columns] = {"events": SAGA["events"]}
-_FAILURES: Final = (Kind.STEP_FAILED, Kind.UNDO_FAILED, Kind.UNDO_REFUSED, Kind.SETTLE_FAILED)
+_TOLD: Final = (Kind.STEP_FAILED, Kind.UNDO_FAILED, Kind.UNDO_REFUSED, Kind.SETTLE_FAILED, Kind.ROLLBACK)
+"""Failures, and plans: rows whose payload is told."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """rows: the latest, in order; of their payloads the failures, and whether the input of an undo could be made.
+    """rows: the latest, in order; of payloads failures, plans of undos, and whether an undo has an input.
 
     is_whole: there are no older rows. timers: by kind and number; has_all_timers: there are no more. events: those of
     its code (`core.saga.events`), as they stood when the last of the rows was the last. older: of steps that the rows
@@ -72,8 +73,8 @@ class RecentReads:
 @named_statements
 def _statements(schema: str) -> dict[str, str]:
     saga, history, timer = (qualified(schema, name) for name in ("saga", "history", "timer"))
-    failures = ", ".join(f"'{kind}'" for kind in _FAILURES)
-    payload = f"""CASE WHEN row.kind IN ({failures}) AND octet_length(row.payload) <= {LONGEST_FAILURE} THEN row.payload
+    told = ", ".join(f"'{kind}'" for kind in _TOLD)
+    payload = f"""CASE WHEN row.kind IN ({told}) AND octet_length(row.payload) <= {LONGEST_FAILURE} THEN row.payload
         WHEN row.kind = '{Kind.UNDO_INPUT}' THEN substring(row.payload FROM 1 FOR 1) END"""
     columns = ", ".join(payload + " AS payload" if name == "payload" else f'row."{name}"' for name in HISTORY)
     names = ", ".join(f'"{name}"' for name in HISTORY)

@@ -179,5 +179,6 @@ def _to_verb(state: SagaState, input: Input | Row) -> str | None:
 
 
 def _to_cancel(state: SagaState) -> str | None:
-    """The first of (cancel, end) in the shard's order wins (U7)."""
-    return None if state.status is SagaStatus.RUNNING and state.ending is None else CANCEL_REJECTED
+    """The first of (cancel, end) in the shard's order wins (U7). Nothing is undone after a pivot (U14)."""
+    may_be = state.status is SagaStatus.RUNNING and state.ending is None and state.pivot is None
+    return None if may_be else CANCEL_REJECTED

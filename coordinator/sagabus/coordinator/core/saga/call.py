@@ -12,11 +12,18 @@ import asyncio
 import warnings
 from collections.abc import Callable, Coroutine, Generator
 from types import CodeType, TracebackType
-from typing import Any, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload, runtime_checkable
 
 __all__ = ["Call"]
 
 T_co = TypeVar("T_co", covariant=True)
+
+
+@runtime_checkable
+class Undoable(Protocol):
+    """The answer to a step of a saga."""
+
+    def undo(self) -> asyncio.Future[None]: ...
 
 
 class Call(Coroutine[Any, Any, T_co]):
@@ -88,12 +95,25 @@ class Call(Coroutine[Any, Any, T_co]):
             self._give_up()
         (self._waiting or self.__await__()).close()
 
+    async def undo(self) -> None:
+        """Undo this step, and wait until that is done; it counts as undone, also when the saga is undone later (U12).
+
+        A step that is open is given up, one of unknown outcome is settled first. Idempotent: what is undone, or has
+        never happened, is done at once. If the waiting is cancelled, the undo goes on all the same. Raises
+        DeclarationError for a step that nothing undoes, and RuntimeError for a call of another saga, or another run.
+        """
+        future = self._future
+        if not isinstance(future, Undoable):
+            raise TypeError(f"step {self.number} was not called by ctx.call()")
+        self._driven = True  # whether it is awaited besides is its author's business
+        await future.undo()
+
     def _give_up(self) -> None:
         if not self._future.get_loop().is_closed():  # the step of an evicted saga goes on without this copy of it
             self._future.cancel()
 
     def __del__(self) -> None:
-        if self._waiting is None and not self._future.get_loop().is_closed():
+        if self._waiting is None and not self._driven and not self._future.get_loop().is_closed():
             words = f"the call of step {self.number}{self._place()} was never awaited"
             if self._dropped is not None:
                 self._dropped(self.number, words)

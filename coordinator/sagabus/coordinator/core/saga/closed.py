@@ -98,7 +98,8 @@ def _step(rows: Sequence[Row]) -> Step | None:
     kinds = {row.kind for row in rows}
     undone_by = next((row.name for row in rows if row.kind is Kind.UNDO), None)
     step = stand_in.step(command, compensation=undone_by)
-    step.do = Exchange(command.at, attempt=_attempts(rows, *_ASKED[Kind.STEP_COMPLETED]))
+    made = 0 if command.kind is Kind.ON_ROLLBACK else _attempts(rows, *_ASKED[Kind.STEP_COMPLETED])
+    step.do = Exchange(command.at, attempt=made)
     if undone_by is not None:
         step.undo = Exchange(command.at, attempt=_attempts(rows, *_ASKED[Kind.UNDO_COMPLETED]))
     step.outcome = Outcome.NEVER if Kind.SETTLE_NEVER in kinds else Outcome.COMPLETED
@@ -107,7 +108,7 @@ def _step(rows: Sequence[Row]) -> Step | None:
 
 
 def _command(rows: Sequence[Row]) -> Row | None:
-    return next((row for row in rows if row.kind is Kind.COMMAND), None)
+    return next((row for row in rows if row.kind in (Kind.COMMAND, Kind.ON_ROLLBACK)), None)
 
 
 def _of_completed(rows: Sequence[Row], input: Input, *, settling: bool) -> str:

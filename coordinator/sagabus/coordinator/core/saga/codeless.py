@@ -83,6 +83,7 @@ def go_on(state: SagaState) -> None:
             undo.resend(state, step)
         elif _is_between_attempts(step) and TimerKey(TimerKind.UNDO_RETRY, number) not in state.timers:
             undo.retried(state, step)
+    undo.advance_rollbacks(state)
     if state.status is SagaStatus.COMPENSATING:
         undo.advance(state)
 

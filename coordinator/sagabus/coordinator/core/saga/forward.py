@@ -33,7 +33,7 @@ from sagabus.coordinator.core.saga.program import Blocked, Listener
 from sagabus.coordinator.core.saga.reading import OUTPUT, read
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import Outcome
-from sagabus.coordinator.core.saga.step import KEEP, Step
+from sagabus.coordinator.core.saga.step import FREE, HELD, KEEP, Exchange, Step
 
 FOR_A_PERSON: Final = frozenset((INBOX_EXPIRED, ID_REUSED))
 """The participant cannot tell whether it happened: nothing is repeated, nothing undone, until a person has looked."""
@@ -54,14 +54,27 @@ _RESEND, _RETRY, _TIMEOUT = TimerKind.RESEND, TimerKind.RETRY, TimerKind.TIMEOUT
 
 def called(state: SagaState, step: Step) -> None:
     """The code called an activity. Recorded at once; sent unless an undo is under way at the same service (U4)."""
-    kept = KEEP if step.abandon == KEEP else ""
-    written = state.decide(Kind.COMMAND, step=step.number, name=step.activity, ref=kept, payload=step.body)
+    marks = KEEP if step.abandon == KEEP else ""
+    if state.steps.holds.get(step.service):
+        step.held = step.waits
+        marks = f"{marks} {HELD if step.held else FREE}".lstrip()
+    written = state.decide(Kind.COMMAND, step=step.number, name=step.activity, ref=marks, payload=step.body)
     if written.payload != step.body:
         _kept_its_place(state, step, written)
         step.body = written.payload or step.body  # as it was sent: a copy with other bytes is another command (P6)
     state.steps.add(step)
     if not step.held:
         first_send(state, step)
+
+
+def registered(state: SagaState, step: Step) -> None:
+    """What undoes what no step has done: it has its place in the order of undoing, and nobody is asked now (U13)."""
+    written = state.decide(Kind.ON_ROLLBACK, step=step.number, name=step.activity, payload=step.body)
+    step.undo_input = step.body = written.payload or step.body
+    step.do = Exchange(issued=state.now, attempt=0)
+    step.outcome = _COMPLETED
+    state.steps.put(step)
+    state.completions.append(step.number)
 
 
 def _kept_its_place(state: SagaState, step: Step, written: Row) -> None:
@@ -271,7 +284,7 @@ def failed(state: SagaState, program: Listener, step: Step, row: Row) -> None:
 def _may_be_tried(state: SagaState, step: Step, failure: Failure, row: Row) -> bool:
     """Nobody who handles it, and a TryAgain, are no failures; but the latter's time is up as any other's (B9)."""
     waited = state.now - step.do.issued
-    if failure.code == NO_HANDLER:
+    if failure.code == NO_HANDLER or state.pivot is not None:
         return True
     if failure.again_after is None:
         return step.retry.allows(step.do.failures, waited)

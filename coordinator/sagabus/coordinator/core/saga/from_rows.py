@@ -21,9 +21,10 @@ from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.holds import Holds
 from sagabus.coordinator.core.saga.order import set_aside
+from sagabus.coordinator.core.saga.rollback import Rollback, Rollbacks, plan_of
 from sagabus.coordinator.core.saga.state import SagaState, Same
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
-from sagabus.coordinator.core.saga.step import Exchange, Step
+from sagabus.coordinator.core.saga.step import TOLD, Exchange, Step
 
 
 def read_back(state: SagaState, inputs: Sequence[Row], decisions: Iterable[Row]) -> list[Row]:
@@ -101,6 +102,12 @@ class _Reader:
             self._called(row)
         elif row.kind is Kind.ENDED:
             self._ended(row)
+        elif row.kind is Kind.ROLLBACK:
+            self._rolled_back(row)
+        elif row.kind is Kind.ON_ROLLBACK:
+            self._registered(row)
+        elif row.kind is Kind.PIVOT:
+            self._state.pivot = len(self._state.completions)
         elif (step := self._state.steps.get(row.step)) is not None:
             self._decided_of(step, row)
 
@@ -130,9 +137,17 @@ class _Reader:
     def _called(self, row: Row) -> None:
         step = stand_in.step(row)
         step.do.issued = step.do.sent_at = self._at
-        self._holds.called(step)
+        self._holds.called(step, row.ref.split())
         self._state.steps[step.number] = step
         self._just_called.append(step)
+
+    def _registered(self, row: Row) -> None:
+        """What no participant has done, and has its place in the order of undoing."""
+        step = stand_in.step(row, compensation=row.name)
+        step.do = Exchange(issued=self._at, attempt=0)
+        step.outcome, step.undo_input = Outcome.COMPLETED, row.payload
+        self._state.steps[step.number] = step
+        self._state.completions.append(step.number)
 
     def _replied(self, row: Row) -> None:
         state = self._state
@@ -174,15 +189,15 @@ class _Reader:
 
     def _decided_of(self, step: Step, row: Row) -> None:
         if row.kind is Kind.SETTLE:
+            self._let_go()
             if step.outcome is Outcome.COMPLETED:  # said by a reply that was kept, and that came too late then
                 self._state.completions.remove(step.number)
                 step.output = None
             step.outcome, step.undoing = Outcome.UNKNOWN, Undoing.SETTLING
             step.settle = Exchange(issued=self._at, sent_at=self._at)
             self._holds.begins(step)
-            for other in self._just_called:  # the code gave a step up, and then called others
-                if other.service == step.service and not other.held:
-                    self._holds.hold(other)
+            if row.ref != TOLD:  # of an older release
+                self._hold_back(step)
         elif row.kind is Kind.UNDO_INPUT:
             step.contract = stand_in.contract(step.activity, row.name)
             step.undo_input, step.undo_fault = row.payload or None, row.ref or None
@@ -192,6 +207,29 @@ class _Reader:
             step.undo = Exchange(issued=self._at, sent_at=self._at)
             self._holds.begins(step)
 
+    def _hold_back(self, step: Step) -> None:
+        """The code gave this step up, and then called others."""
+        for other in self._just_called:
+            if other.service == step.service and other.number > step.number and not other.held:
+                self._holds.hold(other)
+
+    def _rolled_back(self, row: Row) -> None:
+        """The code has asked for the undo of these steps."""
+        self._let_go()
+        state = self._state
+        settle, undo = plan_of(row)
+        for number in (*settle, *undo):
+            state.steps[number].undoing = Undoing.PLANNED
+            self._holds.begins(state.steps[number])
+        for number in settle:
+            step = state.steps[number]
+            if step.outcome is Outcome.COMPLETED:  # as with a row `settle`
+                state.completions.remove(number)
+                step.output = None
+            step.outcome = Outcome.UNKNOWN
+        state.rollbacks = state.rollbacks or Rollbacks()
+        state.rollbacks.running[row.seq] = Rollback((*settle, *undo))
+
     def _ended(self, row: Row) -> None:
         """Nobody waits any more for what is open. What was never sent will not happen."""
         state = self._state
@@ -200,11 +238,20 @@ class _Reader:
             state.stands(result=row.payload)
         else:
             state.stands(status=SagaStatus.COMPENSATING, error=row.payload)
+            self._drop_rollbacks()
         for step in self._state.steps.values():
             if step.held:
                 step.held, step.outcome = False, Outcome.NEVER
             elif step.is_open:
                 step.outcome = Outcome.UNKNOWN
+
+    def _drop_rollbacks(self) -> None:
+        """What has not begun is in the plan of the saga."""
+        running = {} if self._state.rollbacks is None else self._state.rollbacks.running
+        for number in (number for one in running.values() for number in one.plan):
+            if self._state.steps[number].undoing is Undoing.PLANNED:
+                self._state.steps[number].undoing = Undoing.NONE
+        running.clear()
 
     # Timers and operators.
 
@@ -271,6 +318,10 @@ class _Reader:
     def _close_turn(self) -> None:
         """All decisions upon the last input are read."""
         self._just_called = []
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """The end of an undo comes first, then what the code makes of it."""
         steps = self._state.steps
         for number in self._to_undo:
             if steps[number].undoing is Undoing.NONE:

@@ -46,6 +46,12 @@ class Kind(StrEnum):
     """Of another saga, which is nobody's child. Its number is one of the steps', its ref the id."""
     PATCHED = "patched"
     """The saga has a change of its code: the row's name (H8)."""
+    ROLLBACK = "rollback"
+    """The code has asked for the undo of some steps: its payload says which, in their order (U11)."""
+    ON_ROLLBACK = "on_rollback"
+    """What is to be sent if the saga, or a scope, is undone: a step that counts as completed at once (U13)."""
+    PIVOT = "pivot"
+    """Nothing that has completed by now is undone any more (U14)."""
     ENDED = "ended"
 
     UNKNOWN = "unknown"
@@ -54,7 +60,7 @@ class Kind(StrEnum):
 
 DECISIONS: Final = frozenset((
     Kind.COMMAND, Kind.SETTLE, Kind.UNDO, Kind.UNDO_INPUT, Kind.READ, Kind.PUBLISH, Kind.START, Kind.PATCHED,
-    Kind.ENDED,
+    Kind.ROLLBACK, Kind.ON_ROLLBACK, Kind.PIVOT, Kind.ENDED,
 ))  # fmt: skip
 INPUTS: Final = frozenset(Kind) - DECISIONS
 
@@ -70,9 +76,10 @@ class Row:
     first row that is kept undecided. name: activity, event, timer kind, change or end, of a notice or a block the kind
     of its concern; of a cancel who asked. ref: the id of the message that brought an input, of `blocked` the
     fingerprint of the code that stopped, of a notice the number of the row that is left undecided for good, if there is
-    one, else the code of what it says; of a command `keep`, if the saga lets its step be as it is when it gives it up;
-    of an `undo.input` that could not be made why, in words. payload: the bytes as they came, or as they were sent;
-    words. sequence: the saga's last lifecycle event when the row was committed; known once read.
+    one, else the code of what it says; of a command `keep`, if the saga lets its step be as it is when it gives it up,
+    `held`, if it was not sent at once, and `free`, if it was sent although an undo was under way (U4); of a `settle`
+    that commands say that; of an `undo.input` that could not be made why, in words. payload: the bytes as they came, or
+    as they were sent; words. sequence: the saga's last lifecycle event when the row was committed; known once read.
     """
 
     seq: int

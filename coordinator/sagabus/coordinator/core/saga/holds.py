@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sagabus.coordinator.core.saga.step import Step
+from collections.abc import Collection
+
+from sagabus.coordinator.core.saga.step import FREE, HELD, Step
 from sagabus.coordinator.core.saga.steps import Steps
 
 
@@ -17,9 +19,9 @@ class Holds:
         """Its settle or undo: new commands to its service wait."""
         self._busy.setdefault(step.service, set()).add(step.number)
 
-    def called(self, step: Step) -> None:
-        """It is held if an undo is under way at its service."""
-        if self._busy.get(step.service):
+    def called(self, step: Step, marks: Collection[str]) -> None:
+        """It is held if an undo is under way at its service. marks: those of its row, which may say so."""
+        if HELD in marks or (FREE not in marks and self._busy.get(step.service)):
             self.hold(step)
 
     def hold(self, step: Step) -> None:

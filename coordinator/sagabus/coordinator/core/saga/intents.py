@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from shlex import quote
 from typing import Final, assert_never
 
 from pydantic import JsonValue
@@ -17,7 +18,7 @@ from sagabus.contracts.errors import ActivityError, ActivityFailed, Refused
 from sagabus.contracts.event_type import Event
 from sagabus.contracts.lifecycle import LifecycleType, domain_event_message
 from sagabus.contracts.words import plain
-from sagabus.coordinator.core.saga import forward, new_saga
+from sagabus.coordinator.core.saga import forward, new_saga, undo
 from sagabus.coordinator.core.saga.concern import Concern, ConcernKind, Told
 from sagabus.coordinator.core.saga.effects import TimerKey, TimerKind
 from sagabus.coordinator.core.saga.events import Events
@@ -25,14 +26,18 @@ from sagabus.coordinator.core.saga.history import Kind
 from sagabus.coordinator.core.saga.new_saga import NewSaga
 from sagabus.coordinator.core.saga.patches import Patched
 from sagabus.coordinator.core.saga.program import (
+    Blocked,
     Code,
     Ended,
     GaveUp,
     Intent,
+    Pivot,
     Program,
     Published,
     Readable,
     ReadEvent,
+    Registered,
+    RollBack,
     Unreadable,
 )
 from sagabus.coordinator.core.saga.raised import origin_of, said_by, short
@@ -56,6 +61,12 @@ def carry_out(state: SagaState, intent: Intent, code: Code | None) -> None:
             forward.called(state, intent)
         case GaveUp():
             forward.give_up(state, state.steps[intent.number])
+        case Registered():
+            forward.registered(state, intent.step)
+        case Pivot():
+            _pivot(state)
+        case RollBack():
+            undo.roll_back(state, intent.number, intent.steps, even_kept=intent.even_kept)
         case Published():
             _publish(state, intent)
         case NewSaga():
@@ -108,6 +119,13 @@ def _publish(state: SagaState, intent: Published) -> None:
     state.send(message)
 
 
+def _pivot(state: SagaState) -> None:
+    """Nothing that has completed is undone any more, and no timeout ends the saga (U14)."""
+    state.decide(Kind.PIVOT)
+    state.pivot = len(state.completions)
+    state.clear_timer(TimerKind.SAGA, 0)
+
+
 def _end(state: SagaState, intent: Ended, code: Code | None) -> None:
     """The code is through. Swallowing a cancellation changes nothing (U7)."""
     error, payload, at = intent.error, state.error, ""
@@ -121,6 +139,8 @@ def _end(state: SagaState, intent: Ended, code: Code | None) -> None:
             error, at = wrong, short(code.written_at) if code is not None else ""
     if error is not None:
         _log_fault(state, error, at, code)
+    if error is not None and state.ending is None and state.pivot is not None:
+        raise _past_pivot(state, error, at)
     if state.ending is None:
         state.ending, payload = SagaStatus.COMPENSATED, _error_json(error, at)
     written = state.decide(Kind.ENDED, name=state.ending.value, payload=payload)
@@ -128,6 +148,16 @@ def _end(state: SagaState, intent: Ended, code: Code | None) -> None:
         state.stands(result=written.payload, events=None)
     else:
         state.stands(error=written.payload, events=None)
+
+
+def _past_pivot(state: SagaState, error: BaseException, at: str) -> Blocked:
+    kind, place = type(error).__name__, origin_of(error) or at
+    words = (
+        f"its code has raised {kind}{f' at {place}' if place else ''} after its pivot, where nothing is undone any "
+        f"more: {said_by(error)}; deploy code that handles it, or end the saga without undo: "
+        f"`sagabus terminate {quote(state.id)} --reason …`"
+    )
+    return Blocked(words, f"past_pivot {kind} {place}")
 
 
 def _log_fault(state: SagaState, error: BaseException, at: str, code: Code | None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import warnings
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
@@ -17,9 +17,9 @@ from typing import Any, Final, Protocol
 
 from pydantic import BaseModel, create_model
 
-from sagabus.contracts import Activity, Command, EventType, RetryPolicy, Start, attributes, codec
+from sagabus.contracts import Activity, Command, Compensation, EventType, RetryPolicy, Start, attributes, codec
 from sagabus.contracts.activity import retry_of
-from sagabus.contracts.errors import ActivityError, MessageInvalid
+from sagabus.contracts.errors import ActivityError, DeclarationError, MessageInvalid
 from sagabus.contracts.requests import start_body
 from sagabus.contracts.retry import Seconds, as_microseconds, positive
 from sagabus.contracts.words import words_of
@@ -32,6 +32,7 @@ from sagabus.coordinator.core.saga.mailbox import Arrival, Mailbox
 from sagabus.coordinator.core.saga.new_saga import NewSaga, new_id
 from sagabus.coordinator.core.saga.patches import Patched, Patches
 from sagabus.coordinator.core.saga.reading import EVENT, Read
+from sagabus.coordinator.core.saga.scope import innermost, note_steps
 from sagabus.coordinator.core.saga.step import Step
 
 MAX_CALLS_IN_FLIGHT: Final = 10_000
@@ -148,25 +149,76 @@ class Ended:
     error: BaseException | None = None
 
 
-Intent = Step | GaveUp | Published | NewSaga | Patched | ReadEvent | Unreadable | Readable | Ended
+@dataclass(frozen=True, slots=True)
+class RollBack:
+    """Undo these steps, and tell the code when that is done. number: of these intents, from 1.
+
+    even_kept: also what was called with `abandon="keep"` and given up.
+    """
+
+    number: int
+    steps: tuple[int, ...]
+    even_kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A step that no participant does, and that is undone with the others."""
+
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Pivot:
+    """Nothing that has completed is undone any more."""
+
+
+Intent = (
+    Step
+    | GaveUp
+    | RollBack
+    | Registered
+    | Pivot
+    | Published
+    | NewSaga
+    | Patched
+    | ReadEvent
+    | Unreadable
+    | Readable
+    | Ended
+)
 """A step is one that was just called."""
 
 
 class StepFuture(SagaFuture[Any]):
     """The answer to a step. Cancelling it while it is open gives the step up."""
 
-    __slots__ = ("_program",)
+    __slots__ = ("_program", "_undone_by")
 
-    def __init__(self, program: Program, number: int) -> None:
+    def __init__(self, program: Program, number: int, undone_by: Compensation[..., Any] | None) -> None:
         super().__init__(loop=program.loop)
         self._program = program
+        self._undone_by = undone_by
         self.number = number
+
+    def undo(self) -> asyncio.Future[None]:
+        """See `Call.undo`."""
+        return self._program.undo_step(self.number, self._undone_by)
 
     def cancel(self, msg: Any | None = None) -> bool:
         given_up = super().cancel(msg)
         if given_up:
             self._program.given_up(self.number)
         return given_up
+
+
+class UndoFuture(SagaFuture[None]):
+    """The end of a scope's undo. A task that is cancelled while it waits for it hears of that afterwards."""
+
+    __slots__ = ()
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        return False
 
 
 class Program:
@@ -179,14 +231,19 @@ class Program:
         "_leaving",
         "_main",
         "_not_awaited",
+        "_past",
         "_patches",
         "_publications",
         "_random",
         "_read",
+        "_rollbacks",
         "_unanswered",
+        "_undone",
         "attributes",
         "declared",
         "ended",
+        "ending",
+        "has_scopes",
         "id",
         "intents",
         "loop",
@@ -227,6 +284,15 @@ class Program:
         """For the log. Whoever reads it empties it."""
         self._leaving: list[SagaTask[Any]] = []
         self.ended = False
+        self.has_scopes = False
+        """Whether its steps may belong to one."""
+        self.ending = False
+        """Whether it was cancelled, or its own timeout has passed."""
+        self._past: tuple[int, frozenset[int]] | None = None
+        """The last step before the pivot, and those before it that were open then; None without a pivot."""
+        self._rollbacks = 0
+        self._undone: dict[int, SagaFuture[None]] | None = None
+        """What waits for the end of an undo, by number. Made with the first one."""
         self._main: SagaTask[Any] | None = self.loop.start(code.run(self, request))
 
     @property
@@ -245,6 +311,7 @@ class Program:
         resend_after: Seconds | None = None,
         retry: RetryPolicy | None = None,
         abandon: str = "undo",
+        hold: bool = True,
     ) -> Call[Any]:
         """A step is numbered when it is called, not when it is awaited (L3)."""
         self.loop.check()
@@ -260,9 +327,11 @@ class Program:
             terms = _terms(contract, timeout, resend_after, retry)
         number = self.steps = self.steps + 1
         body = codec.checked(codec.encode(input))
-        step = Step(number, contract, contract.service.name, contract.name, input, body, *terms, abandon)
-        future = self._awaited[number] = StepFuture(self, number)
+        step = Step(number, contract, contract.service.name, contract.name, input, body, *terms, abandon, hold)
+        future = self._awaited[number] = StepFuture(self, number, contract.compensation)
         self.intents.append(step)
+        if self.has_scopes:
+            note_steps(innermost(), [number])
         caller = sys._getframe(2)
         return Call(number, future, at=(caller.f_code, caller.f_lasti), dropped=self._dropped)
 
@@ -277,6 +346,66 @@ class Program:
     def given_up(self, number: int) -> None:
         if self._awaited.pop(number, None) is not None and not self.loop.dead:
             self.intents.append(GaveUp(number))
+
+    def roll_back(self, steps: Sequence[int], *, to_its_end: bool = False, even_kept: bool = False) -> SagaFuture[None]:
+        """Give up those that are open, and undo them (U11). to_its_end: no cancel ends the waiting before that."""
+        self.loop.check()
+        steps = [number for number in steps if not self.is_past_pivot(number)]
+        for number in steps:
+            if (awaited := self._awaited.get(number)) is not None:
+                awaited.cancel()
+        number = self._rollbacks = self._rollbacks + 1
+        future = UndoFuture(loop=self.loop) if to_its_end else SagaFuture[None](loop=self.loop)
+        future.number = number
+        if self._undone is None:
+            self._undone = {}
+        self._undone[number] = future
+        self.intents.append(RollBack(number, tuple(steps), even_kept))
+        return future
+
+    def undo_step(self, number: int, undone_by: Compensation[..., Any] | None) -> SagaFuture[None]:
+        """Raises DeclarationError for a step that nothing undoes, RuntimeError for one of another saga."""
+        if not self.loop.pumping:
+            raise RuntimeError(f"step {number} is of saga {self.id} (run {self.run}): each saga undoes its own steps")
+        self.loop.check()
+        if undone_by is None:
+            raise DeclarationError(
+                f"step {number} of saga {self.id} cannot be undone: its activity has no compensation; declare one with "
+                "Service.compensation, and name it in compensation="
+            )
+        if self.is_past_pivot(number):
+            raise RuntimeError(
+                f"step {number} of saga {self.id} was done before its pivot: it is never undone any more"
+            )
+        return self.roll_back([number], even_kept=True)
+
+    def on_rollback(self, command: Command[Any]) -> None:
+        """See `SagaContext.on_rollback`."""
+        self.loop.check()
+        contract, body = command.contract, codec.checked(codec.encode(command.input))
+        retry, _, resend_after = _declared_terms(contract)
+        number = self.steps = self.steps + 1
+        self.intents.append(Registered(Step(
+            number, of_compensation(contract), contract.service.name, contract.name, command.input, body, retry, None,
+            resend_after, "undo",
+        )))  # fmt: skip
+        if self.has_scopes:
+            note_steps(innermost(), [number])
+
+    def pivot(self) -> None:
+        """See `SagaContext.pivot`."""
+        self.loop.check()
+        if self.ending:
+            raise RuntimeError(
+                f"saga {self.id} is being cancelled, or its timeout has passed: it is undone, and a pivot is too late"
+            )
+        if self._past is None:
+            self._past = self.steps, frozenset(self._awaited)
+            self.intents.append(Pivot())
+
+    def is_past_pivot(self, number: int) -> bool:
+        """Whether this step had completed when the code passed its pivot."""
+        return self._past is not None and number <= self._past[0] and number not in self._past[1]
 
     def publish(self, type: EventType[..., Any], data: BaseModel, key: str | None) -> None:
         self.loop.check()
@@ -397,6 +526,11 @@ class Program:
         if future is not None:
             self.loop.reject(future, error)
 
+    def rolled_back(self, number: int) -> None:
+        future = None if self._undone is None else self._undone.pop(number, None)
+        if future is not None:
+            self.loop.resolve(future, None)
+
     def deliver(self, name: str, body: bytes) -> None:
         self.mailbox.deliver(name, body)
 
@@ -405,6 +539,7 @@ class Program:
 
     def cancel(self) -> None:
         """CancelledError is thrown once (U7)."""
+        self.ending = True
         self.loop.cancel(self.main)
 
     def unconsumed(self) -> tuple[int, int]:
@@ -424,8 +559,10 @@ class Program:
 
     @property
     def is_stuck(self) -> bool:
-        """After a pump: it has not ended, and waits for no answer, no event and no timer."""
-        return not (self.ended or self._awaited or self.loop.has_timers or self.mailbox.is_awaited)
+        """After a pump: it has not ended, and waits for no answer, no undo, no event and no timer."""
+        if self.ended or self._awaited or self.loop.has_timers or self.mailbox.is_awaited:
+            return False
+        return not self._undone
 
     def pump(self, now: int) -> list[Intent]:
         """Run the code until it waits; after its end nothing runs. now: microseconds since 1970. Raises Blocked."""
@@ -501,6 +638,7 @@ class Program:
         """
         self.loop.evict()
         self._awaited.clear()
+        self._undone = None
         self._leaving.clear()
         self.mailbox.close()
         self._main = None
@@ -518,6 +656,16 @@ def _terms(
     again = contract.resend_after if resend_after is None else positive(resend_after, contract.name)
     microseconds = None if chosen is None else as_microseconds(chosen)
     return retry_of(contract, retry), microseconds, as_microseconds(again)
+
+
+@lru_cache(maxsize=1_000)
+def of_compensation(compensation: Activity[..., Any, Any]) -> Activity[..., Any, Any]:
+    """The contract of a step that this undoes, and that no participant does."""
+    service, _, name = compensation.name.partition(".")
+    made: Activity[..., Any, Any] = Activity(compensation.service, name, compensation.input, None)
+    assert isinstance(compensation, Compensation), f"{service}.{name}"
+    made.compensation = compensation
+    return made
 
 
 @lru_cache(maxsize=1_000)

@@ -37,7 +37,12 @@ def _cancel_rejected(state: SagaState, _: Input | Row) -> str:
         return f"saga {state.id} is being undone already"
     if state.ending is SagaStatus.CANCELLED:
         return f"saga {state.id} is being cancelled already"
-    return f"the end of saga {state.id} is decided: it will be {state.ending}"
+    if state.ending is not None:
+        return f"the end of saga {state.id} is decided: it will be {state.ending}"
+    return (
+        f"saga {state.id} is past its pivot, and is not undone any more: let it come to its end, or end it without "
+        f"undo: `sagabus terminate {quote(state.id)} --reason …`"
+    )
 
 
 def _nothing_to_acknowledge(state: SagaState, asked: Input | Row) -> str:

@@ -327,6 +327,7 @@ class Saga:
             self._run_code()
             if was_paused:
                 undo.go_on(state)
+                self._hear_undone()
             self._go_on()
         if kind is Kind.OPERATOR or kind is Kind.CANCEL:
             request_answers.applied(state, row)
@@ -509,6 +510,8 @@ class Saga:
             return
         for intent in program.pump(state.now):
             intents.carry_out(state, intent, self._code)
+        if state.rollbacks is not None:
+            self._hear_undone()
         if program.said:
             said, program.said = program.said, []
             state.log(said)
@@ -521,6 +524,16 @@ class Saga:
         if state.standing.concerns or program.is_stuck:
             note_stuck(state, program)
             unconsumed.note_taken(state, program)
+
+    def _hear_undone(self) -> None:
+        """The code goes on where it has waited for an undo, until it waits for something else."""
+        state, program = self.state, self.program
+        while state.rollbacks is not None and state.rollbacks.done and program is not None:
+            done, state.rollbacks.done = state.rollbacks.done, []
+            for number in done:
+                program.rolled_back(number)
+            for intent in program.pump(state.now):
+                intents.carry_out(state, intent, self._code)
 
     def _go_on(self) -> None:
         """After the code has come to rest: give-ups are settled, an end begins or closes the saga."""

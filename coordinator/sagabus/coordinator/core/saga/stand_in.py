@@ -19,7 +19,7 @@ from sagabus.contracts.retry import ACTIVITY_RETRY, as_microseconds
 from sagabus.contracts.words import plain, words_of
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.state import VOID, SagaState
-from sagabus.coordinator.core.saga.step import Step
+from sagabus.coordinator.core.saga.step import KEEP, Step
 
 RESEND_MICROSECONDS: Final = as_microseconds(30.0)
 """As of a service that says nothing else."""
@@ -50,7 +50,7 @@ def step(command: Row, *, compensation: str | None = None) -> Step:
     return Step(
         number=command.step, contract=made, service=made.service.name, activity=command.name, input=Unread(),
         body=command.payload or VOID, retry=ACTIVITY_RETRY, timeout=None, resend_after=RESEND_MICROSECONDS,
-        abandon=command.ref,
+        abandon=KEEP if KEEP in command.ref.split() else "",
     )  # fmt: skip
 
 

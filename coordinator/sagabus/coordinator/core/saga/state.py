@@ -37,6 +37,7 @@ from sagabus.coordinator.core.saga.effects import (
 from sagabus.coordinator.core.saga.events import Events
 from sagabus.coordinator.core.saga.history import Kind, Row
 from sagabus.coordinator.core.saga.journal import Journal
+from sagabus.coordinator.core.saga.rollback import Rollbacks
 from sagabus.coordinator.core.saga.standing import Kept, Standing
 from sagabus.coordinator.core.saga.status import CLOSED, SAGA, SagaStatus, changed
 from sagabus.coordinator.core.saga.step import Step
@@ -82,8 +83,8 @@ class SagaState:
     __slots__ = (
         "_known_timers", "_name", "_plan", "addresses", "answered", "blocked", "cause", "completions", "contracts",
         "definition", "effects", "ending", "id", "input_hash", "journal", "kept", "now", "other_input", "output",
-        "refusals_since_end", "resumed_at", "run", "seen_events", "sequence", "staged", "standing", "started_at",
-        "steps", "timers", "trace", "version", "waiting",
+        "pivot", "refusals_since_end", "resumed_at", "rollbacks", "run", "seen_events", "sequence", "staged",
+        "standing", "started_at", "steps", "timers", "trace", "version", "waiting",
     )  # fmt: skip
 
     def __init__(self, addresses: Addresses, *, definition: str, version: int, trace: Headers = ()) -> None:
@@ -114,7 +115,11 @@ class SagaState:
         self.ending: SagaStatus | None = None
         self.steps = Steps()
         self.completions: list[int] = []
+        self.pivot: int | None = None
+        """So many of its completions are never undone; None before its code has passed a pivot (U14)."""
         self._plan: deque[int] | None = None
+        self.rollbacks: Rollbacks | None = None
+        """What its code has asked to be undone; None until it does."""
         self.seen_events: set[str] = set()
         self.answered: set[str] = set()
         """Ids of the verbs that history has, applied, refused or kept."""
@@ -380,7 +385,7 @@ class SagaState:
         state = SagaState(self.addresses, definition=self.definition, version=self.version, trace=self.trace)
         state.input_hash, state.started_at = self.input_hash, self.started_at
         state.now, state.cause = self.now, self.cause
-        state.effects = self.effects
+        state.effects, state.pivot = self.effects, self.pivot
         state.answered, state.refusals_since_end = self.answered, self.refusals_since_end
         standing, state.sequence, state.journal.seq = self.kept
         state.journal.new = [row for row in self.journal.new if row.seq <= state.journal.seq]

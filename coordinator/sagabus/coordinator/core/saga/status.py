@@ -28,9 +28,11 @@ class Outcome(StrEnum):
 
 
 class Undoing(StrEnum):
-    """How far the undo of a step is. PAUSED: between two attempts."""
+    """How far the undo of a step is. PAUSED: between two attempts. PLANNED: its code has asked for it, and others of
+    the same scope come first (U11)."""
 
     NONE = "none"
+    PLANNED = "planned"
     SETTLING = "settling"
     SENT = "sent"
     PAUSED = "paused"
@@ -61,7 +63,8 @@ OUTCOME: Final[dict[Outcome, frozenset[Outcome]]] = {
 }
 
 UNDOING: Final[dict[Undoing, frozenset[Undoing]]] = {
-    _U.NONE: frozenset((_U.SETTLING, _U.SENT, _U.DONE, _U.BLOCKED)),
+    _U.NONE: frozenset((_U.PLANNED, _U.SETTLING, _U.SENT, _U.DONE, _U.BLOCKED)),
+    _U.PLANNED: frozenset((_U.NONE, _U.SETTLING, _U.SENT, _U.DONE, _U.BLOCKED)),
     _U.SETTLING: frozenset((_U.SENT, _U.DONE, _U.BLOCKED, _U.SKIPPED)),
     _U.SENT: frozenset((_U.DONE, _U.PAUSED, _U.SKIPPED)),
     _U.PAUSED: frozenset((_U.SENT, _U.DONE, _U.SKIPPED)),
@@ -72,7 +75,7 @@ UNDOING: Final[dict[Undoing, frozenset[Undoing]]] = {
 
 CLOSED: Final = frozenset((_S.COMPLETED, _S.COMPENSATED, _S.CANCELLED, _S.TERMINATED, _S.CONTINUED))
 OPEN_OUTCOMES: Final = frozenset((_O.SENT, _O.PAUSED))
-BUSY_UNDOING: Final = frozenset((_U.SETTLING, _U.SENT, _U.PAUSED, _U.BLOCKED))
+BUSY_UNDOING: Final = frozenset((_U.PLANNED, _U.SETTLING, _U.SENT, _U.PAUSED, _U.BLOCKED))
 
 
 T = TypeVar("T", SagaStatus, Outcome, Undoing)

@@ -15,6 +15,14 @@ KEEP: Final = "keep"
 """A step that is given up is left as it is: neither settled nor undone."""
 
 
+HELD: Final = "held"
+"""In the row of a command: it was not sent, since an undo was under way at its service (U4)."""
+FREE: Final = "free"
+"""In the row of a command: it was sent at once, although an undo was under way at its service (U4)."""
+TOLD: Final = "told"
+"""In the row of a settle: which commands were held stands with each of them. Older releases did not write it."""
+
+
 @dataclass(slots=True)
 class Exchange:
     """One command and its answers: the step's own, its undo's or its settle's. Times are microseconds since 1970."""
@@ -52,6 +60,8 @@ class Step:
     """Microseconds until what is unanswered is sent again."""
     abandon: str
     """What becomes of it when it is given up: "undo", or `KEEP`."""
+    waits: bool = True
+    """Whether it is held while an undo is under way at its service (U4)."""
     do: Exchange = field(default_factory=Exchange)
     undo: Exchange | None = None
     """None: no undo was ever asked for."""

@@ -34,11 +34,10 @@ class Steps(dict[int, Step]):
         """The steps of each service that are kept from going there, in the order of calling."""
 
     def add(self, step: Step) -> None:
-        """A step that was just called. It is held if an undo is under way at its service."""
+        """A step that was just called."""
         self[step.number] = step
         self.open.add(step.number)
-        if self.holds.get(step.service):
-            step.held = True
+        if step.held:
             self.held.setdefault(step.service, {})[step.number] = None
 
     def put(self, step: Step) -> None:

@@ -39,7 +39,7 @@ _REQUESTS: Final = frozenset(RequestType)
 class StoppedSaga:
     """Its state knows how it stands, and neither steps nor timers."""
 
-    __slots__ = ("_events", "_fingerprint", "_steps", "rows", "state", "stop")
+    __slots__ = ("_events", "_fingerprint", "_is_past_pivot", "_steps", "rows", "state", "stop")
 
     def __init__(self, state: SagaState, stop: Stop, rows: Sequence[Row], *, fingerprint: str) -> None:
         """rows: its history, or those of one step, or none where the state knows what was asked of it.
@@ -51,6 +51,7 @@ class StoppedSaga:
         self.rows: list[Row] = []
         """Its history, if it was at hand from the first row on; else what was added since it stopped."""
         self._fingerprint = fingerprint
+        self._is_past_pivot = state.pivot is not None
         self._events: set[str] = set()
         self._steps: defaultdict[int, list[Row]] = defaultdict(list)
         if rows:
@@ -90,6 +91,8 @@ class StoppedSaga:
         self._steps[row.step].append(row)
         if row.kind is Kind.EVENT:
             self._events.add(row.ref)
+        elif row.kind is Kind.PIVOT:
+            self._is_past_pivot = True
         elif request_answers.verb_of(row) or request_answers.is_refusal(row):
             request_answers.note(self.state, row)
 
@@ -172,7 +175,10 @@ class StoppedSaga:
         return request_answers.is_answered(self.state, input)
 
     def _to_open(self, input: Input) -> str | None:
-        """An acknowledgement of what it cannot end is refused at once: to keep it would say that it may help."""
+        """An acknowledgement of what it cannot end is refused at once: to keep it would say that it may help. So is a
+        cancel of what is past its pivot (U14)."""
+        if input.kind is Kind.CANCEL and self._is_past_pivot:
+            return CANCEL_REJECTED
         if input.name != ACKNOWLEDGE or acknowledgeable(self.state, input.step):
             return None
         return NO_USE

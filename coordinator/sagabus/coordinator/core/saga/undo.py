@@ -17,6 +17,8 @@ open and writes the plan: what is unknown first, the highest number first, then 
 happened after all comes to the front of the plan (P2). The saga closes when plan and steps under way are both empty
 (U3).
 
+Its code may ask for the undo of some steps while the saga goes on, of a scope or of one call: see `rollback`.
+
 As long as a step is being settled or undone it *holds its service*: no new command of the saga goes there, for it
 might overtake the undo and be undone with it (U4). Such commands are held back, and let go by `forward.release`.
 
@@ -26,6 +28,7 @@ look through all steps: what is not at rest stands in `Steps`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from sagabus.contracts import codec
@@ -37,9 +40,10 @@ from sagabus.coordinator.core.saga import forward
 from sagabus.coordinator.core.saga.concern import BROKEN_ANSWER, NO_INPUT, Concern, ConcernKind, Told
 from sagabus.coordinator.core.saga.effects import TimerKind
 from sagabus.coordinator.core.saga.history import Input, Kind, Row
+from sagabus.coordinator.core.saga.rollback import Rollback, Rollbacks, plan_json, planned
 from sagabus.coordinator.core.saga.state import SagaState
 from sagabus.coordinator.core.saga.status import Outcome, SagaStatus, Undoing
-from sagabus.coordinator.core.saga.step import Exchange, Step
+from sagabus.coordinator.core.saga.step import TOLD, Exchange, Step
 
 UNDO_FAILURES_BEFORE_ATTENTION: Final = 5
 """About half a minute at the default pauses."""
@@ -50,9 +54,12 @@ def begin(state: SagaState, ending: SagaStatus) -> None:
     state.ending = ending
     for number in sorted(state.steps.open):
         forward.give_up(state, state.steps[number])
+    if state.rollbacks is not None:
+        state.rollbacks.drop(state.steps)
     state.becomes(SagaStatus.COMPENSATING)
     unknown = sorted(state.steps.unsettled, reverse=True)
-    known = (n for n in reversed(state.completions) if state.steps[n].undoing is Undoing.NONE)
+    to_undo = state.completions[state.pivot or 0 :]
+    known = (n for n in reversed(to_undo) if state.steps[n].undoing is Undoing.NONE)
     state.plan.extend((*unknown, *known))
     advance(state)
 
@@ -63,12 +70,34 @@ def settle_given_up(state: SagaState) -> None:
         start(state, state.steps[number])
 
 
+def roll_back(state: SagaState, number: int, members: Sequence[int], *, even_kept: bool) -> None:
+    """The code has asked for the undo of these steps (U11, U12). Those of which nothing is left to be done, or that are
+    being undone already, are not begun again. even_kept: also given-up ones that were to be left as they are."""
+    settle, undo = planned(state.steps, members, state.completions, even_kept=even_kept)
+    others = [one for one in members if state.steps[one].is_being_undone]
+    if settle or undo:
+        state.decide(Kind.ROLLBACK, payload=plan_json(settle, undo))
+    for one in (*settle, *undo):
+        state.steps.undo_becomes(state.steps[one], Undoing.PLANNED)
+    if state.rollbacks is None:
+        state.rollbacks = Rollbacks()
+    state.rollbacks.running[number] = Rollback((*settle, *undo), others)
+    advance_rollbacks(state)
+
+
+def advance_rollbacks(state: SagaState) -> None:
+    """The next step of each, unless one of its steps is under way. Those that are through are noted as done."""
+    if state.rollbacks is not None:
+        while (step := state.rollbacks.next_step(state.steps, paused=state.paused)) is not None:
+            start(state, step)
+
+
 def start(state: SagaState, step: Step) -> None:
     """Settle a step of unknown outcome; undo a completed one, if it has a compensation."""
     if step.outcome is Outcome.UNKNOWN:
         state.steps.undo_becomes(step, Undoing.SETTLING)
         step.settle = Exchange(issued=state.now)
-        state.decide(Kind.SETTLE, step=step.number, name=step.activity)
+        state.decide(Kind.SETTLE, step=step.number, name=step.activity, ref=TOLD)
         state.send_command(step, CommandKind.SETTLE)
     elif step.outcome is Outcome.COMPLETED and step.contract.compensation is not None:
         _start_undo(state, step, step.contract.compensation.name)
@@ -278,6 +307,7 @@ def go_on(state: SagaState) -> None:
         return
     for service in [*state.steps.held]:
         forward.release(state, service)
+    advance_rollbacks(state)
     if state.status is SagaStatus.COMPENSATING:
         advance(state)
 
@@ -300,6 +330,7 @@ def _after(state: SagaState, step: Step) -> None:
     if step.is_being_undone or state.paused:
         return
     forward.release(state, step.service)
+    advance_rollbacks(state)
     if state.status is SagaStatus.COMPENSATING:
         advance(state)
 

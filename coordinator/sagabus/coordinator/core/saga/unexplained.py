@@ -28,6 +28,8 @@ def _explained(step: Step | None, row: Row, *, closed: bool) -> tuple[ConcernKin
         words = f"{what} answers a step that was never sent: {row.name or 'its participant'} made up the id, {_LOST}"
         return ConcernKind.HISTORY_LOST, words
     asked = step.do if row.kind in STEP_REPLIES else step.undo if row.kind in UNDO_REPLIES else None
+    if asked is step.do and not step.do.attempt:
+        asked = None  # nobody was asked to do it: it is an undo without a step (U13)
     if asked is None:
         words = f"{what} ({step.activity}) answers what {step.service} was not asked: it made up the id, {_LOST}"
         return ConcernKind.UNASKED, words
