@@ -59,6 +59,8 @@ class _Reader:
         self._paused = False
         self._waiting: dict[Same, Row] = {}
         self._just_called: list[Step] = []
+        self._answers: list[tuple[int, Step, Outcome]] = []
+        """Since the last decision: the row of each answer to an open step, and what was known of the step before."""
         self._to_undo: set[int] = set()
         self._after_end: set[int] = set()
         self._in_place: set[int] = set()
@@ -98,6 +100,9 @@ class _Reader:
     def decided(self, row: Row) -> None:
         """A decision upon the last input, or upon those that were kept."""
         self._state.journal.size += len(row.payload or b"")
+        answers, self._answers = self._answers, []
+        if row.kind is Kind.ENDED and row.ref:
+            self._take_back(answers, after=int(row.ref))
         if row.kind is Kind.COMMAND:
             self._called(row)
         elif row.kind is Kind.ENDED:
@@ -154,6 +159,8 @@ class _Reader:
         step = state.steps.get(row.step)
         if step is None or answers_nothing(state, row) or denial(state, row) is not None:
             return
+        if step.is_open:
+            self._answers.append((row.seq, step, step.outcome))
         match row.kind:
             case kind if step.by_operator and kind in FOR_GOOD:
                 step.contradicted = True
@@ -229,6 +236,17 @@ class _Reader:
             step.outcome = Outcome.UNKNOWN
         state.rollbacks = state.rollbacks or Rollbacks()
         state.rollbacks.running[row.seq] = Rollback((*settle, *undo))
+
+    def _take_back(self, answers: Sequence[tuple[int, Step, Outcome]], *, after: int) -> None:
+        """Of rows that were kept, and decided upon together, those after the end came too late: their steps were given
+        up by it."""
+        for seq, step, before in reversed(answers):
+            if seq <= after:
+                continue
+            if step.outcome is Outcome.COMPLETED:
+                self._state.completions.remove(step.number)
+                step.output = None
+            step.outcome = before
 
     def _ended(self, row: Row) -> None:
         """Nobody waits any more for what is open. What was never sent will not happen."""

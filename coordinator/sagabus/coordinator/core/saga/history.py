@@ -78,8 +78,9 @@ class Row:
     fingerprint of the code that stopped, of a notice the number of the row that is left undecided for good, if there is
     one, else the code of what it says; of a command `keep`, if the saga lets its step be as it is when it gives it up,
     `held`, if it was not sent at once, and `free`, if it was sent although an undo was under way (U4); of a `settle`
-    that commands say that; of an `undo.input` that could not be made why, in words. payload: the bytes as they came, or
-    as they were sent; words. sequence: the saga's last lifecycle event when the row was committed; known once read.
+    that commands say that; of an `undo.input` that could not be made why, in words; of an `ended`, unless it has
+    completed, the number of the row upon which that was decided. payload: the bytes as they came, or as they were sent;
+    words. sequence: the saga's last lifecycle event when the row was committed; known once read.
     """
 
     seq: int

@@ -143,7 +143,8 @@ def _end(state: SagaState, intent: Ended, code: Code | None) -> None:
         raise _past_pivot(state, error, at)
     if state.ending is None:
         state.ending, payload = SagaStatus.COMPENSATED, _error_json(error, at)
-    written = state.decide(Kind.ENDED, name=state.ending.value, payload=payload)
+    upon = "" if state.ending is SagaStatus.COMPLETED else str(state.deciding)
+    written = state.decide(Kind.ENDED, name=state.ending.value, ref=upon, payload=payload)
     if state.ending is SagaStatus.COMPLETED:
         state.stands(result=written.payload, events=None)
     else:

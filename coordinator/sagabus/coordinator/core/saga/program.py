@@ -347,6 +347,10 @@ class Program:
         if self._awaited.pop(number, None) is not None and not self.loop.dead:
             self.intents.append(GaveUp(number))
 
+    def use_scopes(self) -> None:
+        """From here on its steps may belong to one."""
+        self.has_scopes = True
+
     def roll_back(self, steps: Sequence[int], *, to_its_end: bool = False, even_kept: bool = False) -> SagaFuture[None]:
         """Give up those that are open, and undo them (U11). to_its_end: no cancel ends the waiting before that."""
         self.loop.check()

@@ -313,6 +313,7 @@ class Saga:
     def advance(self, row: Row) -> None:
         """Everything that follows from one input. Raises Blocked, Divergence, and whatever is wrong with the core."""
         state, kind = self.state, row.kind
+        state.deciding = row.seq
         if row.seq > MAX_ROWS or state.journal.size > MAX_HISTORY_BYTES:
             self._note_length(row)
         was_paused = state.standing.paused
@@ -336,6 +337,7 @@ class Saga:
         """As `advance` for the first answer to a step. `_take_usual` has made sure of the rest: the saga is not paused,
         nothing waits for the end of a pause, its code decides, and the output can be read."""
         state = self.state
+        state.deciding = row.seq
         if row.seq > MAX_ROWS or state.journal.size > MAX_HISTORY_BYTES:
             self._note_length(row)
         forward.completed(state, self._alive(), step, row)
@@ -417,7 +419,7 @@ class Saga:
         state, cause = self.state, self.state.cause
         for row in pause.end(state):
             if denial(state, row) is None:
-                state.cause = row.ref
+                state.cause, state.deciding = row.ref, row.seq
                 self._apply(row)
                 self._run_code()
                 self._go_on()

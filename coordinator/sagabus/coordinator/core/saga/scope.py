@@ -66,7 +66,7 @@ class Scope:
         self._task = _running_task()
         self._members = Members(_INNERMOST.get())
         _INNERMOST.set(self._members)
-        self._program.has_scopes = True
+        self._program.use_scopes()
         return self
 
     async def __aexit__(

@@ -82,7 +82,7 @@ class SagaState:
 
     __slots__ = (
         "_known_timers", "_name", "_plan", "addresses", "answered", "blocked", "cause", "completions", "contracts",
-        "definition", "effects", "ending", "id", "input_hash", "journal", "kept", "now", "other_input", "output",
+        "deciding", "definition", "effects", "ending", "id", "input_hash", "journal", "kept", "now", "other_input", "output",
         "pivot", "refusals_since_end", "resumed_at", "rollbacks", "run", "seen_events", "sequence", "staged",
         "standing", "started_at", "steps", "timers", "trace", "version", "waiting",
     )  # fmt: skip
@@ -99,6 +99,8 @@ class SagaState:
         self.standing = Standing(Concerns())
         self.now = self.started_at = self.resumed_at = 0
         self.cause = ""
+        self.deciding = 0
+        """The row that is decided upon. It may have been kept for a while, and others may have come after it."""
         self.blocked = 0
         """The first row that is kept undecided, while the code cannot go on; 0 otherwise."""
         self.journal = Journal()
