@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, Final
 
-HOUSES: Final = ("contracts", "coordinator", "participants", "client")
+HOUSES: Final = ("contracts", "coordinator", "participants", "client", "testing")
 
 HEAD: Final = """\
 # Python API
@@ -27,13 +27,16 @@ named here is not part of the API.
 | a saga | [`sagabus.coordinator`](#sagabuscoordinator) |
 | a participant | [`sagabus.participants`](#sagabusparticipants) |
 | a program that starts sagas | [`sagabus.client`](#sagabusclient) |
+| tests of a saga | [`sagabus.testing`](#sagabustesting) |
 | tests of a participant | [`sagabus.participants.testing`](#sagabusparticipantstesting) |
 """
 
 TESTING: Final = ("carried", "Carried")
 """Of `sagabus.participants.testing`, which has no list of its names."""
 
-CALLED: Final = ("Service", "EventType", "SagaType", "RetryPolicy", "Participant", "Refused", "TryAgain", "SagaClient")
+CALLED: Final = (
+    "Service", "EventType", "SagaType", "RetryPolicy", "Participant", "Refused", "TryAgain", "SagaClient", "SagaTest",
+)  # fmt: skip
 """Classes of which people make instances. All others are made for them."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

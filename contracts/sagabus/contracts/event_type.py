@@ -30,7 +30,9 @@ class Event(Generic[M_co]):
         return None if value is None else str(value)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Event) and self.type is other.type and self.data == other.data
+        if not isinstance(other, Event):
+            return NotImplemented
+        return self.type is other.type and self.data == other.data
 
     def __hash__(self) -> int:
         return hash(self.type.name)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, JsonValue
 from sagabus.client import SagaClient, SagaFailed, SagaHandle
 from sagabus.contracts import Command, Event, SagaType, Start
 from sagabus.coordinator import EventStream, Refused, SagaContext, SagaDefinition, Scope, saga
+from sagabus.testing import SagaTest, Simulated, given, simulate
 
 from . import contracts
 from .approval import Decision, Expense, Outcome, decided, expense_approval
@@ -85,3 +86,13 @@ async def outside(client: SagaClient, order: Order) -> None:
     assert_type(await handle.attributes(Progress), Progress)
     events: list[Event[BaseModel]] = [decided(approved=True, by="me")]
     await client.send("1", events[0])
+
+
+def in_memory(order: Order) -> None:
+    test = SagaTest(everything).answers(reserve_inventory, Reservation.model_validate({}))
+    assert_type(test, SagaTest[Order, None])
+    assert_type(SagaTest(expense_approval).start(Expense.model_validate({})).result(), Outcome)
+    step = given(expense_approval, Expense.model_validate({})).expect(reserve_inventory(order_id="1", items=[]))
+    step.reply(Reservation.model_validate({})).returns(Outcome.model_validate({}))
+    found = simulate(expense_approval, Expense.model_validate({}), answers={notify_customer: None}, seeds=1)
+    assert_type(found, Simulated)

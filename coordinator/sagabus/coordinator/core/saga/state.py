@@ -82,8 +82,8 @@ class SagaState:
 
     __slots__ = (
         "_known_timers", "_name", "_plan", "addresses", "answered", "blocked", "cause", "completions", "contracts",
-        "deciding", "definition", "effects", "ending", "id", "input_hash", "journal", "kept", "now", "other_input", "output",
-        "pivot", "refusals_since_end", "resumed_at", "rollbacks", "run", "seen_events", "sequence", "staged",
+        "deciding", "definition", "effects", "ending", "id", "input_hash", "journal", "kept", "now", "other_input",
+        "output", "pivot", "refusals_since_end", "resumed_at", "rollbacks", "run", "seen_events", "sequence", "staged",
         "standing", "started_at", "steps", "timers", "trace", "version", "waiting",
     )  # fmt: skip
 
