@@ -47,7 +47,10 @@ SAY: Final = {
 """Pattern, and what to say instead."""
 
 DOCS: Final = ROOT / "docs"
-PAGES: Final = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted((DOCS / "reference").glob("*.md"))]
+PAGES: Final = [
+    ROOT / "README.md",
+    *(page for folder in (".", "guide", "reference") for page in sorted((DOCS / folder).glob("*.md"))),
+]
 
 
 def texts() -> Iterator[tuple[str, str]]:
