@@ -1,4 +1,7 @@
-"""Sagas of many shapes, for the tests of the core. Each does what an author might write; none is meant to be wrong."""
+"""Sagas of many shapes, for the tests of the core. Each does what an author might write; none is meant to be wrong.
+
+One whose histories stand in `histories/` is never changed (`golden`): add another one.
+"""
 
 from __future__ import annotations
 
