@@ -38,7 +38,7 @@ def named(text: str) -> list[str]:
 
 
 def test_all_files_of_the_page_exist() -> None:
-    assert len(short_names()) == 10
+    assert len(short_names()) == 11
     files = named(PAGE.split("## ", 1)[1])
     assert len(files) > 50
     assert [path for path in files if not (ROOT / path).exists()] == []
