@@ -62,7 +62,7 @@ class SagaHandle(Generic[O_co]):
         model: as declared with the SagaType; without it, JSON by name. {} of a saga that declares none. Raises
         NoSuchSaga if it has not begun, pydantic.ValidationError for another model, and else as `result` does.
         """
-        stands = (await self._api().saga(self.id))["attributes"] or {}
+        stands: dict[str, JsonValue] = (await self._api().saga(self.id))["attributes"] or {}
         return stands if model is None else model.model_validate_json(to_json(stands))
 
     def _result(self, value: JsonValue) -> O_co:
