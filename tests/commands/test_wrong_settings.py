@@ -13,7 +13,8 @@ from sagabus.commands.main import SUBCOMMANDS, main
 from sagabus.commands.subcommand import Exit
 from tests.commands.test_main import _minimal
 
-READ_SETTINGS = [name for name in SUBCOMMANDS if name not in ("init", "completion")]
+READ_SETTINGS = [name for name in SUBCOMMANDS if name not in ("init", "completion", "check")]
+"""`check` reads them for --database alone, as `diff` does always."""
 
 WRONG = {
     "SAGABUS_LOG": "loud",

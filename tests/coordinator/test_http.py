@@ -162,7 +162,8 @@ async def test_an_open_saga_is_shown(api: Api) -> None:
         }],
         "paused": False, "shard": 3,
         "started_at": "2026-09-21T14:13:20.123457Z", "closed_at": None,
-        "input": {"order_id": "ORD-1"}, "result": None, "error": None, "attributes": {"city": "Bern"},
+        "input": {"order_id": "ORD-1"}, "result": None, "error": None, "error_code": None,
+        "attributes": {"city": "Bern"},
         "parent": {"id": "P", "run": "p", "step": 2},
         "timers": [{"kind": "timeout", "number": 1, "due": "2026-09-21T14:14:20.123457Z"}],
         "waits": [{

@@ -36,8 +36,9 @@ def service() -> Participant[None]:
 
 def test_the_public_names_are_these() -> None:
     errors = {
-        "DatabaseUnreachable", "DeclarationError", "HandlerEnded", "KafkaRefused", "KafkaUnreachable", "MessageInvalid",
-        "NotOurs", "NotReady", "PartDied", "PartitionsChanged", "SagabusError", "SessionMisuse", "SettingsError",
+        "DatabaseUnreachable", "DeclarationError", "HandlerEnded", "HandlerTimedOut", "KafkaRefused",
+        "KafkaUnreachable", "MessageInvalid", "NotOurs", "NotReady", "PartDied", "PartitionsChanged", "SagabusError",
+        "SessionMisuse", "SettingsError",
     }  # fmt: skip
     used = {"ActivityContext", "ExternalContext", "Participant", "PlainConnection", "Refused", "TryAgain"}
     assert sagabus.participants.__all__ == sorted(errors | used)

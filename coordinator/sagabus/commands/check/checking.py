@@ -25,6 +25,8 @@ SAMPLE = 20
 
 async def run_check(options: Namespace) -> Exit:
     _refuse_sample_alone(options)
+    if options.database is not None:
+        _settings(options.database)  # wrong ones are told first
     definitions = _definitions(options)
     findings = [] if options.no_lints else lints.found(definitions)
     findings += _contracts(options)
@@ -37,6 +39,7 @@ async def run_check(options: Namespace) -> Exit:
 
 
 async def run_diff(options: Namespace) -> Exit:
+    _settings(options.database)  # wrong ones are told first
     definitions = modules.definitions(options.modules)
     part = await _of_database(options, definitions, everything=options.sample is None)
     return _told(options, definitions, [], [part])

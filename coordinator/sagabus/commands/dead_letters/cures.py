@@ -10,6 +10,9 @@ REPAIR: Final = "replay it repaired (--value FILE), or drop it and have its send
 HEADER: Final = (
     "replay it with --header NAME=VALUE; a reply may as well be dropped, its command is sent again by itself"
 )
+ROUTE: Final = (
+    "correct the function that its message names, deploy it, and replay it: other readers of its topic get it too"
+)
 MEND: Final = "correct the participant, and drop it: its command is sent again by itself"
 
 CURES: Final = {
@@ -42,6 +45,9 @@ CURES: Final = {
     "request.run": REPAIR,
     "request.type": REPAIR,
     "request.unsupported": "replay it if it is still wanted, or drop it",
+    "route.saga_id": ROUTE,
+    "route.start": ROUTE,
+    "route.type_missing": "replay it with --header ce_type=EVENT, or drop it and have its sender set that header",
     "saga.closed": (
         "was an event meant for another saga? replay it with --key ID, the id of that one; else drop it: nothing "
         "reaches a saga that has ended"
