@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import insort
+from collections import deque
 from collections.abc import Callable
 from itertools import islice
 from operator import attrgetter
@@ -62,9 +63,9 @@ class Mailbox:
         self._loop = loop
         self._waiters: dict[str, _Waiters] = {}
         """By name; none without anybody who waits."""
-        self._untaken: dict[str, list[Arrival]] = {}
+        self._untaken: dict[str, deque[Arrival]] = {}
         """By name, in the order in which they came; none without an event."""
-        self._new: list[Arrival] = []
+        self._new: deque[Arrival] = deque()
         """Those among them that are still to be shown to who waits, in the pump that comes."""
         self._arrived = 0
         self._waits = 0
@@ -124,16 +125,13 @@ class Mailbox:
     def _oldest(self, name: str, look: Look | None) -> Arrival | None:
         if look is None:
             event = self._untaken[name][0]
-            self._drop(event, at=0)
+            self._drop(event)
             return event
-        at = 0
-        while at < len(events := self._untaken.get(name, [])):
-            event = events[at]
+        for event in tuple(self._untaken[name]):
             wanted = look(event)
             if wanted is False:
-                at += 1
                 continue
-            self._drop(event, at=at)
+            self._drop(event)
             if wanted:
                 return event
         return None
@@ -161,7 +159,7 @@ class Mailbox:
     def _show_new(self) -> None:
         """In a pump, since `look` is code of the saga's author."""
         while self._new:
-            event = self._new.pop(0)
+            event = self._new.popleft()
             if self._shown(event):
                 self._drop(event)
 
@@ -202,13 +200,22 @@ class Mailbox:
         self.has_changed = True
 
     def _keep(self, event: Arrival) -> None:
-        insort(self._untaken.setdefault(event.name, []), event, key=_NUMBER)
+        events = self._untaken.setdefault(event.name, deque())
+        if not events or events[-1].number < event.number:
+            events.append(event)
+        else:  # it was given back
+            insort(events, event, key=_NUMBER)
         self._counted(event, 1)
 
-    def _drop(self, event: Arrival, *, at: int | None = None) -> None:
-        """It is kept no more. at: its place, where that is known."""
+    def _drop(self, event: Arrival) -> None:
+        """It is kept no more. Mostly it is the oldest or the newest: these are at hand, however many are kept."""
         events = self._untaken[event.name]
-        del events[events.index(event) if at is None else at]
+        if events[0] is event:
+            events.popleft()
+        elif events[-1] is event:
+            events.pop()
+        else:
+            events.remove(event)
         if not events:
             del self._untaken[event.name]
         self._counted(event, -1)
